@@ -1,0 +1,53 @@
+"""torch.hub's door: every published name is an entrypoint.
+
+    torch.hub.load('eminorhan/hvm-1', 'vit_hvm1@448_none')
+
+The entrypoints are made from the catalogue. Imports carry an underscore because torch.hub lists every other callable.
+"""
+import re as _re
+import sys as _sys
+import warnings as _warnings
+from pathlib import Path as _Path
+
+import videozoo_timm as _videozoo_timm
+from videozoo_timm import catalogue as _catalogue
+
+dependencies = ['torch', 'timm', 'huggingface_hub', 'safetensors']
+
+
+def _check_copy():
+    here, imported = _Path(__file__).resolve().parent / 'videozoo_timm', _Path(_videozoo_timm.__file__).resolve().parent
+    if here == imported or not here.is_dir():
+        return
+    version = _re.search(r"__version__ = '(.+?)'", (here / '__init__.py').read_text())
+    _warnings.warn(
+        f'videozoo_timm {_videozoo_timm.__version__} was imported before, from {imported}; it is used instead of '
+        f'{version[1] if version else "?"} in {here}', stacklevel=2)
+
+
+def _entrypoint(checkpoint):
+    name = checkpoint.name
+    both = [c.zoo for c in _catalogue.CHECKPOINTS if c.name == name]
+
+    def entrypoint(pretrained=True, zoo=None, **kwargs):
+        return _videozoo_timm.load_model(name, zoo=zoo, pretrained=pretrained, **kwargs)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    kind = 'spatiotemporal MAE' if checkpoint.architecture.startswith('mae') else 'video ViT-H/14'
+    classes = _catalogue.CLASS_NAMES[checkpoint.num_classes]
+    entrypoint.__doc__ = f"""{kind}, {checkpoint.img_size} px, {'classes of ' + classes if classes else 'no head'}.
+
+    Zoo: {' and '.join(both)}. timm name: {checkpoint.timm_name}. Returned in eval mode.
+
+    Args:
+        pretrained (bool): Load the published weights.
+        zoo (str): 'hvm-1' or 'video-models', for a name that stands in both; a bare one means video-models.
+        **kwargs: What timm.create_model takes: num_classes, img_size, num_frames, features_only, dtype, cache_dir,
+            pretrained_cfg_overlay=dict(file=...) and the rest.
+    """
+    return entrypoint
+
+
+_check_copy()
+for _name in _videozoo_timm.get_available_models():
+    setattr(_sys.modules[__name__], _name, _entrypoint(_catalogue.find(_name, warn=lambda message: None)))

@@ -1,0 +1,9 @@
+"""The HVM-1, SAYCam and Kinetics video models through timm, torch.hub and `load_model`.
+
+Importing this package registers the models with timm and does nothing else.
+"""
+from . import models as models
+from .factory import get_available_models, load_model
+
+__version__ = '0.1.0'
+__all__ = ['get_available_models', 'load_model']

@@ -1,0 +1,131 @@
+"""Features of videos."""
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from ..files import written
+from ..video import RECOGNITION, Clip, VideoError, prepare_clip, read_clip
+
+
+@dataclass
+class Embeddings:
+    """Features of clips, one row a clip.
+
+    Attributes:
+        features: float32 [R, C].
+        video_index: int64 [R], which of `paths` a row is of.
+        start: float64 [R], start of the clip's window in seconds from the video's first frame.
+        end: float64 [R], end of the window.
+        paths: The videos that could be read.
+        failed: The videos that could not, with the reason.
+    """
+    features: torch.Tensor
+    video_index: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+    paths: list[str]
+    failed: list[tuple[str, str]]
+
+    def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
+        """Write `.npz` (all as arrays) or `.safetensors` (`paths` as JSON in the header); whole or not at all.
+
+        Args:
+            out: File to write; its ending says the format.
+            about: Strings to store beside them: which model, for instance.
+
+        Raises:
+            ValueError: Another ending.
+        """
+        out, about = Path(out), about or {}
+        arrays = dict(features=self.features, video_index=self.video_index, start=self.start, end=self.end)
+        check_output(out)
+        with written(out) as partial:
+            if out.suffix == '.npz':
+                import numpy as np
+                with open(partial, 'wb') as file:
+                    np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
+            else:
+                from safetensors.torch import save_file
+                save_file(arrays, partial, metadata={'paths': json.dumps(self.paths), **about})
+
+
+def check_output(out: Path) -> None:
+    """Raise a ValueError unless features can be written to this file."""
+    if out.suffix not in ('.npz', '.safetensors'):
+        raise ValueError(f'{out}: features are written to .npz or .safetensors')
+    if not out.parent.is_dir():
+        raise ValueError(f'{out}: there is no folder {out.parent}')
+
+
+def embed(
+        model: nn.Module,
+        paths: Iterable[str | os.PathLike],
+        *,
+        batch_size: int = 4,
+        progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+        report: Callable[[str, str], None] = lambda path, reason: None,
+) -> Embeddings:
+    """Features of the centred recognition clip (16 frames over 128 at 30 a second) of every video.
+
+    A feature is what the model's head would get: of the published ViTs the class token after the final norm.
+
+    Args:
+        model: A video model of this package.
+        paths: Video files.
+        batch_size: Clips at a time.
+        progress: Wraps the list of files (tqdm, for instance).
+        report: Told of each file that cannot be read, with the reason.
+
+    Raises:
+        VideoError: None of the files could be read.
+    """
+    paths = [os.fspath(path) for path in paths]
+    config = resolve_model_data_config(model)
+    height, width = config['input_size'][-2:]
+    if height != width:
+        raise ValueError(f'the model takes {height} x {width} pixels; embed needs a square input')
+    sampling = replace(RECOGNITION, num_frames=model.num_frames)
+    parameter = next(model.parameters())
+    features, clips, readable, failed = [], [], [], []
+    batch = []
+
+    def flush() -> None:
+        if batch:
+            x = torch.stack(batch).to(parameter.device, parameter.dtype)  # [B, C, T, H, W]
+            features.append(model.forward_head(model.forward_features(x), pre_logits=True).float().cpu())
+            batch.clear()
+
+    with torch.inference_mode():
+        for path in progress(paths):
+            try:
+                clip = read_clip(path, sampling=sampling)
+            except (VideoError, OSError) as error:
+                failed.append((path, str(error)))
+                report(path, str(error))
+                continue
+            batch.append(prepare_clip(
+                clip.frames, height, mean=config['mean'], std=config['std'],
+                short_side=round(height / config['crop_pct']), interpolation=config['interpolation']))
+            clips.append(replace(clip, frames=None))
+            readable.append(path)
+            if len(batch) == batch_size:
+                flush()
+        flush()
+    if not readable:
+        raise VideoError(f'none of {len(paths)} files could be read')
+    return Embeddings(torch.cat(features), *_columns(clips), readable, failed)
+
+
+def _columns(clips: list[Clip]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.arange(len(clips)),
+        torch.tensor([clip.start for clip in clips], dtype=torch.float64),
+        torch.tensor([clip.end for clip in clips], dtype=torch.float64),
+    )

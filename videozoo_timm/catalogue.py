@@ -1,0 +1,228 @@
+"""What is published: one record a checkpoint.
+
+Everything that lists, names or locates a model is made from these records: timm's default configs, the entrypoints of
+`hubconf.py`, `get_available_models()`, the commands and the README's table.
+
+A published name reads `x_y_z`: model type, pretraining data, finetuning data. Its timm name is `architecture.tag`.
+"""
+import difflib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+_logger = logging.getLogger(__name__)
+
+ZOOS = ('hvm-1', 'video-models')
+DEFAULT_ZOO = 'video-models'  # what a bare name means that stands in both zoos
+
+ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
+CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000}
+CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k'}
+
+PAPERS = {
+    'hvm-1': (
+        'HVM-1: Large-scale video models pretrained with nearly 5000 hours of human-like video data', '2407.18067'),
+    'video-models': (
+        "Self-supervised learning of video representations from a child's perspective", '2402.00300'),
+}
+
+VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# Parameters by (architecture, input size) without the classification head; the head adds classes * (width + 1).
+_NUM_PARAMS = {
+    ('vit_h14_st', 224): 631_527_680,
+    ('vit_h14_st', 448): 632_510_720,
+    ('mae_h14_st', 224): 645_534_104,
+    ('mae_h14_st', 448): 646_910_360,
+}
+_WIDTH = 1280
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published checkpoint.
+
+    Attributes:
+        name: Published name, `x_y_z`.
+        zoo: The zoo that published it.
+        architecture: timm architecture.
+        tag: timm tag; `architecture.tag` is the timm name.
+        repo: Hub repository.
+        filename: Published file in that repository.
+        img_size: Input height and width in pixels.
+        num_classes: Size of the classification head, 0 without one.
+    """
+    name: str
+    zoo: str
+    architecture: str
+    tag: str
+    repo: str
+    filename: str
+    img_size: int
+    num_classes: int
+
+    @property
+    def timm_name(self) -> str:
+        return f'{self.architecture}.{self.tag}'
+
+    @property
+    def safetensors(self) -> str:
+        """Converted file, beside the published one on the Hub and in the local cache."""
+        return self.filename.rsplit('.', 1)[0] + '.safetensors'
+
+    @property
+    def trained_on_images(self) -> bool:
+        return '_imagenet-' in self.name
+
+    @property
+    def stored_architecture(self) -> str:
+        """Architecture of the file's content: the MAE's file also serves the ViT that was not finetuned."""
+        return ARCHITECTURES['mae'] if self.name.endswith('_none') else self.architecture
+
+    @property
+    def num_params(self) -> int:
+        return _NUM_PARAMS[self.architecture, self.img_size] + self.num_classes * (_WIDTH + 1)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the converted file's tensors (float32)."""
+        return 4 * (_NUM_PARAMS[self.stored_architecture, self.img_size] + self.num_classes * (_WIDTH + 1))
+
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """timm's `PretrainedCfg` fields.
+
+        Preprocessing follows the published tools: the short side goes to the input size + 32, then a centre crop.
+        """
+        paper_name, paper_id = PAPERS[self.zoo]
+        cfg = dict(
+            hf_hub_id=self.repo,
+            hf_hub_filename=self.safetensors,
+            input_size=(3, self.img_size, self.img_size),
+            fixed_input_size=True,
+            interpolation='bicubic' if self.trained_on_images else 'bilinear',
+            crop_pct=self.img_size / (self.img_size + 32),
+            mean=IMAGENET_MEAN if self.trained_on_images else VIDEO_MEAN,
+            std=IMAGENET_STD if self.trained_on_images else VIDEO_STD,
+            num_classes=self.num_classes,
+            classifier='head',
+            first_conv=None,
+            license='not stated by the publisher',
+            description=f'{self.name} of {self.zoo}',
+            origin_url=f'https://github.com/{self.repo}',
+            paper_name=paper_name,
+            paper_ids=f'arXiv:{paper_id}',
+        )
+        if self.num_classes == 1000:
+            cfg.update(_imagenet_labels())
+        return cfg
+
+
+@lru_cache(maxsize=1)
+def _imagenet_labels() -> dict[str, Any]:
+    from timm.data import ImageNetInfo
+    info = ImageNetInfo('imagenet-1k')
+    names = tuple(info.label_names())
+    return dict(label_names=names, label_descriptions={n: info.label_name_to_description(n) for n in names})
+
+
+def _checkpoint(zoo: str, name: str) -> Checkpoint:
+    kind, pretrained_on, finetuned_on = name.split('_')
+    # Both zoos publish models pretrained on Kinetics; hvm-1's carry its name in their tag.
+    data = 'kinetics_hvm1' if zoo == 'hvm-1' and pretrained_on == 'kinetics' else pretrained_on
+    tag = data if finetuned_on == 'none' else f'{data}_{finetuned_on}'
+    return Checkpoint(
+        name=name,
+        zoo=zoo,
+        architecture=ARCHITECTURES[kind],
+        tag=tag.replace('@', '_').replace('-', '_'),
+        repo=f'eminorhan/{zoo}',
+        filename=f'{pretrained_on}_{finetuned_on}.pth',
+        img_size=448 if pretrained_on.endswith('@448') else 224,
+        num_classes=CLASSES[finetuned_on.split('-')[0]],
+    )
+
+
+def _names(models: Iterable[str], pretrained_on: Iterable[str], finetuned_on: Iterable[str]) -> list[str]:
+    return [f'{x}_{y}_{z}' for x in models for z in finetuned_on for y in pretrained_on]
+
+
+_SHOTS = ('ssv2-50shot', 'ssv2-10shot', 'kinetics-50shot', 'kinetics-10shot')
+_PUBLISHED = {
+    'hvm-1': [
+        name for data in ('hvm1', 'hvm1@448', 'kinetics')
+        for name in _names(['mae'], [data], ['none']) + _names(['vit'], [data], ['none', *_SHOTS, 'imagenet-2pt'])
+    ],
+    'video-models': [
+        name for data in [('say', 's', 'kinetics', 'kinetics-200h')]
+        for name in _names(['mae'], data, ['none']) + _names(['vit'], data, ['none', *_SHOTS])
+    ],
+}
+
+CHECKPOINTS: tuple[Checkpoint, ...] = tuple(_checkpoint(zoo, name) for zoo in ZOOS for name in _PUBLISHED[zoo])
+
+
+def available_models(zoo: str | None = None) -> list[str]:
+    """Distinct published names, in published order."""
+    if zoo is not None:
+        _check_zoo(zoo)
+    return list(dict.fromkeys(c.name for c in CHECKPOINTS if zoo in (None, c.zoo)))
+
+
+def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logger.warning) -> Checkpoint:
+    """The record of a published name or of a timm name.
+
+    Args:
+        name: `x_y_z`, or `architecture.tag`; a bare architecture means its default tag.
+        zoo: Which zoo is meant; needed only for the six names that stand in both.
+        warn: Told when a name stands in both zoos and `zoo` does not say which.
+
+    Raises:
+        ValueError: No such model, with the nearest names; or no such zoo; or a zoo that does not have the model.
+    """
+    if zoo is not None:
+        _check_zoo(zoo)
+    matches = [c for c in CHECKPOINTS if name in (c.name, c.timm_name)]
+    if not matches:
+        matches = [c for c in CHECKPOINTS if c.architecture == name][:1]
+    if not matches:
+        raise ValueError(_unknown(name))
+    if zoo is not None:
+        chosen = [c for c in matches if c.zoo == zoo]
+        if not chosen:
+            raise ValueError(f'{name!r} is not in the zoo {zoo!r}, it is in {matches[0].zoo!r}')
+        return chosen[0]
+    if len(matches) > 1:
+        chosen = next(c for c in matches if c.zoo == DEFAULT_ZOO)
+        others = ', '.join(f'zoo={c.zoo!r} ({c.timm_name})' for c in matches)
+        warn(f'{name!r} stands in two zoos with different weights: {others}; taking {chosen.zoo!r}. '
+             f'Say zoo=... to choose and to silence this.')
+        return chosen
+    return matches[0]
+
+
+def stored_in(repo: str, filename: str) -> Checkpoint | None:
+    """The record that describes a file's content: of an MAE and the ViT that shares its file, the MAE."""
+    sharing = [c for c in CHECKPOINTS if c.repo == repo and filename in (c.filename, c.safetensors)]
+    return next((c for c in sharing if c.architecture == c.stored_architecture), None)
+
+
+def _check_zoo(zoo: str) -> None:
+    if zoo not in ZOOS:
+        near = difflib.get_close_matches(zoo, ZOOS, n=1)
+        hint = f'did you mean {near[0]!r}? ' if near else ''
+        raise ValueError(f'no zoo {zoo!r}; {hint}there are {list(ZOOS)}')
+
+
+def _unknown(name: str) -> str:
+    published = available_models()
+    parts = name.split('_')
+    if parts[0] == 'mae' and len(parts) == 3 and parts[2] != 'none' and f'vit_{parts[1]}_{parts[2]}' in published:
+        return (f'no model {name!r}: the MAE is published without finetuning only; '
+                f'did you mean \'vit_{parts[1]}_{parts[2]}\' or \'mae_{parts[1]}_none\'?')
+    known = published + [c.timm_name for c in CHECKPOINTS]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
+    return f'no model {name!r}; {hint}get_available_models() lists them all'

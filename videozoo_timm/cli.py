@@ -1,0 +1,280 @@
+"""The `videozoo` command; also `python -m videozoo_timm`.
+
+Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done.
+"""
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from . import __version__, catalogue
+from .factory import (
+    check_weights,
+    find_source,
+    input_size_of,
+    load_file,
+    load_model,
+    recognise,
+    timm_name_of,
+)
+from .weights import Source, cached, convert, locate, read_weights, verify
+
+_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        _complain('interrupted')
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _ERRORS as error:
+        _complain(error)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='videozoo', description='The HVM-1 and video-models zoos: list, fetch and run published video models.')
+    parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+
+    def command(run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(run.__name__.strip('_'), help=help, description=help)
+        sub.set_defaults(run=run)
+        return sub
+
+    zoo = dict(choices=catalogue.ZOOS, help='which zoo is meant by a name that stands in both')
+
+    sub = command(_list, 'List the published models.')
+    sub.add_argument('--zoo', choices=catalogue.ZOOS, help='only the models of this zoo')
+    sub.add_argument('--json', action='store_true', help='as JSON')
+
+    sub = command(_info, 'Tell what is known of a model, or of a local file.')
+    sub.add_argument('name', nargs='?', help='published or timm name')
+    sub.add_argument('--zoo', **zoo)
+    sub.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
+
+    sub = command(_download, 'Fetch models, or renew those whose publisher has replaced them.')
+    sub.add_argument('names', nargs='+', metavar='NAME', help='published or timm name')
+    sub.add_argument('--zoo', **zoo)
+
+    sub = command(_convert, 'Convert a published checkpoint to safetensors.')
+    sub.add_argument('source', type=Path, metavar='IN', help='.pth or .safetensors')
+    sub.add_argument('target', type=Path, metavar='OUT', help='.safetensors to write')
+    sub.add_argument('--model', metavar='NAME', help='which model it is; recorded in the file')
+    sub.add_argument('--zoo', **zoo)
+    sub.add_argument('--force', action='store_true', help='replace OUT if it exists')
+
+    sub = command(_verify, 'Compare a converted file with its source, every tensor, and the digests.')
+    sub.add_argument('name', help='published or timm name, or a file that `videozoo convert` wrote')
+    sub.add_argument('--zoo', **zoo)
+
+    sub = command(_embed, 'Turn videos into features, one row a clip.')
+    sub.add_argument('paths', nargs='+', metavar='PATH', help='video files, and folders to search')
+    sub.add_argument('--model', metavar='NAME', help='published or timm name; with --weights, what the file says')
+    sub.add_argument('--zoo', **zoo)
+    sub.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
+    sub.add_argument('--out', type=Path, default=Path('features.npz'), metavar='FILE',
+                     help='.npz or .safetensors to write (default: %(default)s)')
+    sub.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
+    sub.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='clips at a time (default: %(default)s)')
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = []
+    for c in catalogue.CHECKPOINTS:
+        if args.zoo not in (None, c.zoo):
+            continue
+        path = cached(find_source(c.timm_name))
+        rows.append(dict(
+            name=c.name, zoo=c.zoo, timm_name=c.timm_name, img_size=c.img_size, num_classes=c.num_classes,
+            classes=catalogue.CLASS_NAMES[c.num_classes], parameters=c.num_params, bytes=c.num_bytes,
+            on_disk=str(path) if path else None))
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    _table(
+        ['name', 'zoo', 'timm name', 'px', 'classes', 'GB', 'on disk'],
+        [[r['name'], r['zoo'], r['timm_name'], str(r['img_size']),
+          f'{r["num_classes"]} {r["classes"]}' if r['num_classes'] else '-', f'{r["bytes"] / 1e9:.2f}',
+          'yes' if r['on_disk'] else '-'] for r in rows])
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    if args.name is None and args.weights is None:
+        raise ValueError('name a model, or a file with --weights')
+    rows = []
+    if args.name is not None:
+        timm_name = timm_name_of(args.name, args.zoo)
+        cfg = get_pretrained_cfg(timm_name)
+        rows += [['timm name', timm_name]]
+        if cfg.hf_hub_id:
+            record = catalogue.find(timm_name)
+            path = cached(find_source(timm_name))
+            rows += [
+                ['published name', f'{record.name} ({record.zoo})'],
+                ['on the Hub', f'{cfg.hf_hub_id}: {cfg.hf_hub_filename}, or {record.filename}'],
+                ['on disk', str(path) if path else f'no, `videozoo download {args.name}` fetches it'],
+                ['parameters', f'{record.num_params:,}'],
+                ['classes', f'{cfg.num_classes} {catalogue.CLASS_NAMES[cfg.num_classes]}'.strip()],
+                ['paper', f'{cfg.paper_name} ({cfg.paper_ids})'],
+                ['licence of the weights', cfg.license],
+            ]
+            if path:
+                rows += _header_rows(read_weights(path))
+        rows += [
+            ['input', f'16 frames of {cfg.input_size[1]} x {cfg.input_size[2]} pixels'],
+            ['preprocessing', f'short side to {round(cfg.input_size[1] / cfg.crop_pct)}, {cfg.interpolation}, '
+                              f'centre crop; mean {list(cfg.mean)}, std {list(cfg.std)}'],
+        ]
+    if args.weights is not None:
+        weights = read_weights(args.weights)
+        num_values = sum(v.numel() for v in weights.tensors.values())
+        rows += [
+            ['file', str(args.weights)],
+            ['recognised as', recognise(weights.tensors) or 'no model of this package'],
+            ['tensors', f'{len(weights.tensors)}, {num_values:,} values'],
+        ]
+        rows += _header_rows(weights)
+        if args.name is not None:
+            check_weights(weights, str(args.weights), timm_name)
+    _table([], rows)
+    return 0
+
+
+def _header_rows(weights: Any) -> list[list[str]]:
+    return [[f'header: {k}', str(v)] for k, v in sorted(weights.header.items())]
+
+
+def _download(args: argparse.Namespace) -> int:
+    sources = {name: find_source(name, args.zoo) for name in args.names}  # a typo stops here, before any download
+    left_out = 0
+    for name, source in sources.items():
+        try:
+            path = locate(source, refresh=True, say=lambda message: print(message, flush=True))
+            print(f'{name}: {path}', flush=True)
+        except _ERRORS as error:
+            path = cached(source) if isinstance(error, ConnectionError) else None
+            if path:
+                _complain(f'{name}: on this machine ({path}), but could not be compared with the Hub: {error}')
+                continue
+            _complain(f'{name}: {error}')
+            left_out += 1
+    return 0 if not left_out else 2 if left_out == len(sources) else 1
+
+
+def _convert(args: argparse.Namespace) -> int:
+    if args.target.suffix != '.safetensors':
+        raise ValueError(f'{args.target}: OUT must end in .safetensors')
+    if args.target.exists() and not args.force:
+        raise ValueError(f'{args.target} exists; --force replaces it')
+    weights = read_weights(args.source)
+    about = {k: v for k, v in weights.header.items() if k not in ('format', 'source', 'source_sha256')}
+    if args.model:
+        timm_name = timm_name_of(args.model, args.zoo)
+        check_weights(weights, str(args.source), timm_name)
+        cfg = get_pretrained_cfg(timm_name)
+        about = dict(find_source(timm_name).about) if cfg.hf_hub_id else dict(
+            name=timm_name, input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
+    architecture = recognise(weights.tensors)
+    if args.model and architecture not in (cfg.architecture, cfg.architecture.replace('vit_', 'mae_', 1)):
+        raise ValueError(
+            f'{args.source} is not {args.model}: its tensors are those of {architecture or "another model"}')
+    about.update(architecture=architecture, input_size=about.get('input_size') or input_size_of(weights.tensors))
+    convert(args.source, args.target, about)
+    num_tensors, size = len(read_weights(args.target).tensors), args.target.stat().st_size
+    print(f'{args.target}: {num_tensors} tensors, {size / 1e9:.2f} GB, '
+          f'{architecture or "no architecture of this package"}')
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    path = Path(args.name)
+    if path.is_file():
+        made_from = read_weights(path).header.get('source')
+        if not made_from:
+            raise ValueError(f'{path} does not say what it was made from')
+        if not Path(made_from).is_file():
+            raise FileNotFoundError(f'{path} was made from {made_from}, which is not there')
+        lines = verify(Source(file=Path(made_from)), path)
+    else:
+        lines = verify(find_source(args.name, args.zoo))
+    for line in lines:
+        print(line)
+    print(f'{args.name}: verified')
+    return 0
+
+
+def _embed(args: argparse.Namespace) -> int:
+    from .analysis.embedding import check_output, embed
+    from .video import find_videos
+    if args.batch_size < 1:
+        raise ValueError(f'--batch-size {args.batch_size}: must be at least 1')
+    check_output(args.out)
+    videos = find_videos(args.paths)
+    if not videos:
+        raise ValueError(f'no videos in {", ".join(args.paths)}')
+    model, name = _model(args)
+    result = embed(model, videos, batch_size=args.batch_size, progress=_progress('videos'),
+                   report=lambda path, reason: _complain(reason))
+    result.save(args.out, about=dict(model=name))
+    print(f'{args.out}: {len(result.features)} rows of {result.features.shape[1]} features, {name}')
+    if result.failed:
+        _complain(f'{len(result.failed)} of {len(videos)} files could not be read')
+    return 1 if result.failed else 0
+
+
+def _model(args: argparse.Namespace) -> tuple[nn.Module, str]:
+    """The model that --model, --zoo, --weights, --device and --dtype ask for, and what to call it."""
+    placement = dict(device=_device(args.device), dtype=getattr(torch, args.dtype))
+    if args.weights is not None:
+        model = load_file(args.weights, args.model, zoo=args.zoo, **placement)
+    elif args.model is None:
+        raise ValueError('name a model with --model (`videozoo list` shows them), or a file with --weights')
+    else:
+        model = load_model(args.model, zoo=args.zoo, **placement)
+    cfg = model.pretrained_cfg
+    return model, '.'.join(filter(None, (cfg.get('architecture'), cfg.get('tag'))))
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise ValueError(f'--device {name}: {str(error).splitlines()[0]}') from error
+    return device
+
+
+def _progress(unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    from tqdm import tqdm
+    return lambda items: tqdm(items, unit=f' {unit}', disable=None)  # silent unless on a terminal
+
+
+def _table(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [*([header] if header else []), *rows]) for i in range(len(rows[0]))]
+    for row in [*([header] if header else []), *rows]:
+        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _complain(message: Any) -> None:
+    print(f'videozoo: {message}', file=sys.stderr, flush=True)

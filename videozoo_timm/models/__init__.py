@@ -1,0 +1,6 @@
+"""Architectures; importing this package registers them with timm."""
+from .building import build_model, source_of
+from .video_mae import VideoMaskedAutoencoder
+from .video_vit import VideoVisionTransformer
+
+__all__ = ['VideoMaskedAutoencoder', 'VideoVisionTransformer', 'build_model', 'source_of']

@@ -1,0 +1,171 @@
+"""How a timm model is built and filled.
+
+A pretrained model is never initialised twice: it is built on the meta device, the file's tensors are assigned as they
+lie in the mapped file, and only what the caller asked to be new (a head of another size, a pooling norm, layer scale)
+is initialised, as timm initialises it.
+"""
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, named_apply, resolve_pretrained_cfg
+from timm.models.vision_transformer import get_init_weights_vit
+from torch import nn
+
+from ..catalogue import stored_in
+from ..weights import Source, locate, read_weights, to_timm
+
+_logger = logging.getLogger(__name__)
+
+Tensors = dict[str, torch.Tensor]
+
+# Modules that the published models lack and that timm's arguments add (layer scale, pooling), and the head.
+_MAY_BE_NEW = re.compile(r'(head|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
+# Parts of a file that a model may leave: an MAE's decoder in a ViT, a head, the norm that average pooling replaces.
+_MAY_BE_LEFT = re.compile(r'(decoder_\w+|mask_token|head|norm|fc_norm)(\.|$)')
+
+
+def build_model(
+        model_cls: type[nn.Module],
+        variant: str,
+        pretrained: bool,
+        adapt: Callable[[Tensors, nn.Module], Tensors],
+        *,
+        pretrained_cfg: Any = None,
+        pretrained_cfg_overlay: dict[str, Any] | None = None,
+        cache_dir: str | Path | None = None,
+        **kwargs: Any,
+) -> nn.Module:
+    """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
+
+    Args:
+        model_cls: Model class.
+        variant: Registered architecture.
+        pretrained: Load the weights that the configuration names.
+        adapt: Fits tensors in timm's layout to the built model (other sizes, other input channels).
+        pretrained_cfg: Configuration, or a tag.
+        pretrained_cfg_overlay: Entries that replace those of the configuration.
+        cache_dir: Another cache for Hub downloads and their conversions.
+        **kwargs: Arguments of the model class, `features_only` and the like.
+    """
+    overlay = dict(pretrained_cfg_overlay or {})
+    state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
+    if cfg.state_dict is not None:
+        state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
+
+    make = model_cls
+    if pretrained:
+        sizes = [cfg.input_size[-2:]]
+        saved_size = (kwargs.get('pretrained_model_args') or {}).get('img_size')
+        if saved_size:
+            sizes.insert(0, (saved_size, saved_size) if isinstance(saved_size, int) else tuple(saved_size))
+
+        def make(device: Any = None, dtype: torch.dtype | None = None, **model_args: Any) -> nn.Module:
+            if state_dict is None:
+                path = locate(source_of(cfg, cache_dir))
+                tensors, origin = read_weights(path).tensors, str(path)
+            else:
+                tensors, origin = {k: v.clone() for k, v in state_dict.items()}, 'state_dict'
+            mode = model_args.pop('weight_init', '')
+            with torch.device('meta'):
+                model = model_cls(**model_args, weight_init='skip', device='meta')
+            model.weight_init_mode = '' if mode == 'skip' else mode
+            model.checkpoint_sizes = sizes
+            fill(model, adapt(to_timm(tensors), model), origin, cfg.num_classes)
+            return model.to(device=device, dtype=dtype)
+
+    return build_model_with_cfg(
+        make,
+        variant,
+        pretrained=False,
+        pretrained_cfg=cfg.to_dict(),
+        feature_cfg=dict(out_indices=kwargs.pop('out_indices', 3), feature_cls='getter'),
+        **kwargs,
+    )
+
+
+def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
+    """Where a configuration's weights are, with what their converted file shall say of itself.
+
+    Raises:
+        ValueError: The configuration names no weights.
+    """
+    timm_name = '.'.join(filter(None, (cfg.architecture, cfg.tag)))
+    stored = stored_in(cfg.hf_hub_id, cfg.hf_hub_filename)
+    about = dict(
+        name=stored.name if stored else timm_name,
+        zoo=stored.zoo if stored else None,
+        architecture=stored.architecture if stored else cfg.architecture,
+        input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
+    if cfg.file:
+        return Source(file=Path(cfg.file), about=about)
+    if not cfg.hf_hub_id:
+        raise ValueError(
+            f'no weights are published for {timm_name!r}: leave pretrained out, or name a file with '
+            f'pretrained_cfg_overlay=dict(file=...)')
+    filename = cfg.hf_hub_filename or 'model.safetensors'
+    return Source(repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, about=about)
+
+
+def fill(model: nn.Module, tensors: Tensors, origin: str, num_classes: int = 0) -> None:
+    """Assign a file's tensors to a model on the meta device.
+
+    Args:
+        model: Model, all its tensors on the meta device.
+        tensors: Tensors in timm's layout.
+        origin: What to call them in errors.
+        num_classes: Size of the head that the checkpoint is known to have.
+
+    Raises:
+        ValueError: Keys missing or left over, or shapes that differ, all listed.
+    """
+    own = model.state_dict()
+    head_is_new = getattr(model, 'num_classes', num_classes) != num_classes
+    if head_is_new:
+        tensors = {k: v for k, v in tensors.items() if not (k.startswith('head.') and _differs(own.get(k), v))}
+    missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    new = {k for k in missing if _MAY_BE_NEW.match(k) and (head_is_new or not k.startswith('head.'))}
+    left = {k for k in surplus if _MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
+    problems = [f'{k} is missing' for k in sorted(missing - new)]
+    problems += [f'{k} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
+    problems += [
+        f'{k} is {list(tensors[k].shape)}, the model has {list(own[k].shape)}'
+        for k in sorted(own.keys() & tensors.keys()) if _differs(own[k], tensors[k])]
+    if problems:
+        shown = problems[:20] + ([f'and {len(problems) - 20} more'] if len(problems) > 20 else [])
+        raise ValueError(f'{origin} does not fit {type(model).__name__}:\n  ' + '\n  '.join(shown))
+
+    model.load_state_dict(
+        {k: v.to(own[k].dtype) for k, v in tensors.items() if k not in left}, strict=False, assign=True)
+    _initialise(model, new)
+    unfilled = [k for k, v in model.state_dict(keep_vars=True).items() if v.is_meta]
+    unfilled += [k for k, v in model.named_buffers() if v.is_meta]
+    if unfilled:
+        raise RuntimeError(f'{type(model).__name__} was left without values: {unfilled}')
+
+
+def _differs(own: torch.Tensor | None, given: torch.Tensor) -> bool:
+    return own is None or own.shape != given.shape
+
+
+def _has_parameters(model: nn.Module, key: str) -> bool:
+    """Whether the model has parameters where this key belongs, so that leaving the key would hide a mistake."""
+    return any(name.split('.')[0] == key.split('.')[0] for name, _ in model.named_parameters())
+
+
+def _initialise(model: nn.Module, keys: set[str]) -> None:
+    """Give the modules that own these keys values, as timm initialises them."""
+    if not keys:
+        return
+    _logger.info('new, initialised: %s', ', '.join(sorted(keys)))
+    roots = {k.split('.')[0] if k.startswith('attn_pool.') else k.rpartition('.')[0] for k in keys}
+    init = get_init_weights_vit(model.weight_init_mode, needs_reset=True)
+    for root in sorted(roots):
+        module = model.get_submodule(root)
+        module.to_empty(device='cpu')
+        named_apply(init, module, name=root)

@@ -1,0 +1,343 @@
+"""The spatiotemporal masked autoencoder of HVM-1 and video-models: the video ViT with a small decoder behind it.
+
+The encoder sees the tokens that the mask leaves, the decoder predicts the pixels of all. Without a mask the encoder is
+the video ViT, which is what `forward_features` and `features_only` run.
+
+Papers: https://arxiv.org/abs/2205.09113 (method), https://arxiv.org/abs/2407.18067 and
+https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` masks).
+"""
+from typing import Any
+
+import torch
+from timm.layers import trunc_normal_
+from timm.models import generate_default_cfgs, register_model
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from ..catalogue import CHECKPOINTS
+from .building import build_model
+from .video_vit import (
+    HUGE,
+    TINY,
+    TINY_CFG,
+    Grid,
+    VideoVisionTransformer,
+    adapt_checkpoint,
+    add_positions,
+    resample_spatial,
+    resample_temporal,
+)
+
+__all__ = ['VideoMaskedAutoencoder']
+
+MASK_TYPES = ('random', 'temporal', 'center')
+
+
+class VideoMaskedAutoencoder(VideoVisionTransformer):
+    """Spatiotemporal MAE.
+
+    Args:
+        decoder_embed_dim: Width of the decoder.
+        decoder_depth: Blocks of the decoder.
+        decoder_num_heads: Attention heads of the decoder.
+        norm_pix_loss: Normalise the target pixels of each tubelet in the loss.
+        mlp_ratio: Hidden width of the MLPs over their width, in the encoder and the decoder.
+        weight_init: As in timm; the default is the published initialisation (Xavier uniform).
+        **kwargs: As `VideoVisionTransformer`; `num_classes` must be 0.
+    """
+
+    def __init__(
+            self,
+            decoder_embed_dim: int = 512,
+            decoder_depth: int = 4,
+            decoder_num_heads: int = 16,
+            norm_pix_loss: bool = False,
+            mlp_ratio: float = 4.0,
+            num_classes: int = 0,
+            weight_init: str = '',
+            device: Any = None,
+            dtype: torch.dtype | None = None,
+            **kwargs: Any,
+    ) -> None:
+        if num_classes:
+            raise ValueError(_no_classes(num_classes))
+        super().__init__(mlp_ratio=mlp_ratio, weight_init='skip', device=device, dtype=dtype, **kwargs)
+        if self.cls_token is None or self.reg_token is not None:
+            raise ValueError('the MAE has a class token and no register tokens; leave class_token and reg_tokens out')
+        dd = {'device': device, 'dtype': dtype}
+        embed = self.patch_embed
+        steps, height, width = embed.video_grid_size
+        dim = decoder_embed_dim
+        norm_layer = type(self.blocks[0].norm1)
+        self.norm_pix_loss = norm_pix_loss
+        self.decoder_embed = nn.Linear(self.embed_dim, dim, **dd)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim, **dd))
+        self.decoder_cls_token = nn.Parameter(torch.empty(1, 1, dim, **dd))
+        self.decoder_pos_embed_class = nn.Parameter(torch.empty(1, 1, dim, **dd))
+        self.decoder_pos_embed_spatial = nn.Parameter(torch.empty(1, height * width, dim, **dd))
+        self.decoder_pos_embed_temporal = nn.Parameter(torch.empty(1, steps, dim, **dd))
+        self.decoder_blocks = nn.Sequential(*[
+            Block(dim, decoder_num_heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm_layer, **dd)
+            for _ in range(decoder_depth)])
+        self.decoder_norm = norm_layer(dim, **dd)
+        self.decoder_pred = nn.Linear(dim, embed.proj.weight[0].numel(), **dd)
+        if weight_init != 'skip':
+            self.weight_init_mode = weight_init
+            self.init_weights(needs_reset=False)
+
+    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
+        """Initialise as the published code does: matrices Xavier uniform, biases 0, tokens and positions std 0.02.
+
+        Another `mode` than the default is timm's.
+        """
+        super().init_weights(mode, needs_reset)
+        for name in ('class', 'spatial', 'temporal'):
+            trunc_normal_(getattr(self, f'decoder_pos_embed_{name}'), std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+        nn.init.zeros_(self.decoder_cls_token)
+        if not (mode or self.weight_init_mode):
+            nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.xavier_uniform_(module.weight)
+                    nn.init.zeros_(module.bias)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        decoder = {'decoder_pos_embed_class', 'decoder_pos_embed_spatial', 'decoder_pos_embed_temporal'}
+        return super().no_weight_decay() | decoder | {'decoder_cls_token', 'mask_token'}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        groups = super().group_matcher(coarse)
+        return dict(groups, blocks=groups['blocks'] + [(r'^decoder_|^mask_token', (99999,))])
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        if num_classes:
+            raise ValueError(_no_classes(num_classes))
+        super().reset_classifier(0, global_pool)
+
+    def _resample_position_embeddings(self, old: Grid, new: Grid) -> None:
+        super()._resample_position_embeddings(old, new)
+        for name, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
+            old_parameter = getattr(self, f'decoder_pos_embed_{name}')
+            resampled = nn.Parameter(resample(old_parameter.detach(), old, new), old_parameter.requires_grad)
+            setattr(self, f'decoder_pos_embed_{name}', resampled)
+
+    def forward(
+            self,
+            clips: torch.Tensor,
+            mask_ratio: float = 0.9,
+            visualize: bool = False,
+            mask_type: str = 'random',
+            mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Mask, encode, predict.
+
+        Args:
+            clips: [B, C, T, H, W]; images [B, C, H, W] are still clips.
+            mask_ratio: Share of the tokens that is dropped.
+            visualize: Also return the comparison.
+            mask_type: `'random'`; `'temporal'` drops the last tokens in time; `'center'` the middle ones.
+            mask: A mask of the caller's own instead, [B, T', H', W'] boolean, True where a token is dropped; every
+                sample must drop the same number.
+
+        Returns:
+            loss: Mean squared error of the dropped tokens' (normalised) pixels, scalar.
+            pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
+            mask: [B, T' * H' * W'], 1 where dropped.
+            comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip
+                with the predictions in their place.
+
+        Raises:
+            ValueError: A mask that cannot be, in words.
+        """
+        latent, mask, ids_restore = self.forward_encoder(clips, mask_ratio, mask_type, mask)
+        grid = self.patch_embed.grid_of(clips)
+        pred = self.forward_decoder(latent, ids_restore, grid)
+        target = self.patchify(clips)
+        loss = self.forward_loss(target, pred, mask)
+        if not visualize:
+            return loss, pred, mask
+        dropped = mask.unsqueeze(-1)
+        rows = (target, target * (1 - dropped), pred * dropped + target * (1 - dropped))
+        return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
+
+    def forward_encoder(
+            self,
+            clips: torch.Tensor,
+            mask_ratio: float = 0.9,
+            mask_type: str = 'random',
+            mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode the tokens that the mask leaves; no work is spent on the others.
+
+        Returns:
+            latent: Normalised tokens [B, K, C] of the K kept patches, without the class token.
+            mask: [B, N], 1 where dropped.
+            ids_restore: [B, N], for `forward_decoder`.
+        """
+        grid = self.patch_embed.grid_of(clips)
+        view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
+        num_tokens = grid[0] * grid[1] * grid[2]
+        if mask is None:
+            order, num_kept = _published_order(view.shape[0], num_tokens, mask_ratio, mask_type, clips.device)
+        else:
+            order, num_kept = _order_of(mask, (view.shape[0], *grid), clips.device)
+        ids_restore = order.argsort(dim=1)
+        kept = order[:, :num_kept]  # [B, K]
+        dropped = (ids_restore >= num_kept).to(torch.float32)
+
+        step, row, column = kept // (grid[1] * grid[2]), kept // grid[2] % grid[1], kept % grid[2]
+        sample = torch.arange(view.shape[0], device=clips.device).unsqueeze(1)
+        visible = view[sample, step if clips.ndim == 5 else torch.zeros_like(step), row, column]  # [B, K, C, t, h, w]
+        x = self.patch_embed.proj(visible.flatten(2))  # [B, K, D]
+
+        positions = self._positions(grid)
+        x = x + positions[0][kept]
+        cls_token = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
+        x = self.norm_pre(self.pos_drop(torch.cat([cls_token, x], dim=1)))
+        x = self.norm(self._run(self.blocks, x))
+        return x[:, 1:], dropped, ids_restore
+
+    def forward_decoder(
+            self,
+            latent: torch.Tensor,
+            ids_restore: torch.Tensor,
+            grid: Grid | None = None,
+    ) -> torch.Tensor:
+        """Predict the pixels of every token.
+
+        Args:
+            latent: Encoded tokens [B, K, C].
+            ids_restore: [B, N] of `forward_encoder`.
+            grid: Tokens along time, height and width, if not the model's own.
+
+        Returns:
+            [B, N, tubelet * patch * patch * C].
+        """
+        x = self.decoder_embed(latent)
+        num_batch, num_tokens = ids_restore.shape
+        mask_tokens = self.mask_token.expand(num_batch, num_tokens - x.shape[1], -1)
+        x = torch.cat([x, mask_tokens], dim=1)  # kept first, then dropped
+        x = x.gather(1, ids_restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # [B, N, D] in the clip's order
+        x = x.unflatten(1, grid or self.patch_embed.video_grid_size)
+        x = add_positions(
+            x, self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal, self.patch_embed.video_grid_size)
+        cls_token = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(num_batch, -1, -1)
+        x = self._run(self.decoder_blocks, torch.cat([cls_token, x], dim=1))
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+
+    def forward_loss(self, target: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Mean squared error over the dropped tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
+        if self.norm_pix_loss:
+            mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
+            target = (target - mean) / (var + 1e-6) ** 0.5
+        error = ((pred - target) ** 2).mean(dim=-1)
+        return (error * mask).sum() / mask.sum().clamp(min=1)
+
+    def patchify(self, clips: torch.Tensor) -> torch.Tensor:
+        """Pixels of each token, [B, C, T, H, W] -> [B, N, tubelet * patch * patch * C], in the published order."""
+        x = self.patch_embed.tubelets(clips)  # [B, T', H', W', C, t, h, w]
+        x = x.expand(-1, self.patch_embed.grid_of(clips)[0], -1, -1, -1, -1, -1, -1)
+        return x.permute(0, 1, 2, 3, 5, 6, 7, 4).flatten(4).flatten(1, 3)
+
+    def unpatchify(self, x: torch.Tensor, grid: Grid | None = None) -> torch.Tensor:
+        """The inverse of `patchify`, [B, N, tubelet * patch * patch * C] -> [B, C, T, H, W].
+
+        Args:
+            x: Pixels of each token.
+            grid: Tokens along time, height and width, if not the model's own.
+        """
+        embed = self.patch_embed
+        x = x.unflatten(1, grid or embed.video_grid_size).unflatten(4, (embed.tubelet_size, *embed.patch_size, -1))
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)  # [B, T', H', W', t, h, w, C] -> [B, C, T', t, H', h, W', w]
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+    def _positions(self, grid: Grid) -> torch.Tensor:
+        """Position embedding of every patch, [1, N, C]."""
+        nothing = self.pos_embed_spatial.new_zeros(()).expand(1, *grid, 1)
+        return add_positions(
+            nothing, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size)
+
+    def _run(self, blocks: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+        from timm.models import checkpoint_seq
+        return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
+
+
+def _published_order(
+        num_batch: int,
+        num_tokens: int,
+        mask_ratio: float,
+        mask_type: str,
+        device: torch.device,
+) -> tuple[torch.Tensor, int]:
+    """Tokens in the order in which they are kept, [B, N], and how many are."""
+    if mask_type not in MASK_TYPES:
+        raise ValueError(f'mask_type={mask_type!r}: must be one of {list(MASK_TYPES)}')
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f'mask_ratio={mask_ratio}: must be at least 0 and below 1')
+    num_kept = int(num_tokens * (1 - mask_ratio))
+    if num_kept == 0:
+        raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
+    position = torch.arange(num_tokens, device=device)
+    if mask_type == 'random':
+        rank = torch.rand(num_batch, num_tokens, device=device)
+    elif mask_type == 'temporal':
+        rank = position.expand(num_batch, -1)
+    else:  # the ends first; equal distances in the order of the clip
+        rank = torch.minimum(position, num_tokens - 1 - position).expand(num_batch, -1)
+    return rank.argsort(dim=1, stable=True), num_kept
+
+
+def _order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, int]:
+    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f'mask must be boolean [B, T\', H\', W\'] = {list(shape)}, True where a token is dropped; '
+            f'got {mask.dtype} {list(mask.shape)}')
+    mask = mask.to(device).flatten(1)
+    counts = mask.sum(dim=1).tolist()
+    if len(set(counts)) > 1:
+        raise ValueError(f'mask drops {counts} tokens of the samples; every sample must drop the same number')
+    num_kept = mask.shape[1] - counts[0]
+    if num_kept == 0:
+        raise ValueError(f'mask drops all {mask.shape[1]} tokens; leave at least one')
+    return mask.to(torch.uint8).argsort(dim=1, stable=True), num_kept
+
+
+def _no_classes(num_classes: int) -> str:
+    return f'num_classes={num_classes}: the MAE has no classification head; use vit_h14_st (or vit_t14_st) instead'
+
+
+def _create(
+        variant: str,
+        pretrained: bool,
+        model_args: dict[str, Any],
+        kwargs: dict[str, Any],
+) -> VideoVisionTransformer:
+    # As a feature extractor the MAE is its encoder, and timm's hook and fx extractors run forward().
+    cls = VideoVisionTransformer if kwargs.get('features_only') else VideoMaskedAutoencoder
+    if cls is VideoVisionTransformer:
+        model_args = {k: v for k, v in model_args.items() if not k.startswith('decoder_')}
+        kwargs = {k: v for k, v in kwargs.items() if not k.startswith('decoder_') and k != 'norm_pix_loss'}
+    return build_model(cls, variant, pretrained, adapt_checkpoint, **dict(model_args, **kwargs))
+
+
+default_cfgs = generate_default_cfgs({
+    **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture == 'mae_h14_st'},
+    'mae_t14_st': TINY_CFG,
+})
+
+
+@register_model
+def mae_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
+    """MAE with a ViT-H/14 encoder and a decoder of 4 blocks, 645M parameters."""
+    model_args = dict(HUGE, decoder_embed_dim=512, decoder_depth=4, decoder_num_heads=16)
+    return _create('mae_h14_st', pretrained, model_args, kwargs)
+
+
+@register_model
+def mae_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
+    """The same architecture with 1.4M parameters at 112 px, for trying things out."""
+    model_args = dict(TINY, decoder_embed_dim=64, decoder_depth=4, decoder_num_heads=4)
+    return _create('mae_t14_st', pretrained, model_args, kwargs)

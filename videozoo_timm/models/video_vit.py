@@ -1,0 +1,531 @@
+"""The spatiotemporal Vision Transformer of HVM-1 and video-models, on timm's `VisionTransformer`.
+
+A clip is cut into tubelets (2 frames x 14 x 14 pixels), each tubelet becomes a token, and every token attends to every
+other. What differs from an image ViT is here: the tubelet embedding, the separable position embedding, and shapes that
+follow the input's rank: a clip [B, 3, T, H, W] gives maps [B, C, T', H', W'], an image [B, 3, H, W] is a still clip and
+gives maps [B, C, H', W'], averaged over time. Blocks, heads, pooling and the rest are timm's.
+
+Papers: https://arxiv.org/abs/2407.18067 (HVM-1), https://arxiv.org/abs/2402.00300 (video-models),
+https://arxiv.org/abs/2205.09113 (the architecture and its pretraining).
+"""
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed, to_2tuple, trunc_normal_
+from timm.models import VisionTransformer, checkpoint, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from timm.models._input import update_model_input_size
+from torch import nn
+
+from ..catalogue import CHECKPOINTS, VIDEO_MEAN, VIDEO_STD
+from ..weights import to_timm
+from .building import build_model
+
+__all__ = ['VideoVisionTransformer']
+
+Grid = tuple[int, int, int]  # tokens along time, height and width: (T', H', W')
+
+
+class VideoVisionTransformer(VisionTransformer):
+    """Spatiotemporal ViT.
+
+    All of timm's `VisionTransformer` interface works, with clips and with images.
+
+    Args:
+        img_size: Height and width of the input in pixels, multiples of `patch_size`.
+        patch_size: Height and width of a tubelet in pixels.
+        num_frames: Frames of a clip, a multiple of `tubelet_size`.
+        tubelet_size: Frames of a tubelet.
+        dynamic_img_size: Accept clips of any size and length; position embeddings are resampled as they come.
+        weight_init: As in timm; `'skip'` leaves the weights as allocated.
+        **kwargs: Everything else that timm's `VisionTransformer` takes.
+    """
+
+    def __init__(
+            self,
+            img_size: int | tuple[int, int] = 224,
+            patch_size: int | tuple[int, int] = 14,
+            in_chans: int = 3,
+            num_classes: int = 0,
+            num_frames: int = 16,
+            tubelet_size: int = 2,
+            embed_dim: int = 768,
+            dynamic_img_size: bool = False,
+            weight_init: str = '',
+            device: Any = None,
+            dtype: torch.dtype | None = None,
+            **kwargs: Any,
+    ) -> None:
+        for name in ('pos_embed', 'no_embed_class', 'embed_layer'):
+            if name in kwargs:
+                raise ValueError(f'{name}={kwargs[name]!r}: a video ViT has its own embedding, leave this argument out')
+        super().__init__(
+            img_size=img_size,
+            patch_size=patch_size,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            embed_dim=embed_dim,
+            pos_embed='none',
+            dynamic_img_size=dynamic_img_size,
+            embed_layer=partial(TubeletEmbed, num_frames=num_frames, tubelet_size=tubelet_size),
+            weight_init='skip',
+            device=device,
+            dtype=dtype,
+            **kwargs,
+        )
+        dd = {'device': device, 'dtype': dtype}
+        steps, height, width = self.patch_embed.video_grid_size
+        self.pos_embed_class = nn.Parameter(torch.empty(1, 1, embed_dim, **dd)) if self.has_class_token else None
+        self.pos_embed_spatial = nn.Parameter(torch.empty(1, height * width, embed_dim, **dd))
+        self.pos_embed_temporal = nn.Parameter(torch.empty(1, steps, embed_dim, **dd))
+        if weight_init != 'skip':
+            self.weight_init_mode = weight_init
+            self.init_weights(needs_reset=False)
+
+    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
+        """Initialise as timm does, class token and position embeddings as the published code does (std 0.02)."""
+        super().init_weights(mode, needs_reset)
+        for parameter in (self.cls_token, self.pos_embed_class, self.pos_embed_spatial, self.pos_embed_temporal):
+            if parameter is not None:
+                trunc_normal_(parameter, std=0.02)
+
+    @property
+    def num_frames(self) -> int:
+        return self.patch_embed.num_frames
+
+    @property
+    def tubelet_size(self) -> int:
+        return self.patch_embed.tubelet_size
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        return super().no_weight_decay() | {'pos_embed_class', 'pos_embed_spatial', 'pos_embed_temporal'}
+
+    def set_input_size(
+            self,
+            img_size: int | tuple[int, int] | None = None,
+            patch_size: int | tuple[int, int] | None = None,
+            num_frames: int | None = None,
+    ) -> None:
+        """Resize the model for clips of another size or length; position embeddings are resampled once.
+
+        Args:
+            img_size: New height and width in pixels; None keeps the present ones.
+            patch_size: Must be None or the present one: the tubelet's kernel is not resampled.
+            num_frames: New number of frames; None keeps the present one.
+
+        Raises:
+            ValueError: A size that is no multiple of the patch, a frame count that is no multiple of the tubelet, or
+                another patch size.
+        """
+        if patch_size is not None and to_2tuple(patch_size) != self.patch_embed.patch_size:
+            raise ValueError(f'patch_size={patch_size}: the patch size stays {self.patch_embed.patch_size}')
+        old = self.patch_embed.video_grid_size
+        self.patch_embed.set_input_size(img_size=img_size, num_frames=num_frames)
+        self._resample_position_embeddings(old, self.patch_embed.video_grid_size)
+        update_model_input_size(self, self.patch_embed.img_size, num_frames=self.num_frames)
+
+    def _resample_position_embeddings(self, old: Grid, new: Grid) -> None:
+        for name, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
+            old_parameter = getattr(self, f'pos_embed_{name}')
+            resampled = nn.Parameter(resample(old_parameter.detach(), old, new), old_parameter.requires_grad)
+            setattr(self, f'pos_embed_{name}', resampled)
+
+    def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
+        # x: [B, T', H', W', C] -> [B, prefix + T' * H' * W', C]
+        x = add_positions(x, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size)
+        prefix = []
+        if self.cls_token is not None:
+            prefix.append((self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1))
+        if self.reg_token is not None:
+            prefix.append(self.reg_token.expand(x.shape[0], -1, -1))
+        if prefix:
+            x = torch.cat(prefix + [x], dim=1)
+        return self.pos_drop(x)
+
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+        # For timm's checkpoint_path, load_checkpoint and plain load_state_dict, inside wrappers too: the published
+        # layout is converted, and what an MAE's or a finetuned file has beyond this model is dropped.
+        mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
+        has_head = any(True for _ in self.head.parameters())
+        for key, value in to_timm(mine).items():
+            is_decoder = key.startswith(('decoder_', 'mask_token')) and not hasattr(self, 'mask_token')
+            if not is_decoder and (has_head or not key.startswith('head.')):
+                state_dict[prefix + key] = value
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _embed(self, x: torch.Tensor) -> torch.Tensor:
+        """From pixels to what enters the first block, [B, N, C]."""
+        x = self.patch_embed(x)
+        x = self._pos_embed(x)
+        x = self.patch_drop(x)
+        return self.norm_pre(x)
+
+    def forward_intermediates(
+            self,
+            x: torch.Tensor,
+            indices: int | Sequence[int] | None = None,
+            return_prefix_tokens: bool = False,
+            norm: bool = False,
+            stop_early: bool = False,
+            output_fmt: str = 'NCHW',
+            intermediates_only: bool = False,
+            output_dict: bool = False,
+            attn_mask: torch.Tensor | None = None,
+            is_causal: bool = False,
+    ) -> Any:
+        """Features of chosen blocks, as timm's method of this name.
+
+        Args:
+            x: Clip [B, C, T, H, W] or image [B, C, H, W].
+            indices: The last n blocks if an int, these blocks if a sequence, all if None.
+            return_prefix_tokens: Also return the class (and register) tokens of each block.
+            norm: Apply the final norm to every intermediate.
+            stop_early: Skip the blocks behind the last one asked for.
+            output_fmt: `'NCHW'` for maps ([B, C, T', H', W'] of a clip, [B, C, H', W'] of an image), `'NLC'` for the
+                same as tokens.
+            intermediates_only: Leave out the final features.
+            output_dict: Return a dict with `image_intermediates`, `image_intermediates_prefix`, `image_features`.
+            attn_mask: Attention mask, passed to every block.
+            is_causal: Causal attention, passed to every block.
+
+        Returns:
+            Final tokens [B, N, C] (normalised) and the list of intermediates; or what the options above ask for.
+        """
+        if output_fmt not in ('NCHW', 'NLC'):
+            raise ValueError(f"output_fmt={output_fmt!r}: must be 'NCHW' or 'NLC'")
+        take_indices, max_index = feature_take_indices(len(self.blocks), indices)
+        grid, still = self.patch_embed.grid_of(x), x.ndim == 4
+        extra = {} if attn_mask is None else {'attn_mask': attn_mask}
+        if is_causal:
+            extra['is_causal'] = True
+
+        x = self._embed(x)
+        intermediates = []
+        for i, block in enumerate(self.blocks[:max_index + 1] if stop_early else self.blocks):
+            if self.grad_checkpointing and not extra:
+                x = checkpoint(block, x)
+            else:
+                x = block(x, **extra)
+            if i in take_indices:
+                intermediates.append(self.norm(x) if norm else x)
+
+        prefix = [y[:, :self.num_prefix_tokens] for y in intermediates]
+        patches = [y[:, self.num_prefix_tokens:] for y in intermediates]
+        intermediates = [to_maps(y, grid, still, channels_last=output_fmt == 'NLC') for y in patches]
+        with_prefix = return_prefix_tokens and self.num_prefix_tokens > 0
+        if output_dict:
+            result = {'image_intermediates': intermediates}
+            if with_prefix:
+                result['image_intermediates_prefix'] = prefix
+            if not intermediates_only:
+                result['image_features'] = self.norm(x)
+            return result
+        if with_prefix:
+            intermediates = list(zip(intermediates, prefix, strict=True))
+        return intermediates if intermediates_only else (self.norm(x), intermediates)
+
+    def get_last_selfattention(self, x: torch.Tensor) -> torch.Tensor:
+        """Attention of the last block, after the softmax, as the published method of this name.
+
+        At 448 px and 16 frames this matrix takes 4 GB a clip; `cls_attention` gives its first row without it.
+
+        Args:
+            x: Clip [B, C, T, H, W] or image [B, C, H, W].
+
+        Returns:
+            [B, heads, N, N], N = 1 + T' * H' * W' tokens, the class token first.
+        """
+        return self._attention_rows(x, len(self.blocks) - 1, None)
+
+    def cls_attention(self, x: torch.Tensor, block: int = -1) -> torch.Tensor:
+        """Attention of the class token to the patches in one block; memory stays linear in the number of tokens.
+
+        Args:
+            x: Clip [B, C, T, H, W] or image [B, C, H, W].
+            block: Index of the block; negative ones count from the end.
+
+        Returns:
+            [B, heads, T', H', W'] for a clip, [B, heads, H', W'] (mean over time) for an image. What the class token
+            pays to itself is left out, so the sum over a clip's patches is a little below 1.
+
+        Raises:
+            ValueError: The model has no class token.
+            IndexError: No such block.
+        """
+        if self.cls_token is None:
+            raise ValueError('cls_attention needs a class token; this model was made with class_token=False')
+        depth = len(self.blocks)
+        if not -depth <= block < depth:
+            raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
+        grid, still = self.patch_embed.grid_of(x), x.ndim == 4
+        rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens:]  # [B, heads, T' * H' * W']
+        return to_maps(rows.transpose(1, 2), grid, still)
+
+    def _attention_rows(self, x: torch.Tensor, block: int, num_rows: int | None) -> torch.Tensor:
+        """Softmaxed attention of the first tokens (all if None) in a block, [B, heads, rows, N]."""
+        x = self._embed(x)
+        x = self.blocks[:block](x)
+        attn = self.blocks[block].attn
+        x = self.blocks[block].norm1(x)
+        qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, N, C // heads]
+        q, k = attn.q_norm(qkv[0]), attn.k_norm(qkv[1])
+        return (q[:, :, :num_rows] * attn.scale @ k.transpose(-2, -1)).softmax(dim=-1)
+
+
+class TubeletEmbed(nn.Module):
+    """Tokens of the tubelets of a clip.
+
+    The arguments are those of `VideoVisionTransformer`; `strict_img_size=False` accepts other sizes and lengths,
+    `dynamic_img_pad` pads height and width with zeros to multiples of the patch.
+    """
+
+    def __init__(
+            self,
+            img_size: int | tuple[int, int],
+            patch_size: int | tuple[int, int],
+            in_chans: int,
+            embed_dim: int,
+            num_frames: int,
+            tubelet_size: int,
+            bias: bool = True,
+            strict_img_size: bool = True,
+            dynamic_img_pad: bool = False,
+            output_fmt: str | None = None,  # timm asks for 'NHWC' with dynamic sizes; the grid is always kept here
+            device: Any = None,
+            dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.patch_size = to_2tuple(patch_size)
+        self.tubelet_size = tubelet_size
+        self.in_chans = in_chans
+        self.strict_img_size = strict_img_size
+        self.dynamic_img_pad = dynamic_img_pad
+        self.img_size, self.num_frames = None, None
+        self.set_input_size(img_size, num_frames=num_frames)
+        self.proj = TubeletProjection(
+            in_chans, embed_dim, (tubelet_size, *self.patch_size), bias=bias, device=device, dtype=dtype)
+
+    def set_input_size(
+            self,
+            img_size: int | tuple[int, int] | None = None,
+            patch_size: int | None = None,  # timm's signature; the patch stays
+            num_frames: int | None = None,
+    ) -> None:
+        img_size = self.img_size if img_size is None else to_2tuple(img_size)
+        num_frames = self.num_frames if num_frames is None else num_frames
+        pad = self.dynamic_img_pad
+        if any(s <= 0 or (s % p and not pad) for s, p in zip(img_size, self.patch_size, strict=True)):
+            raise ValueError(f'img_size={img_size}: must be multiples of the patch size {self.patch_size}')
+        if num_frames <= 0 or num_frames % self.tubelet_size:
+            raise ValueError(f'num_frames={num_frames}: must be a multiple of the tubelet size {self.tubelet_size}')
+        self.img_size, self.num_frames = tuple(img_size), num_frames
+        self.video_grid_size = (num_frames // self.tubelet_size, *self.dynamic_feat_size(img_size))
+        self.grid_size = self.video_grid_size[1:]
+        self.num_patches = math.prod(self.video_grid_size)
+
+    def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
+        return max(self.patch_size) if as_scalar else self.patch_size
+
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """Patches along height and width of an image of this size."""
+        round_up = math.ceil if self.dynamic_img_pad else math.floor
+        return tuple(round_up(s / p) for s, p in zip(img_size, self.patch_size, strict=True))
+
+    def grid_of(self, x: torch.Tensor) -> Grid:
+        """Tokens along time, height and width of an input; a still has those of a whole clip."""
+        steps = self.video_grid_size[0] if x.ndim == 4 else x.shape[2] // self.tubelet_size
+        return (steps, *self.dynamic_feat_size(x.shape[-2:]))
+
+    def tubelets(self, x: torch.Tensor) -> torch.Tensor:
+        """A view of the clip as tubelets, without a copy.
+
+        Args:
+            x: Clip [B, C, T, H, W] or image [B, C, H, W].
+
+        Returns:
+            [B, T', H', W', C, tubelet, patch, patch]; T' = 1 for an image, which repeats one tubelet over time.
+        """
+        return cut_tubelets(
+            x, self.in_chans, self.num_frames, self.img_size, self.tubelet_size, self.patch_size,
+            self.strict_img_size, self.dynamic_img_pad)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Clip [B, C, T, H, W] or image [B, C, H, W] -> tokens [B, T', H', W', D]."""
+        tokens = self.proj(self.tubelets(x).flatten(4))
+        return repeat_still(tokens, x, self.video_grid_size[0])
+
+
+class TubeletProjection(nn.Module):
+    """The published 3-D convolution, whose stride is its kernel, as the matrix product that it is.
+
+    3-D convolutions are slow in bfloat16 on some devices and missing on others.
+    """
+
+    def __init__(
+            self,
+            in_chans: int,
+            embed_dim: int,
+            kernel_size: tuple[int, int, int],
+            bias: bool = True,
+            device: Any = None,
+            dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(embed_dim, in_chans, *kernel_size, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(embed_dim, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """PyTorch's default for a convolution."""
+        bound = self.weight[0].numel() ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, tubelets: torch.Tensor) -> torch.Tensor:
+        """Tubelets [..., C * tubelet * patch * patch] -> tokens [..., D]."""
+        return F.linear(tubelets, self.weight.flatten(1), self.bias)
+
+
+# These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model for clips and images.
+
+@torch.fx.wrap
+def cut_tubelets(
+        x: torch.Tensor,
+        in_chans: int,
+        num_frames: int,
+        img_size: tuple[int, int],
+        tubelet_size: int,
+        patch_size: tuple[int, int],
+        strict: bool,
+        pad: bool,
+) -> torch.Tensor:
+    clip = f'a clip [B, {in_chans}, {num_frames}, {img_size[0]}, {img_size[1]}]'
+    image = f'an image [B, {in_chans}, {img_size[0]}, {img_size[1]}]'
+    if x.ndim not in (4, 5) or x.shape[1] != in_chans:
+        raise ValueError(f'expected {clip} or {image}, got {list(x.shape)}')
+    if strict and (tuple(x.shape[-2:]) != tuple(img_size) or (x.ndim == 5 and x.shape[2] != num_frames)):
+        raise ValueError(
+            f'expected {clip} or {image}, got {list(x.shape)}; for other sizes and lengths make the model with '
+            f'dynamic_img_size=True or call set_input_size(img_size=..., num_frames=...)')
+    if x.ndim == 5 and x.shape[2] % tubelet_size:
+        raise ValueError(f'{x.shape[2]} frames: the number must be a multiple of the tubelet size {tubelet_size}')
+    height, width = patch_size
+    if pad:
+        x = F.pad(x, (0, -x.shape[-1] % width, 0, -x.shape[-2] % height))
+    elif x.shape[-2] % height or x.shape[-1] % width:
+        raise ValueError(f'{x.shape[-2]} x {x.shape[-1]} pixels: must be multiples of the patch size {patch_size}')
+    if x.ndim == 4:
+        x = x.unsqueeze(2).expand(-1, -1, tubelet_size, -1, -1)  # [B, C, H, W] -> [B, C, tubelet, H, W]
+    x = x.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(2, (-1, tubelet_size))
+    return x.permute(0, 2, 4, 6, 1, 3, 5, 7)  # [B, C, T', t, H', h, W', w] -> [B, T', H', W', C, t, h, w]
+
+
+@torch.fx.wrap
+def repeat_still(tokens: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Tensor:
+    return tokens.expand(-1, steps, -1, -1, -1) if x.ndim == 4 else tokens
+
+
+@torch.fx.wrap
+def add_positions(x: torch.Tensor, spatial: torch.Tensor, temporal: torch.Tensor, stored: Grid) -> torch.Tensor:
+    """Add the separable position embedding: [B, T', H', W', C] -> [B, T' * H' * W', C]."""
+    grid = tuple(x.shape[1:4])
+    spatial = resample_spatial(spatial, stored, grid)
+    temporal = resample_temporal(temporal, stored, grid)
+    positions = spatial.unsqueeze(1) + temporal.unsqueeze(2)  # [1, 1, H' * W', C] + [1, T', 1, C]
+    return x.flatten(1, 3) + positions.flatten(1, 2)
+
+
+def resample_spatial(embedding: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
+    """[1, H' * W', C] to another grid, bicubic as timm resamples its own."""
+    return resample_abs_pos_embed(embedding, new_size=list(new[1:]), old_size=list(old[1:]), num_prefix_tokens=0)
+
+
+def resample_temporal(embedding: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
+    """[1, T', C] to another number of steps, linear."""
+    if old[0] == new[0]:
+        return embedding
+    resampled = F.interpolate(embedding.float().transpose(1, 2), size=new[0], mode='linear', align_corners=False)
+    return resampled.transpose(1, 2).to(embedding.dtype)
+
+
+def to_maps(tokens: torch.Tensor, grid: Grid, still: bool, channels_last: bool = False) -> torch.Tensor:
+    """[B, T' * H' * W', C] -> [B, C, T', H', W'], or [B, C, H', W'] of a still; channels_last: [B, N, C] of these."""
+    if still:
+        tokens = tokens.unflatten(1, (grid[0], -1)).mean(dim=1)  # [B, T', H' * W', C] -> [B, H' * W', C]
+        grid = grid[1:]
+    return tokens if channels_last else tokens.unflatten(1, grid).movedim(-1, 1).contiguous()
+
+
+def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransformer) -> dict[str, torch.Tensor]:
+    """Fit a checkpoint in timm's layout to a model of another size, length or number of input channels.
+
+    Raises:
+        ValueError: The checkpoint's grid is unknown: neither that of its configuration nor a square.
+    """
+    tensors = dict(tensors)
+    kernel = tensors.get('patch_embed.proj.weight')
+    in_chans = model.patch_embed.in_chans
+    if kernel is not None and kernel.ndim == 5 and kernel.shape[1] != in_chans:
+        from timm.models import adapt_input_conv
+        flat = adapt_input_conv(in_chans, kernel.flatten(2, 3), base_chans=kernel.shape[1])  # timm adapts 2-D kernels
+        tensors['patch_embed.proj.weight'] = flat.unflatten(2, kernel.shape[2:4])
+    new = model.patch_embed.video_grid_size
+    for prefix in ('', 'decoder_'):
+        spatial, temporal = (tensors.get(f'{prefix}pos_embed_{axis}') for axis in ('spatial', 'temporal'))
+        if spatial is None or temporal is None or spatial.ndim != 3 or temporal.ndim != 3:
+            continue
+        old = (temporal.shape[1], *_stored_grid(spatial.shape[1], model))
+        tensors[f'{prefix}pos_embed_spatial'] = resample_spatial(spatial, old, new)
+        tensors[f'{prefix}pos_embed_temporal'] = resample_temporal(temporal, old, new)
+    return tensors
+
+
+def _stored_grid(num_tokens: int, model: VideoVisionTransformer) -> tuple[int, int]:
+    side = math.isqrt(num_tokens)
+    candidates = [model.patch_embed.dynamic_feat_size(size) for size in getattr(model, 'checkpoint_sizes', ())]
+    candidates += [(side, side), model.patch_embed.grid_size]
+    for grid in candidates:
+        if math.prod(grid) == num_tokens:
+            return grid
+    raise ValueError(
+        f'the checkpoint has {num_tokens} spatial positions, which is no square: make the model with the img_size it '
+        f'was trained at, load it there, then call set_input_size')
+
+
+def _create(
+        variant: str,
+        pretrained: bool,
+        model_args: dict[str, Any],
+        kwargs: dict[str, Any],
+) -> VideoVisionTransformer:
+    return build_model(VideoVisionTransformer, variant, pretrained, adapt_checkpoint, **dict(model_args, **kwargs))
+
+
+HUGE = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
+TINY = dict(patch_size=14, embed_dim=128, depth=5, num_heads=4)
+TINY_CFG = dict(
+    input_size=(3, 112, 112), fixed_input_size=True, interpolation='bilinear', crop_pct=112 / 144, mean=VIDEO_MEAN,
+    std=VIDEO_STD, num_classes=0, classifier='head', first_conv=None)
+
+default_cfgs = generate_default_cfgs({
+    **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture == 'vit_h14_st'},
+    'vit_t14_st': TINY_CFG,
+})
+
+
+@register_model
+def vit_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
+    """ViT-H/14 over 16 frames in tubelets of 2, 632M parameters."""
+    return _create('vit_h14_st', pretrained, HUGE, kwargs)
+
+
+@register_model
+def vit_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
+    """The same architecture with 1.1M parameters at 112 px, for trying things out."""
+    return _create('vit_t14_st', pretrained, TINY, kwargs)

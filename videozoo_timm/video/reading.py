@@ -1,0 +1,325 @@
+"""Reading clips out of video files, by presentation time.
+
+The published models see video at 30 frames a second. A file with another or a varying rate is therefore sampled by
+time: every position of a 30 Hz grid shows the frame that a player would have on the screen at that moment.
+"""
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+VIDEO_EXTENSIONS = frozenset((
+    '.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm',
+    '.wmv',
+))
+
+_GRID_RATE = 30
+# Containers round presentation times, Matroska to whole milliseconds. Without some slack, frame k of a 30 fps file
+# would often come after k / 30 s and frame k - 1 be shown. Still far below a frame of a 120 fps video.
+_TOLERANCE = 0.002
+# How far before the window to seek, in seconds. Indexes hold decoding times, so with B-frames a seek may land a little
+# late. What has landed too late is tried again from further back, at last from the beginning.
+_SEEK_MARGINS = (0.25, 10.0, math.inf)
+
+
+class VideoError(RuntimeError):
+    """A file out of which no video can be read; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames make a clip: `num_frames`, spread evenly over `span` frames at 30 a second, both ends in.
+
+    `dataclasses.replace(RECOGNITION, num_frames=4)` takes 4 frames over the same time.
+    """
+    num_frames: int
+    span: int
+
+    def __post_init__(self):
+        if self.num_frames < 1 or self.span < 1:
+            raise ValueError(f'num_frames and span must be at least 1, got {self.num_frames} and {self.span}')
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions on the 30 Hz grid, from the start of the window: floor(linspace(0, span - 1, num_frames))."""
+        gaps = max(self.num_frames - 1, 1)
+        return [k * (self.span - 1) // gaps for k in range(self.num_frames)]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window."""
+        return self.span / _GRID_RATE
+
+
+RECOGNITION = Sampling(num_frames=16, span=128)
+COMPLETION = Sampling(num_frames=16, span=65)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames sampled from a video.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB, upright.
+        times: float64 [T], the presentation times of the frames shown, in seconds from the video's first frame.
+        start: Start of the sampled window, in seconds from the first frame.
+        end: End of the sampled window; later than the video's end where the video is shorter than the window.
+    """
+    frames: torch.Tensor
+    times: torch.Tensor
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file is like.
+
+    Attributes:
+        duration: Seconds from the first frame to the end of the last, as the header has it (counted if it does not).
+        fps: Average frames a second, as the header has it.
+        width: Pixels, as displayed (after rotation).
+        height: Pixels, as displayed (after rotation).
+    """
+    duration: float
+    fps: float
+    width: int
+    height: int
+
+
+def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """Lists the videos that `paths` name.
+
+    Args:
+        paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
+            `VIDEO_EXTENSIONS`. What is hidden (a name with a leading dot) is skipped in folders.
+
+    Returns:
+        Every file once, in the order of `paths`, sorted within each folder.
+
+    Raises:
+        FileNotFoundError: One of `paths` does not exist.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    found = {}  # absolute path -> path as given
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f'{path}: no such file or folder')
+        for file in sorted(filter(_is_visible_video(path), path.rglob('*'))) if path.is_dir() else [path]:
+            found.setdefault(os.path.abspath(file), file)
+    return list(found.values())
+
+
+def probe(path: str | os.PathLike) -> VideoInfo:
+    """Tells duration, frame rate and size of a video, from its header and its first frame.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        VideoError: No video can be read out of it.
+        ImportError: PyAV is not installed.
+    """
+    path = Path(path)
+    with _opened(path, num_threads=1) as (container, stream):
+        origin, frame = _first_frame(path, _timed_frames(container, stream))
+        width, height = (frame.height, frame.width) if _quarter_turns(frame) % 2 else (frame.width, frame.height)
+        rate = stream.average_rate or stream.guessed_rate or _GRID_RATE
+        return VideoInfo(_duration(path, container, stream, origin), float(rate), width, height)
+
+
+def read_clip(
+        path: str | os.PathLike,
+        *,
+        sampling: Sampling = RECOGNITION,
+        start: float | None = None,
+        num_threads: int = 2,
+) -> Clip:
+    """Reads one clip out of a video.
+
+    Position k of the 30 Hz grid shows the last frame whose presentation time is not after `start + k / 30`. A video
+    that ends within the window repeats its last frame. Packets that do not decode are passed over.
+
+    Args:
+        path: A video file.
+        sampling: Which frames to take.
+        start: Start of the window, in seconds from the first frame. None is the published centre clip: it starts at
+            position floor(max(30 * duration - span, 0) / 2) of the grid.
+        num_threads: Threads of the decoder.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        VideoError: No video can be read out of it.
+        ValueError: `start` is negative or not before the end of the video.
+        ImportError: PyAV is not installed.
+    """
+    path = Path(path)
+    if start is not None and not 0 <= start < math.inf:
+        raise ValueError(f'{path}: start must be 0 or more seconds, got {start}')
+    for margin in _SEEK_MARGINS:
+        with _opened(path, num_threads) as (container, stream):
+            frames = _timed_frames(container, stream)
+            first = _first_frame(path, frames)
+            origin = first[0]
+            begin = _window_start(path, start, _duration(path, container, stream, origin), sampling)
+            if begin > margin:
+                frames = _frames_after_seek(container, stream, origin + begin - margin)
+            else:
+                frames = chain([first], frames)
+            shown = _select(frames, [origin + begin + k / _GRID_RATE for k in sampling.positions])
+            if shown:
+                images = _to_images([frame for _, frame in shown])
+                break
+    times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
+    return Clip(images, times, begin, begin + sampling.seconds)
+
+
+def _is_visible_video(folder):
+    def test(file):
+        hidden = any(part.startswith('.') for part in file.relative_to(folder).parts)
+        return file.suffix.lower() in VIDEO_EXTENSIONS and not hidden and file.is_file()
+    return test
+
+
+def _import_av():
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("reading videos needs PyAV: pip install 'videozoo-timm[video]'") from error
+    return av
+
+
+@contextmanager
+def _opened(path, num_threads):
+    """The container and its main video stream; whatever FFmpeg raises within comes out as a VideoError."""
+    av = _import_av()
+    if not path.exists():
+        raise FileNotFoundError(f'{path}: no such file')
+    try:
+        # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
+        with av.open(os.path.abspath(path), metadata_errors='replace') as container:
+            stream = container.streams.best('video')
+            if stream is None:
+                only = 'audio only' if container.streams.audio else 'no audio either'
+                raise VideoError(f'{path}: holds no video stream ({only})')
+            if stream.codec_context is None:
+                raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
+            stream.thread_type = 'AUTO'
+            stream.codec_context.thread_count = num_threads
+            yield container, stream
+    except av.FFmpegError as error:
+        raise VideoError(f'{path}: {_reason(path, av, error)}') from error
+
+
+def _reason(path, av, error):
+    if not isinstance(error, av.InvalidDataError):
+        return f'FFmpeg cannot read it ({error.strerror})'
+    with open(path, 'rb') as file:
+        head = file.read(8)
+    if not head:
+        return 'the file is empty'
+    if head[4:] == b'ftyp':
+        return 'truncated: an MP4 or QuickTime file without its index (the moov box); copy or download it again'
+    return 'not a video (no format that FFmpeg knows)'
+
+
+def _timed_frames(container, stream, sought=False) -> Iterator[tuple]:
+    """Every frame that decodes from here on, as (presentation time in seconds, frame)."""
+    step = float(1 / (stream.guessed_rate or _GRID_RATE))
+    # Raw streams have no times and are counted, which after a seek cannot be: such a frame is one that comes too late.
+    clock = math.inf if sought else 0.0
+    for frame in _frames(container, stream):
+        time = clock if frame.time is None else frame.time
+        clock = time + step
+        yield time, frame
+
+
+def _frames(container, stream):
+    av = _import_av()
+    for packet in _packets(container, stream):
+        try:
+            yield from stream.decode(packet)
+        except av.FFmpegError:
+            continue
+
+
+def _packets(container, stream):
+    av = _import_av()
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        yield None  # the rest of the file is lost, the frames that the decoder still holds are not
+
+
+def _frames_after_seek(container, stream, time):
+    try:
+        container.seek(math.floor(time / stream.time_base), stream=stream)
+    except _import_av().FFmpegError:  # no index, as in raw streams
+        return iter(())
+    return _timed_frames(container, stream, sought=True)
+
+
+def _first_frame(path, frames):
+    first = next(frames, None)
+    if first is None:
+        raise VideoError(f'{path}: no frame could be decoded')
+    return first
+
+
+def _duration(path, container, stream, origin):
+    """Seconds from the first frame, which comes at `origin`, to the end of the last."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if container.duration and container.duration / 1e6 > origin:  # Matroska: end of the file, not length
+        return container.duration / 1e6 - origin
+    step = float(1 / (stream.guessed_rate or _GRID_RATE))
+    with _opened(path, num_threads=1) as (container, stream):  # anew, so that the caller's place is kept
+        stamps = [packet.pts for packet in _packets(container, stream) if packet is not None and packet.size]
+        times = [float(stamp * stream.time_base) for stamp in stamps if stamp is not None]
+    return max(times) - origin + step if times else len(stamps) * step
+
+
+def _window_start(path, start, duration, sampling):
+    if start is None:
+        return math.floor(max((duration + _TOLERANCE) * _GRID_RATE - sampling.span, 0) / 2) / _GRID_RATE
+    if start > 0 and start >= duration:
+        raise ValueError(f'{path}: start {start:g} s is not before the end of the video, which lasts {duration:g} s')
+    return float(start)
+
+
+def _select(frames, wanted):
+    """For each wanted time the last (time, frame) not after it; None if the frames begin too late."""
+    shown, latest = [], None
+    for time, frame in frames:
+        while len(shown) < len(wanted) and time > wanted[len(shown)] + _TOLERANCE:
+            if latest is None:
+                return None
+            shown.append(latest)
+        if len(shown) == len(wanted):
+            return shown
+        latest = time, frame
+    return latest and shown + [latest] * (len(wanted) - len(shown))
+
+
+def _to_images(frames):
+    """Decoded frames to RGB, uint8 [T, H, W, 3], all of the first one's size and rotation."""
+    import numpy as np
+
+    width, height, turns = frames[0].width, frames[0].height, _quarter_turns(frames[0])
+    shape = (width, height) if turns % 2 else (height, width)
+    images = np.empty((len(frames), *shape, 3), np.uint8)  # [T, H, W, 3]
+    for i, frame in enumerate(frames):
+        if i and frame is frames[i - 1]:
+            images[i] = images[i - 1]
+        else:
+            images[i] = np.rot90(frame.to_ndarray(format='rgb24', width=width, height=height), turns)
+    return torch.from_numpy(images)
+
+
+def _quarter_turns(frame):
+    """Counterclockwise turns by 90 degrees that put a frame upright, as numpy.rot90 counts them."""
+    return round(frame.rotation / 90)

@@ -1,0 +1,61 @@
+"""Published key layouts -> timm's."""
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+
+_SEPARATE = re.compile(r'(?P<attention>(?:.*\.)?attn)\.(?P<part>[qkv])\.(?P<kind>weight|bias)$')
+
+
+def model_tensors(checkpoint: Any, origin: str) -> Tensors:
+    """The model's tensors in what a checkpoint holds.
+
+    Args:
+        checkpoint: `{'model': {key: tensor}, ...}` as the video models are published, or `{key: tensor}` itself, or a
+            dictionary that has it as `state_dict`.
+        origin: What to call it in errors.
+
+    Raises:
+        ValueError: There is no model in it, or something in its model is no tensor.
+    """
+    held = checkpoint
+    if isinstance(held, Mapping):
+        held = next((held[key] for key in ('model', 'state_dict') if isinstance(held.get(key), Mapping)), held)
+    if not isinstance(held, Mapping) or not any(isinstance(v, torch.Tensor) for v in held.values()):
+        found = f'its keys are {[str(k) for k in checkpoint][:8]}' if isinstance(checkpoint, Mapping) else (
+            f'it holds a {type(checkpoint).__name__}')
+        raise ValueError(f'{origin} holds no model: {found}, a checkpoint has its tensors under \'model\'')
+    for key, value in held.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(f'{origin}: {key!r} in its model is no tensor but {type(value).__name__}')
+    return {key.removeprefix('module.'): value.detach() for key, value in held.items()}
+
+
+def is_published(keys: Any) -> bool:
+    """Whether these keys are in the layout of the published video models, with q, k and v apart."""
+    return any(_SEPARATE.match(key) for key in keys)
+
+
+def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    """A checkpoint in timm's layout: separate q, k and v become one qkv. In timm's layout already, it stays as it is.
+
+    Raises:
+        ValueError: An attention layer lacks one of its three parts.
+    """
+    converted = {}
+    for key, value in tensors.items():
+        match = _SEPARATE.match(key)
+        if not match:
+            converted[key] = value
+            continue
+        attention, kind = match['attention'], match['kind']
+        parts = [f'{attention}.{part}.{kind}' for part in 'qkv']
+        absent = [part for part in parts if part not in tensors]
+        if absent:
+            raise ValueError(f'the checkpoint has {key} but lacks {", ".join(absent)}')
+        if match['part'] == 'q':
+            converted[f'{attention}.qkv.{kind}'] = torch.cat([tensors[part] for part in parts])
+    return converted
