@@ -5,7 +5,6 @@
 The entrypoints are made from the catalogue. Imports carry an underscore because torch.hub lists every other callable.
 """
 import re as _re
-import sys as _sys
 import warnings as _warnings
 from pathlib import Path as _Path
 
@@ -50,4 +49,4 @@ def _entrypoint(checkpoint):
 
 _check_copy()
 for _name in _videozoo_timm.get_available_models():
-    setattr(_sys.modules[__name__], _name, _entrypoint(_catalogue.find(_name, warn=lambda message: None)))
+    globals()[_name] = _entrypoint(_catalogue.find(_name, warn=lambda message: None))

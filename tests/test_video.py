@@ -244,12 +244,12 @@ def test_file_cut_off_before_its_first_frame(tmp_path):
 
 
 def test_broken_packets_are_passed_over(tmp_path):
-    data = bytearray(write_video(tmp_path / 'whole.mkv', 60, codec='png').read_bytes())
-    with av.open(str(tmp_path / 'whole.mkv')) as container:
-        packet = next(p for p in container.demux(video=0) if p.pts == 1000)  # frame 30
+    data = bytearray(write_video(tmp_path / 'whole.mov', 60, codec='png').read_bytes())
+    with av.open(str(tmp_path / 'whole.mov')) as container:
+        packet = list(container.demux(video=0))[30]
         place = data.find(bytes(packet))
     data[place:place + packet.size] = bytes(packet.size)
-    path = tmp_path / 'broken.mkv'
+    path = tmp_path / 'broken.mov'
     path.write_bytes(data)
     assert numbers(read_clip(path, sampling=Sampling(4, 4), start=28 / 30)) == [28, 29, 29, 31]
 
@@ -300,6 +300,37 @@ def test_rotation_metadata_is_honoured(tmp_path, matrix, turns):
     assert torch.equal(clip.frames, torch.rot90(read_clip(plain).frames, turns, dims=(1, 2)))
     info = probe(path)
     assert (info.height, info.width) == tuple(clip.frames.shape[1:3])
+
+
+def test_metadata_in_a_broken_encoding(tmp_path):
+    path = tmp_path / 'latin.mp4'
+    path.write_bytes((ODD / 'one_frame.mp4').read_bytes().replace(b'VideoHandler', b'Vid\xe9oHandler'))
+    assert probe(path).width == 160
+
+
+def test_frames_held_by_the_decoder_survive_a_reading_error(long_video):
+    class Failing:
+        def demux(self, stream):
+            yield from (packet for packet, _ in zip(container.demux(stream), range(30), strict=False))
+            raise av.FFmpegError(5, 'Input/output error')
+
+    with av.open(str(long_video)) as container:
+        assert len(list(reading._frames(Failing(), container.streams.video[0]))) == 30
+
+
+def test_frames_without_times_are_counted_from_the_beginning(long_video, monkeypatch):
+    class Timeless:
+        time = None
+
+        def __init__(self, frame):
+            self.frame = frame
+
+        def __getattr__(self, name):
+            return getattr(self.frame, name)
+
+    frames = reading._frames
+    monkeypatch.setattr(reading, '_frames', lambda *args: map(Timeless, frames(*args)))
+    assert numbers(read_clip(long_video, sampling=Sampling(4, 10), start=5)) == [150, 153, 156, 159]
 
 
 def test_name_that_looks_like_an_address(tmp_path, monkeypatch):
@@ -428,9 +459,19 @@ def test_three_crops_match_the_published_code(pixels, crop):
     torch.testing.assert_close(tall.transpose(2, 3), want, atol=1e-5, rtol=0)
 
 
-def test_right_size_is_left_alone_and_an_odd_margin_cut_at_its_larger_half(pixels):
-    clip = prepare_clip(pixels, 57, short_side=60, mean=0, std=1)
-    assert torch.equal(clip, pixels.permute(3, 0, 1, 2)[:, :, 2:59, 17:74] / 255)
+@pytest.mark.parametrize('crop, left', [('center', 17), (0, 0), (1, 17), (2, 33)])
+def test_right_size_is_left_alone_and_an_odd_margin_cut_at_its_larger_half(pixels, crop, left):
+    want = pixels.permute(3, 0, 1, 2)[:, :, 2:59, left:left + 57] / 255
+    assert torch.equal(prepare_clip(pixels, 57, short_side=60, crop=crop, mean=0, std=1), want)
+    tall = prepare_clip(pixels.transpose(1, 2), 57, short_side=60, crop=crop, mean=0, std=1)
+    assert torch.equal(tall.transpose(2, 3), want)
+
+
+def test_right_size_is_left_alone_where_rounding_would_shrink_it(pixels):
+    frames = pixels[:, :23, :26]
+    assert math.floor(26 / 23 * 23) == 25
+    clip = prepare_clip(frames, 23, short_side=23, crop=2, mean=0, std=1)
+    assert torch.equal(clip, frames.permute(3, 0, 1, 2)[..., 3:] / 255)
 
 
 def test_arrays_and_channels_are_taken_as_they_come(pixels):

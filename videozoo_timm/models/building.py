@@ -137,7 +137,7 @@ def fill(model: nn.Module, tensors: Tensors, origin: str, num_classes: int = 0) 
         f'{k} is {list(tensors[k].shape)}, the model has {list(own[k].shape)}'
         for k in sorted(own.keys() & tensors.keys()) if _differs(own[k], tensors[k])]
     if problems:
-        shown = problems[:20] + ([f'and {len(problems) - 20} more'] if len(problems) > 20 else [])
+        shown = problems[:100] + ([f'and {len(problems) - 100} more'] if len(problems) > 100 else [])
         raise ValueError(f'{origin} does not fit {type(model).__name__}:\n  ' + '\n  '.join(shown))
 
     model.load_state_dict(
@@ -168,4 +168,4 @@ def _initialise(model: nn.Module, keys: set[str]) -> None:
     for root in sorted(roots):
         module = model.get_submodule(root)
         module.to_empty(device='cpu')
-        named_apply(init, module, name=root)
+        named_apply(init, module, name=root, include_root=True)

@@ -451,7 +451,7 @@ def resample_temporal(embedding: torch.Tensor, old: Grid, new: Grid) -> torch.Te
     if old[0] == new[0]:
         return embedding
     resampled = F.interpolate(embedding.float().transpose(1, 2), size=new[0], mode='linear', align_corners=False)
-    return resampled.transpose(1, 2).to(embedding.dtype)
+    return resampled.transpose(1, 2).contiguous().to(embedding.dtype)
 
 
 def to_maps(tokens: torch.Tensor, grid: Grid, still: bool, channels_last: bool = False) -> torch.Tensor:

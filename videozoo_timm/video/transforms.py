@@ -78,6 +78,8 @@ def denormalize(clip: torch.Tensor, mean: float | Sequence[float], std: float | 
 
 
 def _resized(height, width, short_side):
+    if min(height, width) == short_side:
+        return height, width
     # In floats, as published: whole-number arithmetic would differ by a pixel where the product falls just short.
     if height > width:
         return math.floor(height / width * short_side), short_side
@@ -93,7 +95,7 @@ def _offsets(height, width, size, crop):
 
 def _resize(frame, height, width, interpolation):
     """uint8 [C, H, W] -> float [C, height, width], still in 0..255."""
-    if min(frame.shape[1:]) == min(height, width):
+    if frame.shape[1:] == (height, width):
         return frame.float()
     bicubic = interpolation == 'bicubic'
     # On bytes, which only the CPU can, torch does the fixed-point arithmetic of PIL.

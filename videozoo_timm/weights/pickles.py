@@ -100,7 +100,7 @@ def load_inert(path: Path) -> Any:
         elif tarfile.is_tarfile(path):
             raise ValueError('a tar archive; torch.load would unpack it to disk')
         return torch.load(path, map_location='cpu', mmap=is_zip, weights_only=False, pickle_module=_inert_pickle)
-    except (OSError, MemoryError):
+    except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,78 @@
+"""Fixtures: a loopback Hub, caches of their own, checkpoints of the published layout."""
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from golden import recipe
+from loopback_hub import LoopbackHub
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / 'golden'
+CLIPS = HERE / 'clips'
+REPOSITORY = HERE.parent
+MANIFEST = json.loads((GOLDEN / 'manifest.json').read_text())
+
+# How the goldens' small models are made of the small architectures.
+TINY_VIT = dict(img_size=56, num_frames=4, num_classes=7, embed_dim=48, depth=3, num_heads=4)
+TINY_MAE = dict(
+    img_size=56, embed_dim=48, depth=2, num_heads=4, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4)
+
+
+def golden(name):
+    return load_file(GOLDEN / f'{name}.safetensors')
+
+
+def published(name):
+    """The tensors of a golden checkpoint, in the published layout."""
+    return recipe.fill(MANIFEST['shapes'][name])
+
+
+def save_published(tensors, path, **torch_save):
+    """Write a checkpoint as published: the model among an optimizer's state and a Namespace."""
+    optimizer = {'state': {0: {'step': 3, 'exp_avg': torch.zeros(5)}}, 'param_groups': [{'lr': 1e-4, 'params': [0]}]}
+    args = argparse.Namespace(lr=1e-4, output_dir='somewhere', dtype=torch.float32)
+    checkpoint = {'model': tensors, 'optimizer': optimizer, 'epoch': 7, 'scaler': {'scale': 1.0}, 'args': args}
+    torch.save(checkpoint, path, **torch_save)
+    return path
+
+
+def relative_error(ours, theirs):
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+@pytest.fixture
+def hub():
+    """A Hub on loopback."""
+    server = LoopbackHub()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    """Environment of a process that sees the loopback Hub, and empty caches."""
+    return dict(
+        os.environ, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / 'hf'), TORCH_HOME=str(tmp_path / 'torch'),
+        HF_HUB_DISABLE_TELEMETRY='1', HF_HUB_DISABLE_PROGRESS_BARS='1', NO_PROXY='127.0.0.1',
+        PYTHONPATH=str(REPOSITORY),
+    )
+
+
+@pytest.fixture
+def run(environment, tmp_path):
+    """Run Python code, or a videozoo command, in a process of its own that sees the loopback Hub."""
+    def run(*args, code=None, check=True, **extra):
+        command = [sys.executable, '-c', code] if code else [sys.executable, '-m', 'videozoo_timm', *map(str, args)]
+        done = subprocess.run(
+            command, env=dict(environment, **extra), cwd=tmp_path, text=True, capture_output=True, timeout=600)
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+    return run

@@ -1,0 +1,181 @@
+"""The videozoo command, as a user types it."""
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import CLIPS, published, save_published
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import videozoo_timm
+from videozoo_timm.video import RECOGNITION, prepare_clip, read_clip
+
+DECODABLE = ['bit_rot.mkv', 'five_frames.mp4', 'one_frame.mp4', 'portrait.mp4', 'sixty_fps.mp4', 'ten_bit.mp4',
+             'tiny_34x18.mp4', 'variable_rate.mkv']
+NOT_DECODABLE = ['audio_only.mp4', 'empty.mp4', 'not_a_video.mp4', 'truncated.mp4']
+
+
+@pytest.fixture(scope='session')
+def small(tmp_path_factory):
+    """A checkpoint of vit_t14_st, in the published layout, as a stand-in for a trained one."""
+    torch.manual_seed(0)
+    model = timm.create_model('vit_t14_st')
+    tensors = {}
+    for key, value in model.state_dict().items():
+        if '.qkv.' in key:
+            for part, piece in zip('qkv', value.chunk(3), strict=True):
+                tensors[key.replace('qkv', part)] = piece.clone()
+        else:
+            tensors[key] = value
+    return save_published(tensors, tmp_path_factory.mktemp('small') / 'small.pth')
+
+
+def test_list(run):
+    rows = json.loads(run('list', '--json').stdout)
+    assert len(rows) == 45 and len({row['timm_name'] for row in rows}) == 45
+    assert rows[0]['name'] == 'mae_hvm1_none' and rows[0]['bytes'] == 4 * 645534104 and rows[0]['on_disk'] is None
+    table = run('list', '--zoo', 'hvm-1').stdout.splitlines()
+    assert len(table) == 22 and '1000 ImageNet-1k' in table[7] and '448' in table[8]
+
+
+def test_info_and_on_disk(hub, run, tmp_path):
+    path = save_published(published('video_vit_tiny'), tmp_path / 'hvm1_ssv2-50shot.pth')
+    hub.add('eminorhan/hvm-1', path.name, path)
+    assert 'videozoo download vit_hvm1_ssv2-50shot' in run('info', 'vit_hvm1_ssv2-50shot').stdout
+    run('download', 'vit_hvm1_ssv2-50shot')
+    text = run('info', 'vit_h14_st.hvm1_ssv2_50shot').stdout
+    for words in ('174 SSV2', '2407.18067', 'not stated by the publisher', 'source_sha256', 'short side to 256'):
+        assert words in text
+    rows = json.loads(run('list', '--json').stdout)
+    assert [row['name'] for row in rows if row['on_disk']] == ['vit_hvm1_ssv2-50shot']
+    assert 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
+
+
+def test_download_goes_on_after_a_failure(hub, run, tmp_path):
+    path = save_published(published('video_vit_tiny'), tmp_path / 'x.pth')
+    hub.add('eminorhan/hvm-1', 'hvm1_ssv2-50shot.pth', path)
+    done = run('download', 'vit_hvm1_ssv2-10shot', 'vit_hvm1_ssv2-50shot', check=False)
+    assert done.returncode == 1 and 'vit_hvm1_ssv2-10shot' in done.stderr and 'vit_hvm1_ssv2-50shot: ' in done.stdout
+    hub.clear()
+    done = run('download', 'vit_hvm1_ssv2-50shot', 'vit_hvm1_ssv2-5shot', check=False)
+    assert done.returncode == 2 and 'did you mean' in done.stderr and hub.requests == []
+
+
+def test_convert_and_verify(run, small, tmp_path):
+    out = tmp_path / 'small.safetensors'
+    assert 'vit_t14_st' in run('convert', small, out, '--model', 'vit_t14_st').stdout
+    with safe_open(out, 'pt') as file:
+        header = file.metadata()
+    assert header['architecture'] == 'vit_t14_st' and json.loads(header['input_size']) == [3, 112, 112]
+    assert len(header['source_sha256']) == 64 and json.loads(header['std']) == [0.225] * 3
+    assert 'verified' in run('verify', out).stdout
+    again = run('convert', small, out, check=False)
+    assert again.returncode == 2 and '--force' in again.stderr
+    wrong = run('convert', small, tmp_path / 'other.safetensors', '--model', 'vit_hvm1_none', check=False)
+    assert wrong.returncode == 2 and not (tmp_path / 'other.safetensors').exists()
+    assert 'recognised as' in run('info', '--weights', small).stdout
+
+
+def test_embed_gives_one_row_a_video(run, small, tmp_path):
+    done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.npz')
+    assert '4 rows of 128 features' in done.stdout
+    result = np.load(tmp_path / 'features.npz')
+    assert result['features'].shape == (4, 128) and result['video_index'].tolist() == [0, 1, 2, 3]
+    names = [os.path.basename(p) for p in result['paths']]
+    assert names == ['astronaut.mp4', 'cat.mp4', 'coffee.webm', 'motorcycle.mkv']
+    assert np.allclose(result['end'] - result['start'], 128 / 30)
+    model = timm.create_model('vit_t14_st', checkpoint_path=str(small)).eval()
+    clip = read_clip(CLIPS / 'pans' / 'things' / 'cat.mp4', sampling=RECOGNITION)
+    x = prepare_clip(clip.frames, 112, mean=0.45, std=0.225)
+    with torch.no_grad():
+        want = model(x.unsqueeze(0))[0]
+    assert np.allclose(result['features'][1], want, atol=1e-4)
+    assert result['start'][1] == clip.start
+    run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.safetensors')
+    tensors = load_file(tmp_path / 'features.safetensors')
+    assert np.allclose(tensors['features'], result['features'], atol=1e-5)
+    with safe_open(tmp_path / 'features.safetensors', 'pt') as file:
+        assert json.loads(file.metadata()['paths']) == result['paths'].tolist()
+
+
+def test_embed_passes_over_what_cannot_be_read(run, small, tmp_path):
+    done = run('embed', CLIPS / 'odd', '--model', 'vit_t14_st', '--weights', small, check=False)
+    assert done.returncode == 1
+    assert all(name in done.stderr for name in NOT_DECODABLE) and '4 of 12 files' in done.stderr
+    result = np.load(tmp_path / 'features.npz')
+    assert sorted(os.path.basename(p) for p in result['paths']) == DECODABLE
+    assert np.isfinite(result['features']).all()
+    (tmp_path / 'features.npz').unlink()
+    done = run('embed', CLIPS / 'odd' / 'empty.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
+    assert done.returncode == 2 and not (tmp_path / 'features.npz').exists()
+
+
+def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
+    save_file(published('video_vit_tiny'), tmp_path / 'no-header.safetensors')
+    done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'no-header.safetensors', check=False)
+    assert done.returncode == 2 and 'input size [3, 56, 56], the model takes [3, 112, 112]' in done.stderr
+    run('convert', small, 'small.safetensors', '--model', 'vit_t14_st')
+    done = run('embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights', 'small.safetensors', check=False)
+    assert done.returncode == 2 and 'architecture vit_t14_st, the model is vit_h14_st' in done.stderr
+    tensors = load_file(tmp_path / 'small.safetensors')
+    for header, words in (
+            (dict(architecture='vit_t14_st', mean='[0.5, 0.5, 0.5]'), 'mean'),
+            (dict(architecture='vit_t14_st', input_size='[3, 224, 224]'), 'input size')):
+        save_file(tensors, tmp_path / 'changed.safetensors', metadata=header)
+        done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'changed.safetensors', check=False)
+        assert done.returncode == 2 and words in done.stderr
+    run('embed', CLIPS / 'pans', '--weights', 'small.safetensors')  # the header says which model it is
+    done = run('embed', CLIPS / 'pans', '--weights', small, check=False)
+    assert done.returncode == 2 and '--model' in done.stderr
+
+
+@pytest.mark.parametrize('args, words', [
+    (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
+    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st'], 'no weights are published'),
+    (['embed', str(CLIPS)], '--model'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
+    (['info'], 'name a model'),
+    (['info', 'vit_hvm1_non'], "'vit_hvm1_none'"),
+    (['verify', 'vit_hvm1_none'], 'not on this machine'),
+])
+def test_mistakes_get_a_sentence_and_exit_code_2(monkeypatch, tmp_path, capsys, args, words):
+    from videozoo_timm.cli import main
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.startswith('videozoo: ') and list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_half_written(environment, small, tmp_path):
+    command = [sys.executable, '-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small]
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, text=True, stderr=subprocess.PIPE)
+    for line in process.stderr:  # the first file that cannot be read has been reported: the run is under way
+        if 'odd' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130 and 'interrupted' in rest and 'Traceback' not in rest
+    assert not [p for p in tmp_path.iterdir() if 'features' in p.name]
+
+
+def test_a_closed_pipe_is_no_error(environment, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'videozoo_timm', 'list'], env=environment, cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert 'Traceback' not in process.stderr.read()
+    process.wait(timeout=60)
+
+
+def test_version(run):
+    assert videozoo_timm.__version__ in run('--version').stdout
