@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(_list, 'List the published models.')
     sub.add_argument('--zoo', choices=catalogue.ZOOS, help='only the models of this zoo')
-    sub.add_argument('--json', action='store_true', help='as JSON')
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument('--json', action='store_true', help='as JSON')
+    how.add_argument('--markdown', action='store_true', help='as a Markdown table, without what is on disk')
 
     sub = command(_info, 'Tell what is known of a model, or of a local file.')
     sub.add_argument('name', nargs='?', help='published or timm name')
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace) -> int:
+    if args.markdown:
+        print(markdown_table(args.zoo))
+        return 0
     rows = []
     for c in catalogue.CHECKPOINTS:
         if args.zoo not in (None, c.zoo):
@@ -115,6 +120,17 @@ def _list(args: argparse.Namespace) -> int:
           f'{r["num_classes"]} {r["classes"]}' if r['num_classes'] else '-', f'{r["bytes"] / 1e9:.2f}',
           'yes' if r['on_disk'] else '-'] for r in rows])
     return 0
+
+
+def markdown_table(zoo: str | None = None) -> str:
+    """The table of the README."""
+    lines = ['| name | zoo | timm name | px | classes | parameters | GB |', '|---|---|---|---|---|---|---|']
+    lines += [
+        f'| `{c.name}` | {c.zoo} | `{c.timm_name}` | {c.img_size} '
+        f'| {f"{c.num_classes} {catalogue.CLASS_NAMES[c.num_classes]}" if c.num_classes else "-"} '
+        f'| {c.num_params / 1e6:.0f}M | {c.num_bytes / 1e9:.2f} |'
+        for c in catalogue.CHECKPOINTS if zoo in (None, c.zoo)]
+    return '\n'.join(lines)
 
 
 def _info(args: argparse.Namespace) -> int:

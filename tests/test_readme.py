@@ -1,0 +1,89 @@
+"""The README: its recipes run, its table is the catalogue, its test command is CI's."""
+import re
+import shlex
+
+import pytest
+import torch
+from conftest import CLIPS, REPOSITORY, save_published
+
+from videozoo_timm.cli import markdown_table
+
+README = (REPOSITORY / 'README.md').read_text()
+SNIPPETS = re.findall(r'```python\n(.*?)```', README, flags=re.S)
+COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)```', README, flags=re.S)
+            for line in block.splitlines()]
+
+# Full-size weights are 2.5 GB a model, so the recipes run on models of the published names, inputs and classes whose
+# blocks are the small variant's; tests/test_full_size.py runs the real ones.
+SMALL_BLOCKS = '''
+from videozoo_timm.models import video_vit
+video_vit.HUGE.update(embed_dim=64, num_heads=16)
+'''
+
+
+@pytest.fixture
+def zoo(hub, run, environment, tmp_path):
+    """A loopback Hub with all models that the README names, small, and a folder that looks like the checkout."""
+    import timm
+
+    from videozoo_timm import catalogue
+    from videozoo_timm.models import video_vit
+    huge = dict(video_vit.HUGE)
+    video_vit.HUGE.update(embed_dim=64, num_heads=16)
+    try:
+        for name in ('mae_hvm1_none', 'mae_hvm1@448_none', 'mae_say_none', 'vit_hvm1_imagenet-2pt'):
+            record = catalogue.find(name)
+            torch.manual_seed(0)
+            tensors = timm.create_model(record.timm_name).state_dict()
+            hub.add(record.repo, record.filename, save_published(tensors, tmp_path / record.filename))
+    finally:
+        video_vit.HUGE.update(huge)
+    for name in ('docs', 'hubconf.py', 'videozoo_timm'):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / 'tests').mkdir()
+    (tmp_path / 'tests' / 'clips').symlink_to(CLIPS)
+    (tmp_path / 'VIDEOS').symlink_to(CLIPS / 'pans')
+    (tmp_path / 'torch' / 'hub').mkdir(parents=True)
+    (tmp_path / 'torch' / 'hub' / 'eminorhan_hvm-1_main').symlink_to(REPOSITORY)
+    (tmp_path / 'torch' / 'hub' / 'trusted_list').write_text('eminorhan_hvm-1\n')
+    return run
+
+
+def test_every_python_recipe_runs(zoo):
+    assert len(SNIPPETS) >= 7
+    # GitHub, which is asked for the default branch and for forks, cannot be reached from a test.
+    snippets = [re.sub(r"torch.hub.load\('eminorhan/hvm-1', (.*?)\)",
+                       r"torch.hub.load('eminorhan/hvm-1:main', \1, skip_validation=True)", s) for s in SNIPPETS]
+    zoo(code=SMALL_BLOCKS + f'''
+for snippet in {snippets!r}:
+    print(snippet, flush=True)
+    exec(compile(snippet, snippet, 'exec'), dict())
+''')
+
+
+def test_every_command_runs(zoo, tmp_path):
+    commands = [c for c in COMMANDS if c.startswith('videozoo ')]
+    assert len(commands) >= 7
+    zoo(code=SMALL_BLOCKS + f'''
+from videozoo_timm.cli import main
+for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
+    assert main(arguments) == 0, arguments
+''')
+    assert (tmp_path / 'features.npz').exists() and (tmp_path / 'out.safetensors').exists()
+
+
+def test_the_table_is_the_catalogue():
+    table = re.search(r'<!-- models: videozoo list --markdown -->\n(.*?)\n<!-- /models -->', README, flags=re.S)[1]
+    assert table == markdown_table()
+
+
+def test_ci_runs_the_test_command():
+    assert "pip install -e '.[test]' && pytest" in COMMANDS
+    assert "pip install -e '.[test]' && pytest\n" in (REPOSITORY / '.ci' / 'run').read_text()
+
+
+def test_what_the_readme_promises_is_there():
+    for path in re.findall(r'\]\((?!http)([^)]+)\)', README):
+        assert (REPOSITORY / path).exists(), path
+    main_job = next(c for c in COMMANDS if 'make_checkpoint' in c)
+    assert 'videozoo embed tests/clips/pans --model vit_hvm1_none --weights' in main_job
