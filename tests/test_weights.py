@@ -219,6 +219,27 @@ def test_the_mae_and_its_vit_share_a_file(hub, run, environment, tmp_path):
     assert (header['name'], header['architecture']) == ('mae_hvm1_none', 'mae_h14_st')
 
 
+def test_timm_s_own_names_of_saved_models(hub, run, tmp_path):
+    code = LOAD + """
+from pathlib import Path
+torch.manual_seed(0)
+model = timm.create_model('vit_t14_st', num_classes=3, img_size=56, num_frames=4).eval()
+timm.models.save_for_hf(model, 'saved', safe_serialization=True)
+x = torch.randn(1, 3, 4, 56, 56)
+assert torch.equal(timm.create_model('local-dir:saved', pretrained=True).eval()(x), model(x))
+new_head = timm.create_model('local-dir:saved', pretrained=True, num_classes=5)
+assert new_head(x).shape == (1, 5) and torch.equal(new_head.norm.weight, model.norm.weight)
+torch.save((x, model(x)), 'answer.pt')
+"""
+    run(code=code)
+    for name in ('config.json', 'model.safetensors'):
+        hub.add('someone/mine', name, tmp_path / 'saved' / name)
+    run(code=LOAD + """
+x, answer = torch.load('answer.pt')
+assert torch.equal(timm.create_model('hf-hub:someone/mine', pretrained=True).eval()(x), answer)
+""")
+
+
 @pytest.mark.parametrize('suffix, old_format', [('.pth', False), ('.pth', True), ('.safetensors', False)])
 @pytest.mark.parametrize('layout', ['published', 'converted'])
 def test_local_files_in_every_format(tmp_path, suffix, old_format, layout):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from timm.layers import trunc_normal_
-from timm.models import generate_default_cfgs, register_model
+from timm.models import checkpoint_seq, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -261,7 +261,6 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             nothing, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size)
 
     def _run(self, blocks: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-        from timm.models import checkpoint_seq
         return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
 
 
@@ -309,18 +308,13 @@ def _no_classes(num_classes: int) -> str:
     return f'num_classes={num_classes}: the MAE has no classification head; use vit_h14_st (or vit_t14_st) instead'
 
 
-def _create(
-        variant: str,
-        pretrained: bool,
-        model_args: dict[str, Any],
-        kwargs: dict[str, Any],
-) -> VideoVisionTransformer:
-    # As a feature extractor the MAE is its encoder, and timm's hook and fx extractors run forward().
-    cls = VideoVisionTransformer if kwargs.get('features_only') else VideoMaskedAutoencoder
-    if cls is VideoVisionTransformer:
-        model_args = {k: v for k, v in model_args.items() if not k.startswith('decoder_')}
+def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoVisionTransformer:
+    cls = VideoMaskedAutoencoder
+    if kwargs.get('features_only'):
+        # As a feature extractor the MAE is its encoder: timm's hook and fx extractors run forward().
+        cls = VideoVisionTransformer
         kwargs = {k: v for k, v in kwargs.items() if not k.startswith('decoder_') and k != 'norm_pix_loss'}
-    return build_model(cls, variant, pretrained, adapt_checkpoint, **dict(model_args, **kwargs))
+    return build_model(cls, variant, pretrained, adapt_checkpoint, **kwargs)
 
 
 default_cfgs = generate_default_cfgs({
@@ -333,11 +327,11 @@ default_cfgs = generate_default_cfgs({
 def mae_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
     """MAE with a ViT-H/14 encoder and a decoder of 4 blocks, 645M parameters."""
     model_args = dict(HUGE, decoder_embed_dim=512, decoder_depth=4, decoder_num_heads=16)
-    return _create('mae_h14_st', pretrained, model_args, kwargs)
+    return _create('mae_h14_st', pretrained, dict(model_args, **kwargs))
 
 
 @register_model
 def mae_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
     """The same architecture with 1.4M parameters at 112 px, for trying things out."""
     model_args = dict(TINY, decoder_embed_dim=64, decoder_depth=4, decoder_num_heads=4)
-    return _create('mae_t14_st', pretrained, model_args, kwargs)
+    return _create('mae_t14_st', pretrained, dict(model_args, **kwargs))

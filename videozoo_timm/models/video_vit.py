@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, to_2tuple, trunc_normal_
-from timm.models import VisionTransformer, checkpoint, generate_default_cfgs, register_model
+from timm.models import VisionTransformer, adapt_input_conv, checkpoint, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models._input import update_model_input_size
 from torch import nn
@@ -472,7 +472,6 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
     kernel = tensors.get('patch_embed.proj.weight')
     in_chans = model.patch_embed.in_chans
     if kernel is not None and kernel.ndim == 5 and kernel.shape[1] != in_chans:
-        from timm.models import adapt_input_conv
         flat = adapt_input_conv(in_chans, kernel.flatten(2, 3), base_chans=kernel.shape[1])  # timm adapts 2-D kernels
         tensors['patch_embed.proj.weight'] = flat.unflatten(2, kernel.shape[2:4])
     new = model.patch_embed.video_grid_size
@@ -498,15 +497,6 @@ def _stored_grid(num_tokens: int, model: VideoVisionTransformer) -> tuple[int, i
         f'was trained at, load it there, then call set_input_size')
 
 
-def _create(
-        variant: str,
-        pretrained: bool,
-        model_args: dict[str, Any],
-        kwargs: dict[str, Any],
-) -> VideoVisionTransformer:
-    return build_model(VideoVisionTransformer, variant, pretrained, adapt_checkpoint, **dict(model_args, **kwargs))
-
-
 HUGE = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
 TINY = dict(patch_size=14, embed_dim=128, depth=5, num_heads=4)
 TINY_CFG = dict(
@@ -522,10 +512,10 @@ default_cfgs = generate_default_cfgs({
 @register_model
 def vit_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
     """ViT-H/14 over 16 frames in tubelets of 2, 632M parameters."""
-    return _create('vit_h14_st', pretrained, HUGE, kwargs)
+    return build_model(VideoVisionTransformer, 'vit_h14_st', pretrained, adapt_checkpoint, **dict(HUGE, **kwargs))
 
 
 @register_model
 def vit_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
     """The same architecture with 1.1M parameters at 112 px, for trying things out."""
-    return _create('vit_t14_st', pretrained, TINY, kwargs)
+    return build_model(VideoVisionTransformer, 'vit_t14_st', pretrained, adapt_checkpoint, **dict(TINY, **kwargs))
