@@ -107,7 +107,8 @@ def test_the_real_hub_is_asked_without_hf_endpoint():
 
 
 def test_importing_registers_and_does_nothing_else():
-    code = ('import sys, socket; socket.socket.connect = None; import timm; import videozoo_timm; '
-            'print([m for m in ("av", "matplotlib", "sklearn") if m in sys.modules], timm.is_model("vit_h14_st"))')
+    code = ('import sys, socket; socket.socket.connect = None; import timm; before = set(sys.modules); '
+            'import videozoo_timm; new = {m.split(".")[0] for m in set(sys.modules) - before}; '
+            'print(new & {"av", "matplotlib", "sklearn", "transformers"} or [], timm.is_model("vit_h14_st"))')
     done = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, text=True, capture_output=True)
     assert done.stdout.strip() == '[] True' and not done.stderr

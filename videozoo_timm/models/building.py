@@ -72,8 +72,7 @@ def build_model(
             else:
                 tensors, origin = {k: v.clone() for k, v in state_dict.items()}, 'state_dict'
             mode = model_args.pop('weight_init', '')
-            with torch.device('meta'):
-                model = model_cls(**model_args, weight_init='skip', device='meta')
+            model = model_cls(**model_args, weight_init='skip', device='meta')
             model.weight_init_mode = '' if mode == 'skip' else mode
             model.checkpoint_sizes = sizes
             fill(model, adapt(to_timm(tensors), model), origin, cfg.num_classes)
