@@ -66,6 +66,10 @@ def test_a_name_in_both_zoos_means_video_models_and_warns():
     ('resnet50', None, 'get_available_models'),
     ('vit_say_none', 'hvm-1', "it is in 'video-models'"),
     ('vit_say_none', 'hvm1', "did you mean 'hvm-1'"),
+    ('vit_h14_st.hvm9', None, "'vit_h14_st.hvm1'"),
+    ('vit_h14_st.hvm1', 'video-models', "it is in 'hvm-1'"),
+    ('vit_h14_st.hvm1', 'nonsense', 'no zoo'),
+    ('vit_t14_st', 'hvm-1', 'no model'),
 ])
 def test_a_wrong_name_gets_the_way_out(name, zoo, words):
     with pytest.raises(ValueError, match=words):

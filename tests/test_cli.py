@@ -114,6 +114,18 @@ def test_embed_passes_over_what_cannot_be_read(run, small, tmp_path):
     (tmp_path / 'features.npz').unlink()
     done = run('embed', CLIPS / 'odd' / 'empty.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
     assert done.returncode == 2 and not (tmp_path / 'features.npz').exists()
+    done = run('embed', CLIPS / 'pans', 'nowhere.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
+    assert done.returncode == 1 and 'nowhere.mp4' in done.stderr and '4 rows' in done.stdout
+
+
+def test_embed_follows_the_models_size_and_leaves_its_mode(small):
+    from videozoo_timm.analysis.embedding import embed
+    model = timm.create_model('vit_t14_st', checkpoint_path=str(small), drop_path_rate=0.5, drop_rate=0.5)
+    paths = [CLIPS / 'pans' / 'things' / 'cat.mp4']
+    first, second = embed(model, paths).features, embed(model, paths).features
+    assert torch.equal(first, second) and model.training
+    model.set_input_size(img_size=84, num_frames=8)
+    assert embed(model, paths).features.shape == (1, 128)
 
 
 def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
@@ -130,6 +142,13 @@ def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
         save_file(tensors, tmp_path / 'changed.safetensors', metadata=header)
         done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'changed.safetensors', check=False)
         assert done.returncode == 2 and words in done.stderr
+    headed = {**tensors, 'head.weight': torch.zeros(3, 128), 'head.bias': torch.zeros(3)}
+    save_file(headed, tmp_path / 'headed.safetensors')
+    run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'headed.safetensors')  # of a bare architecture
+    from videozoo_timm.factory import check_weights
+    from videozoo_timm.weights import read_weights
+    with pytest.raises(ValueError, match='3 classes, the model has 0'):
+        check_weights(read_weights(tmp_path / 'headed.safetensors'), 'headed', 'vit_h14_st.hvm1')
     run('embed', CLIPS / 'pans', '--weights', 'small.safetensors')  # the header says which model it is
     done = run('embed', CLIPS / 'pans', '--weights', small, check=False)
     assert done.returncode == 2 and '--model' in done.stderr
@@ -137,7 +156,7 @@ def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
 
 @pytest.mark.parametrize('args, words', [
     (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
-    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere'),
+    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'no videos in nowhere'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st'], 'no weights are published'),

@@ -273,6 +273,11 @@ def test_missing_and_surplus_keys_are_listed():
         load({**published('video_vit_tiny'), 'blocks.9.mlp.fc1.bias': torch.zeros(3)})
     with pytest.raises(ValueError, match='blocks.2.*no place'):
         load(published('video_vit_tiny'), depth=2)
+    with pytest.raises(ValueError, match=r'head.weight \[7, 48\] has no place'):
+        overlay = dict(state_dict=published('video_vit_tiny'))
+        timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **SMALL)
+    with pytest.raises(ValueError, match='decoder_foo.*no place'):
+        load({**published('video_vit_tiny'), 'decoder_foo': torch.zeros(3)})
     with pytest.raises(ValueError, match=r'norm1.bias is \[48\], the model has \[64\]'):
         load(published('video_vit_tiny'), embed_dim=64)
 
@@ -310,3 +315,9 @@ def test_compile_without_graph_breaks(model, clip, still):
     assert relative_error(compiled(x), model(x)) < 1e-5
     assert relative_error(torch.compile(model.cls_attention, fullgraph=True, backend='aot_eager')(x),
                           model.cls_attention(x)) < 1e-5
+
+
+@pytest.mark.full
+def test_compile_with_the_default_backend(model, clip):
+    torch._dynamo.reset()
+    assert relative_error(torch.compile(model, fullgraph=True)(clip), model(clip)) < 1e-5

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import REPOSITORY, TINY_MAE, TINY_VIT, published, save_published
-from safetensors.torch import save_file
+from conftest import GOLDEN, REPOSITORY, TINY_MAE, TINY_VIT, golden, published, relative_error, save_published
+from safetensors.torch import load_file, save_file
 
 from videozoo_timm.weights import Source, convert, load_inert, model_tensors, read_header, read_weights, store, to_timm
 
@@ -73,7 +73,7 @@ def test_safetensors_on_the_hub_comes_first(hub, run, environment, checkpoint, t
     hub.add(REPO, checkpoint.name, checkpoint)
     code = LOAD + DIGEST + 'print(digest(tiny()))'
     assert run(code=code).stdout.strip() == expected_digest(published('video_vit_tiny'))
-    assert not converted(environment).exists()
+    assert converted(environment).is_symlink()
     assert not any('.pth' in path for _, path in hub.requests)
     # Another file of the repository is fetched at a later commit: the first one is still found, without a request.
     hub.add(REPO, 'other.txt', b'something')
@@ -101,7 +101,70 @@ def test_a_file_replaced_upstream_is_noticed_on_refresh(hub, run, environment, c
     hub.add(REPO, 'hvm1_ssv2-50shot.safetensors', tmp_path / 'x.safetensors')
     assert 'is new on the Hub' in run('download', 'vit_hvm1_ssv2-50shot').stdout
     assert run(code=load, HF_HUB_OFFLINE='1').stdout.strip() == expected_digest(published('video_vit_tiny'))
-    assert not converted(environment).exists()
+    assert converted(environment).is_symlink() and 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
+    # Later conversions of theirs do not write through the link, and a revert is followed.
+    hub.add(REPO, 'hvm1_ssv2-50shot.safetensors', b'')
+    hub.remove(REPO, 'hvm1_ssv2-50shot.safetensors')
+    assert 'converting' in run('download', 'vit_hvm1_ssv2-50shot').stdout
+    assert run(code=load, HF_HUB_OFFLINE='1').stdout.strip() == expected_digest(changed)
+
+
+def test_a_revision_of_a_repository_is_kept_apart(hub, run, tmp_path):
+    commits = []
+    for shift in (0, 1):
+        tensors = {k: v + shift for k, v in published('video_vit_tiny').items()}
+        save_file(to_timm(tensors), tmp_path / f'{shift}.safetensors')
+        hub.add('me/r', 'model.safetensors', tmp_path / f'{shift}.safetensors')
+        commits.append(run(code="from huggingface_hub import model_info; print(model_info('me/r').sha)").stdout.strip())
+    code = LOAD + DIGEST + f"""
+def load(repo):
+    overlay = dict(hf_hub_id=repo, hf_hub_filename='model.safetensors', num_classes=7)
+    return digest(timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **{TINY_VIT!r}))
+print(load('me/r'), load('me/r@{commits[0]}'), load('me/r'))"""
+    new, old = (expected_digest({k: v + shift for k, v in published('video_vit_tiny').items()}) for shift in (1, 0))
+    assert run(code=code).stdout.split() == [new, old, new]
+    assert run(code=code, HF_HUB_OFFLINE='1').stdout.split() == [new, old, new]
+
+
+def test_a_damaged_conversion_is_named_and_made_anew(hub, run, environment, checkpoint):
+    hub.add(REPO, checkpoint.name, checkpoint)
+    load = LOAD + DIGEST + 'print(digest(tiny()))'
+    run(code=load)
+    converted(environment).write_bytes(converted(environment).read_bytes()[:-100])
+    done = run(code=load, check=False)
+    assert str(converted(environment)) in done.stderr and 'fetch it anew' in done.stderr
+    assert 'is damaged, converting anew' in run('download', 'vit_hvm1_ssv2-50shot').stdout
+    assert run(code=load).stdout.strip() == expected_digest(published('video_vit_tiny'))
+
+
+def test_published_answers_through_the_hub(hub, run, tmp_path):
+    """The small goldens through the whole path: .pth with optimizer and Namespace -> Hub -> conversion -> model."""
+    vit = save_published(published('video_vit_tiny'), tmp_path / 'vit.pth')
+    mae = save_published(published('video_mae_tiny'), tmp_path / 'mae.pth')
+    hub.add(REPO, 'hvm1_ssv2-50shot.pth', vit)
+    hub.add(REPO, 'hvm1_none.pth', mae)
+    run(code=LOAD + f"""
+sys.path.insert(0, {str(GOLDEN)!r})
+from recipe import clip
+from safetensors.torch import load_file, save_file
+model, mae, answers = tiny(), tiny('mae_h14_st.hvm1', {TINY_MAE!r}), {{}}
+with torch.no_grad():
+    x = clip('video_vit_tiny', (2, 3, 4, 56, 56))
+    answers.update(logits=model(x), last_attention=model.get_last_selfattention(x))
+    for case in ('random_75', 'random_90', 'temporal_25', 'temporal_50', 'center_25', 'center_50'):
+        mask_type, percent = case.split('_')
+        torch.manual_seed(0)
+        x = clip('video_mae_tiny', (2 if case == 'random_90' else 1, 3, 16, 56, 56))
+        loss, pred, mask = mae(x, mask_ratio=int(percent) / 100, mask_type=mask_type)
+        answers |= {{f'{{case}}.loss': loss.reshape(1), f'{{case}}.mask': mask,
+                     f'{{case}}.pred_every_16th': pred[..., ::16].contiguous()}}
+save_file(answers, 'answers.safetensors')
+""")
+    answers = load_file(tmp_path / 'answers.safetensors')
+    want = {**golden('video_mae_tiny'), **golden('video_vit_tiny')}
+    assert len(answers) == 2 + 3 * 6
+    for key, value in answers.items():
+        assert relative_error(value, want[key]) < 1e-5, key
 
 
 def test_load_model_refresh(hub, run, environment, checkpoint, tmp_path):
@@ -172,7 +235,7 @@ print(digest(tiny()))'''
 @pytest.mark.parametrize('moment', ['during', 'before the rename'])
 def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(hub, environment, checkpoint, tmp_path, moment):
     hub.add(REPO, checkpoint.name, checkpoint)
-    target = {'during': 'videozoo_timm.weights.store.save_file', 'before the rename': 'os.replace'}[moment]
+    target = {'during': 'videozoo_timm.files.save_file', 'before the rename': 'os.replace'}[moment]
     stop = f'''
 import os, signal, videozoo_timm.weights.store, videozoo_timm.files
 def die(tensors, path, *args, **kwargs):
@@ -390,10 +453,59 @@ def test_deeper_attacks(tmp_path):
         torch.save({'model': {**published('video_vit_tiny'), 'x': torch.zeros(1)}, 'args': evil}, path)
         read_weights(path)
     assert not marker.exists()
-    scripted = tmp_path / 'scripted.pth'
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), scripted)
-    with pytest.raises(ValueError, match='TorchScript'):
-        load_inert(scripted)
+
+
+@pytest.mark.parametrize('disguise', ['none', 'zeros behind it', 'another table of contents'])
+def test_torchscript_programs_are_not_run(tmp_path, disguise):
+    """Python's zip reader and PyTorch's can disagree on what a file is; PyTorch's is the one that would run it."""
+    program = tmp_path / 'program.pth'
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), program)
+    data = program.read_bytes()
+    if disguise == 'zeros behind it':
+        program.write_bytes(data + bytes(69_000))
+    elif disguise == 'another table of contents':
+        end = data.rindex(b'PK\x05\x06')
+        size, start = (int.from_bytes(data[end + i:end + i + 4], 'little') for i in (12, 16))
+        table = data[start:start + size]
+        program.write_bytes(data[:end] + table.replace(b'constants.pkl', b'constants.pk_') + data[end:])
+    with pytest.raises(ValueError, match='no readable PyTorch checkpoint'):
+        load_inert(program)
+
+
+def test_compressed_records_are_read_right(tmp_path, checkpoint):
+    squeezed = tmp_path / 'squeezed.pth'
+    with zipfile.ZipFile(checkpoint) as old, zipfile.ZipFile(squeezed, 'w', zipfile.ZIP_DEFLATED) as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    tensors = read_weights(squeezed).tensors
+    assert all(torch.equal(v, tensors[k]) for k, v in published('video_vit_tiny').items())
+
+
+def test_a_tensor_larger_than_what_is_stored_is_refused(tmp_path):
+    path = tmp_path / 'huge.pth'
+    torch.save({'model': {'a': torch.zeros(1).expand(10 ** 12)}}, path)
+    with pytest.raises(ValueError, match="'a'.*larger than what is stored"):
+        read_weights(path)
+
+
+def test_torch_s_forcing_variable_is_no_obstacle(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    assert read_weights(checkpoint).tensors and os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == '1'
+
+
+def test_a_disk_that_fills_up_while_writing(tmp_path, checkpoint):
+    code = f"""
+import resource, signal
+from pathlib import Path
+from videozoo_timm.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+raise SystemExit(main(['convert', {str(checkpoint)!r}, 'out.safetensors']))
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, text=True, capture_output=True,
+                          env=dict(os.environ, PYTHONPATH=str(REPOSITORY)))
+    assert done.returncode == 2 and 'out.safetensors could not be written' in done.stderr
+    assert not [p.name for p in tmp_path.iterdir() if 'out' in p.name]
 
 
 @pytest.mark.parametrize('content, words', [

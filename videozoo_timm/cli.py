@@ -1,6 +1,7 @@
 """The `videozoo` command; also `python -m videozoo_timm`.
 
-Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done.
+Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130
+interrupted.
 """
 import argparse
 import json
@@ -22,9 +23,10 @@ from .factory import (
     load_file,
     load_model,
     recognise,
+    serves,
     timm_name_of,
 )
-from .weights import Source, cached, convert, locate, read_weights, verify
+from .weights import Source, cached, convert, locate, read_header, read_weights, verify
 
 _ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 
@@ -154,34 +156,34 @@ def _info(args: argparse.Namespace) -> int:
                 ['licence of the weights', cfg.license],
             ]
             if path:
-                rows += _header_rows(read_weights(path))
+                rows += _header_rows(read_header(path))
         rows += [
             ['input', f'16 frames of {cfg.input_size[1]} x {cfg.input_size[2]} pixels'],
             ['preprocessing', f'short side to {round(cfg.input_size[1] / cfg.crop_pct)}, {cfg.interpolation}, '
                               f'centre crop; mean {list(cfg.mean)}, std {list(cfg.std)}'],
         ]
     if args.weights is not None:
-        weights = read_weights(args.weights)
+        weights = read_weights(args.weights, mapped=True)
         num_values = sum(v.numel() for v in weights.tensors.values())
         rows += [
             ['file', str(args.weights)],
             ['recognised as', recognise(weights.tensors) or 'no model of this package'],
             ['tensors', f'{len(weights.tensors)}, {num_values:,} values'],
         ]
-        rows += _header_rows(weights)
+        rows += _header_rows(weights.header)
         if args.name is not None:
             check_weights(weights, str(args.weights), timm_name)
     _table([], rows)
     return 0
 
 
-def _header_rows(weights: Any) -> list[list[str]]:
-    return [[f'header: {k}', str(v)] for k, v in sorted(weights.header.items())]
+def _header_rows(header: dict[str, Any]) -> list[list[str]]:
+    return [[f'header: {k}', str(v)] for k, v in sorted(header.items())]
 
 
 def _download(args: argparse.Namespace) -> int:
     sources = {name: find_source(name, args.zoo) for name in args.names}  # a typo stops here, before any download
-    left_out = 0
+    left_out = unchecked = 0
     for name, source in sources.items():
         try:
             path = locate(source, refresh=True, say=lambda message: print(message, flush=True))
@@ -189,11 +191,12 @@ def _download(args: argparse.Namespace) -> int:
         except _ERRORS as error:
             path = cached(source) if isinstance(error, ConnectionError) else None
             if path:
-                _complain(f'{name}: on this machine ({path}), but could not be compared with the Hub: {error}')
+                _complain(f'{name}: is on this machine ({path}), but was not compared with the Hub: {error}')
+                unchecked += 1
                 continue
             _complain(f'{name}: {error}')
             left_out += 1
-    return 0 if not left_out else 2 if left_out == len(sources) else 1
+    return 2 if left_out == len(sources) else 1 if left_out or unchecked else 0
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -201,7 +204,7 @@ def _convert(args: argparse.Namespace) -> int:
         raise ValueError(f'{args.target}: OUT must end in .safetensors')
     if args.target.exists() and not args.force:
         raise ValueError(f'{args.target} exists; --force replaces it')
-    weights = read_weights(args.source)
+    weights = read_weights(args.source, mapped=True)
     about = {k: v for k, v in weights.header.items() if k not in ('format', 'source', 'source_sha256')}
     if args.model:
         timm_name = timm_name_of(args.model, args.zoo)
@@ -210,12 +213,11 @@ def _convert(args: argparse.Namespace) -> int:
         about = dict(find_source(timm_name).about) if cfg.hf_hub_id else dict(
             name=timm_name, input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
     architecture = recognise(weights.tensors)
-    if args.model and architecture not in (cfg.architecture, cfg.architecture.replace('vit_', 'mae_', 1)):
-        raise ValueError(
-            f'{args.source} is not {args.model}: its tensors are those of {architecture or "another model"}')
+    if args.model and not serves(architecture, cfg.architecture):
+        raise ValueError(f'{args.source} is not {args.model}: its tensors are those of no model of this package')
     about.update(architecture=architecture, input_size=about.get('input_size') or input_size_of(weights.tensors))
     convert(args.source, args.target, about)
-    num_tensors, size = len(read_weights(args.target).tensors), args.target.stat().st_size
+    num_tensors, size = len(read_weights(args.target, mapped=True).tensors), args.target.stat().st_size
     print(f'{args.target}: {num_tensors} tensors, {size / 1e9:.2f} GB, '
           f'{architecture or "no architecture of this package"}')
     return 0
@@ -224,7 +226,7 @@ def _convert(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     path = Path(args.name)
     if path.is_file():
-        made_from = read_weights(path).header.get('source')
+        made_from = read_header(path).get('source')
         if not made_from:
             raise ValueError(f'{path} does not say what it was made from')
         if not Path(made_from).is_file():
@@ -244,7 +246,14 @@ def _embed(args: argparse.Namespace) -> int:
     if args.batch_size < 1:
         raise ValueError(f'--batch-size {args.batch_size}: must be at least 1')
     check_output(args.out)
-    videos = find_videos(args.paths)
+    videos, missing = [], 0
+    for path in args.paths:
+        try:
+            videos += find_videos([path])
+        except FileNotFoundError as error:
+            _complain(error)
+            missing += 1
+    videos = find_videos(videos)  # each once
     if not videos:
         raise ValueError(f'no videos in {", ".join(args.paths)}')
     model, name = _model(args)
@@ -252,9 +261,9 @@ def _embed(args: argparse.Namespace) -> int:
                    report=lambda path, reason: _complain(reason))
     result.save(args.out, about=dict(model=name))
     print(f'{args.out}: {len(result.features)} rows of {result.features.shape[1]} features, {name}')
-    if result.failed:
-        _complain(f'{len(result.failed)} of {len(videos)} files could not be read')
-    return 1 if result.failed else 0
+    if left_out := len(result.failed) + missing:
+        _complain(f'{left_out} of {len(videos) + missing} files could not be read')
+    return 1 if left_out else 0
 
 
 def _model(args: argparse.Namespace) -> tuple[nn.Module, str]:

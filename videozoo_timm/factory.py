@@ -5,12 +5,12 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg, is_model, model_entrypoint
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from . import catalogue
 from .models import source_of
-from .weights import Source, Weights, locate, read_weights, to_timm
+from .weights import Source, Tensors, Weights, locate, read_weights, to_timm
 
 ARCHITECTURES = ('vit_h14_st', 'mae_h14_st', 'vit_t14_st', 'mae_t14_st')
 
@@ -60,7 +60,8 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
 
     Args:
         path: `.pth` or `.safetensors`.
-        name: Which model it is; None takes what the file's header says.
+        name: Which model it is; None takes what the file's header says. Of a bare architecture the file says the number
+            of classes.
         zoo: As in `load_model`.
         **timm_kwargs: What `timm.create_model` takes.
 
@@ -68,14 +69,21 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
         FileNotFoundError: No such file.
         ValueError: The file is of another model than `name`, or does not say which it is.
     """
-    weights = read_weights(Path(path))
+    weights = read_weights(Path(path), mapped=True)  # its header and shapes; no tensor is read here
     if name is None:
-        name, zoo = weights.header.get('name') or weights.header.get('architecture'), weights.header.get('zoo', zoo)
+        name, stored_in = weights.header.get('name') or weights.header.get('architecture'), weights.header.get('zoo')
         if not name:
             raise ValueError(f'{path} does not say which model it is: name it (--model NAME)')
+        if zoo and stored_in and zoo != stored_in:
+            raise ValueError(f'{path} is {name} of the zoo {stored_in!r}, not of {zoo!r}')
+        zoo = stored_in or zoo
     timm_name = timm_name_of(name, zoo)
     check_weights(weights, str(path), timm_name, any_size='img_size' in timm_kwargs)
+    if '.' not in timm_name and 'num_classes' not in timm_kwargs and 'head.weight' in weights.tensors:
+        timm_kwargs['num_classes'] = weights.tensors['head.weight'].shape[0]
     overlay = dict(timm_kwargs.pop('pretrained_cfg_overlay', None) or {}, file=str(path))
+    if 'num_classes' in timm_kwargs:
+        overlay.setdefault('num_classes', timm_kwargs['num_classes'])
     return timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **timm_kwargs).eval()
 
 
@@ -83,9 +91,9 @@ def timm_name_of(name: str, zoo: str | None = None) -> str:
     """The timm name of a published name, of a timm name, or of an architecture of this package.
 
     Raises:
-        ValueError: No such model.
+        ValueError: No such model, or not in this zoo.
     """
-    if is_model(name) and model_entrypoint(name).__module__.startswith(__package__):
+    if name in ARCHITECTURES and zoo is None:
         return name
     return catalogue.find(name, zoo).timm_name
 
@@ -99,21 +107,30 @@ def find_source(name: str, zoo: str | None = None, cache_dir: str | Path | None 
     return source_of(get_pretrained_cfg(timm_name_of(name, zoo)), cache_dir)
 
 
+def serves(stored: str | None, architecture: str) -> bool:
+    """Whether a file of one architecture holds the weights of another: an MAE's file holds its encoder, a ViT."""
+    return stored in (architecture, architecture.replace('vit_', 'mae_', 1))
+
+
 def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool = False) -> None:
     """Refuse a file that contradicts the model it shall be.
 
     Raises:
         ValueError: Every contradiction, listed.
     """
-    cfg, header = get_pretrained_cfg(timm_name), weights.header
+    cfg, header, tagged = get_pretrained_cfg(timm_name), weights.header, '.' in timm_name
     problems = []
-    stored = header.get('architecture')
-    if stored and stored not in (cfg.architecture, cfg.architecture.replace('vit_', 'mae_', 1)):
+    stored = header.get('architecture') or recognise(weights.tensors)
+    if stored and not serves(stored, cfg.architecture):
         problems.append(f'architecture {stored}, the model is {cfg.architecture}')
-    if header.get('name') and '.' in timm_name and header['name'] in catalogue.available_models():
+    if tagged and header.get('name') in catalogue.available_models():
         theirs = catalogue.find(header['name'], header.get('zoo'))
         if (theirs.repo, theirs.safetensors) != (cfg.hf_hub_id, cfg.hf_hub_filename):
             problems.append(f'name {theirs.name} of {theirs.zoo}, the model is {timm_name}')
+    head = weights.tensors.get('head.weight')
+    num_classes = 0 if head is None else head.shape[0]
+    if tagged and num_classes != cfg.num_classes:
+        problems.append(f'{num_classes} classes, the model has {cfg.num_classes}')
     size = header.get('input_size') or input_size_of(weights.tensors)
     if size and tuple(size) != tuple(cfg.input_size) and not any_size:
         problems.append(f'input size {list(size)}, the model takes {list(cfg.input_size)}')
@@ -124,7 +141,7 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
         raise ValueError(f'{origin} is not {timm_name}: ' + '; '.join(problems))
 
 
-def input_size_of(tensors: dict[str, torch.Tensor]) -> tuple[int, int, int] | None:
+def input_size_of(tensors: Tensors) -> tuple[int, int, int] | None:
     """Channels, height and width that a video checkpoint was made for, from the shapes of its tensors."""
     kernel, spatial = tensors.get('patch_embed.proj.weight'), tensors.get('pos_embed_spatial')
     if kernel is None or spatial is None or kernel.ndim != 5:
@@ -133,14 +150,15 @@ def input_size_of(tensors: dict[str, torch.Tensor]) -> tuple[int, int, int] | No
     return (kernel.shape[1], side * kernel.shape[3], side * kernel.shape[4]) if side ** 2 == spatial.shape[1] else None
 
 
-def recognise(tensors: dict[str, torch.Tensor]) -> str | None:
+def recognise(tensors: Tensors) -> str | None:
     """The architecture of this package that a checkpoint belongs to, by the names and shapes of its tensors."""
-    shapes = {k: v.shape for k, v in to_timm(tensors).items()}
+    with torch.device('meta'):  # shapes are enough
+        shapes = {k: v.shape for k, v in to_timm({k: torch.empty(v.shape) for k, v in tensors.items()}).items()}
     for architecture in ARCHITECTURES:
         model = timm.create_model(architecture, device='meta', weight_init='skip')
-        expected = {k: v.shape for k, v in model.state_dict().items()}
-        fixed = [k for k in expected if 'pos_embed' not in k]  # these follow the input's size
-        if all(shapes.get(k) == expected[k] for k in fixed) and (
-                set(shapes) - set(expected) <= {'head.weight', 'head.bias'}):
+        # Position embeddings follow the input's size, the head the classes.
+        fixed = {k: v.shape for k, v in model.state_dict().items() if 'pos_embed' not in k}
+        rest = {k for k in shapes if k not in fixed and 'pos_embed' not in k}
+        if all(shapes.get(k) == shape for k, shape in fixed.items()) and rest <= {'head.weight', 'head.bias'}:
             return architecture
     return None

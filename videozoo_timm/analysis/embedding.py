@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from timm.data import resolve_model_data_config
+from timm.models._input import get_model_input_config
 from torch import nn
 
-from ..files import written
+from ..files import save_tensors, written
 from ..video import RECOGNITION, Clip, VideoError, prepare_clip, read_clip
 
 
@@ -46,14 +47,12 @@ class Embeddings:
         out, about = Path(out), about or {}
         arrays = dict(features=self.features, video_index=self.video_index, start=self.start, end=self.end)
         check_output(out)
-        with written(out) as partial:
-            if out.suffix == '.npz':
-                import numpy as np
-                with open(partial, 'wb') as file:
-                    np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
-            else:
-                from safetensors.torch import save_file
-                save_file(arrays, partial, metadata={'paths': json.dumps(self.paths), **about})
+        if out.suffix == '.safetensors':
+            save_tensors(arrays, out, {'paths': json.dumps(self.paths), **about})
+            return
+        import numpy as np
+        with written(out) as partial, open(partial, 'wb') as file:
+            np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
 
 
 def check_output(out: Path) -> None:
@@ -62,6 +61,8 @@ def check_output(out: Path) -> None:
         raise ValueError(f'{out}: features are written to .npz or .safetensors')
     if not out.parent.is_dir():
         raise ValueError(f'{out}: there is no folder {out.parent}')
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise ValueError(f'{out}: {"is a folder" if out.is_dir() else "its folder is not to be written"}')
 
 
 def embed(
@@ -88,7 +89,7 @@ def embed(
     """
     paths = [os.fspath(path) for path in paths]
     config = resolve_model_data_config(model)
-    height, width = config['input_size'][-2:]
+    height, width = get_model_input_config(model)['input_size'][-2:]
     if height != width:
         raise ValueError(f'the model takes {height} x {width} pixels; embed needs a square input')
     sampling = replace(RECOGNITION, num_frames=model.num_frames)
@@ -102,22 +103,27 @@ def embed(
             features.append(model.forward_head(model.forward_features(x), pre_logits=True).float().cpu())
             batch.clear()
 
-    with torch.inference_mode():
-        for path in progress(paths):
-            try:
-                clip = read_clip(path, sampling=sampling)
-            except (VideoError, OSError) as error:
-                failed.append((path, str(error)))
-                report(path, str(error))
-                continue
-            batch.append(prepare_clip(
-                clip.frames, height, mean=config['mean'], std=config['std'],
-                short_side=round(height / config['crop_pct']), interpolation=config['interpolation']))
-            clips.append(replace(clip, frames=None))
-            readable.append(path)
-            if len(batch) == batch_size:
-                flush()
-        flush()
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for path in progress(paths):
+                try:
+                    clip = read_clip(path, sampling=sampling)
+                except (VideoError, OSError) as error:
+                    failed.append((path, str(error)))
+                    report(path, str(error))
+                    continue
+                batch.append(prepare_clip(
+                    clip.frames, height, mean=config['mean'], std=config['std'],
+                    interpolation=config['interpolation']))
+                clips.append(replace(clip, frames=None))
+                readable.append(path)
+                if len(batch) == batch_size:
+                    flush()
+            flush()
+    finally:
+        model.train(was_training)
     if not readable:
         raise VideoError(f'none of {len(paths)} files could be read')
     return Embeddings(torch.cat(features), *_columns(clips), readable, failed)

@@ -13,20 +13,20 @@ from typing import Any
 
 import torch
 from timm.models import build_model_with_cfg, named_apply, resolve_pretrained_cfg
+from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
 from ..catalogue import stored_in
-from ..weights import Source, locate, read_weights, to_timm
+from ..weights import Source, Tensors, locate, read_weights, to_timm
 
 _logger = logging.getLogger(__name__)
 
-Tensors = dict[str, torch.Tensor]
-
 # Modules that the published models lack and that timm's arguments add (layer scale, pooling), and the head.
 _MAY_BE_NEW = re.compile(r'(head|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
-# Parts of a file that a model may leave: an MAE's decoder in a ViT, a head, the norm that average pooling replaces.
-_MAY_BE_LEFT = re.compile(r'(decoder_\w+|mask_token|head|norm|fc_norm)(\.|$)')
+# Parts of a file that a model may leave: an MAE's decoder in a ViT, the norm that average pooling replaces.
+_MAY_BE_LEFT = re.compile(
+    r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed_(class|spatial|temporal))|mask_token)$')
 
 
 def build_model(
@@ -59,6 +59,10 @@ def build_model(
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 
     make = model_cls
+    num_classes = kwargs.get('num_classes', cfg.num_classes)
+    # A head is new, or left, where the caller asks for another number of classes than the checkpoint is known to have.
+    other_head = 'num_classes' in kwargs or bool(kwargs.get('features_only'))
+    new_head = num_classes != cfg.num_classes
     if pretrained:
         sizes = [cfg.input_size[-2:]]
         saved_size = (kwargs.get('pretrained_model_args') or {}).get('img_size')
@@ -75,7 +79,7 @@ def build_model(
             model = model_cls(**model_args, weight_init='skip', device='meta')
             model.weight_init_mode = '' if mode == 'skip' else mode
             model.checkpoint_sizes = sizes
-            fill(model, adapt(to_timm(tensors), model), origin, cfg.num_classes)
+            fill(model, adapt(to_timm(tensors), model), origin, other_head, new_head)
             return model.to(device=device, dtype=dtype)
 
     return build_model_with_cfg(
@@ -101,8 +105,11 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
         zoo=stored.zoo if stored else None,
         architecture=stored.architecture if stored else cfg.architecture,
         input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
+    cache_dir = cache_dir and Path(cache_dir).expanduser()
     if cfg.file:
-        return Source(file=Path(cfg.file), about=about)
+        return Source(file=Path(cfg.file).expanduser(), about=about)
+    if cfg.url and not cfg.hf_hub_id:
+        return Source(file=Path(download_cached_file(cfg.url, check_hash=False, cache_dir=cache_dir)), about=about)
     if not cfg.hf_hub_id:
         raise ValueError(
             f'no weights are published for {timm_name!r}: leave pretrained out, or name a file with '
@@ -111,24 +118,24 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
     return Source(repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, about=about)
 
 
-def fill(model: nn.Module, tensors: Tensors, origin: str, num_classes: int = 0) -> None:
+def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = False, new_head: bool = False) -> None:
     """Assign a file's tensors to a model on the meta device.
 
     Args:
         model: Model, all its tensors on the meta device.
         tensors: Tensors in timm's layout.
         origin: What to call them in errors.
-        num_classes: Size of the head that the checkpoint is known to have.
+        other_head: Leave a head that does not fit the model's, since the caller asked for another.
+        new_head: Initialise a head that the file lacks, for the same reason.
 
     Raises:
         ValueError: Keys missing or left over, or shapes that differ, all listed.
     """
     own = model.state_dict()
-    head_is_new = getattr(model, 'num_classes', num_classes) != num_classes
-    if head_is_new:
+    if other_head:
         tensors = {k: v for k, v in tensors.items() if not (k.startswith('head.') and _differs(own.get(k), v))}
     missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    new = {k for k in missing if _MAY_BE_NEW.match(k) and (head_is_new or not k.startswith('head.'))}
+    new = {k for k in missing if _MAY_BE_NEW.match(k) and (new_head or not k.startswith('head.'))}
     left = {k for k in surplus if _MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
     problems = [f'{k} is missing' for k in sorted(missing - new)]
     problems += [f'{k} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]

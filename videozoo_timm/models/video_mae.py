@@ -24,8 +24,6 @@ from .video_vit import (
     VideoVisionTransformer,
     adapt_checkpoint,
     add_positions,
-    resample_spatial,
-    resample_temporal,
 )
 
 __all__ = ['VideoMaskedAutoencoder']
@@ -100,7 +98,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             for module in self.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.xavier_uniform_(module.weight)
-                    nn.init.zeros_(module.bias)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -117,12 +116,15 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             raise ValueError(_no_classes(num_classes))
         super().reset_classifier(0, global_pool)
 
-    def _resample_position_embeddings(self, old: Grid, new: Grid) -> None:
-        super()._resample_position_embeddings(old, new)
-        for name, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
-            old_parameter = getattr(self, f'decoder_pos_embed_{name}')
-            resampled = nn.Parameter(resample(old_parameter.detach(), old, new), old_parameter.requires_grad)
-            setattr(self, f'decoder_pos_embed_{name}', resampled)
+    def set_input_size(
+            self,
+            img_size: int | tuple[int, int] | None = None,
+            patch_size: int | tuple[int, int] | None = None,
+            num_frames: int | None = None,
+    ) -> None:
+        old = self.patch_embed.video_grid_size
+        super().set_input_size(img_size, patch_size, num_frames)
+        self._resample_position_embeddings(old, self.patch_embed.video_grid_size, 'decoder_')
 
     def forward(
             self,

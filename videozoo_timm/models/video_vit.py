@@ -129,11 +129,11 @@ class VideoVisionTransformer(VisionTransformer):
         self._resample_position_embeddings(old, self.patch_embed.video_grid_size)
         update_model_input_size(self, self.patch_embed.img_size, num_frames=self.num_frames)
 
-    def _resample_position_embeddings(self, old: Grid, new: Grid) -> None:
+    def _resample_position_embeddings(self, old: Grid, new: Grid, prefix: str = '') -> None:
         for name, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
-            old_parameter = getattr(self, f'pos_embed_{name}')
-            resampled = nn.Parameter(resample(old_parameter.detach(), old, new), old_parameter.requires_grad)
-            setattr(self, f'pos_embed_{name}', resampled)
+            name = f'{prefix}pos_embed_{name}'
+            parameter = getattr(self, name)
+            setattr(self, name, nn.Parameter(resample(parameter.detach(), old, new), parameter.requires_grad))
 
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         # x: [B, T', H', W', C] -> [B, prefix + T' * H' * W', C]

@@ -31,12 +31,9 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     for key, value in held.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise ValueError(f'{origin}: {key!r} in its model is no tensor but {type(value).__name__}')
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f'{origin}: {key!r} {list(value.shape)} is larger than what is stored of it')
     return {key.removeprefix('module.'): value.detach() for key, value in held.items()}
-
-
-def is_published(keys: Any) -> bool:
-    """Whether these keys are in the layout of the published video models, with q, k and v apart."""
-    return any(_SEPARATE.match(key) for key in keys)
 
 
 def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:

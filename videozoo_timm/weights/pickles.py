@@ -6,10 +6,13 @@ to an object and does nothing. So an `argparse.Namespace`, a Lightning callback 
 """
 import collections
 import io
+import os
 import pickle
 import tarfile
 import types
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ _TENSOR_BUILDERS = {
 
 
 class Inert:
-    """What a checkpoint names that is no tensor; `Inert.__name__` of its class says what it was."""
+    """What a checkpoint names that is no tensor; `__name__` of its class says what it was."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -81,27 +84,55 @@ _inert_pickle.load = _load
 _inert_pickle.loads = lambda data, **kwargs: _load(io.BytesIO(data), **kwargs)
 
 
-def load_inert(path: Path) -> Any:
-    """What a PyTorch checkpoint holds, tensors mapped where the file allows it, everything else inert.
+def load_inert(path: Path, mapped: bool = True) -> Any:
+    """What a PyTorch checkpoint holds, everything but tensors inert.
 
     Args:
         path: File of `torch.save`, in the zip format or that of PyTorch before 1.6.
+        mapped: Map the tensors from the file, where its format allows it.
 
     Raises:
         ValueError: The file is no such checkpoint, or is damaged.
     """
-    is_zip = zipfile.is_zipfile(path)
     try:
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                # torch.load hands TorchScript archives to torch.jit.load, which is another program altogether.
-                if any(name.endswith('constants.pkl') for name in archive.namelist()):
-                    raise ValueError('a TorchScript archive, not a checkpoint')
-        elif tarfile.is_tarfile(path):
-            raise ValueError('a tar archive; torch.load would unpack it to disk')
-        return torch.load(path, map_location='cpu', mmap=is_zip, weights_only=False, pickle_module=_inert_pickle)
+        with open(path, 'rb') as file:
+            is_zip = torch.serialization._is_zipfile(file)
+        _refuse_programs(path, is_zip)
+        with _own_rules():
+            return torch.load(
+                path, map_location='cpu', mmap=mapped and is_zip and _is_stored(path), weights_only=False,
+                pickle_module=_inert_pickle)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f'{path} is no readable PyTorch checkpoint: {reason}') from error
+
+
+def _refuse_programs(path: Path, is_zip: bool) -> None:
+    """Keep from torch.load what it hands to other readers than the unpickler that it is given."""
+    # PyTorch's own reader is asked: Python's can be shown another table of contents by the same file.
+    if is_zip and 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise ValueError('a TorchScript archive, not a checkpoint')
+    if not is_zip and tarfile.is_tarfile(path):
+        raise ValueError('a tar archive; torch.load would unpack it to disk')
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether no record is compressed, so that its bytes in the file are the tensor's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False
+
+
+@contextmanager
+def _own_rules() -> Iterator[None]:
+    """Set aside the variable that forces torch.load's own rules and so forbids another unpickler."""
+    forced = os.environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
+    try:
+        yield
+    finally:
+        if forced is not None:
+            os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = forced

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from ..files import written
+from ..files import save_tensors, written
 from .layouts import Tensors, model_tensors, to_timm
 from .pickles import load_inert
 
@@ -74,7 +74,7 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
 
 def cached(source: Source) -> Path | None:
     """The safetensors file of a source if it is on this machine already, own conversion or Hub download."""
-    return source.converted if source.converted.is_file() else _in_hub_cache(source, source.filename)
+    return source.converted if source.converted.is_file() else _in_hub_cache(source, [source.filename])
 
 
 def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _logger.info) -> Path:
@@ -102,20 +102,22 @@ def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _
     try:
         path = _download(source, [source.filename, *source.pickles], say)
     except ConnectionError:
-        path = None if refresh else _in_hub_cache(source, *source.pickles)  # downloaded before, not yet converted
+        path = None if refresh else _in_hub_cache(source, source.pickles)  # downloaded before, not yet converted
         if path is None:
             raise
     if path.name == Path(source.filename).name:
         if before and before.resolve() != path.resolve():
             say(f'{source.filename} of {source.repo} is new on the Hub, using it from now on')
-            source.converted.unlink(missing_ok=True)
+        _remember(source, path)
         return path
     with _lock(source.converted):
         digest = _sha256(path)
         if source.converted.is_file():
-            if read_header(source.converted).get('source_sha256') == digest:  # unchanged, or another process was first
+            made_from = _made_from(source.converted)
+            if made_from == digest:  # unchanged, or another process was first
                 return source.converted
-            say(f'{path.name} of {source.repo} was replaced by its publisher, converting anew')
+            say(f'{path.name} of {source.repo} was replaced by its publisher, converting anew' if made_from else
+                f'{source.converted} is damaged, converting anew')
         origin = f'{source.repo}/{path.name}'
         say(f'converting {origin} to {source.converted}')
         return convert(path, source.converted, dict(source.about, source=origin, source_sha256=digest))
@@ -149,15 +151,17 @@ def convert(published: Path, target: Path, about: Mapping[str, Any] | None = Non
         raise OSError(
             f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; '
             f'VIDEOZOO_CACHE=<folder> puts conversions elsewhere')
-    with written(target) as partial:
-        save_file(tensors, partial, metadata={'format': 'pt', **header})
+    save_tensors(tensors, target, {'format': 'pt', **header})
     return target
 
 
-def read_weights(path: Path) -> Weights:
-    """Tensors of a file in either format, mapped from disk where that is fast.
+def read_weights(path: Path, mapped: bool | None = None) -> Weights:
+    """Tensors of a file in either format.
 
-    Mapped tensors are private copies on write: training them leaves the file as it is.
+    Args:
+        path: `.pth` or `.safetensors`; told apart by content.
+        mapped: Map the tensors, so that only what is touched is read; None decides by where the file lies. Mapped
+            tensors are private copies on write: training them leaves the file as it is.
 
     Raises:
         FileNotFoundError: No such file.
@@ -166,11 +170,12 @@ def read_weights(path: Path) -> Weights:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no file {path}')
+    mapped = should_map(path) if mapped is None else mapped
     if not _is_safetensors(path):
-        return Weights(model_tensors(load_inert(path), str(path)), {})
+        return Weights(model_tensors(load_inert(path, mapped), str(path)), {})
     header = read_header(path)
     try:
-        tensors = load_file(path) if should_map(path) else _read_sequentially(path)
+        tensors = load_file(path) if mapped else _read_sequentially(path)
     except SafetensorError as error:
         raise ValueError(f'{path} is no readable safetensors file: {error}') from error
     return Weights(model_tensors(tensors, str(path)), header)
@@ -182,7 +187,7 @@ def read_header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f'{path} is no readable safetensors file: {error}') from error
+        raise ValueError(f'{path} is no readable safetensors file ({error}): delete it, or fetch it anew') from error
     header = dict(metadata)
     for key in ('input_size', 'mean', 'std'):
         if key in header:
@@ -233,14 +238,14 @@ def verify(source: Source, path: Path | None = None) -> list[str]:
     if path is None:
         raise FileNotFoundError(f'{source.filename} of {source.repo} is not on this machine yet')
     header = read_header(path)
-    if path != source.converted and source.file is None:  # the Hub's own safetensors
+    if source.file is None and (path != source.converted or path.is_symlink()):  # the Hub's own safetensors
         digest, expected = _hash_file(path), _digest_in_name(path)
         if expected is None:
             raise ValueError(f'{path}: the Hub gave no digest to compare with')
         if digest != expected:
             raise ValueError(f'{path} is damaged: its sha256 is {digest}, the Hub says {expected}')
         return [f'sha256 {digest} as the Hub says']
-    published = source.file or _in_hub_cache(source, *source.pickles)
+    published = source.file or _in_hub_cache(source, source.pickles)
     if published is None:
         published = _download(source, source.pickles, _logger.info)
     digest = _hash_file(published)
@@ -252,7 +257,8 @@ def verify(source: Source, path: Path | None = None) -> list[str]:
     problems += [f'{k} is only in {published}' for k in sorted(theirs.keys() - ours.keys())]
     problems += [f'{k} differs' for k in sorted(ours.keys() & theirs.keys()) if not torch.equal(ours[k], theirs[k])]
     if problems:
-        raise ValueError(f'{path} is not what {published} holds:\n  ' + '\n  '.join(problems))
+        raise ValueError(
+            f'{path} is not what {published} holds; delete it and it is made anew:\n  ' + '\n  '.join(problems))
     return [f'sha256 {digest} of {published}', f'{len(ours)} tensors equal']
 
 
@@ -283,6 +289,8 @@ def _download(source: Source, filenames: list[str], say: Callable[[str], None]) 
     )
     repo, _, revision = source.repo.partition('@')
     for filename in filenames:
+        if filename != source.filename:
+            _check_writable(source.converted)  # before gigabytes are downloaded
         try:
             # Asked for its state first: the download itself would retry for 23 s before it says that the Hub is away.
             state = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
@@ -313,29 +321,56 @@ def _out_of_reach(source: Source, filenames: list[str], error: Exception) -> str
     from huggingface_hub.errors import OfflineModeIsEnabled
     offline = isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled)
     why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
-    return (f'{" or ".join(filenames)} of {source.repo} is not on this machine and {why}; with a network, '
-            f'`videozoo download {source.about.get("name", source.repo)}` fetches it')
+    name = source.about['name'] if source.about.get('zoo') else None
+    advice = f'; with a network, `videozoo download {name}` fetches it' if name else ''
+    return f'{" or ".join(filenames)} of {source.repo} cannot be fetched, {why}{advice}'
 
 
-def _in_hub_cache(source: Source, *filenames: str) -> Path | None:
-    """The newest download of the first of these files.
-
-    The Hub's client looks into the newest commit that it has seen alone, and would forget a file as soon as another one
-    of its repository is downloaded from a later commit.
-    """
+def _in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
+    """The first of these files that the Hub's client has downloaded before."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
     repo, _, revision = source.repo.partition('@')
-    folder = Path(source.cache_dir or HF_HUB_CACHE) / ('models--' + repo.replace('/', '--')) / 'snapshots'
     for filename in filenames:
-        if revision:
-            found = try_to_load_from_cache(repo, filename, cache_dir=source.cache_dir, revision=revision)
-            candidates = [Path(found)] if isinstance(found, str) else []
-        else:
-            candidates = [path for commit in folder.glob('*') if (path := commit / filename).is_file()]
-        if candidates:
-            return max(candidates, key=lambda path: path.lstat().st_mtime)
+        path = try_to_load_from_cache(repo, filename, cache_dir=source.cache_dir, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path)
+        if not revision:
+            # The client looks into the newest commit that it has seen alone, and would forget a file as soon as
+            # another one of its repository is downloaded from a later commit.
+            folder = Path(source.cache_dir or HF_HUB_CACHE) / f'models--{repo.replace("/", "--")}' / 'snapshots'
+            older = [path for commit in folder.glob('*') if (path := commit / filename).is_file()]
+            if older:
+                return max(older, key=lambda path: path.lstat().st_mtime)
     return None
+
+
+def _remember(source: Source, path: Path) -> None:
+    """Link a safetensors file of the Hub's cache from this package's, so that later loads take this very file."""
+    try:
+        source.converted.parent.mkdir(parents=True, exist_ok=True)
+        with written(source.converted) as partial:
+            partial.symlink_to(path.absolute())
+    except OSError as error:  # no symbolic links here, or a cache that is not to be written: the Hub's cache serves
+        _logger.debug('no link to %s: %s', path, error)
+
+
+def _made_from(converted: Path) -> str | None:
+    """The digest of what a conversion was made from; None if the file is damaged."""
+    try:
+        return read_header(converted).get('source_sha256')
+    except ValueError:
+        return None
+
+
+def _check_writable(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK):
+            raise OSError('not to be written')
+    except OSError as error:
+        raise OSError(
+            f'{target.parent}, where conversions go: {error}; VIDEOZOO_CACHE=<folder> says another') from error
 
 
 @contextmanager
