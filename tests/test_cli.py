@@ -77,6 +77,8 @@ def test_convert_and_verify(run, small, tmp_path):
     assert 'verified' in run('verify', out).stdout
     again = run('convert', small, out, check=False)
     assert again.returncode == 2 and '--force' in again.stderr
+    itself = run('convert', out, out, '--force', check=False)
+    assert itself.returncode == 2 and 'onto itself' in itself.stderr
     wrong = run('convert', small, tmp_path / 'other.safetensors', '--model', 'vit_hvm1_none', check=False)
     assert wrong.returncode == 2 and not (tmp_path / 'other.safetensors').exists()
     assert 'recognised as' in run('info', '--weights', small).stdout
@@ -97,7 +99,14 @@ def test_embed_gives_one_row_a_video(run, small, tmp_path):
         want = model(x.unsqueeze(0))[0]
     assert np.allclose(result['features'][1], want, atol=1e-4)
     assert result['start'][1] == clip.start
-    run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.safetensors')
+    again = ['embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.safetensors']
+    run(*again)
+    run(*again)  # its own result
+    fewer = ['embed', CLIPS / 'pans' / 'people', *again[2:]]
+    assert 'other results' in run(*fewer, check=False).stderr
+    assert len(load_file(tmp_path / 'features.safetensors')['features']) == 4
+    run(*fewer, '--force')
+    run(*again, '--force')
     tensors = load_file(tmp_path / 'features.safetensors')
     assert np.allclose(tensors['features'], result['features'], atol=1e-5)
     with safe_open(tmp_path / 'features.safetensors', 'pt') as file:
@@ -149,7 +158,7 @@ def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
     from videozoo_timm.weights import read_weights
     with pytest.raises(ValueError, match='3 classes, the model has 0'):
         check_weights(read_weights(tmp_path / 'headed.safetensors'), 'headed', 'vit_h14_st.hvm1')
-    run('embed', CLIPS / 'pans', '--weights', 'small.safetensors')  # the header says which model it is
+    run('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # the header says which model it is
     done = run('embed', CLIPS / 'pans', '--weights', small, check=False)
     assert done.returncode == 2 and '--model' in done.stderr
 
@@ -165,6 +174,12 @@ def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
     (['info'], 'name a model'),
     (['info', 'vit_hvm1_non'], "'vit_hvm1_none'"),
+    (['info', 'VIT_HVM1_NONE'], "'vit_hvm1_none'"),
+    (['verify', 'nowhere.safetensors'], 'no file nowhere.safetensors'),
+    (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS)], 'is a folder'),
+    (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'empty.mp4')], 'is empty'),
+    (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'portrait.mp4')],
+     'portrait.mp4 is no readable PyTorch checkpoint'),
     (['verify', 'vit_hvm1_none'], 'not on this machine'),
 ])
 def test_mistakes_get_a_sentence_and_exit_code_2(monkeypatch, tmp_path, capsys, args, words):
@@ -175,15 +190,17 @@ def test_mistakes_get_a_sentence_and_exit_code_2(monkeypatch, tmp_path, capsys, 
     assert words in error and error.startswith('videozoo: ') and list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_leaves_nothing_half_written(environment, small, tmp_path):
+@pytest.mark.parametrize('number, code, word', [
+    (signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'terminated')])
+def test_ctrl_c_and_batch_systems_leave_nothing_half_written(environment, small, tmp_path, number, code, word):
     command = [sys.executable, '-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, text=True, stderr=subprocess.PIPE)
     for line in process.stderr:  # the first file that cannot be read has been reported: the run is under way
         if 'odd' in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.stderr.read()
-    assert process.wait(timeout=60) == 130 and 'interrupted' in rest and 'Traceback' not in rest
+    assert process.wait(timeout=60) == code and word in rest and 'Traceback' not in rest
     assert not [p for p in tmp_path.iterdir() if 'features' in p.name]
 
 

@@ -240,7 +240,7 @@ def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(hub, envir
 import os, signal, videozoo_timm.weights.store, videozoo_timm.files
 def die(tensors, path, *args, **kwargs):
     if 'partial' in str(tensors) or 'partial' in str(path):
-        open(path if 'partial' in str(path) else tensors, 'ab').write(b'half')
+        open(f'{{path if "partial" in str(path) else tensors}}.tmp', 'ab').write(b'half')  # as safetensors does
         os.kill(os.getpid(), signal.SIGKILL)
 {target} = die
 '''

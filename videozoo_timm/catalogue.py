@@ -18,6 +18,7 @@ ZOOS = ('hvm-1', 'video-models')
 DEFAULT_ZOO = 'video-models'  # what a bare name means that stands in both zoos
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
+SMALL_ARCHITECTURES = ('vit_t14_st', 'mae_t14_st')  # nothing is published for these
 CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000}
 CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k'}
 
@@ -198,7 +199,7 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
         chosen = next(c for c in matches if c.zoo == DEFAULT_ZOO)
         others = ', '.join(f'zoo={c.zoo!r} ({c.timm_name})' for c in matches)
         warn(f'{name!r} stands in two zoos with different weights: {others}; taking {chosen.zoo!r}. '
-             f'Say zoo=... to choose and to silence this.')
+             f'zoo=... (--zoo) chooses and silences this.')
         return chosen
     return matches[0]
 
@@ -222,7 +223,7 @@ def _unknown(name: str) -> str:
     if parts[0] == 'mae' and len(parts) == 3 and parts[2] != 'none' and f'vit_{parts[1]}_{parts[2]}' in published:
         return (f'no model {name!r}: the MAE is published without finetuning only; '
                 f'did you mean \'vit_{parts[1]}_{parts[2]}\' or \'mae_{parts[1]}_none\'?')
-    known = published + [c.timm_name for c in CHECKPOINTS]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    known = published + [c.timm_name for c in CHECKPOINTS] + [*ARCHITECTURES.values(), *SMALL_ARCHITECTURES]
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
-    return f'no model {name!r}; {hint}get_available_models() lists them all'
+    return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'

@@ -6,6 +6,7 @@ interrupted.
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -36,16 +37,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
+        # Batch systems end a job with this signal; as an exception it lets temporary files be removed.
+        signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:  # not in the main thread
+        pass
+    try:
         return args.run(args)
-    except KeyboardInterrupt:
-        _complain('interrupted')
-        return 130
+    except KeyboardInterrupt as error:
+        _complain('terminated' if error.args else 'interrupted')
+        return 143 if error.args else 130
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except _ERRORS as error:
         _complain(error)
         return 2
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
                      help='.npz or .safetensors to write (default: %(default)s)')
     sub.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
     sub.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+    sub.add_argument('--force', action='store_true', help='replace FILE even if it holds something else')
     sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='clips at a time (default: %(default)s)')
     return parser
 
@@ -136,6 +147,8 @@ def markdown_table(zoo: str | None = None) -> str:
 
 
 def _info(args: argparse.Namespace) -> int:
+    if args.name is not None and args.weights is None and Path(args.name).is_file():
+        args.name, args.weights = None, Path(args.name)
     if args.name is None and args.weights is None:
         raise ValueError('name a model, or a file with --weights')
     rows = []
@@ -202,8 +215,12 @@ def _download(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     if args.target.suffix != '.safetensors':
         raise ValueError(f'{args.target}: OUT must end in .safetensors')
+    if not args.target.parent.is_dir():
+        raise ValueError(f'{args.target}: there is no folder {args.target.parent}')
     if args.target.exists() and not args.force:
         raise ValueError(f'{args.target} exists; --force replaces it')
+    if args.target.exists() and args.target.samefile(args.source):
+        raise ValueError(f'{args.source} cannot be converted onto itself')
     weights = read_weights(args.source, mapped=True)
     about = {k: v for k, v in weights.header.items() if k not in ('format', 'source', 'source_sha256')}
     if args.model:
@@ -225,6 +242,8 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     path = Path(args.name)
+    if path.suffix == '.safetensors' and not path.is_file():
+        raise FileNotFoundError(f'no file {path}')
     if path.is_file():
         made_from = read_header(path).get('source')
         if not made_from:
@@ -257,6 +276,7 @@ def _embed(args: argparse.Namespace) -> int:
     if not videos:
         raise ValueError(f'no videos in {", ".join(args.paths)}')
     model, name = _model(args)
+    _refuse_other_results(args.out, name, videos, args.force)
     result = embed(model, videos, batch_size=args.batch_size, progress=_progress('videos'),
                    report=lambda path, reason: _complain(reason))
     result.save(args.out, about=dict(model=name))
@@ -264,6 +284,16 @@ def _embed(args: argparse.Namespace) -> int:
     if left_out := len(result.failed) + missing:
         _complain(f'{left_out} of {len(videos) + missing} files could not be read')
     return 1 if left_out else 0
+
+
+def _refuse_other_results(out: Path, name: str, videos: list[Path], force: bool) -> None:
+    """A command run again may replace its own result, but nothing else."""
+    if force or not out.exists():
+        return
+    from .analysis.embedding import read_origin
+    model, paths = read_origin(out)
+    if model != name or not {str(path) for path in videos} >= set(paths):
+        raise ValueError(f'{out} exists and holds other results than this command gives; --force replaces it')
 
 
 def _model(args: argparse.Namespace) -> tuple[nn.Module, str]:
@@ -276,7 +306,10 @@ def _model(args: argparse.Namespace) -> tuple[nn.Module, str]:
     else:
         model = load_model(args.model, zoo=args.zoo, **placement)
     cfg = model.pretrained_cfg
-    return model, '.'.join(filter(None, (cfg.get('architecture'), cfg.get('tag'))))
+    if args.weights is not None and not (args.model and '.' in timm_name_of(args.model, args.zoo)):
+        return model, read_weights(args.weights, mapped=True).header.get('name') or (
+            f'{cfg["architecture"]} of {args.weights}')
+    return model, f'{cfg["architecture"]}.{cfg["tag"]}'
 
 
 def _device(name: str | None) -> torch.device:
@@ -292,7 +325,8 @@ def _device(name: str | None) -> torch.device:
 
 def _progress(unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
     from tqdm import tqdm
-    return lambda items: tqdm(items, unit=f' {unit}', disable=None)  # silent unless on a terminal
+    # In a log, a line every half minute.
+    return lambda items: tqdm(items, unit=f' {unit}', mininterval=0.1 if sys.stderr.isatty() else 30)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> None:

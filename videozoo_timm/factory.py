@@ -12,7 +12,7 @@ from . import catalogue
 from .models import source_of
 from .weights import Source, Tensors, Weights, locate, read_weights, to_timm
 
-ARCHITECTURES = ('vit_h14_st', 'mae_h14_st', 'vit_t14_st', 'mae_t14_st')
+ARCHITECTURES = (*catalogue.ARCHITECTURES.values(), *catalogue.SMALL_ARCHITECTURES)
 
 
 def get_available_models(zoo: str | None = None) -> list[str]:
@@ -119,6 +119,9 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
         ValueError: Every contradiction, listed.
     """
     cfg, header, tagged = get_pretrained_cfg(timm_name), weights.header, '.' in timm_name
+    kernel = weights.tensors.get('patch_embed.proj.weight')
+    if kernel is None or kernel.ndim != 5:
+        raise ValueError(f'{origin} is no video model: its tensors are {list(weights.tensors)[:4]} and so on')
     problems = []
     stored = header.get('architecture') or recognise(weights.tensors)
     if stored and not serves(stored, cfg.architecture):

@@ -1,5 +1,7 @@
 """Writing files so that they appear whole or not at all."""
 import os
+import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,20 +13,33 @@ from safetensors.torch import save_file
 
 @contextmanager
 def written(target: Path) -> Iterator[Path]:
-    """A temporary name beside `target` that becomes it at the end, or vanishes on an error.
+    """A temporary file that becomes `target` at the end, or vanishes on an error.
 
-    Files that something may have mapped are never written in place: truncating a mapped file kills its readers.
+    Files that something may have mapped are never written in place: truncating a mapped file kills its readers. The
+    temporary file has a folder of its own beside `target`, so that whatever a killed process left of it is known, and
+    the next writer removes it.
+
+    Raises:
+        OSError: The disk is full, or not to be written.
     """
-    partial = target.with_name(f'.{target.name}.{os.getpid()}.partial')
+    host = socket.gethostname()
+    _remove_stale(target, host)
+    folder = target.with_name(f'.{target.name}.{host}.{os.getpid()}.partial')
     try:
+        folder.mkdir(exist_ok=True)
+        partial = folder / target.name
         yield partial
         if not partial.is_symlink():
             umask = os.umask(0)
             os.umask(umask)
             partial.chmod(0o666 & ~umask)  # safetensors writes for the owner alone
         os.replace(partial, target)
+    except OSError as error:
+        raise OSError(f'{target} could not be written: {error.strerror or error}') from error
+    except SafetensorError as error:
+        raise OSError(f'{target} could not be written: {error}') from error
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapping[str, str]) -> None:
@@ -34,7 +49,15 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapp
         OSError: The disk is full, or not to be written.
     """
     with written(target) as partial:
+        save_file(dict(tensors), partial, metadata=dict(header))
+
+
+def _remove_stale(target: Path, host: str) -> None:
+    """Remove what killed processes of this machine have left."""
+    for folder in target.parent.glob(f'.{target.name}.{host}.*.partial'):
         try:
-            save_file(dict(tensors), partial, metadata=dict(header))
-        except SafetensorError as error:
-            raise OSError(f'{target} could not be written: {error}') from error
+            os.kill(int(folder.name.split('.')[-2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (PermissionError, ValueError):
+            pass  # alive, or none of ours

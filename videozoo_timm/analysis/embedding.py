@@ -1,6 +1,7 @@
 """Features of videos."""
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,8 +62,27 @@ def check_output(out: Path) -> None:
         raise ValueError(f'{out}: features are written to .npz or .safetensors')
     if not out.parent.is_dir():
         raise ValueError(f'{out}: there is no folder {out.parent}')
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise ValueError(f'{out}: {"is a folder" if out.is_dir() else "its folder is not to be written"}')
+    if out.is_dir():
+        raise ValueError(f'{out} is a folder')
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ValueError(f'{out} cannot be written: {error.strerror}') from error
+
+
+def read_origin(out: Path) -> tuple[str | None, list[str]]:
+    """The model and the videos that a file of features was made from; None and nothing of any other file."""
+    try:
+        if out.suffix == '.npz':
+            import numpy as np
+            with np.load(out) as arrays:
+                return str(arrays['model']), arrays['paths'].tolist()
+        from safetensors import safe_open
+        with safe_open(out, 'pt') as file:
+            header = file.metadata()
+        return header['model'], json.loads(header['paths'])
+    except Exception:  # whatever it is, it is not ours
+        return None, []
 
 
 def embed(

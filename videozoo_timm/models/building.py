@@ -17,7 +17,7 @@ from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
-from ..catalogue import stored_in
+from ..catalogue import find, stored_in
 from ..weights import Source, Tensors, locate, read_weights, to_timm
 
 _logger = logging.getLogger(__name__)
@@ -112,10 +112,11 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
         return Source(file=Path(download_cached_file(cfg.url, check_hash=False, cache_dir=cache_dir)), about=about)
     if not cfg.hf_hub_id:
         raise ValueError(
-            f'no weights are published for {timm_name!r}: leave pretrained out, or name a file with '
-            f'pretrained_cfg_overlay=dict(file=...)')
+            f'no weights are published for {timm_name!r}: make it with pretrained=False, or name a file '
+            f'(--weights FILE, in Python pretrained_cfg_overlay=dict(file=...))')
     filename = cfg.hf_hub_filename or 'model.safetensors'
-    return Source(repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, about=about)
+    label = find(timm_name).name if stored else ''
+    return Source(repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, label=label, about=about)
 
 
 def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = False, new_head: bool = False) -> None:

@@ -190,6 +190,10 @@ def _import_av():
         import av
     except ImportError as error:
         raise ImportError("reading videos needs PyAV: pip install 'videozoo-timm[video]'") from error
+    if av.logging.get_level() is not None:
+        # torchvision below 0.22 sets a level. PyAV then logs from the decoder's threads under Python's lock, which
+        # hangs for ever when a decoder is freed meanwhile.
+        av.logging.set_level(None)
     return av
 
 

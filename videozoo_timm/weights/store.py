@@ -38,12 +38,14 @@ class Source:
         repo: Hub repository, `organisation/name`, with `@revision` behind it if need be.
         filename: The safetensors file in it; the published pickle beside it has the same stem.
         cache_dir: Another cache for downloads and conversions.
+        label: What the user calls it, for messages.
         about: What a converted file's header shall say: name, architecture, input_size, mean, std.
     """
     file: Path | None = None
     repo: str = ''
     filename: str = ''
     cache_dir: str | Path | None = None
+    label: str = ''
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -149,8 +151,8 @@ def convert(published: Path, target: Path, about: Mapping[str, Any] | None = Non
     needed = sum(v.nbytes for v in tensors.values())
     if needed > (free := shutil.disk_usage(target.parent).free):
         raise OSError(
-            f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; '
-            f'VIDEOZOO_CACHE=<folder> puts conversions elsewhere')
+            f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; free some, or write elsewhere '
+            f'(VIDEOZOO_CACHE=<folder> moves the cache)')
     save_tensors(tensors, target, {'format': 'pt', **header})
     return target
 
@@ -169,7 +171,9 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'no file {path}')
+        raise FileNotFoundError(f'{path} is a folder, not a file' if path.is_dir() else f'no file {path}')
+    if path.stat().st_size == 0:
+        raise ValueError(f'{path} is empty')
     mapped = should_map(path) if mapped is None else mapped
     if not _is_safetensors(path):
         return Weights(model_tensors(load_inert(path, mapped), str(path)), {})
@@ -321,8 +325,7 @@ def _out_of_reach(source: Source, filenames: list[str], error: Exception) -> str
     from huggingface_hub.errors import OfflineModeIsEnabled
     offline = isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled)
     why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
-    name = source.about['name'] if source.about.get('zoo') else None
-    advice = f'; with a network, `videozoo download {name}` fetches it' if name else ''
+    advice = f'; with a network, `videozoo download {source.label}` fetches it' if source.label else ''
     return f'{" or ".join(filenames)} of {source.repo} cannot be fetched, {why}{advice}'
 
 
@@ -379,8 +382,6 @@ def _lock(target: Path) -> Iterator[None]:
     from filelock import FileLock
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f'.{target.name}.lock')):
-        for stale in target.parent.glob(f'.{target.name}.*.partial'):  # of a killed process, since we hold the lock
-            stale.unlink(missing_ok=True)
         yield
 
 
