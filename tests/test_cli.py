@@ -158,7 +158,7 @@ def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
     from videozoo_timm.weights import read_weights
     with pytest.raises(ValueError, match='3 classes, the model has 0'):
         check_weights(read_weights(tmp_path / 'headed.safetensors'), 'headed', 'vit_h14_st.hvm1')
-    run('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # the header says which model it is
+    run('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # its header says which model
     done = run('embed', CLIPS / 'pans', '--weights', small, check=False)
     assert done.returncode == 2 and '--model' in done.stderr
 
