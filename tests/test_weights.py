@@ -58,7 +58,7 @@ def test_published_file_is_converted_once_and_later_loads_need_no_network(hub, r
     assert header['source'] == f'{REPO}/{checkpoint.name}'
     assert header['source_sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert header['name'] == 'vit_hvm1_ssv2-50shot' and header['architecture'] == 'vit_h14_st'
-    assert header['mean'] == (0.45,) * 3 and header['input_size'] == (3, 56, 56)
+    assert header['mean'] == (0.45,) * 3 and header['input_size'] == (3, 224, 224)
     assert sorted(p.name for p in path.parent.iterdir() if 'partial' in p.name) == []
     before = path.stat().st_mtime_ns
     hub.clear()

@@ -100,11 +100,12 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
     """
     timm_name = '.'.join(filter(None, (cfg.architecture, cfg.tag)))
     stored = stored_in(cfg.hf_hub_id, cfg.hf_hub_filename)
-    about = dict(
-        name=stored.name if stored else timm_name,
-        zoo=stored.zoo if stored else None,
-        architecture=stored.architecture if stored else cfg.architecture,
-        input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
+    if stored:  # as published, whatever the caller overlays
+        about = dict(name=stored.name, zoo=stored.zoo, architecture=stored.architecture)
+        about |= {k: v for k, v in stored.pretrained_cfg().items() if k in ('input_size', 'mean', 'std')}
+    else:
+        about = dict(
+            name=timm_name, architecture=cfg.architecture, input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
     cache_dir = cache_dir and Path(cache_dir).expanduser()
     if cfg.file:
         return Source(file=Path(cfg.file).expanduser(), about=about)
