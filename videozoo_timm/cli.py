@@ -1,7 +1,7 @@
 """The `videozoo` command; also `python -m videozoo_timm`.
 
 Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130
-interrupted.
+or 143 stopped by Ctrl-C or by the batch system.
 """
 import argparse
 import json

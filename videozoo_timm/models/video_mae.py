@@ -43,6 +43,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         weight_init: As in timm; the default is the published initialisation (Xavier uniform).
         **kwargs: As `VideoVisionTransformer`; `num_classes` must be 0.
     """
+    position_prefixes = ('', 'decoder_')
 
     def __init__(
             self,
@@ -115,16 +116,6 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         if num_classes:
             raise ValueError(_no_classes(num_classes))
         super().reset_classifier(0, global_pool)
-
-    def set_input_size(
-            self,
-            img_size: int | tuple[int, int] | None = None,
-            patch_size: int | tuple[int, int] | None = None,
-            num_frames: int | None = None,
-    ) -> None:
-        old = self.patch_embed.video_grid_size
-        super().set_input_size(img_size, patch_size, num_frames)
-        self._resample_position_embeddings(old, self.patch_embed.video_grid_size, 'decoder_')
 
     def forward(
             self,

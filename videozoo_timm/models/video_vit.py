@@ -44,6 +44,7 @@ class VideoVisionTransformer(VisionTransformer):
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
+    position_prefixes = ('',)  # of the position embeddings that follow the input's size
 
     def __init__(
             self,
@@ -129,11 +130,12 @@ class VideoVisionTransformer(VisionTransformer):
         self._resample_position_embeddings(old, self.patch_embed.video_grid_size)
         update_model_input_size(self, self.patch_embed.img_size, num_frames=self.num_frames)
 
-    def _resample_position_embeddings(self, old: Grid, new: Grid, prefix: str = '') -> None:
-        for name, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
-            name = f'{prefix}pos_embed_{name}'
-            parameter = getattr(self, name)
-            setattr(self, name, nn.Parameter(resample(parameter.detach(), old, new), parameter.requires_grad))
+    def _resample_position_embeddings(self, old: Grid, new: Grid) -> None:
+        for prefix in self.position_prefixes:
+            for axis, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
+                name = f'{prefix}pos_embed_{axis}'
+                parameter = getattr(self, name)
+                setattr(self, name, nn.Parameter(resample(parameter.detach(), old, new), parameter.requires_grad))
 
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         # x: [B, T', H', W', C] -> [B, prefix + T' * H' * W', C]
@@ -475,7 +477,7 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
         flat = adapt_input_conv(in_chans, kernel.flatten(2, 3), base_chans=kernel.shape[1])  # timm adapts 2-D kernels
         tensors['patch_embed.proj.weight'] = flat.unflatten(2, kernel.shape[2:4])
     new = model.patch_embed.video_grid_size
-    for prefix in ('', 'decoder_'):
+    for prefix in model.position_prefixes:
         spatial, temporal = (tensors.get(f'{prefix}pos_embed_{axis}') for axis in ('spatial', 'temporal'))
         if spatial is None or temporal is None or spatial.ndim != 3 or temporal.ndim != 3:
             continue
