@@ -290,7 +290,9 @@ def test_copies_pickles_and_rebuilds(tmp_path, model, clip):
     timm.models.save_for_hf(resized, tmp_path, safe_serialization=True)
     again = timm.create_model(f'local-dir:{tmp_path}', pretrained=True)
     x = torch.randn(1, 3, 6, 70, 70)
-    assert torch.equal(again.eval()(x), resized.eval()(x))
+    # Not to the bit: mapped weights are aligned otherwise in memory, which some processors' kernels notice.
+    assert all(torch.equal(v, resized.state_dict()[k]) for k, v in again.state_dict().items())
+    torch.testing.assert_close(again.eval()(x), resized.eval()(x))
 
 
 def test_fx_traces_clips_and_images(model, clip):

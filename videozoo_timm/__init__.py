@@ -2,8 +2,11 @@
 
 Importing this package registers the models with timm and does nothing else.
 """
-from . import models as models
-from .factory import get_available_models, load_model
+from multiprocessing import current_process as _current_process
+
+if not _current_process().name.startswith('videozoo decoder'):  # which needs no models, and is there sooner without
+    from . import models as models
+    from .factory import get_available_models, load_model
 
 __version__ = '0.1.0'
 __all__ = ['get_available_models', 'load_model']

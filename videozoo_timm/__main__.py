@@ -1,5 +1,11 @@
+"""`python -m videozoo_timm`, and the `videozoo` script."""
 import sys
 
-from .cli import main
 
-sys.exit(main())
+def main() -> int:
+    from .cli import main  # here, as processes that decode import this module but need no command line
+    return main()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

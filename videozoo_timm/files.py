@@ -1,10 +1,12 @@
 """Writing files so that they appear whole or not at all."""
+import csv
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +15,7 @@ from safetensors.torch import save_file
 
 @contextmanager
 def written(target: Path) -> Iterator[Path]:
-    """A temporary file that becomes `target` at the end, or vanishes on an error.
+    """A temporary file (or folder, if the caller makes one) that becomes `target` at the end, or vanishes on an error.
 
     Files that something may have mapped are never written in place: truncating a mapped file kills its readers. The
     temporary file has a folder of its own beside `target`, so that whatever a killed process left of it is known, and
@@ -29,7 +31,9 @@ def written(target: Path) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         partial = folder / target.name
         yield partial
-        if not partial.is_symlink():
+        if partial.is_dir() and target.is_dir():  # no folder is replaced that is not empty
+            os.replace(target, folder / 'replaced')
+        if not partial.is_symlink() and not partial.is_dir():
             umask = os.umask(0)
             os.umask(umask)
             partial.chmod(0o666 & ~umask)  # safetensors writes for the owner alone
@@ -61,3 +65,15 @@ def _remove_stale(target: Path, host: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except (PermissionError, ValueError):
             pass  # alive, or none of ours
+
+
+def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
+    """Write a table, whole or not at all; the keys of the first row are its header.
+
+    Raises:
+        OSError: The disk is full, or not to be written.
+    """
+    with written(target) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)

@@ -153,7 +153,11 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         if not visualize:
             return loss, pred, mask
         dropped = mask.unsqueeze(-1)
-        rows = (target, target * (1 - dropped), pred * dropped + target * (1 - dropped))
+        pixels = pred
+        if self.norm_pix_loss:  # the prediction is of normalised pixels
+            mean, std = _patch_statistics(target)
+            pixels = pred * std + mean
+        rows = (target, target * (1 - dropped), pixels * dropped + target * (1 - dropped))
         return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
 
     def forward_encoder(
@@ -224,8 +228,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
     def forward_loss(self, target: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Mean squared error over the dropped tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
         if self.norm_pix_loss:
-            mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
-            target = (target - mean) / (var + 1e-6) ** 0.5
+            mean, std = _patch_statistics(target)
+            target = (target - mean) / std
         error = ((pred - target) ** 2).mean(dim=-1)
         return (error * mask).sum() / mask.sum().clamp(min=1)
 
@@ -255,6 +259,11 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
     def _run(self, blocks: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
         return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
+
+
+def _patch_statistics(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each token's pixels, [B, N, P] -> [B, N, 1] both."""
+    return target.mean(dim=-1, keepdim=True), (target.var(dim=-1, keepdim=True) + 1e-6) ** 0.5
 
 
 def _published_order(

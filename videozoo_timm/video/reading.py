@@ -5,7 +5,7 @@ time: every position of a 30 Hz grid shows the frame that a player would have on
 """
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +18,8 @@ VIDEO_EXTENSIONS = frozenset((
     '.wmv',
 ))
 
+IMAGE_EXTENSIONS = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'))
+
 _GRID_RATE = 30
 # Containers round presentation times, Matroska to whole milliseconds. Without some slack, frame k of a 30 fps file
 # would often come after k / 30 s and frame k - 1 be shown. Still far below a frame of a 120 fps video.
@@ -25,6 +27,8 @@ _TOLERANCE = 0.002
 # How far before the window to seek, in seconds. Indexes hold decoding times, so with B-frames a seek may land a little
 # late. What has landed too late is tried again from further back, at last from the beginning.
 _SEEK_MARGINS = (0.25, 10.0, math.inf)
+# Between windows further apart than this (seconds) seeking is cheaper than decoding on.
+_SEEK_GAP = 8.0
 
 
 class VideoError(RuntimeError):
@@ -69,11 +73,13 @@ class Clip:
         times: float64 [T], the presentation times of the frames shown, in seconds from the video's first frame.
         start: Start of the sampled window, in seconds from the first frame.
         end: End of the sampled window; later than the video's end where the video is shorter than the window.
+        duration: Of the video, in seconds.
     """
     frames: torch.Tensor
     times: torch.Tensor
     start: float
     end: float
+    duration: float
 
 
 @dataclass(frozen=True)
@@ -105,15 +111,41 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[
     Raises:
         FileNotFoundError: One of `paths` does not exist.
     """
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    found = {}  # absolute path -> path as given
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f'{path}: no such file or folder')
-        for file in sorted(filter(_is_visible_video(path), path.rglob('*'))) if path.is_dir() else [path]:
-            found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
+    return _find(paths, lambda folder: _search(folder, VIDEO_EXTENSIONS))
+
+
+def find_media(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """As `find_videos`, but of a folder that holds no video at all, its images (`IMAGE_EXTENSIONS`) are listed."""
+    return _find(paths, lambda folder: _search(folder, VIDEO_EXTENSIONS) or _search(folder, IMAGE_EXTENSIONS))
+
+
+def is_image(path: str | os.PathLike) -> bool:
+    """Whether a file is read as a still image, by the ending of its name."""
+    return Path(path).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def read_image(path: str | os.PathLike) -> torch.Tensor:
+    """Reads an image as a video of one frame, upright.
+
+    Returns:
+        uint8 [1, H, W, 3], RGB; transparency is laid on black.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        VideoError: It is no image that Pillow reads.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(ImageOps.exif_transpose(image).convert('RGB'))  # [H, W, 3]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{path}: no such file') from error
+    except UnidentifiedImageError as error:
+        raise VideoError(f'{path}: not an image (no format that Pillow knows)') from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VideoError(f'{path}: cannot be read as an image ({error})') from error
+    return torch.from_numpy(pixels).unsqueeze(0)
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
@@ -157,32 +189,125 @@ def read_clip(
         ValueError: `start` is negative or not before the end of the video.
         ImportError: PyAV is not installed.
     """
-    path = Path(path)
-    if start is not None and not 0 <= start < math.inf:
+    if start is None:
+        def starts(duration: float) -> list[float]:
+            return centred_starts(duration, sampling)
+    elif 0 <= start < math.inf:
+        starts = [start]
+    else:
         raise ValueError(f'{path}: start must be 0 or more seconds, got {start}')
+    return next(read_clips(path, starts, sampling=sampling, num_threads=num_threads))
+
+
+def read_clips(
+        path: str | os.PathLike,
+        starts: Sequence[float] | Callable[[float], Sequence[float]],
+        *,
+        sampling: Sampling = RECOGNITION,
+        num_threads: int = 2,
+) -> Iterator[Clip]:
+    """Reads clips out of a video, each as `read_clip` would, in as few passes over the file as possible.
+
+    Args:
+        path: A video file.
+        starts: Starts of the windows in ascending order, in seconds from the first frame; or what gives them for a
+            duration in seconds. What lies before the first frame shows the first frame.
+        sampling: Which frames of a window to take.
+        num_threads: Threads of the decoder.
+
+    Yields:
+        One clip for each start.
+
+    Raises:
+        FileNotFoundError, VideoError, ImportError: As `read_clip`.
+        ValueError: A start is no number or not before the end of the video, or they do not ascend.
+    """
+    path = Path(path)
+    with _opened(path, num_threads=1) as (container, stream):
+        origin, _ = _first_frame(path, _timed_frames(container, stream))
+        duration = _duration(path, container, stream, origin)
+    starts = list(starts(duration) if callable(starts) else starts)
+    _check_starts(path, starts, duration)
+    for run in _runs(starts, sampling):
+        wanted = [[origin + max(start + k / _GRID_RATE, 0) for k in sampling.positions] for start in run]
+        for start, shown in zip(run, _read_run(path, origin, run, wanted, num_threads), strict=True):
+            times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
+            yield Clip(_to_images([frame for _, frame in shown]), times, start, start + sampling.seconds, duration)
+
+
+def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
+    """Starts of clips spread evenly over a video, as published: one is centred, several reach from end to end.
+
+    Args:
+        duration: Of the video, in seconds.
+        sampling: The clips' sampling.
+        num_clips: How many.
+
+    Returns:
+        Seconds from the first frame: positions `k * floor(room / (num_clips - 1))` of the 30 Hz grid, or `floor(room /
+        2)` of one clip, where room is what the video is longer than a clip, in frames at 30 a second.
+    """
+    room = max((duration + _TOLERANCE) * _GRID_RATE - sampling.span, 0)
+    if num_clips == 1:
+        return [math.floor(room / 2) / _GRID_RATE]
+    return [k * math.floor(room / (num_clips - 1)) / _GRID_RATE for k in range(num_clips)]
+
+
+def _check_starts(path, starts, duration):
+    for before, start in zip([-math.inf, *starts], starts, strict=False):
+        if not math.isfinite(start) or start < before:
+            raise ValueError(f'{path}: starts must be ascending numbers of seconds, got {before:g} and then {start:g}')
+        if start > 0 and start >= duration:
+            raise ValueError(
+                f'{path}: start {start:g} s is not before the end of the video, which lasts {duration:g} s')
+
+
+def _runs(starts, sampling):
+    """The windows in groups that are read in one pass each."""
+    run = []
+    for start in starts:
+        if run and start > run[-1] + sampling.seconds + _SEEK_GAP:
+            yield run
+            run = []
+        run.append(start)
+    if run:
+        yield run
+
+
+def _read_run(path, origin, starts, wanted, num_threads):
+    """For each window the (time, frame) that it shows at each of its wanted times."""
+    done = 0
     for margin in _SEEK_MARGINS:
         with _opened(path, num_threads) as (container, stream):
-            frames = _timed_frames(container, stream)
-            first = _first_frame(path, frames)
-            origin = first[0]
-            begin = _window_start(path, start, _duration(path, container, stream, origin), sampling)
-            if begin > margin:
-                frames = _frames_after_seek(container, stream, origin + begin - margin)
+            if starts[done] > margin:
+                frames = _frames_after_seek(container, stream, origin + starts[done] - margin)
             else:
-                frames = chain([first], frames)
-            shown = _select(frames, [origin + begin + k / _GRID_RATE for k in sampling.positions])
-            if shown:
-                images = _to_images([frame for _, frame in shown])
-                break
-    times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
-    return Clip(images, times, begin, begin + sampling.seconds)
+                frames = _timed_frames(container, stream)
+            for shown in _select(frames, wanted[done:]):
+                yield shown
+                done += 1
+        if done == len(wanted):
+            return
+    raise VideoError(f'{path}: no frame could be decoded')
 
 
-def _is_visible_video(folder):
-    def test(file):
+def _find(paths, search):
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    found = {}  # absolute path -> path as given
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f'{path}: no such file or folder')
+        for file in search(path) if path.is_dir() else [path]:
+            found.setdefault(os.path.abspath(file), file)
+    return list(found.values())
+
+
+def _search(folder, extensions):
+    def wanted(file):
         hidden = any(part.startswith('.') for part in file.relative_to(folder).parts)
-        return file.suffix.lower() in VIDEO_EXTENSIONS and not hidden and file.is_file()
-    return test
+        return file.suffix.lower() in extensions and not hidden and file.is_file()
+    return sorted(filter(wanted, folder.rglob('*')))
 
 
 def _import_av():
@@ -287,26 +412,27 @@ def _duration(path, container, stream, origin):
     return max(times) - origin + step if times else len(stamps) * step
 
 
-def _window_start(path, start, duration, sampling):
-    if start is None:
-        return math.floor(max((duration + _TOLERANCE) * _GRID_RATE - sampling.span, 0) / 2) / _GRID_RATE
-    if start > 0 and start >= duration:
-        raise ValueError(f'{path}: start {start:g} s is not before the end of the video, which lasts {duration:g} s')
-    return float(start)
+def _select(frames, windows):
+    """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
 
-
-def _select(frames, wanted):
-    """For each wanted time the last (time, frame) not after it; None if the frames begin too late."""
-    shown, latest = [], None
-    for time, frame in frames:
-        while len(shown) < len(wanted) and time > wanted[len(shown)] + _TOLERANCE:
+    Yields nothing if the frames begin too late.
+    """
+    order = sorted((time, window) for window, times in enumerate(windows) for time in times)
+    shown = [[] for _ in windows]
+    latest, next_window, position = None, 0, 0
+    for time, frame in chain(frames, [(math.inf, None)]):
+        while position < len(order) and time > order[position][0] + _TOLERANCE:
             if latest is None:
-                return None
-            shown.append(latest)
-        if len(shown) == len(wanted):
-            return shown
+                return
+            shown[order[position][1]].append(latest)
+            position += 1
+            while next_window < len(windows) and len(shown[next_window]) == len(windows[next_window]):
+                yield shown[next_window]
+                shown[next_window] = None
+                next_window += 1
+        if position == len(order):
+            return
         latest = time, frame
-    return latest and shown + [latest] * (len(wanted) - len(shown))
 
 
 def _to_images(frames):

@@ -16,7 +16,7 @@ def prepare_clip(
         std: float | Sequence[float],
         short_side: int | None = None,
         interpolation: str = 'bilinear',
-        crop: str | int = 'center',
+        crop: str | int | tuple[float, float] = 'center',
 ) -> torch.Tensor:
     """Resizes, crops and normalises the frames of a clip, as the published evaluation does.
 
@@ -29,7 +29,8 @@ def prepare_clip(
             `size`. Frames that have it already are not resized.
         interpolation: 'bilinear' (without antialias, as the video models were evaluated) or 'bicubic' (as PIL has it:
             with antialias, to whole pixel values; on the CPU).
-        crop: 'center', or along the longer side 0 (left or top), 1 (centre) or 2 (right or bottom).
+        crop: 'center'; along the longer side 0 (left or top), 1 (centre) or 2 (right or bottom); or where the crop
+            lies between top and bottom and between left and right, as two shares from 0 to 1.
 
     Returns:
         float32 [3, T, size, size], on the device of `frames`.
@@ -43,14 +44,18 @@ def prepare_clip(
         raise ValueError(f'frames must be uint8 [T, H, W, 3], got {frames.dtype} {shape}'.replace('torch.', ''))
     if interpolation not in ('bilinear', 'bicubic'):
         raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}")
-    if crop not in _CROPS:
-        raise ValueError(f"crop must be 'center', 0, 1 or 2, got {crop!r}")
+    free = isinstance(crop, tuple) and len(crop) == 2 and all(0 <= share <= 1 for share in crop)
+    if not free and crop not in _CROPS:
+        raise ValueError(f"crop must be 'center', 0, 1, 2 or two shares from 0 to 1, got {crop!r}")
     short_side = size + 32 if short_side is None else short_side
     if not 1 <= size <= short_side:
         raise ValueError(f'cannot crop {size} x {size} pixels out of frames whose short side is {short_side}')
 
     height, width = _resized(*frames.shape[1:3], short_side)
-    top, left = _offsets(height, width, size, _CROPS[crop])
+    if free:
+        top, left = round(crop[0] * (height - size)), round(crop[1] * (width - size))
+    else:
+        top, left = _offsets(height, width, size, _CROPS[crop])
     frames = frames.permute(0, 3, 1, 2)  # [T, H, W, C] -> [T, C, H, W]
     # One frame after the other and cropped at once: a clip of large frames is never held in floats.
     clip = torch.stack([

@@ -1,0 +1,269 @@
+"""Views are decoded ahead in processes of their own, in order, and one bad file costs itself alone."""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLIPS, REPOSITORY
+from PIL import Image
+from test_video import numbers, write_video
+
+from videozoo_timm.video import (
+    RECOGNITION,
+    Failure,
+    Job,
+    Sampling,
+    VideoError,
+    View,
+    Views,
+    centred_starts,
+    find_media,
+    find_videos,
+    load_views,
+    prepare_clip,
+    read_clip,
+    read_clips,
+    read_image,
+    read_views,
+)
+
+SMALL = dict(size=56, mean=(0.45,) * 3, std=(0.225,) * 3)
+CAT = str(CLIPS / 'pans' / 'things' / 'cat.mp4')
+
+
+@pytest.fixture(scope='module')
+def long_video(tmp_path_factory):
+    """250 frames at 30 a second, with B-frames and a key frame every 50."""
+    return write_video(tmp_path_factory.mktemp('video') / 'long.mp4', 250, codec='libx264')
+
+
+# Several clips of one file
+
+@pytest.mark.parametrize('starts', [
+    [0.0, 0.5, 1.0, 1.5], [0.0, 6.0], [-2.0, -0.5, 3.0, 8.0], [2.0, 2.0], [0.1, 7.9]])
+def test_clips_read_together_are_those_read_apart(long_video, starts):
+    for path in (long_video, CLIPS / 'odd' / 'variable_rate.mkv'):
+        allowed = [start for start in starts if start < 4]
+        together = list(read_clips(path, allowed, sampling=Sampling(8, 30)))
+        assert [clip.start for clip in together] == allowed
+        for start, clip in zip(allowed, together, strict=True):
+            if start >= 0:
+                alone = read_clip(path, start=start, sampling=Sampling(8, 30))
+                assert torch.equal(clip.frames, alone.frames) and torch.equal(clip.times, alone.times)
+
+
+def test_distant_windows_are_sought(tmp_path, monkeypatch):
+    from videozoo_timm.video import reading
+    path = write_video(tmp_path / 'a.mp4', 250, codec='libx264', fps=10)
+    sought, plain = [], reading._frames_after_seek
+    monkeypatch.setattr(reading, '_frames_after_seek', lambda *args: sought.append(args[2]) or plain(*args))
+    near, far = read_clips(path, [0.0, 20.0], sampling=Sampling(4, 4))
+    assert len(sought) == 1 and numbers(near) == [0, 0, 0, 1] and numbers(far)[0] == 200
+
+
+def test_before_the_beginning_the_first_frame_is_shown(long_video):
+    clip, = read_clips(long_video, [-1.0], sampling=Sampling(7, 61))
+    assert numbers(clip) == [0, 0, 0, 0, 10, 20, 30] and clip.start == -1.0
+    assert clip.duration == pytest.approx(250 / 30, abs=1e-3)
+
+
+@pytest.mark.parametrize('starts, words', [
+    ([1.0, 0.5], 'ascending'), ([float('nan')], 'ascending'), ([0.0, 99.0], 'start 99 s is not before the end')])
+def test_starts_that_cannot_be(long_video, starts, words):
+    with pytest.raises(ValueError, match=words):
+        list(read_clips(long_video, starts))
+
+
+def test_clips_are_spread_from_end_to_end_as_published():
+    assert centred_starts(10.0, RECOGNITION) == [(300 - 128) // 2 / 30]
+    assert centred_starts(10.0, RECOGNITION, 3) == [0, 86 / 30, 172 / 30]
+    assert centred_starts(10.0, RECOGNITION, 4) == [k * (172 // 3) / 30 for k in range(4)]
+    assert centred_starts(1.0, RECOGNITION, 3) == [0, 0, 0]
+
+
+# Views
+
+def test_time_courses(long_video):
+    starts = {}
+    for align, share in (('start', 0), ('center', 0.5), ('causal', 1)):
+        views = Views(**SMALL, sampling=Sampling(4, 30), stride=2.0, align=align)
+        loaded = list(read_views(Job(0, str(long_video)), views))
+        assert [view.time for view in loaded] == pytest.approx([0, 2, 4, 6, 8])
+        assert all(view.end - view.start == pytest.approx(1.0) for view in loaded)
+        assert all(view.time == pytest.approx(view.start + share) for view in loaded)
+        assert all(view.total == 5 and view.duration == pytest.approx(250 / 30, abs=1e-3) for view in loaded)
+        starts[align] = [view.start for view in loaded]
+    assert starts['causal'][0] == -1 and starts['start'][0] == 0
+
+
+def test_causal_windows_see_nothing_later(long_video):
+    views = Views(**SMALL, sampling=Sampling(30, 30), stride=1.0, align='causal')
+    for view, clip in zip(
+            read_views(Job(0, str(long_video)), views),
+            read_clips(long_video, views.starts, sampling=views.sampling), strict=True):
+        assert clip.times.max() <= view.time
+
+
+def test_views_can_be_skipped_one_by_one():
+    views = Views(**SMALL, num_clips=3, crops=(0, 1, 2), short_side=56)
+    everything = list(read_views(Job(0, CAT), views))
+    assert len(everything) == 9
+    for skip in (0, 1, 3, 5, 9):
+        rest = list(read_views(Job(0, CAT, skip), views))
+        assert len(rest) == 9 - skip
+        assert all(torch.equal(a.x, b.x) and a[1:] == b[1:] for a, b in zip(everything[skip:], rest, strict=True))
+
+
+def test_random_views_are_those_of_their_seed_and_file(long_video):
+    def draw(index, seed):
+        view, = read_views(Job(index, str(long_video)), Views(**SMALL, jitter=(64, 80), seed=seed))
+        return view
+
+    first, again, other_file, other_seed = draw(3, 1), draw(3, 1), draw(4, 1), draw(3, 2)
+    assert torch.equal(first.x, again.x)
+    assert not torch.equal(first.x, other_file.x) and not torch.equal(first.x, other_seed.x)
+    assert first.start != other_file.start and 0 <= first.start <= first.duration - RECOGNITION.seconds
+
+
+def test_images_are_views_of_one_frame(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
+    frames = read_image(tmp_path / 'a.png')
+    assert torch.equal(frames[0], torch.from_numpy(np.rot90(pixels, -1).copy()))
+    view, = read_views(Job(0, str(tmp_path / 'a.png')), Views(**SMALL))
+    torch.testing.assert_close(view.x, prepare_clip(frames, 56, mean=0.45, std=0.225)[:, 0])
+    (tmp_path / 'b.jpg').write_bytes(b'no image')
+    with pytest.raises(VideoError, match='b.jpg: not an image'):
+        read_image(tmp_path / 'b.jpg')
+    with pytest.raises(FileNotFoundError, match='c.jpg'):
+        read_image(tmp_path / 'c.jpg')
+
+
+def test_of_a_folder_without_videos_the_images_are_taken(tmp_path):
+    for name in ('videos/a.mp4', 'videos/thumbnail.jpg', 'images/b.PNG', 'images/c.jpeg', 'images/.d.jpg', 'notes.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.name for p in find_media([tmp_path / 'videos', tmp_path / 'images'])] == ['a.mp4', 'b.PNG', 'c.jpeg']
+    assert [p.name for p in find_media(tmp_path)] == ['a.mp4']
+    assert [p.name for p in find_videos(tmp_path / 'images')] == []
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(num_clips=0), 'num_clips'), (dict(stride=0.0), 'stride'), (dict(align='end'), 'align'),
+    (dict(jitter=(40, 80)), 'at least 56'), (dict(jitter=(90, 80)), 'ascending')])
+def test_views_that_cannot_be(change, words):
+    with pytest.raises(ValueError, match=words):
+        Views(**SMALL, **change)
+
+
+# Workers
+
+def load(paths, views=None, **options):
+    return list(load_views([Job(i, str(path)) for i, path in enumerate(paths)], views or Views(**SMALL), **options))
+
+
+def test_workers_give_the_same_views_in_the_same_order():
+    paths = find_videos(CLIPS)
+    views = Views(**SMALL, num_clips=2)
+    here, ahead = load(paths, views), load(paths, views, num_workers=3)
+    assert [job for job, _ in here] == [job for job, _ in ahead]
+    assert [job.index for job, item in here if not isinstance(item, View)] == list(range(16))
+    for (_, ours), (_, theirs) in zip(here, ahead, strict=True):
+        if isinstance(ours, View):
+            assert torch.equal(ours.x, theirs.x) and ours[1:] == theirs[1:]  # to the bit
+        else:
+            assert ours == theirs
+    assert sum(isinstance(item, Failure) for _, item in ahead) == 4
+
+
+def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
+    os.mkfifo(tmp_path / 'hangs.mp4')  # opening a pipe that nobody writes to never ends
+    begin = time.monotonic()
+    loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=2)
+    assert time.monotonic() - begin < 30
+    assert [job.index for job, item in loaded if isinstance(item, View)] == [0, 2, 3]
+    failure, = [item for _, item in loaded if isinstance(item, Failure)]
+    assert 'hangs.mp4: gave nothing for 2 s' in failure.reason
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / 'waits.mp4')
+
+    def kill_the_worker():
+        time.sleep(0.5)
+        mine = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(os.getpid())], capture_output=True, text=True).stdout
+        for pid in mine.split():
+            command = subprocess.run(['ps', '-o', 'args=', '-p', pid], capture_output=True, text=True).stdout
+            if 'spawn_main' in command:
+                os.kill(int(pid), signal.SIGKILL)
+
+    loaded = load_views(
+        [Job(i, p) for i, p in enumerate([CAT, str(tmp_path / 'waits.mp4'), CAT])], Views(**SMALL), num_workers=1)
+    with closing(loaded):
+        assert [type(next(loaded)[1]) for _ in range(2)] == [View, type(None)]
+        threading.Thread(target=kill_the_worker).start()
+        _, failure = next(loaded)
+        assert 'waits.mp4: the decoder crashed (exit code -9)' in failure.reason
+        assert isinstance(next(loaded)[1], View)
+
+
+CHILD = '''
+import sys, threading
+from videozoo_timm.video import Job, Views, load_views
+if __name__ == '__main__':
+    jobs = [Job(i, {path!r}) for i in range(100)]
+    loaded = load_views(jobs, Views(56, (0.45,), (0.225,)), num_workers=2)
+    next(loaded)
+    {then}
+'''
+
+
+@pytest.mark.parametrize('then', ['loaded.close()', 'import os; os.kill(os.getpid(), 9)', 'raise SystemExit'])
+def test_no_worker_outlives_its_parent(tmp_path, then):
+    (tmp_path / 'script.py').write_text(CHILD.format(path=CAT, then=then))
+    process = subprocess.Popen(
+        [sys.executable, 'script.py'], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+        start_new_session=True)
+    process.wait(timeout=60)
+    for _ in range(50):
+        time.sleep(0.2)
+        left = subprocess.run(['pgrep', '-s', str(process.pid)], capture_output=True, text=True).stdout
+        if not left:
+            break
+    assert not left
+
+
+def test_what_is_wrong_with_all_files_is_raised_in_the_caller(monkeypatch):
+    with pytest.raises(TypeError):
+        load([CAT], Views(size=56, mean='grey', std=(0.225,)), num_workers=1)
+    with pytest.raises(ValueError, match='num_workers=-1'):
+        load([CAT], num_workers=-1)
+
+
+def test_decoding_processes_import_no_models():
+    code = '''
+import multiprocessing, sys
+def show(pipe):
+    import videozoo_timm.video
+    pipe.send([name for name in ('timm', 'torch') if name in sys.modules])
+if __name__ == '__main__':
+    context = multiprocessing.get_context('spawn')
+    ours, theirs = context.Pipe()
+    context.Process(target=show, args=(theirs,), name='videozoo decoder 0').start()
+    print(ours.recv())
+'''
+    import tempfile
+    with tempfile.NamedTemporaryFile('w', suffix='.py') as script:
+        script.write(code)
+        script.flush()
+        done = subprocess.run([sys.executable, script.name], env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+                              capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['torch']"

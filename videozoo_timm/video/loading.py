@@ -1,0 +1,371 @@
+"""From files to the views that a model is given, decoded ahead of the model in processes of their own.
+
+A view is one clip of a video (or one image) under one crop, resized and normalised.
+"""
+import math
+import os
+import queue
+import random
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from typing import NamedTuple
+
+import torch
+
+from .reading import RECOGNITION, Sampling, VideoError, centred_starts, is_image, read_clips, read_image
+from .transforms import prepare_clip
+
+ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of each file a model is given.
+
+    Attributes:
+        size: Height and width, in pixels.
+        mean: Of pixels in [0, 1], one a channel.
+        std: As `mean`.
+        interpolation: As in `prepare_clip`.
+        sampling: Which frames make a clip.
+        num_clips: Clips spread evenly over a video; one is centred.
+        stride: Seconds between clips instead, from the first frame to the end: a time course.
+        align: Where in a clip's window its time stands: 'start', 'center', or 'causal' (at the end, so that nothing
+            later than its time is seen). Beyond the ends of the video a window repeats the first or the last frame.
+        crops: As in `prepare_clip`; each clip is given once under each.
+        short_side: As in `prepare_clip`.
+        jitter: Random views instead of `crops` and of centred clips, as the published evaluation draws them: start and
+            crop anywhere, the short side between these two numbers of pixels, flipped every other time.
+        seed: Of the random views.
+    """
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = 'bilinear'
+    sampling: Sampling = RECOGNITION
+    num_clips: int = 1
+    stride: float | None = None
+    align: str = 'center'
+    crops: tuple[str | int, ...] = ('center',)
+    short_side: int | None = None
+    jitter: tuple[int, int] | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.num_clips < 1:
+            raise ValueError(f'num_clips must be at least 1, got {self.num_clips}')
+        if self.stride is not None and not 0 < self.stride < math.inf:
+            raise ValueError(f'stride must be more than 0 seconds, got {self.stride}')
+        if self.align not in ALIGNMENTS:
+            raise ValueError(f'align must be one of {list(ALIGNMENTS)}, got {self.align!r}')
+        if self.jitter and not self.size <= self.jitter[0] <= self.jitter[1]:
+            raise ValueError(
+                f'the short side must be drawn from two ascending numbers of at least {self.size} pixels, '
+                f'got {list(self.jitter)}')
+
+    def starts(self, duration: float) -> list[float]:
+        """Starts of the clips' windows in a video, in seconds from its first frame."""
+        if self.stride is None:
+            return centred_starts(duration, self.sampling, self.num_clips)
+        before = ALIGNMENTS[self.align] * self.sampling.seconds
+        return [k * self.stride - before for k in range(max(math.ceil(duration / self.stride - 1e-9), 1))]
+
+
+class View(NamedTuple):
+    """One view.
+
+    Attributes:
+        x: Normalised, float32 [C, T, H, W] of a video, [C, H, W] of an image.
+        start: Start of the window, in seconds from the first frame.
+        end: End of the window.
+        time: The time in the window that the view stands for (`Views.align`).
+        duration: Of the video, in seconds; 0 of an image.
+        total: Number of views of the file.
+    """
+    x: torch.Tensor
+    start: float
+    end: float
+    time: float
+    duration: float
+    total: int
+
+
+class Failure(NamedTuple):
+    """Instead of a view: the file gives none, or no more."""
+    reason: str
+
+
+class Job(NamedTuple):
+    """A file to load.
+
+    Attributes:
+        index: What the caller knows it by; also decides its random views.
+        path: The file.
+        skip: How many of its views to leave out, from the first.
+    """
+    index: int
+    path: str
+    skip: int = 0
+
+
+def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
+    """The views of a file.
+
+    Raises:
+        FileNotFoundError, VideoError, ImportError: As `read_clip`.
+    """
+    how = dict(mean=views.mean, std=views.std, interpolation=views.interpolation)
+    if is_image(job.path):
+        if not job.skip:
+            x = _prepare(read_image(job.path), views.size, short_side=views.short_side, **how)  # [C, 1, H, W]
+            yield View(x[:, 0], 0.0, 0.0, 0.0, 0.0, 1)
+        return
+    if views.jitter:
+        if not job.skip:
+            yield _random_view(job, views, how, num_threads)
+        return
+    num_crops, num_clips = len(views.crops), []
+    skip_clips, skip_crops = divmod(job.skip, num_crops)
+
+    def starts(duration: float) -> list[float]:
+        every = views.starts(duration)
+        num_clips.append(len(every))
+        return every[skip_clips:]
+
+    for clip in read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads):
+        for crop in views.crops[skip_crops:]:
+            x = _prepare(clip.frames, views.size, short_side=views.short_side, crop=crop, **how)
+            yield View(x, *_times(clip, views), num_clips[0] * num_crops)
+        skip_crops = 0
+
+
+def _random_view(job, views, how, num_threads):
+    rng = random.Random(f'{views.seed} {job.index}')
+
+    def starts(duration: float) -> list[float]:
+        return [rng.uniform(0, max(duration - views.sampling.seconds, 0))]
+
+    clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads))
+    short_side, crop = round(rng.uniform(*views.jitter)), (rng.random(), rng.random())
+    x = _prepare(clip.frames, views.size, short_side=short_side, crop=crop, **how)
+    x = x.flip(-1) if rng.random() < 0.5 else x
+    return View(x, *_times(clip, views), 1)
+
+
+def _times(clip, views):
+    return clip.start, clip.end, clip.start + ALIGNMENTS[views.align] * views.sampling.seconds, clip.duration
+
+
+def _prepare(*args, **kwargs):
+    """On one thread, as in a worker process: the last bits of an interpolation depend on how it is split."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return prepare_clip(*args, **kwargs)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def load_views(
+        jobs: Iterable[Job],
+        views: Views,
+        *,
+        num_workers: int = 0,
+        time_limit: float = 60.0,
+        num_threads: int = 1,
+) -> Iterator[tuple[Job, View | Failure | None]]:
+    """The views of files, in the files' order, decoded ahead by worker processes.
+
+    A file that cannot be read, that crashes its worker or that hangs costs itself alone: its worker is replaced.
+
+    Args:
+        jobs: The files.
+        views: Which views of each.
+        num_workers: Processes that decode; 0 decodes in this one when the next view is asked for, without a time limit.
+            Processes are spawned, so a script that uses them needs `if __name__ == '__main__':`.
+        time_limit: Seconds that a file may take until its first view, and from each to the next.
+        num_threads: Of the decoder, in each process.
+
+    Yields:
+        (job, view) for each view, and at the end of each file (job, None) or (job, Failure).
+    """
+    if num_workers < 0 or not time_limit > 0:
+        raise ValueError(f'num_workers={num_workers}, time_limit={time_limit}: must not be negative, and more than 0')
+    jobs = list(jobs)
+    if num_workers == 0:
+        return _load_here(jobs, views, num_threads)
+    return _load_ahead(jobs, views, min(num_workers, len(jobs)), time_limit, num_threads)
+
+
+def _load_here(jobs, views, num_threads):
+    for job in jobs:
+        end = None
+        try:
+            for view in read_views(job, views, num_threads):
+                yield job, view
+        except _PASSED_OVER as error:
+            end = Failure(str(error))
+        yield job, end
+
+
+# What is wrong with one file; a missing library is wrong with all of them.
+_PASSED_OVER = (VideoError, OSError, ValueError, MemoryError)
+
+
+def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
+    # Bounds what is held: each of the files under way or done early waits with at most two views.
+    places = threading.Semaphore(2 * num_workers)
+    queues, closed = _Queues(jobs), threading.Event()
+    workers = [
+        _Worker(queues, places, closed, (views, num_threads), time_limit, name=f'videozoo decoder {i}')
+        for i in range(num_workers)]
+    try:
+        for worker in workers:
+            worker.start()
+        for job in jobs:
+            results, at_end = queues.taken.get(), False
+            while not at_end:
+                item = results.get()
+                if isinstance(item, Exception):
+                    raise item
+                at_end = not isinstance(item, View)
+                yield job, item
+            places.release()
+    finally:
+        closed.set()
+        for worker in workers:
+            worker.stop()
+
+
+class _Queues:
+    """Files for the workers, and the results of those that they have taken, in the files' order."""
+
+    def __init__(self, jobs):
+        self.jobs, self.taken, self.lock = iter(jobs), queue.Queue(), threading.Lock()
+
+    def take(self):
+        with self.lock:
+            job, results = next(self.jobs, None), queue.Queue(maxsize=2)
+            self.taken.put(results)
+        return job, results
+
+
+class _Worker(threading.Thread):
+    """Hands one file after the other to a process of its own, and replaces a process that dies or hangs."""
+
+    def __init__(self, queues, places, closed, arguments, time_limit, name):
+        super().__init__(name=name, daemon=True)
+        self.queues, self.places, self.closed = queues, places, closed
+        self.arguments, self.time_limit = arguments, time_limit
+        self.process = self.pipe = None
+
+    def run(self):
+        try:
+            while self._wait_for(_acquire, self.places):
+                job, results = self.queues.take()
+                if job is None:
+                    return
+                try:
+                    for item in self._load(job):
+                        if not self._wait_for(_put, results, item):
+                            return
+                except Exception as error:  # not one file's fault, so the caller gets it
+                    self._wait_for(_put, results, error)
+                    return
+        finally:
+            self.stop()
+
+    def stop(self):
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.join()
+            self.pipe.close()
+
+    def _wait_for(self, attempt, *args):
+        while not self.closed.is_set():
+            if attempt(*args):
+                return True
+        return False
+
+    def _load(self, job):
+        if self.process is None:
+            self._start()
+        try:
+            self.pipe.send(job)
+            while True:
+                if not self.pipe.poll(self.time_limit):
+                    self.stop()
+                    yield Failure(f'{job.path}: gave nothing for {self.time_limit:g} s; left out (--time-limit)')
+                    return
+                item = self.pipe.recv()
+                if isinstance(item, View):
+                    shape = item.x
+                    item = item._replace(x=torch.frombuffer(
+                        bytearray(self.pipe.recv_bytes()), dtype=torch.float32).reshape(shape))
+                yield item
+                if not isinstance(item, View):
+                    return
+        except (EOFError, ConnectionError):
+            if self.closed.is_set():
+                return
+            process = self.process
+            process.join(5)
+            code = process.exitcode
+            self.stop()
+            yield Failure(f'{job.path}: the decoder crashed (exit code {code})')
+
+    def _start(self):
+        context = get_context('spawn')
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True, name=self.name)
+        self.process.start()
+        theirs.close()
+        self.pipe.recv()  # it has imported what it needs; the time limit is for files
+
+
+def _acquire(places):
+    return places.acquire(timeout=0.2)
+
+
+def _put(results, item):
+    try:
+        results.put(item, timeout=0.2)
+    except queue.Full:
+        return False
+    return True
+
+
+def _work(pipe, views, num_threads):
+    """What a worker process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    threading.Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
+    torch.set_num_threads(1)
+    try:
+        pipe.send('ready')
+        while True:
+            job, end = pipe.recv(), None
+            try:
+                with closing(read_views(job, views, num_threads)) as loaded:
+                    for view in loaded:
+                        pipe.send(view._replace(x=tuple(view.x.shape)))
+                        pipe.send_bytes(view.x.contiguous().numpy())
+            except (EOFError, ConnectionError):
+                raise
+            except _PASSED_OVER as error:
+                end = Failure(str(error))
+            except Exception as error:
+                end = error
+            pipe.send(end)
+    except (EOFError, ConnectionError):  # nobody wants any more
+        pass
+
+
+def _follow(sentinel):
+    """End with the parent, however it ends and whatever the decoder is doing."""
+    connection.wait([sentinel])
+    os._exit(1)
