@@ -36,6 +36,21 @@ def small(tmp_path_factory):
     return save_published(tensors, tmp_path_factory.mktemp('small') / 'small.pth')
 
 
+@pytest.fixture
+def here(monkeypatch, tmp_path, capsys):
+    """A command that needs no Hub, in this process, which is sooner."""
+    from videozoo_timm.cli import main
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args, check=True):
+        args = [str(arg) for arg in args]
+        code = main(args + ['--num-workers', '0'] if args[0] == 'embed' else args)
+        said = capsys.readouterr()
+        assert code == 0 or not check, said.err
+        return subprocess.CompletedProcess(args, code, said.out, said.err)
+    return run
+
+
 def test_list(run):
     rows = json.loads(run('list', '--json').stdout)
     assert len(rows) == 45 and len({row['timm_name'] for row in rows}) == 45
@@ -67,25 +82,25 @@ def test_download_goes_on_after_a_failure(hub, run, tmp_path):
     assert done.returncode == 2 and 'did you mean' in done.stderr and hub.requests == []
 
 
-def test_convert_and_verify(run, small, tmp_path):
+def test_convert_and_verify(here, small, tmp_path):
     out = tmp_path / 'small.safetensors'
-    assert 'vit_t14_st' in run('convert', small, out, '--model', 'vit_t14_st').stdout
+    assert 'vit_t14_st' in here('convert', small, out, '--model', 'vit_t14_st').stdout
     with safe_open(out, 'pt') as file:
         header = file.metadata()
     assert header['architecture'] == 'vit_t14_st' and json.loads(header['input_size']) == [3, 112, 112]
     assert len(header['source_sha256']) == 64 and json.loads(header['std']) == [0.225] * 3
-    assert 'verified' in run('verify', out).stdout
-    again = run('convert', small, out, check=False)
+    assert 'verified' in here('verify', out).stdout
+    again = here('convert', small, out, check=False)
     assert again.returncode == 2 and '--force' in again.stderr
-    itself = run('convert', out, out, '--force', check=False)
+    itself = here('convert', out, out, '--force', check=False)
     assert itself.returncode == 2 and 'onto itself' in itself.stderr
-    wrong = run('convert', small, tmp_path / 'other.safetensors', '--model', 'vit_hvm1_none', check=False)
+    wrong = here('convert', small, tmp_path / 'other.safetensors', '--model', 'vit_hvm1_none', check=False)
     assert wrong.returncode == 2 and not (tmp_path / 'other.safetensors').exists()
-    assert 'recognised as' in run('info', '--weights', small).stdout
+    assert 'recognised as' in here('info', '--weights', small).stdout
 
 
-def test_embed_gives_one_row_a_video(run, small, tmp_path):
-    done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.npz')
+def test_embed_gives_one_row_a_video(here, small, tmp_path):
+    done = here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.npz')
     assert '4 rows of 128 features' in done.stdout
     result = np.load(tmp_path / 'features.npz')
     assert result['features'].shape == (4, 128) and result['video_index'].tolist() == [0, 1, 2, 3]
@@ -100,30 +115,30 @@ def test_embed_gives_one_row_a_video(run, small, tmp_path):
     assert np.allclose(result['features'][1], want, atol=1e-4)
     assert result['start'][1] == clip.start
     again = ['embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small, '--out', 'features.safetensors']
-    run(*again)
-    run(*again)  # its own result
+    here(*again)
+    here(*again)  # its own result
     fewer = ['embed', CLIPS / 'pans' / 'people', *again[2:]]
-    assert 'other results' in run(*fewer, check=False).stderr
+    assert 'other results' in here(*fewer, check=False).stderr
     assert len(load_file(tmp_path / 'features.safetensors')['features']) == 4
-    run(*fewer, '--force')
-    run(*again, '--force')
+    here(*fewer, '--force')
+    here(*again, '--force')
     tensors = load_file(tmp_path / 'features.safetensors')
     assert np.allclose(tensors['features'], result['features'], atol=1e-5)
     with safe_open(tmp_path / 'features.safetensors', 'pt') as file:
         assert json.loads(file.metadata()['paths']) == result['paths'].tolist()
 
 
-def test_embed_passes_over_what_cannot_be_read(run, small, tmp_path):
-    done = run('embed', CLIPS / 'odd', '--model', 'vit_t14_st', '--weights', small, check=False)
+def test_embed_passes_over_what_cannot_be_read(here, small, tmp_path):
+    done = here('embed', CLIPS / 'odd', '--model', 'vit_t14_st', '--weights', small, check=False)
     assert done.returncode == 1
     assert all(name in done.stderr for name in NOT_DECODABLE) and '4 of 12 files' in done.stderr
     result = np.load(tmp_path / 'features.npz')
     assert sorted(os.path.basename(p) for p in result['paths']) == DECODABLE
     assert np.isfinite(result['features']).all()
     (tmp_path / 'features.npz').unlink()
-    done = run('embed', CLIPS / 'odd' / 'empty.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
+    done = here('embed', CLIPS / 'odd' / 'empty.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
     assert done.returncode == 2 and not (tmp_path / 'features.npz').exists()
-    done = run('embed', CLIPS / 'pans', 'nowhere.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
+    done = here('embed', CLIPS / 'pans', 'nowhere.mp4', '--model', 'vit_t14_st', '--weights', small, check=False)
     assert done.returncode == 1 and 'nowhere.mp4' in done.stderr and '4 rows' in done.stdout
 
 
@@ -137,36 +152,36 @@ def test_embed_follows_the_models_size_and_leaves_its_mode(small):
     assert embed(model, paths).features.shape == (1, 128)
 
 
-def test_weights_that_contradict_the_model_are_refused(run, small, tmp_path):
+def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     save_file(published('video_vit_tiny'), tmp_path / 'no-header.safetensors')
-    done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'no-header.safetensors', check=False)
+    done = here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'no-header.safetensors', check=False)
     assert done.returncode == 2 and 'input size [3, 56, 56], the model takes [3, 112, 112]' in done.stderr
-    run('convert', small, 'small.safetensors', '--model', 'vit_t14_st')
-    done = run('embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights', 'small.safetensors', check=False)
+    here('convert', small, 'small.safetensors', '--model', 'vit_t14_st')
+    done = here('embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights', 'small.safetensors', check=False)
     assert done.returncode == 2 and 'architecture vit_t14_st, the model is vit_h14_st' in done.stderr
     tensors = load_file(tmp_path / 'small.safetensors')
     for header, words in (
             (dict(architecture='vit_t14_st', mean='[0.5, 0.5, 0.5]'), 'mean'),
             (dict(architecture='vit_t14_st', input_size='[3, 224, 224]'), 'input size')):
         save_file(tensors, tmp_path / 'changed.safetensors', metadata=header)
-        done = run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'changed.safetensors', check=False)
+        done = here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'changed.safetensors', check=False)
         assert done.returncode == 2 and words in done.stderr
     headed = {**tensors, 'head.weight': torch.zeros(3, 128), 'head.bias': torch.zeros(3)}
     save_file(headed, tmp_path / 'headed.safetensors')
-    run('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'headed.safetensors')  # of a bare architecture
+    here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'headed.safetensors')  # of a bare architecture
     from videozoo_timm.factory import check_weights
     from videozoo_timm.weights import read_weights
     with pytest.raises(ValueError, match='3 classes, the model has 0'):
         check_weights(read_weights(tmp_path / 'headed.safetensors'), 'headed', 'vit_h14_st.hvm1')
-    run('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # its header says which model
-    done = run('embed', CLIPS / 'pans', '--weights', small, check=False)
+    here('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # its header says which model
+    done = here('embed', CLIPS / 'pans', '--weights', small, check=False)
     assert done.returncode == 2 and '--model' in done.stderr
 
 
 @pytest.mark.parametrize('args, words', [
     (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
     (['embed', 'nowhere', '--model', 'vit_t14_st'], 'no videos in nowhere'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or to a folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st'], 'no weights are published'),
     (['embed', str(CLIPS)], '--model'),
@@ -201,7 +216,8 @@ def test_ctrl_c_and_batch_systems_leave_nothing_half_written(environment, small,
     process.send_signal(number)
     rest = process.stderr.read()
     assert process.wait(timeout=60) == code and word in rest and 'Traceback' not in rest
-    assert not [p for p in tmp_path.iterdir() if 'features' in p.name]
+    # Nothing half-written, and what was done is kept for the next run of the same command.
+    assert [p.name for p in tmp_path.iterdir() if 'features' in p.name] == ['.features.npz.unfinished']
 
 
 def test_a_closed_pipe_is_no_error(environment, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import CLIPS, REPOSITORY, save_published
 
-from videozoo_timm.cli import markdown_table
+from videozoo_timm.cli.models import markdown_table
 
 README = (REPOSITORY / 'README.md').read_text()
 SNIPPETS = re.findall(r'```python\n(.*?)```', README, flags=re.S)

@@ -1,157 +1,320 @@
-"""Features of videos."""
+"""Features of videos and images."""
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from timm.data import resolve_model_data_config
-from timm.models._input import get_model_input_config
 from torch import nn
 
 from ..files import save_tensors, written
-from ..video import RECOGNITION, Clip, VideoError, prepare_clip, read_clip
+from ..video import RECOGNITION, Sampling, VideoError
+from .journal import Journal, digest_of, remaining
+from .pipeline import Batch, Group, Team, evaluating, groups_of, placement_of, process, views_of
+
+TOKENS = ('class', 'mean', 'all')
+_COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
 
 
 @dataclass
 class Embeddings:
-    """Features of clips, one row a clip.
+    """Features of clips (or images), one row a clip.
 
     Attributes:
-        features: float32 [R, C].
+        features: float32 [R, C]; with `tokens='all'` [R, T', H', W', C] of clips, [R, H', W', C] of images; with
+            `blocks` these have the blocks as their second dimension, [R, K, ...].
         video_index: int64 [R], which of `paths` a row is of.
-        start: float64 [R], start of the clip's window in seconds from the video's first frame.
+        time: float64 [R], the time that a row stands for, in seconds from the video's first frame.
+        start: float64 [R], start of the row's window.
         end: float64 [R], end of the window.
-        paths: The videos that could be read.
-        failed: The videos that could not, with the reason.
+        duration: float64 [R], of the row's video. A window that begins before 0 or ends later than this repeats the
+            first or the last frame.
+        paths: The files that could be read.
+        failed: Those that could not, with the reason.
+        blocks: The blocks asked for, counted from 0.
     """
     features: torch.Tensor
     video_index: torch.Tensor
+    time: torch.Tensor
     start: torch.Tensor
     end: torch.Tensor
+    duration: torch.Tensor
     paths: list[str]
-    failed: list[tuple[str, str]]
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    blocks: list[int] | None = None
 
     def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
-        """Write `.npz` (all as arrays) or `.safetensors` (`paths` as JSON in the header); whole or not at all.
+        """Write `.npz`, `.safetensors` or, with a name without ending, a folder of `.npy` files; whole or not at all.
+
+        `paths` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a folder.
 
         Args:
-            out: File to write; its ending says the format.
+            out: File or folder to write.
             about: Strings to store beside them: which model, for instance.
 
         Raises:
             ValueError: Another ending.
         """
         out, about = Path(out), about or {}
-        arrays = dict(features=self.features, video_index=self.video_index, start=self.start, end=self.end)
         check_output(out)
+        arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
+        if self.blocks is not None:
+            arrays['blocks'] = torch.tensor(self.blocks)
         if out.suffix == '.safetensors':
             save_tensors(arrays, out, {'paths': json.dumps(self.paths), **about})
             return
-        import numpy as np
-        with written(out) as partial, open(partial, 'wb') as file:
-            np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
+        with written(out) as partial:
+            if out.suffix == '.npz':
+                with open(partial, 'wb') as file:
+                    np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
+                return
+            partial.mkdir()
+            for name, array in arrays.items():
+                np.save(partial / f'{name}.npy', array.numpy())
+            (partial / 'about.json').write_text(json.dumps({'paths': self.paths, **about}, indent=1))
 
 
 def check_output(out: Path) -> None:
-    """Raise a ValueError unless features can be written to this file."""
-    if out.suffix not in ('.npz', '.safetensors'):
-        raise ValueError(f'{out}: features are written to .npz or .safetensors')
+    """Raise a ValueError unless features can be written there."""
+    if out.suffix not in ('.npz', '.safetensors', ''):
+        raise ValueError(f'{out}: features are written to .npz or .safetensors, or to a folder (a name without ending)')
     if not out.parent.is_dir():
         raise ValueError(f'{out}: there is no folder {out.parent}')
-    if out.is_dir():
+    if out.suffix and out.is_dir():
         raise ValueError(f'{out} is a folder')
+    if not out.suffix and out.exists() and not (out / 'about.json').is_file():
+        raise ValueError(f'{out} exists and holds no features')
     try:
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
         raise ValueError(f'{out} cannot be written: {error.strerror}') from error
 
 
-def read_origin(out: Path) -> tuple[str | None, list[str]]:
-    """The model and the videos that a file of features was made from; None and nothing of any other file."""
+def read_origin(out: Path) -> dict[str, Any]:
+    """What is stored about features beside them: `paths`, `model`, `settings`; nothing of any other file."""
     try:
         if out.suffix == '.npz':
-            import numpy as np
             with np.load(out) as arrays:
-                return str(arrays['model']), arrays['paths'].tolist()
-        from safetensors import safe_open
-        with safe_open(out, 'pt') as file:
-            header = file.metadata()
-        return header['model'], json.loads(header['paths'])
+                return dict(
+                    paths=arrays['paths'].tolist(), model=str(arrays['model']), settings=str(arrays['settings']))
+        if out.suffix == '.safetensors':
+            from safetensors import safe_open
+            with safe_open(out, 'pt') as file:
+                about = file.metadata()
+            return dict(about, paths=json.loads(about['paths']))
+        return json.loads((out / 'about.json').read_text())
     except Exception:  # whatever it is, it is not ours
-        return None, []
+        return {}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which features of a model.
+
+    Attributes:
+        tokens: 'class' (the class token; without `blocks` what the model's head would get: of the published ViTs the
+            class token after the final norm), 'mean' (of the patch tokens) or 'all' (the patch tokens as a map).
+        blocks: Of which blocks, negative ones counted from the end; None for the model's end, after its final norm.
+        norm: Apply the final norm to the tokens of every block.
+    """
+    tokens: str = 'class'
+    blocks: tuple[int, ...] | None = None
+    norm: bool = False
+
+    def __post_init__(self):
+        if self.tokens not in TOKENS:
+            raise ValueError(f'tokens must be one of {list(TOKENS)}, got {self.tokens!r}')
+
+    def resolved(self, model: nn.Module) -> list[int] | None:
+        """The blocks counted from 0, in ascending order.
+
+        Raises:
+            ValueError: No such block in the model, or one named twice; or no class token.
+        """
+        if self.blocks is None:
+            return None
+        depth = len(model.blocks)
+        if not self.blocks or not all(-depth <= block < depth for block in self.blocks):
+            raise ValueError(f'blocks={list(self.blocks)}: the model has blocks 0 to {depth - 1}, or -{depth} to -1')
+        blocks = sorted(block % depth for block in self.blocks)
+        if len(set(blocks)) < len(blocks):
+            raise ValueError(f'blocks={list(self.blocks)} names a block twice')
+        if self.tokens == 'class' and not model.num_prefix_tokens:
+            raise ValueError("the model has no class token: take tokens='mean'")
+        return blocks
+
+    def compute(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """Features of clips [B, C, T, H, W] or images [B, C, H, W]: [B, ...] as `Embeddings.features`."""
+        blocks = self.resolved(model)
+        if blocks is None and self.tokens == 'class':
+            return model.forward_head(model.forward_features(x), pre_logits=True)
+        outputs = model.forward_intermediates(
+            x, indices=[len(model.blocks) - 1] if blocks is None else blocks, return_prefix_tokens=True,
+            norm=self.norm or blocks is None, intermediates_only=True, stop_early=True)
+        rows = []
+        for output in outputs:
+            maps, prefix = output if isinstance(output, tuple) else (output, None)  # maps: [B, C, (T',) H', W']
+            if self.tokens == 'class':
+                rows.append(prefix[:, 0])
+            elif self.tokens == 'mean':
+                rows.append(maps.flatten(2).mean(dim=2))
+            else:
+                rows.append(maps.movedim(1, -1))
+        return rows[0] if blocks is None else torch.stack(rows, dim=1)
 
 
 def embed(
         model: nn.Module,
         paths: Iterable[str | os.PathLike],
         *,
+        tokens: str = 'class',
+        blocks: Sequence[int] | None = None,
+        norm: bool = False,
+        num_clips: int = 1,
+        stride: float | None = None,
+        align: str = 'center',
+        sampling: Sampling = RECOGNITION,
         batch_size: int = 4,
-        progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-        report: Callable[[str, str], None] = lambda path, reason: None,
-) -> Embeddings:
-    """Features of the centred recognition clip (16 frames over 128 at 30 a second) of every video.
+        num_workers: int = 0,
+        time_limit: float = 60.0,
+        out: str | os.PathLike | None = None,
+        about: dict[str, str] | None = None,
+        start_over: bool = False,
+        team: Team | None = None,
+        progress: Callable[[float], Any] = lambda files: None,
+        report: Callable[[str, str], Any] = lambda path, reason: None,
+) -> Embeddings | None:
+    """Features of videos (or of images), by default of the centred recognition clip of each.
 
-    A feature is what the model's head would get: of the published ViTs the class token after the final norm.
+    With `out` the rows are collected in a folder beside it and never held in memory together. What is done is kept if
+    the run is killed, and the same call goes on from there.
 
     Args:
-        model: A video model of this package.
-        paths: Video files.
+        model: A model of this package.
+        paths: Video files, or image files.
+        tokens: As in `Features`.
+        blocks: As in `Features`.
+        norm: As in `Features`.
+        num_clips: As in `Views`.
+        stride: As in `Views`.
+        align: As in `Views`.
+        sampling: The time that a clip spans; the number of frames is the model's.
         batch_size: Clips at a time.
-        progress: Wraps the list of files (tqdm, for instance).
+        num_workers: Processes that decode ahead, as in `load_views`; scripts that ask for any need
+            `if __name__ == '__main__':`.
+        time_limit: Seconds until a worker process is given up, as in `load_views`.
+        out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
+        about: Strings to store in `out`; `model` says which model it is.
+        start_over: Throw away what an unfinished run has left of `out`.
+        team: The processes that share the work; with `out` only.
+        progress: Told the number of files that was just done in this process.
         report: Told of each file that cannot be read, with the reason.
+
+    Returns:
+        The features; with `out` they are mapped from the disk and vanish with this object. None in all processes of a
+        team but the first.
 
     Raises:
         VideoError: None of the files could be read.
+        ValueError: An option that the model or the files do not allow, or another call's unfinished run, in words.
     """
     paths = [os.fspath(path) for path in paths]
-    config = resolve_model_data_config(model)
-    height, width = get_model_input_config(model)['input_size'][-2:]
-    if height != width:
-        raise ValueError(f'the model takes {height} x {width} pixels; embed needs a square input')
-    sampling = replace(RECOGNITION, num_frames=model.num_frames)
-    parameter = next(model.parameters())
-    features, clips, readable, failed = [], [], [], []
-    batch = []
+    features = Features(tokens, None if blocks is None else tuple(blocks), norm)
+    blocks = features.resolved(model)
+    views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align)
+    placement = placement_of(model)
+    groups = groups_of(len(paths), views, batch_size)
 
-    def flush() -> None:
-        if batch:
-            x = torch.stack(batch).to(parameter.device, parameter.dtype)  # [B, C, T, H, W]
-            features.append(model.forward_head(model.forward_features(x), pre_logits=True).float().cpu())
-            batch.clear()
+    def batches_of(groups: list[Group]) -> Iterator[Batch]:
+        with evaluating(model):
+            yield from process(
+                lambda x: features.compute(model, x), groups, paths, views, batch_size=batch_size,
+                num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement)
 
-    was_training = model.training
-    model.eval()
+    if out is None:
+        return _collect(batches_of(groups), paths, blocks, np.empty)
+    out, team = Path(out), team or Team()
+    check_output(out)
+    settings = dict(
+        tokens=tokens, blocks=blocks, norm=norm, views=asdict(views), batch_size=batch_size,
+        dtype=str(placement['dtype']).removeprefix('torch.'))
+    about = dict(about or {}, settings=json.dumps(settings))
+    journal = Journal(out, dict(
+        settings, about=about, weights=digest_of(model.state_dict().items()), device=placement['device'].type,
+        torch=torch.__version__, files=[_state_of(path) for path in paths]))
     try:
-        with torch.inference_mode():
-            for path in progress(paths):
-                try:
-                    clip = read_clip(path, sampling=sampling)
-                except (VideoError, OSError) as error:
-                    failed.append((path, str(error)))
-                    report(path, str(error))
-                    continue
-                batch.append(prepare_clip(
-                    clip.frames, height, mean=config['mean'], std=config['std'],
-                    interpolation=config['interpolation']))
-                clips.append(replace(clip, frames=None))
-                readable.append(path)
-                if len(batch) == batch_size:
-                    flush()
-            flush()
+        _open(journal, team, start_over)
+        todo = remaining(groups, journal.batches())
+        progress((len(paths) - sum(len(group.files) for group in todo)) / team.size)
+        team.wait()  # nobody writes before all have read
+        for batch in batches_of(todo[team.rank::team.size]):
+            journal.add(batch)
+        team.wait()
+        if not team.is_main:
+            return None
+        try:
+            result = _collect(journal.batches(), paths, blocks, journal.array)
+            result.save(out, about)
+        except VideoError:
+            journal.remove()  # there is nothing in it
+            raise
+        journal.remove()
+        return result
     finally:
-        model.train(was_training)
+        journal.close()
+
+
+def _open(journal: Journal, team: Team, start_over: bool) -> None:
+    """The first process opens the journal; what is wrong with it is told to all."""
+    problem = None
+    if team.is_main:
+        try:
+            journal.open(start_over)
+        except (ValueError, OSError) as error:
+            problem = error
+    for error in team.gather([problem]):
+        if error:
+            raise error
+
+
+def _state_of(path: str) -> list[Any]:
+    """What tells a file from another one of its name."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return [path]
+    return [path, state.st_size, state.st_mtime_ns]
+
+
+def _collect(
+        batches: Iterable[Batch],
+        paths: list[str],
+        blocks: list[int] | None,
+        allocate: Callable[[tuple[int, ...], type], np.ndarray],
+) -> Embeddings:
+    """All rows in the order of the files, without those of files that failed."""
+    batches = list(batches)
+    failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
+    readable = [file for file in range(len(paths)) if file not in failed]
     if not readable:
         raise VideoError(f'none of {len(paths)} files could be read')
-    return Embeddings(torch.cat(features), *_columns(clips), readable, failed)
+    kept = [(batch, [k for k, file in enumerate(batch.files) if file not in failed]) for batch in batches]
+    shape = next(batch.values.shape[1:] for batch, rows in kept if rows)
+    features = allocate((sum(len(rows) for _, rows in kept), *shape), np.float32)
+    row, place = 0, {file: k for k, file in enumerate(readable)}
+    for batch, rows in kept:
+        if rows:
+            features[row:row + len(rows)] = np.asarray(batch.values)[rows]
+            row += len(rows)
 
+    def column(name: str) -> list[Any]:
+        return [getattr(batch, name)[k] for batch, rows in kept for k in rows]
 
-def _columns(clips: list[Clip]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (
-        torch.arange(len(clips)),
-        torch.tensor([clip.start for clip in clips], dtype=torch.float64),
-        torch.tensor([clip.end for clip in clips], dtype=torch.float64),
-    )
+    return Embeddings(
+        torch.from_numpy(features), torch.tensor([place[file] for file in column('files')]),
+        *(torch.tensor(column(name), dtype=torch.float64) for name in ('times', 'starts', 'ends', 'durations')),
+        [paths[file] for file in readable], [(paths[file], reason) for file, reason in sorted(failed.items())], blocks)

@@ -1,114 +1,44 @@
-"""The `videozoo` command; also `python -m videozoo_timm`.
-
-Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130
-or 143 stopped by Ctrl-C or by the batch system.
-"""
+"""The commands about models and their weights: list, info, download, convert, verify."""
 import argparse
 import json
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.models import get_pretrained_cfg
-from torch import nn
 
-from . import __version__, catalogue
-from .factory import (
-    check_weights,
-    find_source,
-    input_size_of,
-    load_file,
-    load_model,
-    recognise,
-    serves,
-    timm_name_of,
-)
-from .weights import Source, cached, convert, locate, read_header, read_weights, verify
-
-_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+from .. import catalogue
+from ..factory import check_weights, find_source, input_size_of, recognise, serves, timm_name_of
+from ..weights import Source, cached, convert, locate, read_header, read_weights, verify
+from .common import ERRORS, add_command, add_zoo, complain, table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    try:
-        # Batch systems end a job with this signal; as an exception it lets temporary files be removed.
-        signal.signal(signal.SIGTERM, _terminated)
-    except ValueError:  # not in the main thread
-        pass
-    try:
-        return args.run(args)
-    except KeyboardInterrupt as error:
-        _complain('terminated' if error.args else 'interrupted')
-        return 143 if error.args else 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except _ERRORS as error:
-        _complain(error)
-        return 2
-
-
-def _terminated(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt(number)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='videozoo', description='The HVM-1 and video-models zoos: list, fetch and run published video models.')
-    parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
-    commands = parser.add_subparsers(required=True, metavar='COMMAND')
-
-    def command(run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(run.__name__.strip('_'), help=help, description=help)
-        sub.set_defaults(run=run)
-        return sub
-
-    zoo = dict(choices=catalogue.ZOOS, help='which zoo is meant by a name that stands in both')
-
-    sub = command(_list, 'List the published models.')
-    sub.add_argument('--zoo', choices=catalogue.ZOOS, help='only the models of this zoo')
+def add_to(commands: Any) -> None:
+    """Add these commands to the parser."""
+    sub = add_command(commands, _list, 'List the published models.')
+    add_zoo(sub, 'only the models of this zoo')
     how = sub.add_mutually_exclusive_group()
     how.add_argument('--json', action='store_true', help='as JSON')
     how.add_argument('--markdown', action='store_true', help='as a Markdown table, without what is on disk')
 
-    sub = command(_info, 'Tell what is known of a model, or of a local file.')
+    sub = add_command(commands, _info, 'Tell what is known of a model, or of a local file.')
     sub.add_argument('name', nargs='?', help='published or timm name')
-    sub.add_argument('--zoo', **zoo)
+    add_zoo(sub)
     sub.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
 
-    sub = command(_download, 'Fetch models, or renew those whose publisher has replaced them.')
+    sub = add_command(commands, _download, 'Fetch models, or renew those whose publisher has replaced them.')
     sub.add_argument('names', nargs='+', metavar='NAME', help='published or timm name')
-    sub.add_argument('--zoo', **zoo)
+    add_zoo(sub)
 
-    sub = command(_convert, 'Convert a published checkpoint to safetensors.')
+    sub = add_command(commands, _convert, 'Convert a published checkpoint to safetensors.')
     sub.add_argument('source', type=Path, metavar='IN', help='.pth or .safetensors')
     sub.add_argument('target', type=Path, metavar='OUT', help='.safetensors to write')
     sub.add_argument('--model', metavar='NAME', help='which model it is; recorded in the file')
-    sub.add_argument('--zoo', **zoo)
+    add_zoo(sub)
     sub.add_argument('--force', action='store_true', help='replace OUT if it exists')
 
-    sub = command(_verify, 'Compare a converted file with its source, every tensor, and the digests.')
+    sub = add_command(commands, _verify, 'Compare a converted file with its source, every tensor, and the digests.')
     sub.add_argument('name', help='published or timm name, or a file that `videozoo convert` wrote')
-    sub.add_argument('--zoo', **zoo)
-
-    sub = command(_embed, 'Turn videos into features, one row a clip.')
-    sub.add_argument('paths', nargs='+', metavar='PATH', help='video files, and folders to search')
-    sub.add_argument('--model', metavar='NAME', help='published or timm name; with --weights, what the file says')
-    sub.add_argument('--zoo', **zoo)
-    sub.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
-    sub.add_argument('--out', type=Path, default=Path('features.npz'), metavar='FILE',
-                     help='.npz or .safetensors to write (default: %(default)s)')
-    sub.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
-    sub.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
-    sub.add_argument('--force', action='store_true', help='replace FILE even if it holds something else')
-    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='clips at a time (default: %(default)s)')
-    return parser
+    add_zoo(sub)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -127,7 +57,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    _table(
+    table(
         ['name', 'zoo', 'timm name', 'px', 'classes', 'GB', 'on disk'],
         [[r['name'], r['zoo'], r['timm_name'], str(r['img_size']),
           f'{r["num_classes"]} {r["classes"]}' if r['num_classes'] else '-', f'{r["bytes"] / 1e9:.2f}',
@@ -186,7 +116,7 @@ def _info(args: argparse.Namespace) -> int:
         rows += _header_rows(weights.header)
         if args.name is not None:
             check_weights(weights, str(args.weights), timm_name)
-    _table([], rows)
+    table([], rows)
     return 0
 
 
@@ -201,13 +131,13 @@ def _download(args: argparse.Namespace) -> int:
         try:
             path = locate(source, refresh=True, say=lambda message: print(message, flush=True))
             print(f'{name}: {path}', flush=True)
-        except _ERRORS as error:
+        except ERRORS as error:
             path = cached(source) if isinstance(error, ConnectionError) else None
             if path:
-                _complain(f'{name}: is on this machine ({path}), but was not compared with the Hub: {error}')
+                complain(f'{name}: is on this machine ({path}), but was not compared with the Hub: {error}')
                 unchecked += 1
                 continue
-            _complain(f'{name}: {error}')
+            complain(f'{name}: {error}')
             left_out += 1
     return 2 if left_out == len(sources) else 1 if left_out or unchecked else 0
 
@@ -257,83 +187,3 @@ def _verify(args: argparse.Namespace) -> int:
         print(line)
     print(f'{args.name}: verified')
     return 0
-
-
-def _embed(args: argparse.Namespace) -> int:
-    from .analysis.embedding import check_output, embed
-    from .video import find_videos
-    if args.batch_size < 1:
-        raise ValueError(f'--batch-size {args.batch_size}: must be at least 1')
-    check_output(args.out)
-    videos, missing = [], 0
-    for path in args.paths:
-        try:
-            videos += find_videos([path])
-        except FileNotFoundError as error:
-            _complain(error)
-            missing += 1
-    videos = find_videos(videos)  # each once
-    if not videos:
-        raise ValueError(f'no videos in {", ".join(args.paths)}')
-    model, name = _model(args)
-    _refuse_other_results(args.out, name, videos, args.force)
-    result = embed(model, videos, batch_size=args.batch_size, progress=_progress('videos'),
-                   report=lambda path, reason: _complain(reason))
-    result.save(args.out, about=dict(model=name))
-    print(f'{args.out}: {len(result.features)} rows of {result.features.shape[1]} features, {name}')
-    if left_out := len(result.failed) + missing:
-        _complain(f'{left_out} of {len(videos) + missing} files could not be read')
-    return 1 if left_out else 0
-
-
-def _refuse_other_results(out: Path, name: str, videos: list[Path], force: bool) -> None:
-    """A command run again may replace its own result, but nothing else."""
-    if force or not out.exists():
-        return
-    from .analysis.embedding import read_origin
-    model, paths = read_origin(out)
-    if model != name or not {str(path) for path in videos} >= set(paths):
-        raise ValueError(f'{out} exists and holds other results than this command gives; --force replaces it')
-
-
-def _model(args: argparse.Namespace) -> tuple[nn.Module, str]:
-    """The model that --model, --zoo, --weights, --device and --dtype ask for, and what to call it."""
-    placement = dict(device=_device(args.device), dtype=getattr(torch, args.dtype))
-    if args.weights is not None:
-        model = load_file(args.weights, args.model, zoo=args.zoo, **placement)
-    elif args.model is None:
-        raise ValueError('name a model with --model (`videozoo list` shows them), or a file with --weights')
-    else:
-        model = load_model(args.model, zoo=args.zoo, **placement)
-    cfg = model.pretrained_cfg
-    if args.weights is not None and not (args.model and '.' in timm_name_of(args.model, args.zoo)):
-        return model, read_weights(args.weights, mapped=True).header.get('name') or (
-            f'{cfg["architecture"]} of {args.weights}')
-    return model, f'{cfg["architecture"]}.{cfg["tag"]}'
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:
-        raise ValueError(f'--device {name}: {str(error).splitlines()[0]}') from error
-    return device
-
-
-def _progress(unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    from tqdm import tqdm
-    # In a log, a line every half minute.
-    return lambda items: tqdm(items, unit=f' {unit}', mininterval=0.1 if sys.stderr.isatty() else 30)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [*([header] if header else []), *rows]) for i in range(len(rows[0]))]
-    for row in [*([header] if header else []), *rows]:
-        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _complain(message: Any) -> None:
-    print(f'videozoo: {message}', file=sys.stderr, flush=True)

@@ -1,0 +1,233 @@
+"""Long runs: killed and started again, shared by several processes, with files that hang."""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import CLIPS, REPOSITORY
+from safetensors.torch import save_file
+
+from videozoo_timm.analysis.embedding import embed
+from videozoo_timm.analysis.journal import Journal, remaining
+from videozoo_timm.analysis.pipeline import Batch, Group
+
+# The last bits of a matrix product depend on the number of threads.
+ENVIRONMENT = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('small') / 'vit.safetensors'
+    save_file(timm.create_model('vit_t14_st', num_classes=2).state_dict(), path)
+    return path
+
+
+def long_command(small):
+    return ['-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small, '--stride', '0.1',
+            '--batch-size', '2', '--blocks', '1,-1', '--num-workers', '2', '--out', 'features.npz']
+
+
+@pytest.fixture
+def command(small):
+    return long_command(small)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory, small):
+    folder = tmp_path_factory.mktemp('uninterrupted')
+    finish(long_command(small), folder)
+    return folder
+
+
+def start(command, folder, launcher=(sys.executable,), **popen):
+    return subprocess.Popen([*launcher, *map(str, command)], cwd=folder, env=ENVIRONMENT, text=True, **popen)
+
+
+def finish(command, folder, launcher=(sys.executable,)):
+    process = start(command, folder, launcher, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode in (0, 1), err  # 1: some of the odd files are broken
+    return out, err
+
+
+def same(folder, other, name='features.npz'):
+    ours, theirs = np.load(folder / name), np.load(other / name)
+    assert ours.files == theirs.files
+    return all(np.array_equal(ours[key], theirs[key]) for key in ours.files)  # to the bit
+
+
+def rows_done(folder):
+    return sum(len(path.read_text().splitlines()) for path in folder.glob('.features.npz.unfinished/*.jsonl'))
+
+
+def kill_and_resume(command, folder, moments):
+    """Kill the command once it has written so many batches more, or after some seconds; then let it finish."""
+    for moment in moments:
+        before = rows_done(folder)
+        process = start(command, folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        begin = time.monotonic()
+        while process.poll() is None:
+            time.sleep(0.01)
+            if rows_done(folder) >= before + moment if isinstance(moment, int) else time.monotonic() > begin + moment:
+                process.kill()
+                break
+        assert process.wait() == -signal.SIGKILL, 'the run was over before it was killed'
+        assert not (folder / 'features.npz').exists()
+    return finish(command, folder)
+
+
+def test_a_killed_run_goes_on_where_it_was(command, uninterrupted, tmp_path):
+    kill_and_resume(command, tmp_path, [40])
+    assert same(tmp_path, uninterrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ['features.npz']
+
+
+@pytest.mark.full
+def test_killed_at_ten_random_moments(command, uninterrupted, tmp_path):
+    rng = random.Random(0)
+    moments = [rng.randrange(1, 20) if k % 2 else rng.uniform(0, 5) for k in range(10)]
+    kill_and_resume(command, tmp_path, moments)
+    assert same(tmp_path, uninterrupted)
+
+
+def test_another_command_is_refused_and_force_starts_over(command, tmp_path):
+    (tmp_path / 'videos').symlink_to(CLIPS / 'pans')
+    command[3] = 'videos'
+    process = start(command, tmp_path, stderr=subprocess.DEVNULL)
+    while rows_done(tmp_path) < 5:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGSTOP)
+    busy = subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, env=ENVIRONMENT, text=True,
+                          capture_output=True)
+    assert busy.returncode == 2 and 'is being written by another run' in busy.stderr
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=30) == 143
+    done = rows_done(tmp_path)
+    changed = [*command, '--batch-size', '3', '--align', 'start', '--blocks', '1', '--video-dir', CLIPS / 'odd']
+    other = subprocess.run(
+        [sys.executable, *map(str, changed)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True)
+    assert other.returncode == 2
+    for words in ('batch_size was 2, is 3', 'align was center, is start', 'blocks was [1, 4], is [1]',
+                  'files: 4, 4 of them the same in the now 16', 'repeat that command'):
+        assert words in other.stderr
+    assert rows_done(tmp_path) == done  # nothing is lost by the attempt
+    finish([*command, '--stride', '1', '--force'], tmp_path)
+    assert len(np.load(tmp_path / 'features.npz')['features']) < 30
+
+
+def launched(*launcher):
+    return [str(Path(sys.executable).parent / launcher[0]), *launcher[1:]]
+
+
+def test_two_processes_give_the_same_features(small, tmp_path):
+    command = ['-m', 'videozoo_timm', 'embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small,
+               '--num-clips', '3', '--batch-size', '2', '--num-workers', '1']
+    launcher = launched('accelerate', 'launch', '--multi_gpu', '--num_processes', '2')
+    out, _ = finish([*command, '--out', 'two.npz'], tmp_path, launcher)
+    assert out.count('12 rows') == 1
+    finish([*command, '--out', 'one.npz'], tmp_path)
+    one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
+    assert all(np.array_equal(one[key], two[key]) for key in one.files)  # to the bit
+
+
+def test_two_processes_give_the_same_accuracy(small, tmp_path):
+    command = ['-m', 'videozoo_timm', 'evaluate', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small,
+               '--num-workers', '1', '--batch-size', '2', '--json']
+    two, _ = finish([*command, '--out', 'two'], tmp_path, launched('torchrun', '--nproc_per_node', '2'))
+    one, _ = finish([*command, '--out', 'one'], tmp_path)
+    assert json.loads(one) == json.loads(two) and json.loads(one)['files'] == 4
+    assert (tmp_path / 'one' / 'predictions.csv').read_text() == (tmp_path / 'two' / 'predictions.csv').read_text()
+
+
+@pytest.mark.full
+def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_path):
+    launcher = launched('torchrun', '--nproc_per_node', '2')
+    process = start(command, tmp_path, launcher, stderr=subprocess.DEVNULL, start_new_session=True)
+    while rows_done(tmp_path) < 20:
+        time.sleep(0.01)
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    for pid in subprocess.run(['pgrep', '-f', 'features.npz'], capture_output=True, text=True).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)  # torchrun's processes have sessions of their own
+    process.wait()
+    finish(command, tmp_path)
+    assert same(tmp_path, uninterrupted)
+
+
+def test_a_file_that_hangs_costs_itself(small, tmp_path):
+    os.mkfifo(tmp_path / 'hangs.mp4')  # opening it never ends
+    command = ['-m', 'videozoo_timm', 'embed', CLIPS / 'pans', 'hangs.mp4', CLIPS / 'odd', '--model', 'vit_t14_st',
+               '--weights', small, '--time-limit', '3', '--num-workers', '2']
+    _, err = finish(command, tmp_path)
+    assert 'hangs.mp4: gave nothing for 3 s' in err and '5 of 17 files could not be read' in err
+    assert len(np.load(tmp_path / 'features.npz')['features']) == 12
+
+
+# What a journal may look like after a crash
+
+def batch(group, number, last, files, failed=None, value=0.0):
+    times = [float(k) for k in range(len(files))]
+    return Batch(group, number, last, files, times, times, times, times, failed or {},
+                 torch.full((len(files), 3), value))
+
+
+def test_what_remains_of_a_journal(tmp_path):
+    groups = [Group(0, [0, 1, 2]), Group(1, [3, 4]), Group(2, [5])]
+    done = [batch(0, 0, False, [0, 0]), batch(0, 1, False, [0, 1]), batch(1, 0, True, [4], {3: 'broken'})]
+    assert remaining(groups, done) == [Group(0, [1, 2], skip=1, number=2), Group(2, [5])]
+    journal = Journal(tmp_path / 'x.npz', dict(a=1))
+    journal.open()
+    for entry in done:
+        journal.add(entry)
+    journal.close()
+    lines, = journal.folder.glob('*.jsonl')
+    rows = lines.with_suffix('.rows')
+    assert [b._replace(values=None) for b in journal.batches()] == [b._replace(values=None) for b in done]
+    with open(lines, 'a') as file:
+        file.write('{"group": 2, "numb')  # killed within a line
+    assert len(journal.batches()) == 3
+    with open(rows, 'r+b') as file:
+        file.truncate(4 * 3 * 4)  # the machine went down before all rows were on the disk
+    assert [(b.group, b.number) for b in journal.batches()] == [(0, 0), (0, 1)]
+    again = Journal(tmp_path / 'x.npz', dict(a=2))
+    with pytest.raises(ValueError, match='a was 1, is 2'):
+        again.open()
+    again.open(start_over=True)
+    assert again.batches() == []
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_fail_half_way_leave_no_rows():
+    from videozoo_timm.analysis.embedding import _collect
+    batches = [batch(0, 0, False, [0, 0], value=1.0), batch(0, 1, True, [1], {0: 'hung after two clips'}, value=2.0)]
+    result = _collect(batches, ['a', 'b'], None, np.empty)
+    assert result.paths == ['b'] and result.features.tolist() == [[2.0] * 3] and result.video_index.tolist() == [0]
+    assert result.failed == [('a', 'hung after two clips')]
+
+
+def test_changed_weights_are_another_command(tmp_path):
+    torch.manual_seed(0)
+    model, path = timm.create_model('vit_t14_st').eval(), str(CLIPS / 'pans' / 'things' / 'cat.mp4')
+
+    def interrupt(files):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(model, [path, path], batch_size=1, out=tmp_path / 'x.npz', progress=lambda n: n and interrupt(n))
+    with torch.no_grad():
+        model.blocks[2].mlp.fc1.bias[0] += 1
+    with pytest.raises(ValueError, match='weights was'):
+        embed(model, [path, path], batch_size=1, out=tmp_path / 'x.npz')
+    embed(model, [path, path], batch_size=1, out=tmp_path / 'x.npz', start_over=True)

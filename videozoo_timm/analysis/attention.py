@@ -1,0 +1,109 @@
+"""Where the class token looks."""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..video import denormalize
+from .pictures import Grid, heat, overlay, upsample
+from .pipeline import evaluating, placement_of
+
+
+@dataclass
+class Attention:
+    """The class token's attention to the patches of a clip or an image, in one block.
+
+    Attributes:
+        frames: [T, 3, H, W], pixels in [0, 1]; of an image T is 1.
+        weights: [heads, T', H', W'], after the softmax; of an image T' is 1 and the weights are the mean over time.
+            What the class token pays to itself is not among them.
+        block: Index of the block, counted from 0.
+    """
+    frames: torch.Tensor
+    weights: torch.Tensor
+    block: int
+
+    def maps(self, heads: bool = False, threshold: float | None = None) -> torch.Tensor:
+        """The attention on the frames that it belongs to, upsampled as published (nearest-exact).
+
+        Args:
+            heads: Each head apart instead of their mean.
+            threshold: Keep the smallest set of patches that holds this share of the attention, of each head (or of
+                their mean) over the whole clip; zero elsewhere.
+
+        Returns:
+            [T, H, W], with `heads` [heads, T, H, W].
+
+        Raises:
+            ValueError: The threshold is no share.
+        """
+        weights = self.weights if heads else self.weights.mean(dim=0, keepdim=True)
+        if threshold is not None:
+            weights = keep_share(weights, threshold)
+        maps = upsample(weights, len(self.frames), tuple(self.frames.shape[-2:]))
+        return maps if heads else maps[0]
+
+    def picture(
+            self,
+            title: str = '',
+            captions: list[str] | None = None,
+            heads: bool = False,
+            threshold: float | None = None,
+    ) -> Grid:
+        """Rows of frames, heat maps and overlays; with `heads` of frames and of one heat map a head.
+
+        A map's darkest colour is 0 and its brightest the 99.5th percentile over the whole clip (before the threshold),
+        so that frames compare and one patch that draws everything leaves the others visible.
+        """
+        maps = self.maps(heads, threshold)
+        rows = [('frames', self.frames)]
+        if heads:
+            rows += [(f'head {head}', heat(maps[head], _brightest(self.weights[head]))) for head in range(len(maps))]
+        else:
+            highest = _brightest(self.weights.mean(dim=0))
+            rows += [('attention', heat(maps, highest)), ('overlay', overlay(self.frames, maps, highest))]
+        return Grid(rows, captions or (), title)
+
+
+def _brightest(weights: torch.Tensor) -> float:
+    return weights.flatten().quantile(0.995).item()
+
+
+def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> Attention:
+    """The class token's attention in a block; memory stays linear in the number of tokens.
+
+    Args:
+        model: A video model of this package.
+        x: Normalised clip [3, T, H, W] or image [3, H, W].
+        block: Index of the block; negative ones count from the end.
+
+    Raises:
+        ValueError: The model has no class token.
+        IndexError: No such block.
+    """
+    with evaluating(model):
+        weights = model.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
+    config = model.pretrained_cfg
+    if x.ndim == 3:
+        x, weights = x.unsqueeze(1), weights.unsqueeze(1)  # [3, 1, H, W], [heads, 1, H', W']
+    frames = denormalize(x, config['mean'], config['std']).transpose(0, 1)
+    return Attention(frames, weights, block % len(model.blocks))
+
+
+def keep_share(weights: torch.Tensor, share: float) -> torch.Tensor:
+    """Zero all but the smallest set of patches that holds a share of each map's sum.
+
+    Args:
+        weights: [heads, T', H', W'], not negative.
+        share: In (0, 1].
+
+    Raises:
+        ValueError: `share` is not in (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f'threshold={share}: must be a share of the attention, above 0 and at most 1')
+    flat = weights.flatten(1)
+    ordered, order = flat.sort(dim=1, descending=True, stable=True)
+    before = ordered.double().cumsum(dim=1) - ordered  # what larger patches hold already
+    kept = before < share * ordered.double().sum(dim=1, keepdim=True)
+    return torch.zeros_like(flat).scatter(1, order, ordered * kept).view_as(weights)

@@ -1,0 +1,123 @@
+"""What a masked autoencoder fills in."""
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..video import denormalize
+from .pictures import Grid, to_bytes
+from .pipeline import evaluating, placement_of
+
+
+@dataclass
+class Completion:
+    """A clip, masked and completed.
+
+    Attributes:
+        original: [3, T, H, W], pixels in [0, 1].
+        masked: The same with dropped patches in grey (the mean that the models were trained with).
+        completed: The same with the model's prediction in the dropped patches, clipped to [0, 1].
+        mask: bool [T', H', W'], True where a token was dropped.
+        mse: Mean squared error of the dropped pixels, of values in [0, 1].
+    """
+    original: torch.Tensor
+    masked: torch.Tensor
+    completed: torch.Tensor
+    mask: torch.Tensor
+    mse: float
+
+    @property
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio of the dropped pixels, in dB."""
+        return -10 * math.log10(self.mse) if self.mse else math.inf
+
+    def picture(self, title: str = '', captions: list[str] | None = None) -> Grid:
+        """Top row the original, middle row the masked clip, bottom row the completion; a column a frame."""
+        rows = [(name, getattr(self, name).transpose(0, 1)) for name in ('original', 'masked', 'completed')]
+        return Grid(rows, captions or (), title)
+
+    def frames(self) -> list[Any]:
+        """Each frame of the three side by side, as a `PIL.Image.Image`."""
+        from PIL import Image
+        side_by_side = torch.cat([self.original, self.masked, self.completed], dim=-1)  # [3, T, H, 3 * W]
+        return [Image.fromarray(frame) for frame in to_bytes(side_by_side.transpose(0, 1))]
+
+
+def complete(
+        model: nn.Module,
+        clip: torch.Tensor,
+        *,
+        mask_type: str = 'random',
+        mask_ratio: float = 0.9,
+        mask: torch.Tensor | None = None,
+        seed: int = 0,
+) -> Completion:
+    """Mask a clip and let the model fill it in.
+
+    Args:
+        model: A masked autoencoder of this package.
+        clip: Normalised [3, T, H, W], as `prepare_clip` gives it.
+        mask_type: 'random', 'temporal' (the end is dropped) or 'center' (the middle is), as published.
+        mask_ratio: Share of the tokens that is dropped.
+        mask: A mask of one's own instead, bool [T', H', W'], True where a token is dropped.
+        seed: Of the random mask.
+
+    Raises:
+        ValueError: The model is no masked autoencoder, or a mask that cannot be.
+    """
+    check_mae(model)
+    placement = placement_of(model)
+    x = clip.unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
+    devices = [placement['device']] if placement['device'].type == 'cuda' else []
+    with evaluating(model), torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        own = None if mask is None else mask.unsqueeze(0)
+        *_, mask, comparison = model(x, mask_ratio=mask_ratio, mask_type=mask_type, mask=own, visualize=True)
+    mask = mask[0].bool().cpu().unflatten(0, model.patch_embed.grid_of(x))  # [T', H', W']
+    config = model.pretrained_cfg
+    original, masked, completed = denormalize(comparison[0].float().cpu(), config['mean'], config['std'])
+    dropped = mask
+    for axis, size in enumerate(original.shape[1:]):
+        dropped = dropped.repeat_interleave(size // mask.shape[axis], dim=axis)  # at last [T, H, W]
+    error = (completed - original)[:, dropped].double().square()
+    return Completion(original, masked, completed, mask, error.mean().item() if error.numel() else 0.0)
+
+
+def box_mask(model: nn.Module, box: tuple[int, int, int, int, int, int]) -> torch.Tensor:
+    """A mask that drops every token that touches a box.
+
+    Args:
+        model: A masked autoencoder of this package.
+        box: t0, t1, y0, y1, x0, x1 in frames and pixels of the model's input, the upper ends not included.
+
+    Returns:
+        bool [T', H', W'].
+
+    Raises:
+        ValueError: The box is empty or reaches beyond the clip.
+    """
+    check_mae(model)
+    height, width = model.patch_embed.img_size
+    sizes = model.num_frames, height, width
+    cells = model.tubelet_size, *model.patch_embed.patch_size
+    mask = torch.ones(model.patch_embed.video_grid_size, dtype=torch.bool)
+    if len(box) != 6:
+        raise ValueError(f'a box is t0,t1,y0,y1,x0,x1, got {len(box)} numbers')
+    for axis, (name, size, cell) in enumerate(zip(('t', 'y', 'x'), sizes, cells, strict=True)):
+        first, end = box[2 * axis:2 * axis + 2]
+        if not 0 <= first < end <= size:
+            raise ValueError(
+                f'{name}0,{name}1 = {first},{end}: must be ascending and within 0,{size} (the clip is {sizes[0]} '
+                f'frames of {height} x {width} pixels)')
+        position = torch.arange(size // cell).view([-1 if k == axis else 1 for k in range(3)])
+        mask &= (position * cell < end) & ((position + 1) * cell > first)
+    return mask
+
+
+def check_mae(model: nn.Module) -> None:
+    """Raise a ValueError unless the model is a masked autoencoder."""
+    if not hasattr(model, 'forward_decoder'):
+        name = model.pretrained_cfg.get('architecture', type(model).__name__)
+        raise ValueError(f'{name} has no decoder to complete anything with: take an MAE (`mae_...`)')

@@ -1,0 +1,314 @@
+"""How well a model recognises."""
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..files import save_csv, written
+from ..video import Views, find_media, is_image
+from .pictures import save_confusion
+from .pipeline import Batch, Team, evaluating, groups_of, placement_of, process, views_of
+
+PUBLISHED_JITTER = (256, 320)  # short sides, in pixels, that the published evaluation draws from at 224 px
+
+
+@dataclass
+class Evaluation:
+    """Predictions for files of known classes.
+
+    Attributes:
+        classes: Names of the classes, in the order of the model's head.
+        paths: The files that could be read.
+        targets: int64 [N], their classes.
+        log_probabilities: float32 [N, C], natural logarithm of the softmax, which is averaged over a file's views.
+        failed: Files that could not be read, with the reason.
+    """
+    classes: list[str]
+    paths: list[str]
+    targets: torch.Tensor
+    log_probabilities: torch.Tensor
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def top(self, k: int) -> float:
+        """Share of the files whose class is among the k most probable."""
+        return self._hits(k).double().mean().item()
+
+    def _hits(self, k):
+        best = self.log_probabilities.topk(min(k, len(self.classes))).indices  # [N, k]
+        return (best == self.targets.unsqueeze(1)).any(dim=1)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return -self.log_probabilities.double().gather(1, self.targets.unsqueeze(1)).mean().item()
+
+    @property
+    def confusion(self) -> torch.Tensor:
+        """int64 [C, C], files by true class and by the most probable one."""
+        num_classes = len(self.classes)
+        index = self.targets * num_classes + self.log_probabilities.argmax(dim=1)
+        return index.bincount(minlength=num_classes ** 2).view(num_classes, num_classes)
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Name, number of files, top-1 and top-5 of each class; None where a class has no file."""
+        first, fifth = self._hits(1), self._hits(5)
+        rows = []
+        for index, name in enumerate(self.classes):
+            mine = self.targets == index
+            number = int(mine.sum())
+            rows.append({
+                'class': name, 'files': number,
+                'top1': first[mine].double().mean().item() if number else None,
+                'top5': fifth[mine].double().mean().item() if number else None})
+        return rows
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers of files and classes, top-1, top-5 and loss."""
+        return dict(
+            files=len(self.paths), failed=len(self.failed), classes=len(self.classes), top1=self.top(1),
+            top5=self.top(5), loss=self.loss)
+
+    def save(self, folder: Path, about: dict[str, Any] | None = None) -> None:
+        """Write `summary.json`, `per_class.csv`, `predictions.csv`, `confusion.csv` and `confusion.png`.
+
+        Args:
+            folder: Where to; made if need be.
+            about: More entries of `summary.json`.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        save_csv(self.per_class(), folder / 'per_class.csv')
+        probabilities, best = self.log_probabilities.exp().topk(min(5, len(self.classes)))  # [N, 5] both
+        save_csv([
+            {'path': path, 'class': self.classes[target], 'loss': -self.log_probabilities[n, target].item(),
+             **{f'predicted {k + 1}': self.classes[index] for k, index in enumerate(best[n].tolist())},
+             **{f'probability {k + 1}': value for k, value in enumerate(probabilities[n].tolist())}}
+            for n, (path, target) in enumerate(zip(self.paths, self.targets.tolist(), strict=True))
+        ], folder / 'predictions.csv')
+        confusion = self.confusion.numpy()
+        save_csv([
+            {'true \\ predicted': name, **dict(zip(self.classes, row.tolist(), strict=True))}
+            for name, row in zip(self.classes, confusion, strict=True)
+        ], folder / 'confusion.csv')
+        save_confusion(confusion, self.classes, folder / 'confusion.png')
+        with written(folder / 'summary.json') as partial:
+            partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
+
+
+class ClassFolders(NamedTuple):
+    """Files of known classes.
+
+    Attributes:
+        classes: Names of the classes, sorted by code point, as the published models were trained.
+        paths: The files.
+        targets: The class of each file.
+        folder: Where they were found.
+    """
+    classes: list[str]
+    paths: list[str]
+    targets: list[int]
+    folder: str
+
+
+def class_folders(folder: str | os.PathLike) -> ClassFolders:
+    """The files of a folder with one subfolder a class.
+
+    Args:
+        folder: Searched one class after the other, each recursively, for videos, or for images where it has no video.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: It has no subfolders, or no videos or images in them.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder}: no such folder')
+    subfolders = _subfolders(folder)
+    paths, targets = [], []
+    for target, subfolder in enumerate(subfolders):
+        files = find_media(subfolder)
+        paths += map(str, files)
+        targets += [target] * len(files)
+    if not paths:
+        raise ValueError(f'{folder} has {len(subfolders)} class folders, but no videos or images in them')
+    return ClassFolders([subfolder.name for subfolder in subfolders], paths, targets, str(folder))
+
+
+def _subfolders(folder):
+    subfolders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith('.'))
+    if not subfolders:
+        raise ValueError(f'{folder} has no subfolders: one is expected for each class')
+    return subfolders
+
+
+def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = None, seed: int = 0) -> Views:
+    """The views of an evaluation protocol.
+
+    Args:
+        protocol: 'CxK' for C clips spread evenly over a video, each under K crops: '1x1' is the centred clip and the
+            centre crop; with 3 crops along the longer side the short side is the input size, as published. Or 'random':
+            one clip anywhere under one random crop, as the published evaluation script draws it.
+        views: The model's centred view.
+        jitter: Short sides that 'random' draws from, in pixels; 256 to 320 at 224 px, as published, if None.
+        seed: Of 'random'.
+
+    Raises:
+        ValueError: No such protocol.
+    """
+    if protocol == 'random':
+        return replace(
+            views, jitter=jitter or tuple(round(side * views.size / 224) for side in PUBLISHED_JITTER), seed=seed)
+    num_clips, _, num_crops = protocol.partition('x')
+    if not num_clips.isdecimal() or int(num_clips) < 1 or num_crops not in ('1', '3'):
+        raise ValueError(f"views={protocol!r}: must be 'CxK' with C clips and K = 1 or 3 crops, for instance 5x3, or "
+                         f"'random'")
+    if num_crops == '1':
+        return replace(views, num_clips=int(num_clips))
+    return replace(views, num_clips=int(num_clips), crops=(0, 1, 2), short_side=views.size)
+
+
+def predict(
+        model: nn.Module,
+        paths: Sequence[str],
+        views: Views,
+        *,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        time_limit: float = 60.0,
+        team: Team | None = None,
+        progress: Callable[[float], Any] = lambda files: None,
+        report: Callable[[str, str], Any] = lambda path, reason: None,
+) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
+    """Class probabilities of files, averaged over their views.
+
+    Args:
+        model: A model with a classification head.
+        paths: Videos, or images.
+        views: Which views of each.
+        batch_size: Views at a time.
+        num_workers: As in `load_views`.
+        time_limit: As in `load_views`.
+        team: The processes that share the work; all get the whole result.
+        progress: Told the number of files that was just done.
+        report: Told of each file that cannot be read, with the reason.
+
+    Returns:
+        By the files' indices: natural logarithms of the probabilities, float32 [C]; and why files failed.
+
+    Raises:
+        ValueError: The model has no head.
+    """
+    check_head(model)
+    team = team or Team()
+    groups = groups_of(len(paths), views, batch_size)[team.rank::team.size]
+    with evaluating(model):
+        batches: list[Batch] = list(process(
+            # In float64, so that the loss is as exact as the logits.
+            lambda x: model(x).cpu().double().log_softmax(dim=-1), groups, paths, views, batch_size=batch_size,
+            num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement_of(model)))
+    failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
+    rows: dict[int, list[torch.Tensor]] = {}
+    for batch in batches:
+        for file, row in zip(batch.files, batch.values, strict=True):
+            rows.setdefault(file, []).append(row)
+    answers = {
+        file: (torch.stack(views).double().logsumexp(dim=0) - torch.tensor(float(len(views))).log()).float()
+        for file, views in rows.items() if file not in failed}
+    pieces = team.gather([(answers, failed)])
+    return (
+        {file: row for piece, _ in pieces for file, row in piece.items()},
+        {file: reason for _, piece in pieces for file, reason in piece.items()})
+
+
+def evaluate(
+        model: nn.Module,
+        files: ClassFolders,
+        views: Views | None = None,
+        **options: Any,
+) -> Evaluation:
+    """Accuracy on files of known classes.
+
+    Args:
+        model: A model with a classification head.
+        files: What `class_folders` finds.
+        views: Which views of each file (`parse_views`); the centred one if None.
+        **options: `batch_size`, `num_workers`, `time_limit`, `team`, `progress`, `report` of `predict`.
+
+    Raises:
+        ValueError: The classes are not as many as the model's, or none of the files could be read.
+    """
+    check_head(model)
+    classes, paths, targets, folder = files
+    views = views or views_of(model)
+    if len(classes) != model.num_classes:
+        raise ValueError(f'{folder} has {len(classes)} class folders, the model has {model.num_classes} classes')
+    if any(map(is_image, paths)) and (views.jitter or views.num_clips > 1 or len(views.crops) > 1):
+        raise ValueError('images have one view each, the centre crop: leave views at 1x1')
+    answers, failed = predict(model, paths, views, **options)
+    if not answers:
+        raise ValueError(f'none of {len(paths)} files in {folder} could be read')
+    read = sorted(answers)
+    return Evaluation(
+        classes, [paths[file] for file in read], torch.tensor([targets[file] for file in read]),
+        torch.stack([answers[file] for file in read]),
+        [(paths[file], reason) for file, reason in sorted(failed.items())])
+
+
+def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
+    """Names of classes in the order of a model's head.
+
+    Args:
+        labels: A folder with one subfolder a class; a text file with one name a line; or a JSON file with a list of
+            names, or with an object from names to numbers or from numbers to names.
+        num_classes: Of the model.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: It has another number of names, or is none of these.
+    """
+    path = Path(labels)
+    if path.is_dir():
+        names = [folder.name for folder in _subfolders(path)]
+    else:
+        try:
+            text = path.read_text(encoding='utf-8')
+            if path.suffix == '.json':
+                content = json.loads(text)
+                if isinstance(content, dict):
+                    numbers = {str(k): v for k, v in content.items()}
+                    if all(k.isdecimal() for k in numbers):
+                        numbers = {v: k for k, v in numbers.items()}
+                    content = sorted(numbers, key=lambda name: int(numbers[name]))
+                    if [int(numbers[name]) for name in content] != list(range(len(content))):
+                        raise ValueError('its numbers do not run from 0 without gaps')
+                names = [str(name) for name in content]
+            else:
+                names = [line.strip() for line in text.splitlines() if line.strip()]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{path}: no such file or folder') from error
+        except (UnicodeDecodeError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f'{path} cannot be read as names of classes: {error}') from error
+    if len(names) != num_classes:
+        raise ValueError(f'{path} has {len(names)} class names, the model has {num_classes} classes')
+    return names
+
+
+def known_labels(model: nn.Module) -> list[str] | None:
+    """The names of a model's classes if its configuration has them."""
+    config = model.pretrained_cfg
+    names, descriptions = config.get('label_names'), config.get('label_descriptions') or {}
+    if not names or len(names) != model.num_classes:
+        return None
+    return [descriptions.get(name, name) for name in names]
+
+
+def check_head(model: nn.Module) -> None:
+    """Raise a ValueError unless the model has a classification head."""
+    if not getattr(model, 'num_classes', 0):
+        name = model.pretrained_cfg.get('architecture', type(model).__name__)
+        raise ValueError(
+            f'this {name} has no classification head: take a finetuned model (`videozoo list` shows their classes)')

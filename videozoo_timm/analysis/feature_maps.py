@@ -1,0 +1,115 @@
+"""Patch tokens as colours: one PCA over all frames of all files."""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .pipeline import evaluating, placement_of
+
+
+def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch.Tensor:
+    """The patch tokens of a block, after the model's final norm.
+
+    Args:
+        model: A model of this package.
+        x: Normalised clip [3, T, H, W] or image [3, H, W].
+        block: Index of the block; negative ones count from the end.
+
+    Returns:
+        float32 [T', H', W', C] on the CPU; of an image T' is 1.
+
+    Raises:
+        IndexError: No such block.
+    """
+    depth = len(model.blocks)
+    if not -depth <= block < depth:
+        raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
+    with evaluating(model):
+        maps = model.forward_intermediates(
+            x.unsqueeze(0).to(**placement_of(model)), indices=[block % depth], norm=True, intermediates_only=True,
+            stop_early=True)[0][0].float().cpu()
+    maps = maps.unsqueeze(1) if x.ndim == 3 else maps
+    return maps.movedim(0, -1)  # [C, T', H', W'] -> [T', H', W', C]
+
+
+def pca_colors(
+        tokens: Sequence[torch.Tensor],
+        *,
+        foreground: float | None = None,
+        invert: bool = False,
+) -> list[torch.Tensor]:
+    """The first three principal components of all tokens together, as red, green and blue.
+
+    The components are exact (eigenvectors of the covariance in float64), so there is nothing random; each one's sign is
+    the one that makes its largest loading positive. Colours reach from each component's 1st to its 99th percentile.
+
+    Args:
+        tokens: Of each file, [T', H', W', C].
+        foreground: Show only the patches whose first component, scaled to [0, 1], is above this, and fit the colours to
+            them alone; the others are black. The end of the component that the pictures' borders have less of counts
+            as the foreground.
+        invert: Take the other end as the foreground.
+
+    Returns:
+        Of each file, [T', 3, H', W'] in [0, 1].
+
+    Raises:
+        ValueError: The threshold leaves nothing, or there are fewer than three components.
+    """
+    if tokens[0].shape[-1] < 3:
+        raise ValueError(f'tokens of width {tokens[0].shape[-1]} have no three components')
+    flat = torch.cat([t.flatten(0, 2) for t in tokens])  # [N, C]
+    kept = torch.ones(len(flat), dtype=torch.bool)
+    if foreground is not None:
+        first = _rescaled(_project(flat, _components(flat, 1)))[:, 0]
+        border = torch.cat([_border(t.shape[:3]) for t in tokens])
+        if (first[border].mean() > first[~border].mean()) != invert:
+            first = 1 - first
+        kept = first > foreground
+        if kept.sum() < 4:
+            raise ValueError(f'foreground={foreground} leaves {int(kept.sum())} of {len(flat)} patches; take less')
+    colors = torch.zeros(len(flat), 3)
+    colors[kept] = _rescaled(_project(flat[kept], _components(flat[kept], 3)))
+    pieces = colors.split([t.shape[:3].numel() for t in tokens])
+    return [piece.unflatten(0, t.shape[:3]).movedim(-1, 1) for piece, t in zip(pieces, tokens, strict=True)]
+
+
+def color_frames(colors: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+    """Colours [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, *size], a patch one even square."""
+    colors = colors.repeat_interleave(num_frames // len(colors), dim=0)
+    return F.interpolate(colors, size, mode='nearest-exact')
+
+
+def _components(x, number):
+    """Mean [C] and leading eigenvectors [C, number] of the covariance, in float64."""
+    total, products = torch.zeros(x.shape[1], dtype=torch.float64), 0
+    for chunk in x.split(1 << 16):  # in float64 a part at a time
+        total += chunk.double().sum(dim=0)
+    mean = total / len(x)
+    for chunk in x.split(1 << 16):
+        centred = chunk.double() - mean
+        products = products + centred.T @ centred
+    vectors = torch.linalg.eigh(products).eigenvectors.flip(1)[:, :number]  # eigenvalues ascend
+    largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
+    return mean, vectors * largest.sign()
+
+
+def _project(x, components):
+    mean, vectors = components
+    return torch.cat([(chunk.double() - mean) @ vectors for chunk in x.split(1 << 16)])  # [N, number]
+
+
+def _rescaled(x):
+    low, high = (_percentile(x, share) for share in (0.01, 0.99))
+    return ((x - low) / (high - low).clamp(min=1e-12)).clamp(0, 1).float()
+
+
+def _percentile(x, share):
+    return x.sort(dim=0).values[round(share * (len(x) - 1))]  # torch.quantile takes 16 million values at most
+
+
+def _border(grid):
+    border = torch.ones(grid, dtype=torch.bool)
+    border[:, 1:-1, 1:-1] = False
+    return border.flatten()

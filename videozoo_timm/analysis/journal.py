@@ -1,0 +1,157 @@
+"""What an unfinished run has done, in a folder beside its result, so that the same command goes on from there.
+
+Each process appends the rows of its batches to a file of its own, then a line that describes them. A process that is
+killed leaves at most rows without a line, which nobody looks at.
+"""
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from .pipeline import Batch, Group
+
+
+class Journal:
+    """The journal of the run that writes `out`.
+
+    Args:
+        out: The result.
+        command: What decides the result's content; a journal of another command is refused.
+    """
+
+    def __init__(self, out: Path, command: dict[str, Any]) -> None:
+        self.folder = out.with_name(f'.{out.name}.unfinished')
+        self.command = json.loads(json.dumps(command))
+        self._out, self._lock, self._rows, self._lines = out, None, None, None
+
+    def open(self, start_over: bool = False) -> None:
+        """Begin a journal, or go on with the one that is there; once, before any process writes.
+
+        Args:
+            start_over: Throw away what is there.
+
+        Raises:
+            ValueError: It is of another command, or in use.
+        """
+        self.folder.mkdir(exist_ok=True)
+        self._lock = FileLock(self.folder / 'lock')
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f'{self._out} is being written by another run') from error
+        path = self.folder / 'command.json'
+        if start_over:
+            for file in self.folder.glob('*.*'):
+                file.unlink()
+        if not path.exists():
+            path.write_text(json.dumps(self.command))
+            return
+        try:
+            before = json.loads(path.read_text())
+        except ValueError:  # killed while it wrote that first file
+            path.write_text(json.dumps(self.command))
+            return
+        if before != self.command:
+            self._lock.release()
+            raise ValueError(
+                f'{self._out} was begun by another command and is unfinished ({_difference(before, self.command)}): '
+                f'repeat that command to go on, or start over with --force')
+
+    def batches(self) -> list[Batch]:
+        """All batches that are done, in the order of the work; their rows are mapped from the files."""
+        found = []
+        for lines in sorted(self.folder.glob('*.jsonl')):
+            rows, size = lines.with_suffix('.rows'), lines.with_suffix('.rows').stat().st_size
+            for line in lines.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # killed while it wrote this line
+                    continue
+                shape, offset = entry.pop('shape'), entry.pop('offset')
+                if offset + 4 * int(np.prod(shape)) > size:  # the machine went down before the rows were on the disk
+                    continue
+                values = np.memmap(rows, np.float32, 'r', offset, tuple(shape)) if np.prod(shape) else np.empty(shape)
+                failed = {int(file): reason for file, reason in entry.pop('failed').items()}
+                found.append(Batch(**entry, failed=failed, values=values))
+        return sorted(found, key=lambda batch: (batch.group, batch.number))
+
+    def add(self, batch: Batch) -> None:
+        """Append a batch."""
+        if self._rows is None:
+            name = uuid4().hex
+            self._rows = open(self.folder / f'{name}.rows', 'wb')
+            self._lines = open(self.folder / f'{name}.jsonl', 'w')
+        values = batch.values.contiguous().numpy()
+        entry = batch._asdict() | dict(shape=values.shape, offset=self._rows.tell())
+        del entry['values']
+        self._rows.write(values)
+        self._rows.flush()
+        self._lines.write(json.dumps(entry) + '\n')
+        self._lines.flush()
+
+    def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """A mapped array in the journal's folder, to collect the rows in."""
+        return np.lib.format.open_memmap(self.folder / 'collected.npy', 'w+', dtype, shape)
+
+    def close(self) -> None:
+        """Stop writing."""
+        for file in (self._rows, self._lines):
+            if file is not None:
+                file.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def remove(self) -> None:
+        """The result is whole, or there is none: the journal goes."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remaining(groups: Sequence[Group], done: Iterable[Batch]) -> list[Group]:
+    """What of the groups is still to be done."""
+    by_group = {}
+    for batch in done:
+        by_group.setdefault(batch.group, []).append(batch)
+    result = []
+    for group in groups:
+        batches = by_group.get(group.index, [])
+        if not batches:
+            result.append(group)
+        elif not batches[-1].last:
+            files = [file for batch in batches for file in batch.files]
+            place = group.files.index(files[-1])
+            result.append(Group(group.index, group.files[place:], files.count(files[-1]), len(batches)))
+    return result
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    parts = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if old != new:
+                parts.append(_difference(old, new))
+        elif isinstance(old, list) and isinstance(new, list) and len(str(old)) + len(str(new)) > 80:
+            if old != new:
+                same = sum(a == b for a, b in zip(old, new, strict=False))
+                parts.append(f'{key}: {len(old)}, {same} of them the same in the now {len(new)}')
+        elif old != new:
+            parts.append(f'{key} was {old}, is {new}')
+    return '; '.join(parts)
+
+
+def digest_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """A digest of weights that reads a little of every tensor, so that mapped ones stay on the disk."""
+    digest = hashlib.sha256()
+    for name, tensor in parameters:
+        flat = tensor.detach().reshape(-1)
+        ends = torch.cat([flat[:16], flat[-16:]]).double().cpu()
+        digest.update(f'{name} {list(tensor.shape)}'.encode() + ends.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""Rows of frames with labels, heat maps, animations."""
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..files import written
+
+_GAP = 4  # pixels between tiles
+
+
+class Grid:
+    """A picture of tiles in rows, with a title, a label before each row and a caption under each column.
+
+    Args:
+        rows: Label and tiles [T, 3, H, W] in [0, 1] of each row.
+        captions: Of the columns.
+        title: Above all.
+
+    Attributes:
+        image: The picture, a `PIL.Image.Image`.
+
+    Raises:
+        ImportError: Pillow is not installed.
+    """
+
+    def __init__(self, rows: Sequence[tuple[str, torch.Tensor]], captions: Sequence[str] = (), title: str = '') -> None:
+        from PIL import Image, ImageDraw
+        self.tile_height, self.tile_width = rows[0][1].shape[-2:]
+        num_columns = max(len(tiles) for _, tiles in rows)
+        size = max(round(self.tile_height / 11), 12)
+        draw = ImageDraw.Draw(Image.new('RGB', (1, 1)))
+        fonts = {'label': _font(size), 'title': _font(round(1.2 * size))}
+        # Captions shrink until the widest fits under its tile.
+        caption_size = size
+        while caption_size > 8 and any(_font(caption_size).getlength(c) > self.tile_width for c in captions):
+            caption_size -= 1
+        fonts['caption'] = _font(caption_size)
+        self._left = 2 * size + round(max(draw.textlength(label, font=fonts['label']) for label, _ in rows))
+        self._top = round(2.2 * size) if title else _GAP
+        bottom = round(1.8 * caption_size) if captions else 0
+        width = self._left + num_columns * (self.tile_width + _GAP)
+        width = max(width, round(draw.textlength(title, font=fonts['title'])) + 2 * size)
+        height = self._top + len(rows) * (self.tile_height + _GAP) + bottom
+        self.image = Image.new('RGB', (width, height), 'white')
+        draw = ImageDraw.Draw(self.image)
+        draw.text((size, self._top // 2), title, 'black', fonts['title'], anchor='lm')
+        for r, (label, tiles) in enumerate(rows):
+            draw.text((size, self.box(r, 0)[1] + self.tile_height // 2), label, 'black', fonts['label'], anchor='lm')
+            for c, tile in enumerate(to_bytes(tiles)):
+                self.image.paste(Image.fromarray(tile), self.box(r, c)[:2])
+        for c, caption in enumerate(captions):
+            x, y = self.box(len(rows), c)[:2]
+            middle = x + self.tile_width // 2, y + bottom // 2 - _GAP
+            draw.text(middle, caption, 'black', fonts['caption'], anchor='mm')
+
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of a tile, in pixels."""
+        left = self._left + column * (self.tile_width + _GAP)
+        top = self._top + row * (self.tile_height + _GAP)
+        return left, top, left + self.tile_width, top + self.tile_height
+
+    def save(self, path: Path) -> None:
+        save_image(self.image, path)
+
+
+def to_bytes(tiles: torch.Tensor) -> np.ndarray:
+    """[T, 3, H, W] in [0, 1] -> uint8 [T, H, W, 3]."""
+    return (255 * tiles.float()).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def heat(maps: torch.Tensor, highest: float) -> torch.Tensor:
+    """Maps as colours.
+
+    Args:
+        maps: [T, H, W], not negative.
+        highest: The value that has the brightest colour. Zero has the darkest.
+
+    Returns:
+        [T, 3, H, W] in [0, 1], matplotlib's inferno.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    table = torch.tensor(_matplotlib().colormaps['inferno'](np.arange(256))[:, :3], dtype=torch.float32)  # [256, 3]
+    index = (255 * maps / max(highest, 1e-30)).round().clamp(0, 255).long()
+    return table[index.cpu()].permute(0, 3, 1, 2)
+
+
+def overlay(frames: torch.Tensor, maps: torch.Tensor, highest: float) -> torch.Tensor:
+    """Frames [T, 3, H, W] under the colours of maps [T, H, W] (as `heat`), the more opaque the higher the value."""
+    strength = 0.25 + 0.6 * (maps / max(highest, 1e-30)).clamp(0, 1).unsqueeze(1).cpu()  # [T, 1, H, W]
+    return (1 - strength) * frames.cpu() + strength * heat(maps, highest)
+
+
+def upsample(maps: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
+    """Maps [..., T', H', W'] on the frames that they belong to, [..., num_frames, *size], by nearest-exact."""
+    maps = maps.repeat_interleave(num_frames // maps.shape[-3], dim=-3)
+    flat = maps.flatten(0, -3).unsqueeze(1)  # [..., H', W'] -> [N, 1, H', W']
+    return F.interpolate(flat, size, mode='nearest-exact').squeeze(1).unflatten(0, maps.shape[:-2])
+
+
+def save_image(image: Any, path: Path) -> None:
+    """Write a picture, whole or not at all; JPEG at its best."""
+    options = dict(quality=95, subsampling=0) if path.suffix in ('.jpg', '.jpeg') else {}
+    with written(path) as partial:
+        image.save(partial, **options)
+
+
+def save_animation(images: Sequence[Any], path: Path, seconds: float) -> None:
+    """Write pictures of one size as a looping `.gif` or an `.mp4`.
+
+    Args:
+        images: `PIL.Image.Image` in order.
+        path: What to write; its ending says the format.
+        seconds: How long all of them take.
+
+    Raises:
+        ValueError: Another ending.
+        ImportError: PyAV is not installed (for `.mp4`).
+    """
+    if path.suffix not in ('.gif', '.mp4'):
+        raise ValueError(f'{path}: animations are .gif or .mp4')
+    with written(path) as partial:
+        if path.suffix == '.gif':
+            duration = round(1000 * seconds / len(images))
+            images[0].save(partial, save_all=True, append_images=images[1:], duration=duration, loop=0)
+        else:
+            _save_mp4(images, partial, len(images) / seconds)
+
+
+def _save_mp4(images, path, rate):
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("MP4 needs PyAV: pip install 'videozoo-timm[video]'") from error
+    rate = Fraction(rate).limit_denominator(1000)
+    width, height = images[0].width // 2 * 2, images[0].height // 2 * 2  # H.264 wants even numbers
+    with av.open(str(path), 'w', format='mp4') as container:
+        stream = container.add_stream('libx264', rate=rate, options={'crf': '15'})
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        for image in images:
+            frame = av.VideoFrame.from_image(image.crop((0, 0, width, height)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """A picture of a confusion matrix, rows the true classes, each row in shares of its files.
+
+    Args:
+        counts: [C, C], true class by predicted class.
+        classes: Names.
+        path: Picture to write.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    _matplotlib()
+    from matplotlib.figure import Figure
+    num_classes = len(classes)
+    side = min(max(4 + 0.28 * num_classes, 5), 60)
+    figure = Figure(figsize=(side, side), dpi=100, layout='constrained')
+    axes = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+    axes.set_xticks(range(num_classes), classes, rotation=90)
+    axes.set_yticks(range(num_classes), classes)
+    axes.set_xlabel('predicted')
+    axes.set_ylabel('true')
+    if num_classes <= 30:
+        for row, column in np.argwhere(counts):
+            colour = 'white' if shares[row, column] > 0.5 else 'black'
+            axes.text(column, row, str(counts[row, column]), ha='center', va='center', color=colour)
+    figure.colorbar(image, label='share of the true class', shrink=0.7)
+    with written(path) as partial:
+        figure.savefig(partial)
+
+
+def _font(size):
+    from PIL import ImageFont
+    return ImageFont.load_default(size)
+
+
+def _matplotlib():
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'videozoo-timm[pictures]'") from error
+    return matplotlib

@@ -1,0 +1,51 @@
+"""The `videozoo` command; also `python -m videozoo_timm`.
+
+Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130
+or 143 stopped by Ctrl-C or by the batch system.
+"""
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from . import analysis, models
+from .common import ERRORS, complain
+
+__all__ = ['main']
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog='videozoo', description='The HVM-1 and video-models zoos: list, fetch and run published video models.')
+    parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+    models.add_to(commands)
+    analysis.add_to(commands)
+    # The published scripts spell their flags with underscores.
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args([re.sub(r'^--\w+', lambda flag: flag[0].replace('_', '-'), word) for word in argv])
+    try:
+        # Batch systems end a job with this signal; as an exception it lets temporary files be removed.
+        signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:  # not in the main thread
+        pass
+    try:
+        return args.run(args)
+    except KeyboardInterrupt as error:
+        complain('terminated' if error.args else 'interrupted')
+        return 143 if error.args else 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ERRORS as error:
+        complain(error)
+        return 2
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(number)

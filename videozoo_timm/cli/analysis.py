@@ -1,0 +1,403 @@
+"""The commands that run models: embed, complete, attend, pca, evaluate, classify."""
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..video import ALIGNMENTS, COMPLETION, RECOGNITION, Job, Sampling, View, Views, find_media, find_videos, load_views
+from .common import (
+    add_command,
+    add_drawing,
+    add_files,
+    add_model,
+    add_span,
+    complain,
+    drawn,
+    files,
+    load,
+    progress,
+    short_name,
+    table,
+    unique_stems,
+)
+
+
+def add_to(commands: Any) -> None:
+    """Add these commands to the parser."""
+    sub = add_command(commands, _embed, 'Turn videos or images into features, one row a clip.')
+    add_files(sub, 'video files (or image files)')
+    add_model(sub)
+    sub.add_argument('--tokens', choices=['class', 'mean', 'all'], default='class',
+                     help='the class token, the mean of the patch tokens, or all of them as a map '
+                          '(default: %(default)s)')
+    sub.add_argument('--blocks', type=_numbers, metavar='B,B,...',
+                     help='of these blocks, counted from 0 or, negative, from the end (default: the end of the model)')
+    sub.add_argument('--norm', action='store_true', help="apply the model's final norm to the tokens of every block")
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument('--num-clips', type=int, default=1, metavar='N',
+                     help='clips spread evenly over each video; one is centred (default: %(default)s)')
+    how.add_argument('--stride', type=float, metavar='SECONDS', help='a clip every so many seconds instead')
+    sub.add_argument('--align', choices=list(ALIGNMENTS), default='center',
+                     help="where in its window a row's time stands; causal: at the end (default: %(default)s)")
+    add_span(sub, RECOGNITION.span)
+    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='clips at a time (default: %(default)s)')
+    sub.add_argument('--out', type=Path, default=Path('features.npz'), metavar='FILE',
+                     help='.npz, .safetensors, or a folder of memory-mapped arrays (a name without ending) '
+                          '(default: %(default)s)')
+    sub.add_argument('--force', action='store_true',
+                     help='replace FILE even if it holds something else, and start an unfinished run over')
+
+    sub = add_command(commands, _complete, 'Show what a masked autoencoder fills in.')
+    add_files(sub, 'video files')
+    add_model(sub)
+    add_drawing(sub, 'completions')
+    sub.add_argument('--mask-type', choices=['random', 'temporal', 'center'], default='random',
+                     help='drop tokens at random, at the end, or in the middle (default: %(default)s)')
+    sub.add_argument('--mask-ratio', type=float, default=0.9, metavar='SHARE',
+                     help='share of the tokens that is dropped (default: %(default)s)')
+    own = sub.add_mutually_exclusive_group()
+    own.add_argument('--mask-file', type=Path, metavar='FILE',
+                     help="a mask of your own instead: .npy, boolean (T', H', W'), True where a token is dropped")
+    own.add_argument('--mask-box', type=_numbers, metavar='t0,t1,y0,y1,x0,x1',
+                     help='drop what touches this box instead: frames and pixels of the clip, upper ends not included')
+    sub.add_argument('--animate', choices=['gif', 'mp4'], help='also write the three side by side as an animation')
+    add_span(sub, COMPLETION.span)
+
+    sub = add_command(commands, _attend, "Show where a model's class token looks.")
+    add_files(sub, 'video files (or image files)')
+    add_model(sub)
+    add_drawing(sub, 'attention')
+    sub.add_argument('--block', type=int, default=-1, metavar='B', help='of this block (default: the last)')
+    sub.add_argument('--heads', action='store_true', help='each head apart instead of their mean')
+    sub.add_argument('--threshold', type=float, metavar='SHARE',
+                     help='keep the smallest set of patches that holds this share of the attention')
+    add_span(sub, COMPLETION.span)
+
+    sub = add_command(commands, _pca, 'Show patch tokens as colours: one PCA over all frames and files.')
+    add_files(sub, 'video files (or image files)')
+    add_model(sub)
+    add_drawing(sub, 'pca')
+    sub.add_argument('--block', type=int, default=-1, metavar='B', help='of this block (default: the last)')
+    sub.add_argument('--foreground', type=float, metavar='SHARE',
+                     help='show only patches whose first component, scaled to 0..1, is above this')
+    sub.add_argument('--invert', action='store_true', help='take the other end of the first component as foreground')
+    add_span(sub, COMPLETION.span)
+
+    sub = add_command(commands, _evaluate, 'Measure the accuracy on a folder with one subfolder a class.')
+    add_files(sub, 'the folder with one subfolder of videos (or images) for each class', '--val-dir')
+    add_model(sub)
+    _add_views(sub)
+    sub.add_argument('--train-jitter-scales', type=int, nargs=2, metavar=('MIN', 'MAX'),
+                     help="short sides in pixels that '--views random' draws from (and choose it)")
+    sub.add_argument('--seed', type=int, default=0, help="of '--views random' (default: %(default)s)")
+    sub.add_argument('--out', '--out-dir', type=Path, default=Path('evaluation'), metavar='DIR',
+                     help='folder for the tables and the picture (default: %(default)s)')
+    sub.add_argument('--json', action='store_true', help='print the results as JSON')
+    sub.add_argument('--force', action='store_true', help="replace another evaluation's results in DIR")
+
+    sub = add_command(commands, _classify, 'Print the five most probable classes of each video or image.')
+    add_files(sub, 'video files (or image files)')
+    add_model(sub)
+    _add_views(sub)
+    sub.add_argument('--labels', type=Path, metavar='DIR|FILE',
+                     help='names of the classes: a folder with one subfolder a class, a text file with one name a '
+                          "line, or a JSON file (default: the model's configuration, where it has them)")
+    sub.add_argument('--json', action='store_true', help='print the results as JSON')
+
+
+def _add_views(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument('--views', metavar='CxK', help="clips times crops of each video, averaged: 1x1 (default), 5x3; or "
+                                                    "'random', one random clip and crop, as the published script")
+    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='views at a time (default: %(default)s)')
+    add_span(sub, RECOGNITION.span)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no list of whole numbers with commas between them') from None
+
+
+def _embed(args: argparse.Namespace) -> int:
+    from ..analysis.embedding import check_output, embed
+    from ..analysis.pipeline import Team
+    check_output(args.out)
+    paths, missing = files(args, find_media)
+    team = Team()
+    model, name = load(args, team.device)
+    about = dict(model=name)
+    options = dict(
+        tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
+        align=args.align, sampling=Sampling(model.num_frames, args.span), batch_size=args.batch_size)
+    if not args.force:
+        _refuse_other_results(args.out, name, paths)
+    with progress(len(paths), team.rank, team.size) as update:
+        result = embed(
+            model, paths, out=args.out, about=about, num_workers=args.num_workers, time_limit=args.time_limit,
+            start_over=args.force, team=team, progress=update, report=lambda path, reason: complain(reason), **options)
+    if result is None:
+        return 0
+    shape = ' x '.join(map(str, result.features.shape[1:]))
+    print(f'{args.out}: {len(result.features)} rows of {shape} features, {name}')
+    return _left_out(len(result.failed) + missing, len(paths) + missing)
+
+
+def _refuse_other_results(out: Path, name: str, paths: list[str]) -> None:
+    """A command run again may replace its own result, but nothing else."""
+    if not out.exists():
+        return
+    from ..analysis.embedding import read_origin
+    origin = read_origin(out)
+    if origin.get('model') != name or not set(paths) >= set(origin.get('paths', ())):
+        raise ValueError(f'{out} exists and holds other results than this command gives; --force replaces it')
+
+
+def _complete(args: argparse.Namespace) -> int:
+    from ..analysis.completion import box_mask, check_mae, complete
+    from ..analysis.pictures import save_animation
+    paths, missing = files(args, find_videos)
+    paths = drawn(paths, args)
+    model, name = load(args)
+    check_mae(model)
+    mask, kind = None, args.mask_type
+    if args.mask_file is not None:
+        mask, kind = _read_mask(args.mask_file), 'file'
+    elif args.mask_box is not None:
+        mask, kind = box_mask(model, args.mask_box), 'box'
+    rows, failed, called = [], 0, short_name(args, model)
+    for index, path, stem, view in _each(paths, model, args):
+        if view is None:
+            failed += 1
+            continue
+        result = complete(
+            model, view.x, mask_type=args.mask_type, mask_ratio=args.mask_ratio, mask=mask, seed=args.seed + index)
+        share = result.mask.double().mean().item()
+        title = (f'{Path(path).name}, {called}, mask: {kind}, {100 * share:.0f}% dropped, '
+                 f'PSNR of the dropped pixels {result.psnr:.2f} dB')
+        target = args.out / f'{stem}_{called}_{kind}.jpg'
+        result.picture(title, _captions(view, result.original.shape[1], args.span)).save(target)
+        if args.animate:
+            save_animation(result.frames(), target.with_suffix(f'.{args.animate}'), view.end - view.start)
+        rows.append(dict(
+            picture=target.name, video=path, model=name, mask=kind, masked=share, start=view.start, end=view.end,
+            mse=result.mse, psnr=result.psnr))
+    if rows:
+        _add_to_csv(rows, args.out / 'completions.csv')
+        table(['video', 'MSE', 'PSNR (dB)'],
+              [[Path(row['video']).name, f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
+              + [['mean', *(f'{sum(row[key] for row in rows) / len(rows):.{digits}f}'
+                            for key, digits in (('mse', 5), ('psnr', 2)))]])
+        print(f'{args.out}: {_count(rows)}, and completions.csv')
+    return _left_out(failed + missing, len(paths) + missing)
+
+
+def _read_mask(path: Path) -> torch.Tensor:
+    import numpy as np
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'no file {path}') from error
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f'{path} cannot be read as a .npy array: {error}') from error
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim != 3:
+        got = f'{mask.dtype} {list(mask.shape)}' if isinstance(mask, np.ndarray) else 'several arrays'
+        raise ValueError(f"{path}: a mask is a boolean array (T', H', W'), True where a token is dropped; got {got}")
+    return torch.from_numpy(mask)
+
+
+def _attend(args: argparse.Namespace) -> int:
+    from ..analysis.attention import attend, keep_share
+    if args.threshold is not None:
+        keep_share(torch.ones(1, 1), args.threshold)  # a wrong share is refused before any work
+    paths, missing = files(args, find_media)
+    paths = drawn(paths, args)
+    model, _ = load(args)
+    rows, failed, called = [], 0, short_name(args, model)
+    for _, path, stem, view in _each(paths, model, args):
+        if view is None:
+            failed += 1
+            continue
+        result = attend(model, view.x, block=args.block)
+        what = f'attention_block{result.block}' + ('_heads' if args.heads else '')
+        title = f'{Path(path).name}, {called}, class token in block {result.block}'
+        if args.threshold is not None:
+            what += f'_top{100 * args.threshold:g}'
+            title += f', patches that hold {100 * args.threshold:g}%'
+        target = args.out / f'{stem}_{called}_{what}.jpg'
+        captions = _captions(view, len(result.frames), args.span)
+        result.picture(title, captions, args.heads, args.threshold).save(target)
+        rows.append([Path(path).name, f'{result.weights.mean(dim=0).max():.5f}', target.name])
+    if rows:
+        table(['file', 'highest', 'picture'], rows)
+        print(f'{args.out}: {_count(rows)}')
+    return _left_out(failed + missing, len(paths) + missing)
+
+
+def _pca(args: argparse.Namespace) -> int:
+    from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
+    from ..analysis.pictures import Grid
+    from ..video import denormalize
+    if args.foreground is not None and not 0 <= args.foreground < 1:
+        raise ValueError(f'--foreground {args.foreground}: must be at least 0 and below 1')
+    paths, missing = files(args, find_media)
+    paths = drawn(paths, args)
+    model, _ = load(args)
+    done, failed, called, config = [], 0, short_name(args, model), model.pretrained_cfg
+    for _, path, stem, view in _each(paths, model, args):
+        if view is None:
+            failed += 1
+            continue
+        x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
+        # As bytes they take a quarter of the memory.
+        frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
+        done.append((path, stem, view._replace(x=frames), patch_tokens(model, view.x, block=args.block)))
+    if done:
+        colors = pca_colors([tokens for *_, tokens in done], foreground=args.foreground, invert=args.invert)
+        block = args.block % len(model.blocks)
+        for (path, stem, view, _), color in zip(done, colors, strict=True):
+            frames = view.x.transpose(0, 1).float() / 255
+            color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
+            rows = [('frames', frames), ('features', color)]
+            title = f'{Path(path).name}, {called}, block {block}, 3 principal components of all {len(done)}'
+            picture = Grid(rows, _captions(view, len(frames), args.span), title)
+            picture.save(args.out / f'{stem}_{called}_pca_block{block}.jpg')
+        print(f'{args.out}: {_count(done)}, one PCA of block {block}')
+    return _left_out(failed + missing, len(paths) + missing)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from ..analysis.evaluation import class_folders, evaluate, parse_views
+    from ..analysis.pipeline import Team, views_of
+    given = [*args.paths, *args.folders]
+    if len(given) != 1:
+        raise ValueError('name one folder, with one subfolder for each class')
+    if args.train_jitter_scales and args.views not in (None, 'random'):
+        raise ValueError(f"--train-jitter-scales belongs to '--views random', not to --views {args.views}")
+    protocol = args.views or ('random' if args.train_jitter_scales else '1x1')
+    team = Team()
+    model, name = load(args, team.device)
+    jitter = tuple(args.train_jitter_scales) if args.train_jitter_scales else None
+    views = parse_views(protocol, views_of(model, Sampling(model.num_frames, args.span)), jitter, args.seed)
+    about = dict(model=name, folder=given[0], views=protocol, dtype=args.dtype)
+    if protocol == 'random':
+        about |= dict(seed=args.seed, jitter=views.jitter)
+    _refuse_other_evaluation(args, about)
+    folders = class_folders(given[0])
+    with progress(len(folders.paths), team.rank, team.size) as update:
+        result = evaluate(
+            model, folders, views, batch_size=args.batch_size, num_workers=args.num_workers,
+            time_limit=args.time_limit, team=team, progress=update, report=lambda path, reason: complain(reason))
+    if not team.is_main:
+        return 0
+    result.save(args.out, about)
+    summary = result.summary()
+    if args.json:
+        print(json.dumps(
+            {**about, **summary, 'per_class': result.per_class(), 'failed_files': result.failed}, indent=2))
+    else:
+        hardest = sorted((row for row in result.per_class() if row['files']), key=lambda row: row['top1'])[:5]
+        table(['class', 'files', 'top-1', 'top-5'],
+              [[row['class'], str(row['files']), f'{100 * row["top1"]:.1f}%', f'{100 * row["top5"]:.1f}%']
+               for row in [*hardest, {**summary, 'class': f'all {summary["classes"]}'}]])
+        print(f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
+              f'({summary["files"]} files, views {protocol}, {name}); the whole in {args.out}')
+    return _left_out(len(result.failed), len(result.failed) + len(result.paths))
+
+
+def _refuse_other_evaluation(args: argparse.Namespace, about: dict[str, Any]) -> None:
+    summary = args.out / 'summary.json'
+    if args.force or not summary.exists():
+        return
+    try:
+        before = json.loads(summary.read_text())
+    except ValueError:
+        before = {}
+    differ = [k for k in about if before.get(k) != json.loads(json.dumps(about[k]))]
+    if differ:
+        raise ValueError(
+            f'{args.out} holds the results of another evaluation (other {", ".join(differ)}); name another --out, or '
+            f'--force replaces it')
+
+
+def _classify(args: argparse.Namespace) -> int:
+    from ..analysis.evaluation import check_head, known_labels, parse_views, predict, read_labels
+    from ..analysis.pipeline import views_of
+    paths, missing = files(args, find_media)
+    model, name = load(args)
+    check_head(model)
+    labels = read_labels(args.labels, model.num_classes) if args.labels else known_labels(model)
+    if labels is None:
+        complain(f'{name} does not name its {model.num_classes} classes: they are numbered from 0; --labels names them')
+        labels = [f'class {k}' for k in range(model.num_classes)]
+    views = parse_views(args.views or '1x1', views_of(model, Sampling(model.num_frames, args.span)))
+    with progress(len(paths)) as update:
+        answers, failed = predict(
+            model, paths, views, batch_size=args.batch_size, num_workers=args.num_workers, time_limit=args.time_limit,
+            progress=update, report=lambda path, reason: complain(reason))
+    results = []
+    for file, row in sorted(answers.items()):
+        probabilities, best = row.exp().topk(min(5, len(labels)))
+        results.append(dict(path=paths[file], predictions=[
+            dict(index=index, label=labels[index], probability=probability)
+            for index, probability in zip(best.tolist(), probabilities.tolist(), strict=True)]))
+    if args.json:
+        print(json.dumps(results, indent=2))
+    else:
+        for result in results:
+            print(result['path'])
+            for prediction in result['predictions']:
+                print(f'  {100 * prediction["probability"]:5.1f}%  {prediction["label"]}')
+    return _left_out(len(failed) + missing, len(paths) + missing)
+
+
+def _each(paths: list[str], model: torch.nn.Module, args: argparse.Namespace) -> Iterator[
+        tuple[int, str, str, View | None]]:
+    """(index, path, name for its pictures, centred view) of each file; the view of one that cannot be read is None."""
+    from ..analysis.pipeline import views_of
+    views: Views = views_of(model, Sampling(model.num_frames, args.span))
+    stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
+    loaded = load_views(jobs, views, num_workers=args.num_workers, time_limit=args.time_limit)
+    with progress(len(paths)) as update, closing(loaded):
+        for job, item in loaded:
+            if isinstance(item, View):
+                args.out.mkdir(parents=True, exist_ok=True)
+                yield job.index, job.path, stems[job.index], item
+                continue
+            if item is not None:
+                complain(item.reason)
+                yield job.index, job.path, stems[job.index], None
+            update(1)
+
+
+def _captions(view: View, num_frames: int, span: int) -> list[str]:
+    """The time of each frame; nothing under an image."""
+    if view.duration == 0:
+        return []
+    return [f'{view.start + position / 30:.2f} s' for position in Sampling(num_frames, span).positions]
+
+
+def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows into a table; those of other pictures stay."""
+    from ..files import save_csv
+    before = []
+    if path.exists():
+        with open(path, newline='', encoding='utf-8') as file:
+            before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]
+    new = {row['picture'] for row in rows}
+    save_csv([row for row in before if row['picture'] not in new] + rows, path)
+
+
+def _count(pictures: list[Any]) -> str:
+    return '1 picture' if len(pictures) == 1 else f'{len(pictures)} pictures'
+
+
+def _left_out(number: int, total: int) -> int:
+    if number:
+        complain(f'{number} of {total} files could not be read')
+    return 2 if number == total else 1 if number else 0

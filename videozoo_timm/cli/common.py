@@ -1,0 +1,181 @@
+"""What the commands share: options, the model and files that they name, progress, tables, complaints."""
+import argparse
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import catalogue
+from ..factory import load_file, load_model, timm_name_of
+from ..weights import read_weights
+
+ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError)
+
+
+def add_command(commands: Any, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(run.__name__.strip('_'), help=help, description=help)
+    sub.set_defaults(run=run)
+    return sub
+
+
+def add_zoo(sub: argparse.ArgumentParser, help: str = 'which zoo is meant by a name that stands in both') -> None:
+    sub.add_argument('--zoo', choices=catalogue.ZOOS, help=help)
+
+
+def add_model(sub: argparse.ArgumentParser) -> None:
+    """--model, --zoo, --weights, --device, --dtype, --img-size, --num-frames."""
+    group = sub.add_argument_group('the model')
+    group.add_argument('--model', '--model-name', metavar='NAME',
+                       help='published or timm name; with --weights, what the file says')
+    add_zoo(group)
+    group.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
+    group.add_argument('--img-size', type=int, metavar='PIXELS', help="another size than the model's own")
+    group.add_argument('--num-frames', type=int, metavar='N', help="another number of frames than the model's own")
+    group.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
+    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+
+
+def add_files(sub: argparse.ArgumentParser, what: str, folder_flag: str = '--video-dir') -> None:
+    """PATH..., and what concerns reading them."""
+    sub.add_argument('paths', nargs='*', metavar='PATH', help=f'{what}, and folders to search')
+    group = sub.add_argument_group('reading files')
+    group.add_argument(folder_flag, action='append', default=[], metavar='DIR', dest='folders',
+                       help='the same as PATH')
+    group.add_argument('--num-workers', type=int, metavar='N', default=default_workers(),
+                       help='processes that decode ahead of the model; 0: none, and no time limit '
+                            '(default: %(default)s)')
+    group.add_argument('--time-limit', type=float, metavar='SECONDS', default=60.0,
+                       help='leave a file out that gives no (further) clip for this long (default: %(default)g)')
+
+
+def add_span(sub: argparse.ArgumentParser, default: int) -> None:
+    sub.add_argument('--span', type=int, metavar='N', default=default,
+                     help='frames at 30 a second over which the frames of a clip are spread (default: %(default)s)')
+
+
+def add_drawing(sub: argparse.ArgumentParser, out: str) -> None:
+    """--num-vids, --seed and --out of the commands that make pictures."""
+    sub.add_argument('--num-vids', type=int, metavar='N', help='draw this many of the files at random (default: all)')
+    sub.add_argument('--seed', type=int, default=0, help='of whatever is random (default: %(default)s)')
+    sub.add_argument('--out', type=Path, default=Path(out), metavar='DIR',
+                     help='folder for the pictures (default: %(default)s)')
+
+
+def default_workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return max(1, min(4, cores // int(os.environ.get('LOCAL_WORLD_SIZE', '1'))))
+
+
+def load(args: argparse.Namespace, device: torch.device | None = None) -> tuple[nn.Module, str]:
+    """The model that the options of `add_model` ask for, and what to call it."""
+    options = dict(device=_device(args.device) if args.device or device is None else device,
+                   dtype=getattr(torch, args.dtype))
+    options |= {name: value for name in ('img_size', 'num_frames') if (value := getattr(args, name)) is not None}
+    if args.weights is not None:
+        model = load_file(args.weights, args.model, zoo=args.zoo, **options)
+    elif args.model is None:
+        raise ValueError('name a model with --model (`videozoo list` shows them), or a file with --weights')
+    else:
+        model = load_model(args.model, zoo=args.zoo, **options)
+    cfg = model.pretrained_cfg
+    if args.weights is not None and not (args.model and '.' in timm_name_of(args.model, args.zoo)):
+        return model, read_weights(args.weights, mapped=True).header.get('name') or (
+            f'{cfg["architecture"]} of {args.weights}')
+    return model, f'{cfg["architecture"]}.{cfg["tag"]}'
+
+
+def short_name(args: argparse.Namespace, model: nn.Module) -> str:
+    """The model's name as a part of file names: as it was typed, or its architecture."""
+    name = args.model or read_weights(args.weights, mapped=True).header.get('name')
+    return (name or model.pretrained_cfg['architecture']).replace('/', '_')
+
+
+def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[list[str], int]:
+    """The files that PATH... names, each once, and how many of PATH... are not there (reported)."""
+    given = [*args.paths, *args.folders]
+    if not given:
+        raise ValueError('name files or folders')
+    found, missing = [], 0
+    for path in given:
+        try:
+            found += find(path)
+        except FileNotFoundError as error:
+            complain(error)
+            missing += 1
+    found = find(found)  # each once
+    if not found:
+        raise ValueError(f'no videos in {", ".join(given)}')
+    return [str(path) for path in found], missing
+
+
+def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
+    """--num-vids of the files, drawn with --seed."""
+    if args.num_vids is None:
+        return paths
+    if args.num_vids < 1:
+        raise ValueError(f'--num-vids {args.num_vids}: must be at least 1')
+    if args.num_vids >= len(paths):
+        if args.num_vids > len(paths):
+            complain(f'there are {len(paths)} files, fewer than --num-vids {args.num_vids}: all are taken')
+        return paths
+    return sorted(random.Random(args.seed).sample(paths, args.num_vids), key=paths.index)
+
+
+def unique_stems(paths: list[str]) -> list[str]:
+    """A name for each file to call its pictures by: its stem, with its ending and folders where that is not enough."""
+    def candidates(path: str) -> Iterator[str]:
+        path = Path(os.path.abspath(path))
+        yield path.stem
+        for depth in range(len(path.parts)):
+            yield '_'.join(part.strip(os.sep) for part in (*path.parts[len(path.parts) - 1 - depth:-1], path.name))
+
+    names = [candidates(path) for path in paths]
+    result = [next(name) for name in names]
+    while len(set(result)) < len(result):
+        result = [next(names[i], name) if result.count(name) > 1 else name for i, name in enumerate(result)]
+    return result
+
+
+@contextmanager
+def progress(total: int, rank: int = 0, size: int = 1) -> Iterator[Callable[[float], None]]:
+    """A progress bar of files with rate and time left; in a log, a line every half minute.
+
+    Of several processes the first one shows its own progress for that of all.
+    """
+    from tqdm import tqdm
+    form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
+    interval = 0.1 if sys.stderr.isatty() else 30
+    with tqdm(total=total, unit=' files', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
+        yield lambda files: bar.update(min(files * size, total - bar.n))
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    every = [*([header] if header else []), *rows]
+    widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
+    for row in every:
+        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def complain(message: Any) -> None:
+    text = f'videozoo: {message}'
+    if 'tqdm' in sys.modules:  # above a progress bar
+        sys.modules['tqdm'].tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise ValueError(f'--device {name}: {str(error).splitlines()[0]}') from error
+    return device
