@@ -2,6 +2,7 @@
 
 Weights are made from their names (2.5 GB a checkpoint) and removed at the end.
 """
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import CLIPS, GOLDEN, MANIFEST, REPOSITORY, golden, published, relative_error, save_published
 from loopback_hub import LoopbackHub
+from PIL import Image
 from safetensors.torch import load_file
 
 THREE_DOORS = '''
@@ -54,13 +56,24 @@ def through_the_hub(tmp_path):
     shutil.rmtree(tmp_path)
 
 
+def videozoo(folder, *args):
+    """Run a command without a network; what it printed."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'videozoo_timm', *args], cwd=folder, text=True, capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.full
 def test_vit_and_mae_at_224(through_the_hub, tmp_path):
     # The checkpoints are made from their keys, so the MAE's file holds the very encoder of `vit_huge_224`.
     ours = through_the_hub(published('mae_huge_224'), 'hvm1_none.pth', 'vit_hvm1_none', 'vit_h14_st.hvm1', '''
     x = clip('vit_huge_224', (1, 3, 16, 224, 224))
     answers['output'] = model(x)
-    answers['cls_rows'] = model.cls_attention(x)
+    from videozoo_timm.analysis.attention import attend
+    attention = attend(model, x[0])
+    answers['cls_rows'], answers['maps'] = attention.weights.unsqueeze(0), attention.maps()
     mae = videozoo_timm.load_model('mae_hvm1_none')
     x = clip('mae_huge_224', (1, 3, 16, 224, 224))
     for case, ratio in (('random', 0.9), ('center', 0.5)):
@@ -71,6 +84,10 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
     ''')
     assert relative_error(ours['output'], golden('vit_huge_224')['output']) < 1e-5
     assert relative_error(ours['cls_rows'], golden('vit_huge_224_attention')['cls_rows']) < 1e-5
+    # The averaged picture by the published arithmetic, from the published weights of attention.
+    rows = golden('vit_huge_224_attention')['cls_rows'][0].mean(dim=0)  # [T', H', W']
+    maps = torch.nn.functional.interpolate(rows.unsqueeze(1), (224, 224), mode='nearest-exact').squeeze(1)
+    assert relative_error(ours['maps'][::2], maps) < 1e-5 and torch.equal(ours['maps'][::2], ours['maps'][1::2])
     want = golden('mae_huge_224')
     for key in ('random_90', 'center_50'):
         assert torch.equal(ours[f'{key}.mask'], want[f'{key}.mask'])
@@ -78,23 +95,32 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
         assert relative_error(ours[f'{key}.pred_mean'], want[f'{key}.pred_mean']) < 1e-5
 
     shutil.rmtree(tmp_path / 'hf')
-    done = subprocess.run(
-        [sys.executable, '-m', 'videozoo_timm', 'embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights',
-         'published.pth', '--out', 'features.npz'],
-        cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'), text=True,
-        capture_output=True)
-    assert done.returncode == 0, done.stderr
+    videozoo(tmp_path, 'embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights', 'published.pth')
     result = np.load(tmp_path / 'features.npz')
     assert result['features'].shape == (4, 1280) and len(result['paths']) == 4
     assert np.isfinite(result['features']).all() and len(np.unique(result['features'][:, 0])) == 4
+    mae, vit = (('--model', f'{kind}_hvm1_none', '--weights', 'published.pth') for kind in ('mae', 'vit'))
+    for command, *options in (
+            ('complete', *mae, '--mask-type', 'center', '--mask-ratio', '0.5'), ('attend', *vit), ('pca', *vit)):
+        videozoo(tmp_path, command, CLIPS / 'pans', '--num-vids', '2', '--dtype', 'bfloat16', *options)
+    pictures = [path for path in tmp_path.glob('*/*.jpg') if Image.open(path).width > 16 * 224]
+    assert len(pictures) == 6
 
 
 @pytest.mark.full
-def test_finetuned_vit_at_224(through_the_hub):
+def test_finetuned_vit_at_224(through_the_hub, tmp_path):
     ours = through_the_hub(
         published('vit_huge_224_ssv2'), 'hvm1_ssv2-50shot.pth', 'vit_hvm1_ssv2-50shot', 'vit_h14_st.hvm1_ssv2_50shot',
         "answers['output'] = model(clip('vit_huge_224_ssv2', (1, 3, 16, 224, 224)))")
     assert relative_error(ours['output'], golden('vit_huge_224_ssv2')['output']) < 1e-5
+    shutil.rmtree(tmp_path / 'hf')
+    model = ('--model', 'vit_hvm1_ssv2-50shot', '--weights', 'published.pth', '--dtype', 'bfloat16')
+    for k in range(174):
+        (tmp_path / 'val' / f'class {k:03}').mkdir(parents=True)
+    shutil.copy(CLIPS / 'pans' / 'things' / 'cat.mp4', tmp_path / 'val' / 'class 007')
+    results = json.loads(videozoo(tmp_path, 'evaluate', 'val', '--json', *model))
+    assert results['files'] == 1 and results['classes'] == 174 and np.isfinite(results['loss'])
+    assert 'class 1' in videozoo(tmp_path, 'classify', 'val/class 007', '--labels', 'val', *model)
 
 
 @pytest.mark.huge

@@ -31,7 +31,8 @@ def zoo(hub, run, environment, tmp_path):
     huge = dict(video_vit.HUGE)
     video_vit.HUGE.update(embed_dim=64, num_heads=16)
     try:
-        for name in ('mae_hvm1_none', 'mae_hvm1@448_none', 'mae_say_none', 'vit_hvm1_imagenet-2pt'):
+        for name in ('mae_hvm1_none', 'mae_hvm1@448_none', 'mae_say_none', 'vit_hvm1_imagenet-2pt',
+                     'vit_hvm1_ssv2-50shot'):
             record = catalogue.find(name)
             torch.manual_seed(0)
             tensors = timm.create_model(record.timm_name).state_dict()
@@ -43,6 +44,9 @@ def zoo(hub, run, environment, tmp_path):
     (tmp_path / 'tests').mkdir()
     (tmp_path / 'tests' / 'clips').symlink_to(CLIPS)
     (tmp_path / 'VIDEOS').symlink_to(CLIPS / 'pans')
+    for k in range(1000):
+        (tmp_path / 'VAL' / f'{k:03}').mkdir(parents=True)
+    (tmp_path / 'VAL' / '007' / 'a.jpg').symlink_to(REPOSITORY / 'docs' / 'clip.jpg')
     (tmp_path / 'torch' / 'hub').mkdir(parents=True)
     (tmp_path / 'torch' / 'hub' / 'eminorhan_hvm-1_main').symlink_to(REPOSITORY)
     (tmp_path / 'torch' / 'hub' / 'trusted_list').write_text('eminorhan_hvm-1\n')
@@ -50,7 +54,7 @@ def zoo(hub, run, environment, tmp_path):
 
 
 def test_every_python_recipe_runs(zoo):
-    assert len(SNIPPETS) >= 7
+    assert len(SNIPPETS) >= 9
     # GitHub, which is asked for the default branch and for forks, cannot be reached from a test.
     snippets = [re.sub(r"torch.hub.load\('eminorhan/hvm-1', (.*?)\)",
                        r"torch.hub.load('eminorhan/hvm-1:main', \1, skip_validation=True)", s) for s in SNIPPETS]
@@ -63,13 +67,16 @@ for snippet in {snippets!r}:
 
 def test_every_command_runs(zoo, tmp_path):
     commands = [c for c in COMMANDS if c.startswith('videozoo ')]
-    assert len(commands) >= 7
+    assert len(commands) >= 12
     zoo(code=SMALL_BLOCKS + f'''
 from videozoo_timm.cli import main
 for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     assert main(arguments) == 0, arguments
 ''')
     assert (tmp_path / 'features.npz').exists() and (tmp_path / 'out.safetensors').exists()
+    for folder in ('completions', 'attention', 'pca'):
+        assert len(list((tmp_path / folder).glob('*.jpg'))) == 4
+    assert (tmp_path / 'evaluation' / 'confusion.png').exists()
 
 
 def test_the_table_is_the_catalogue():

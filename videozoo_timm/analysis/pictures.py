@@ -163,13 +163,15 @@ def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> No
     _matplotlib()
     from matplotlib.figure import Figure
     num_classes = len(classes)
-    side = min(max(4 + 0.28 * num_classes, 5), 60)
+    named = num_classes <= 200  # more names could not be read; the axes then count the classes
+    side = max(4 + 0.25 * num_classes, 5) if named else 20
     figure = Figure(figsize=(side, side), dpi=100, layout='constrained')
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    axes.set_xticks(range(num_classes), classes, rotation=90)
-    axes.set_yticks(range(num_classes), classes)
+    if named:
+        axes.set_xticks(range(num_classes), classes, rotation=90)
+        axes.set_yticks(range(num_classes), classes)
     axes.set_xlabel('predicted')
     axes.set_ylabel('true')
     if num_classes <= 30:

@@ -193,7 +193,7 @@ def _complete(args: argparse.Namespace) -> int:
               [[Path(row['video']).name, f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
               + [['mean', *(f'{sum(row[key] for row in rows) / len(rows):.{digits}f}'
                             for key, digits in (('mse', 5), ('psnr', 2)))]])
-        print(f'{args.out}: {_count(rows)}, and completions.csv')
+        print(f'{args.out}: {_number(rows, "picture")}, and completions.csv')
     return _left_out(failed + missing, len(paths) + missing)
 
 
@@ -235,7 +235,7 @@ def _attend(args: argparse.Namespace) -> int:
         rows.append([Path(path).name, f'{result.weights.mean(dim=0).max():.5f}', target.name])
     if rows:
         table(['file', 'highest', 'picture'], rows)
-        print(f'{args.out}: {_count(rows)}')
+        print(f'{args.out}: {_number(rows, "picture")}')
     return _left_out(failed + missing, len(paths) + missing)
 
 
@@ -264,10 +264,10 @@ def _pca(args: argparse.Namespace) -> int:
             frames = view.x.transpose(0, 1).float() / 255
             color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
             rows = [('frames', frames), ('features', color)]
-            title = f'{Path(path).name}, {called}, block {block}, 3 principal components of all {len(done)}'
+            title = f'{Path(path).name}, {called}, block {block}, PCA over {_number(done, "file")}'
             picture = Grid(rows, _captions(view, len(frames), args.span), title)
             picture.save(args.out / f'{stem}_{called}_pca_block{block}.jpg')
-        print(f'{args.out}: {_count(done)}, one PCA of block {block}')
+        print(f'{args.out}: {_number(done, "picture")}, one PCA of block {block}')
     return _left_out(failed + missing, len(paths) + missing)
 
 
@@ -393,8 +393,8 @@ def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
     save_csv([row for row in before if row['picture'] not in new] + rows, path)
 
 
-def _count(pictures: list[Any]) -> str:
-    return '1 picture' if len(pictures) == 1 else f'{len(pictures)} pictures'
+def _number(things: list[Any], name: str) -> str:
+    return f'{len(things)} {name}' + ('' if len(things) == 1 else 's')
 
 
 def _left_out(number: int, total: int) -> int:

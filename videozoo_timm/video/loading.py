@@ -343,6 +343,10 @@ def _put(results, item):
 def _work(pipe, views, num_threads):
     """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    if hasattr(os, 'nice'):
+        # Where model and decoders share the cores, the model's threads wait for each other, and lose far more by an
+        # interruption than a decoder does.
+        os.nice(15)
     threading.Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
     torch.set_num_threads(1)
     try:
