@@ -191,6 +191,17 @@ def test_the_published_command_lines(videozoo, tmp_path):
     assert code == 0 and len(list((tmp_path / 'attention').glob('*.jpg'))) == 1
 
 
+def test_long_rows_go_into_bands():
+    tiles = torch.linspace(0, 1, 70).view(70, 1, 1, 1).expand(70, 3, 40, 40)
+    grid = Grid([('first', tiles), ('second', 1 - tiles)], [f'{k}' for k in range(70)], 'two\nlines')
+    picture = np.array(grid.image)
+    for k in (0, 31, 32, 69):
+        for row, value in ((0, k / 69), (1, 1 - k / 69)):
+            left, top, right, bottom = grid.box(row, k)
+            assert np.abs(picture[top:bottom, left:right].astype(float) - 255 * value).max() <= 1
+    assert grid.image.width < 32 * 44 + 150
+
+
 def test_drawing_videos(videozoo, tmp_path):
     def drawn(seed, number=2):
         for path in (tmp_path / 'attention').glob('*'):
@@ -404,7 +415,9 @@ def test_every_format_holds_the_same(videozoo, tmp_path):
     for name in ('a.npz', 'a.safetensors', 'a'):
         assert videozoo('embed', PANS, '--blocks', '0,-1', '--num-clips', '2', '--out', name)[0] == 0
         assert videozoo('embed', PANS, '--blocks', '0,-1', '--num-clips', '2', '--out', name)[0] == 0  # its own result
-        assert videozoo('embed', CAT, '--out', name)[0] == 2  # another one
+        for other in ([PANS, '--blocks', '0,-1'], [CAT, '--blocks', '-5,-1', '--num-clips', '2']):
+            code, _, err = videozoo('embed', *other, '--out', name)
+            assert code == 2 and 'holds other results' in err, err
     arrays, tensors = np.load(tmp_path / 'a.npz'), load_file(tmp_path / 'a.safetensors')
     assert arrays['features'].shape == (8, 2, 128) and arrays['blocks'].tolist() == [0, 4]
     for name, tensor in tensors.items():
@@ -416,7 +429,9 @@ def test_every_format_holds_the_same(videozoo, tmp_path):
     assert about['paths'] == arrays['paths'].tolist() and about['model'] == str(arrays['model'])
     (tmp_path / 'mine').mkdir()
     code, _, err = videozoo('embed', CAT, '--out', 'mine')
-    assert code == 2 and 'holds no features' in err
+    assert code == 2 and 'something else than features' in err
+    (tmp_path / 'a' / 'notes.txt').touch()
+    assert videozoo('embed', CAT, '--out', 'a', '--force')[0] == 2 and (tmp_path / 'a' / 'notes.txt').exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith('.')]
 
 

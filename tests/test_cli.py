@@ -180,7 +180,7 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
 
 @pytest.mark.parametrize('args, words', [
     (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
-    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'no videos in nowhere'),
+    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'no videos or images in nowhere'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or to a folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st'], 'no weights are published'),

@@ -1,6 +1,7 @@
 """Accuracy on class folders: against scikit-learn, under every protocol, in words where it cannot be."""
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -154,6 +155,17 @@ def test_evaluate(videozoo, colours, tmp_path):
     assert code == 0 and json.loads(first)['views'] == 'random' and json.loads(first)['jitter'] == [128, 160]
     assert videozoo(*published, '--out', 'again')[1] == first
     assert json.loads(videozoo(*published, '--out', 'other', '--seed', '1')[1])['loss'] != json.loads(first)['loss']
+
+
+def test_names_that_are_no_text(videozoo, colours, tmp_path):
+    for name in ('$x_$', 'b', 'c', 'd', 'e', 'f'):
+        (tmp_path / 'val' / name).mkdir(parents=True)
+    shutil.copy(colours / 'red' / '0.mp4', os.fsencode(tmp_path / 'val' / 'b') + b'/\xff.mp4')
+    code, out, err = videozoo('evaluate', 'val')
+    assert code == 0 and (tmp_path / 'evaluation' / 'confusion.png').exists(), err
+    assert b'\xff.mp4' in (tmp_path / 'evaluation' / 'predictions.csv').read_bytes()
+    code, out, _ = videozoo('classify', 'val/b')
+    assert code == 0 and 'class' in out
 
 
 def test_a_file_that_cannot_be_read_is_left_out_and_listed(videozoo, colours, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import CLIPS, REPOSITORY
 from PIL import Image
-from test_video import numbers, write_video
+from test_video import av, numbers, write_video
 
 from videozoo_timm.video import (
     RECOGNITION,
@@ -71,6 +71,36 @@ def test_before_the_beginning_the_first_frame_is_shown(long_video):
     clip, = read_clips(long_video, [-1.0], sampling=Sampling(7, 61))
     assert numbers(clip) == [0, 0, 0, 0, 10, 20, 30] and clip.start == -1.0
     assert clip.duration == pytest.approx(250 / 30, abs=1e-3)
+
+
+def test_skipped_windows_leave_the_others_as_they_were(tmp_path):
+    # With periodic intra refresh there are no key frames to enter at: what is decoded depends on where decoding begins.
+    path = tmp_path / 'refresh.mp4'
+    with av.open(str(path), 'w') as container:
+        options = {'x264-params': 'intra-refresh=1:keyint=60'}
+        stream = container.add_stream('libx264', rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, 'yuv420p'
+        rng = np.random.default_rng(0)
+        for _ in range(300):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (64, 64, 3), np.uint8), format='rgb24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    starts = [0.5 * k for k in range(18)]
+    everything = list(read_clips(path, starts, sampling=Sampling(4, 30)))
+    for skip in (1, 7, 17):
+        rest = list(read_clips(path, starts, sampling=Sampling(4, 30), skip=skip))
+        assert [clip.start for clip in rest] == starts[skip:]
+        assert all(torch.equal(a.frames, b.frames) for a, b in zip(everything[skip:], rest, strict=True))
+
+
+def test_long_courses_are_read_in_several_passes(tmp_path):
+    path = write_video(tmp_path / 'a.mp4', 250, codec='libx264', fps=2)  # 125 s
+    starts = [5.0 * k for k in range(24)]
+    clips = list(read_clips(path, starts, sampling=Sampling(2, 31)))
+    assert [numbers(clip)[0] for clip in clips] == [10 * k for k in range(24)]
+    for skip in (1, 13, 20):
+        rest = list(read_clips(path, starts, sampling=Sampling(2, 31), skip=skip))
+        assert all(torch.equal(a.frames, b.frames) for a, b in zip(clips[skip:], rest, strict=True))
 
 
 @pytest.mark.parametrize('starts, words', [
@@ -154,6 +184,10 @@ def test_of_a_folder_without_videos_the_images_are_taken(tmp_path):
     assert [p.name for p in find_media([tmp_path / 'videos', tmp_path / 'images'])] == ['a.mp4', 'b.PNG', 'c.jpeg']
     assert [p.name for p in find_media(tmp_path)] == ['a.mp4']
     assert [p.name for p in find_videos(tmp_path / 'images')] == []
+    (tmp_path / 'links').mkdir()
+    (tmp_path / 'links' / 'down').symlink_to(tmp_path / 'videos')
+    (tmp_path / 'links' / 'up').symlink_to(tmp_path / 'links')
+    assert [p.name for p in find_videos(tmp_path / 'links')] == ['a.mp4']
 
 
 @pytest.mark.parametrize('change, words', [
@@ -239,6 +273,32 @@ def test_no_worker_outlives_its_parent(tmp_path, then):
         if not left:
             break
     assert not left
+
+
+@pytest.mark.parametrize('guard, words', [('if __name__ == "__main__":', ''), ('if True:', 'did not start')])
+def test_scripts_import_the_package_as_they_like(tmp_path, guard, words):
+    (tmp_path / 'script.py').write_text(f"""
+from videozoo_timm import load_model
+from videozoo_timm.video import Job, Views, load_views
+{guard}
+    assert callable(load_model)
+    print(len(list(load_views([Job(0, {CAT!r})], Views(56, (0.45,), (0.225,)), num_workers=1))))
+""")
+    done = subprocess.run([sys.executable, 'script.py'], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+                          capture_output=True, text=True)
+    assert done.stdout.strip() == ('' if words else '2') and words in done.stderr
+    assert words or not done.stderr
+
+
+def test_stopping_while_workers_start():
+    for seconds in (0.0, 0.005, 0.02, 0.1):
+        loaded = load_views([Job(i, CAT) for i in range(4)], Views(**SMALL), num_workers=4)
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            list(loaded)
+        timer.join()
+        assert not [thread for thread in threading.enumerate() if 'decoder' in thread.name]
 
 
 def test_what_is_wrong_with_all_files_is_raised_in_the_caller(monkeypatch):

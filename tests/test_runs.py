@@ -174,6 +174,24 @@ def test_a_file_that_hangs_costs_itself(small, tmp_path):
     assert len(np.load(tmp_path / 'features.npz')['features']) == 12
 
 
+FULL_DISK = """
+import resource, signal, sys
+from videozoo_timm.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_fills_up_loses_nothing(command, uninterrupted, tmp_path):
+    done = subprocess.run([sys.executable, '-c', FULL_DISK, *map(str, command[2:])], cwd=tmp_path, env=ENVIRONMENT,
+                          text=True, capture_output=True)
+    assert done.returncode == 2 and 'features.npz: rows could not be written' in done.stderr, done.stderr
+    assert 'the same command goes on' in done.stderr and rows_done(tmp_path) > 3
+    finish(command, tmp_path)
+    assert same(tmp_path, uninterrupted)
+
+
 # What a journal may look like after a crash
 
 def batch(group, number, last, files, failed=None, value=0.0):
@@ -200,6 +218,9 @@ def test_what_remains_of_a_journal(tmp_path):
     with open(rows, 'r+b') as file:
         file.truncate(4 * 3 * 4)  # the machine went down before all rows were on the disk
     assert [(b.group, b.number) for b in journal.batches()] == [(0, 0), (0, 1)]
+    (journal.folder / 'copy.rows').write_bytes(rows.read_bytes())
+    (journal.folder / 'copy.jsonl').write_text(lines.read_text())
+    assert [(b.group, b.number) for b in journal.batches()] == [(0, 0), (0, 1)]  # each once
     again = Journal(tmp_path / 'x.npz', dict(a=2))
     with pytest.raises(ValueError, match='a was 1, is 2'):
         again.open()

@@ -73,7 +73,8 @@ def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     Raises:
         OSError: The disk is full, or not to be written.
     """
-    with written(target) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
+    with written(target) as partial, open(
+            partial, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:  # as file names may need it
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)

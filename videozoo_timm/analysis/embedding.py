@@ -86,8 +86,10 @@ def check_output(out: Path) -> None:
         raise ValueError(f'{out}: there is no folder {out.parent}')
     if out.suffix and out.is_dir():
         raise ValueError(f'{out} is a folder')
-    if not out.suffix and out.exists() and not (out / 'about.json').is_file():
-        raise ValueError(f'{out} exists and holds no features')
+    if not out.suffix and out.exists():
+        ours = {'about.json', 'features.npy', 'blocks.npy', *(f'{name}.npy' for name in _COLUMNS)}
+        if not (out / 'about.json').is_file() or not {path.name for path in out.iterdir()} <= ours:
+            raise ValueError(f'{out} exists and holds something else than features')
     try:
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
@@ -95,12 +97,12 @@ def check_output(out: Path) -> None:
 
 
 def read_origin(out: Path) -> dict[str, Any]:
-    """What is stored about features beside them: `paths`, `model`, `settings`; nothing of any other file."""
+    """What is stored about features beside them: `paths`, `settings`, `model`; nothing of any other file."""
     try:
         if out.suffix == '.npz':
             with np.load(out) as arrays:
-                return dict(
-                    paths=arrays['paths'].tolist(), model=str(arrays['model']), settings=str(arrays['settings']))
+                strings = {key: str(arrays[key]) for key in arrays.files if arrays[key].dtype.kind == 'U'}
+                return dict(strings, paths=arrays['paths'].tolist())
         if out.suffix == '.safetensors':
             from safetensors import safe_open
             with safe_open(out, 'pt') as file:
@@ -209,7 +211,7 @@ def embed(
         time_limit: Seconds until a worker process is given up, as in `load_views`.
         out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
-        start_over: Throw away what an unfinished run has left of `out`.
+        start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
         team: The processes that share the work; with `out` only.
         progress: Told the number of files that was just done in this process.
         report: Told of each file that cannot be read, with the reason.
@@ -220,7 +222,8 @@ def embed(
 
     Raises:
         VideoError: None of the files could be read.
-        ValueError: An option that the model or the files do not allow, or another call's unfinished run, in words.
+        ValueError: An option that the model or the files do not allow, or another call's results or unfinished run in
+            `out`, in words.
     """
     paths = [os.fspath(path) for path in paths]
     features = Features(tokens, None if blocks is None else tuple(blocks), norm)
@@ -243,6 +246,8 @@ def embed(
         tokens=tokens, blocks=blocks, norm=norm, views=asdict(views), batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'))
     about = dict(about or {}, settings=json.dumps(settings))
+    if not start_over:
+        _refuse_other_results(out, about, paths)
     journal = Journal(out, dict(
         settings, about=about, weights=digest_of(model.state_dict().items()), device=placement['device'].type,
         torch=torch.__version__, files=[_state_of(path) for path in paths]))
@@ -253,11 +258,17 @@ def embed(
         team.wait()  # nobody writes before all have read
         for batch in batches_of(todo[team.rank::team.size]):
             journal.add(batch)
+        journal.stop_writing()
         team.wait()
         if not team.is_main:
             return None
         try:
-            result = _collect(journal.batches(), paths, blocks, journal.array)
+            done = journal.batches()
+            if lost := remaining(groups, done):
+                raise OSError(
+                    f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
+                    f'the same command computes them again')
+            result = _collect(done, paths, blocks, journal.array)
             result.save(out, about)
         except VideoError:
             journal.remove()  # there is nothing in it
@@ -266,6 +277,16 @@ def embed(
         return result
     finally:
         journal.close()
+
+
+def _refuse_other_results(out: Path, about: dict[str, str], paths: list[str]) -> None:
+    """A call made again may replace its own result, but nothing else."""
+    if not out.exists():
+        return
+    origin = read_origin(out)
+    same = all(origin.get(key) == value for key, value in about.items())
+    if not same or not set(paths) >= set(origin['paths']):
+        raise ValueError(f'{out} exists and holds other results than this gives; --force (start_over=True) replaces it')
 
 
 def _open(journal: Journal, team: Team, start_over: bool) -> None:

@@ -94,9 +94,9 @@ class Evaluation:
             {'true \\ predicted': name, **dict(zip(self.classes, row.tolist(), strict=True))}
             for name, row in zip(self.classes, confusion, strict=True)
         ], folder / 'confusion.csv')
-        save_confusion(confusion, self.classes, folder / 'confusion.png')
         with written(folder / 'summary.json') as partial:
             partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
+        save_confusion(confusion, self.classes, folder / 'confusion.png')
 
 
 class ClassFolders(NamedTuple):

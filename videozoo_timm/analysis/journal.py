@@ -5,8 +5,10 @@ killed leaves at most rows without a line, which nobody looks at.
 """
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -66,45 +68,62 @@ class Journal:
 
     def batches(self) -> list[Batch]:
         """All batches that are done, in the order of the work; their rows are mapped from the files."""
-        found = []
+        found = {}
         for lines in sorted(self.folder.glob('*.jsonl')):
-            rows, size = lines.with_suffix('.rows'), lines.with_suffix('.rows').stat().st_size
+            path = lines.with_suffix('.rows')
+            # One mapping of each file: every mapping keeps a file descriptor.
+            rows = np.memmap(path, np.uint8, 'r') if path.stat().st_size else np.empty(0, np.uint8)
             for line in lines.read_text().splitlines():
                 try:
                     entry = json.loads(line)
                 except ValueError:  # killed while it wrote this line
                     continue
                 shape, offset = entry.pop('shape'), entry.pop('offset')
-                if offset + 4 * int(np.prod(shape)) > size:  # the machine went down before the rows were on the disk
+                end = offset + 4 * math.prod(shape)
+                if end > len(rows):  # the machine went down before the rows were on the disk
                     continue
-                values = np.memmap(rows, np.float32, 'r', offset, tuple(shape)) if np.prod(shape) else np.empty(shape)
                 failed = {int(file): reason for file, reason in entry.pop('failed').items()}
-                found.append(Batch(**entry, failed=failed, values=values))
-        return sorted(found, key=lambda batch: (batch.group, batch.number))
+                values = rows[offset:end].view(np.float32).reshape(shape)
+                found[entry['group'], entry['number']] = Batch(**entry, failed=failed, values=values)
+        return [found[key] for key in sorted(found)]
 
     def add(self, batch: Batch) -> None:
-        """Append a batch."""
-        if self._rows is None:
-            name = uuid4().hex
-            self._rows = open(self.folder / f'{name}.rows', 'wb')
-            self._lines = open(self.folder / f'{name}.jsonl', 'w')
-        values = batch.values.contiguous().numpy()
-        entry = batch._asdict() | dict(shape=values.shape, offset=self._rows.tell())
-        del entry['values']
-        self._rows.write(values)
-        self._rows.flush()
-        self._lines.write(json.dumps(entry) + '\n')
-        self._lines.flush()
+        """Append a batch.
+
+        Raises:
+            OSError: The disk is full, or not to be written; what was added before stays.
+        """
+        try:
+            if self._rows is None:
+                name = uuid4().hex
+                self._rows = open(self.folder / f'{name}.rows', 'wb')
+                self._lines = open(self.folder / f'{name}.jsonl', 'w')
+            values = batch.values.contiguous().numpy()
+            entry = batch._asdict() | dict(shape=values.shape, offset=self._rows.tell())
+            del entry['values']
+            self._rows.write(values)
+            self._rows.flush()
+            self._lines.write(json.dumps(entry) + '\n')
+            self._lines.flush()
+        except OSError as error:
+            raise OSError(
+                f'{self._out}: rows could not be written to {self.folder} ({error.strerror or error}); once they can, '
+                f'the same command goes on') from error
 
     def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """A mapped array in the journal's folder, to collect the rows in."""
         return np.lib.format.open_memmap(self.folder / 'collected.npy', 'w+', dtype, shape)
 
-    def close(self) -> None:
-        """Stop writing."""
+    def stop_writing(self) -> None:
+        """Nothing more comes from this process, and all that came is on the disk for the others."""
         for file in (self._rows, self._lines):
             if file is not None:
                 file.close()
+
+    def close(self) -> None:
+        """Stop writing, and let others."""
+        with suppress(OSError):  # of a full disk, which `add` has told
+            self.stop_writing()
         if self._lock is not None:
             self._lock.release()
 
@@ -118,7 +137,9 @@ def remaining(groups: Sequence[Group], done: Iterable[Batch]) -> list[Group]:
     """What of the groups is still to be done."""
     by_group = {}
     for batch in done:
-        by_group.setdefault(batch.group, []).append(batch)
+        earlier = by_group.setdefault(batch.group, [])
+        if batch.number == len(earlier):  # what comes after a lost batch is done again
+            earlier.append(batch)
     result = []
     for group in groups:
         batches = by_group.get(group.index, [])
@@ -152,6 +173,6 @@ def digest_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in parameters:
         flat = tensor.detach().reshape(-1)
-        ends = torch.cat([flat[:16], flat[-16:]]).double().cpu()
+        ends = torch.cat([flat[:16], flat[-16:]]).cpu().double()
         digest.update(f'{name} {list(tensor.shape)}'.encode() + ends.numpy().tobytes())
     return digest.hexdigest()

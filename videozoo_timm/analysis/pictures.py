@@ -1,4 +1,5 @@
 """Rows of frames with labels, heat maps, animations."""
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +12,13 @@ import torch.nn.functional as F
 from ..files import written
 
 _GAP = 4  # pixels between tiles
+_COLUMNS = 32  # more go into further bands of the same rows; JPEG ends at 65,500 pixels
 
 
 class Grid:
     """A picture of tiles in rows, with a title, a label before each row and a caption under each column.
+
+    Long rows are broken into bands, one below the other.
 
     Args:
         rows: Label and tiles [T, 3, H, W] in [0, 1] of each row.
@@ -32,6 +36,7 @@ class Grid:
         from PIL import Image, ImageDraw
         self.tile_height, self.tile_width = rows[0][1].shape[-2:]
         num_columns = max(len(tiles) for _, tiles in rows)
+        title = ' '.join(title.split())  # file names may have line breaks
         size = max(round(self.tile_height / 11), 12)
         draw = ImageDraw.Draw(Image.new('RGB', (1, 1)))
         fonts = {'label': _font(size), 'title': _font(round(1.2 * size))}
@@ -43,14 +48,17 @@ class Grid:
         self._left = 2 * size + round(max(draw.textlength(label, font=fonts['label']) for label, _ in rows))
         self._top = round(2.2 * size) if title else _GAP
         bottom = round(1.8 * caption_size) if captions else 0
-        width = self._left + num_columns * (self.tile_width + _GAP)
+        width = self._left + min(num_columns, _COLUMNS) * (self.tile_width + _GAP)
         width = max(width, round(draw.textlength(title, font=fonts['title'])) + 2 * size)
-        height = self._top + len(rows) * (self.tile_height + _GAP) + bottom
+        self._band = len(rows) * (self.tile_height + _GAP) + bottom
+        height = self._top + math.ceil(num_columns / _COLUMNS) * self._band
         self.image = Image.new('RGB', (width, height), 'white')
         draw = ImageDraw.Draw(self.image)
         draw.text((size, self._top // 2), title, 'black', fonts['title'], anchor='lm')
         for r, (label, tiles) in enumerate(rows):
-            draw.text((size, self.box(r, 0)[1] + self.tile_height // 2), label, 'black', fonts['label'], anchor='lm')
+            for first in range(0, len(tiles), _COLUMNS):
+                middle = self.box(r, first)[1] + self.tile_height // 2
+                draw.text((size, middle), label, 'black', fonts['label'], anchor='lm')
             for c, tile in enumerate(to_bytes(tiles)):
                 self.image.paste(Image.fromarray(tile), self.box(r, c)[:2])
         for c, caption in enumerate(captions):
@@ -60,8 +68,9 @@ class Grid:
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Left, top, right and bottom of a tile, in pixels."""
+        band, column = divmod(column, _COLUMNS)
         left = self._left + column * (self.tile_width + _GAP)
-        top = self._top + row * (self.tile_height + _GAP)
+        top = self._top + band * self._band + row * (self.tile_height + _GAP)
         return left, top, left + self.tile_width, top + self.tile_height
 
     def save(self, path: Path) -> None:
@@ -170,8 +179,8 @@ def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> No
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     if named:
-        axes.set_xticks(range(num_classes), classes, rotation=90)
-        axes.set_yticks(range(num_classes), classes)
+        axes.set_xticks(range(num_classes), classes, rotation=90, parse_math=False)
+        axes.set_yticks(range(num_classes), classes, parse_math=False)
     axes.set_xlabel('predicted')
     axes.set_ylabel('true')
     if num_classes <= 30:
@@ -181,6 +190,11 @@ def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> No
     figure.colorbar(image, label='share of the true class', shrink=0.7)
     with written(path) as partial:
         figure.savefig(partial)
+
+
+def check_pictures() -> None:
+    """Raise an ImportError that says what to install if pictures cannot be made."""
+    _matplotlib()
 
 
 def _font(size):

@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     models.add_to(commands)
     analysis.add_to(commands)
-    # The published scripts spell their flags with underscores.
-    argv = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args([re.sub(r'^--\w+', lambda flag: flag[0].replace('_', '-'), word) for word in argv])
+    args = parser.parse_args(_spelled(sys.argv[1:] if argv is None else argv))
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:
         # Batch systems end a job with this signal; as an exception it lets temporary files be removed.
         signal.signal(signal.SIGTERM, _terminated)
@@ -45,6 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ERRORS as error:
         complain(error)
         return 2
+
+
+def _spelled(argv: Sequence[str]) -> list[str]:
+    """Words as argparse understands them."""
+    words = []
+    for word in argv:
+        if words and words[-1].startswith('--') and re.fullmatch(r'-\d+(,-?\d+)+', word):
+            words[-1] += f'={word}'  # a list that begins with a negative number is no flag
+        else:
+            # The published scripts spell their flags with underscores.
+            words.append(re.sub(r'^--\w+', lambda flag: flag[0].replace('_', '-'), word))
+    return words
 
 
 def _terminated(number: int, frame: Any) -> None:

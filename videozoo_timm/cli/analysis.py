@@ -135,8 +135,6 @@ def _embed(args: argparse.Namespace) -> int:
     options = dict(
         tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
         align=args.align, sampling=Sampling(model.num_frames, args.span), batch_size=args.batch_size)
-    if not args.force:
-        _refuse_other_results(args.out, name, paths)
     with progress(len(paths), team.rank, team.size) as update:
         result = embed(
             model, paths, out=args.out, about=about, num_workers=args.num_workers, time_limit=args.time_limit,
@@ -146,16 +144,6 @@ def _embed(args: argparse.Namespace) -> int:
     shape = ' x '.join(map(str, result.features.shape[1:]))
     print(f'{args.out}: {len(result.features)} rows of {shape} features, {name}')
     return _left_out(len(result.failed) + missing, len(paths) + missing)
-
-
-def _refuse_other_results(out: Path, name: str, paths: list[str]) -> None:
-    """A command run again may replace its own result, but nothing else."""
-    if not out.exists():
-        return
-    from ..analysis.embedding import read_origin
-    origin = read_origin(out)
-    if origin.get('model') != name or not set(paths) >= set(origin.get('paths', ())):
-        raise ValueError(f'{out} exists and holds other results than this command gives; --force replaces it')
 
 
 def _complete(args: argparse.Namespace) -> int:
@@ -273,6 +261,7 @@ def _pca(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders, evaluate, parse_views
+    from ..analysis.pictures import check_pictures
     from ..analysis.pipeline import Team, views_of
     given = [*args.paths, *args.folders]
     if len(given) != 1:
@@ -288,6 +277,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if protocol == 'random':
         about |= dict(seed=args.seed, jitter=views.jitter)
     _refuse_other_evaluation(args, about)
+    check_pictures()  # now, rather than after hours
     folders = class_folders(given[0])
     with progress(len(folders.paths), team.rank, team.size) as update:
         result = evaluate(
@@ -312,6 +302,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _refuse_other_evaluation(args: argparse.Namespace, about: dict[str, Any]) -> None:
     summary = args.out / 'summary.json'
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f'--out {args.out} is a file; a folder is wanted')
     if args.force or not summary.exists():
         return
     try:
@@ -387,7 +379,7 @@ def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
     from ..files import save_csv
     before = []
     if path.exists():
-        with open(path, newline='', encoding='utf-8') as file:
+        with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
             before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]
     new = {row['picture'] for row in rows}
     save_csv([row for row in before if row['picture'] not in new] + rows, path)

@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import catalogue
 from ..factory import load_file, load_model, timm_name_of
+from ..video import find_videos
 from ..weights import read_weights
 
 ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError)
@@ -110,7 +111,8 @@ def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[
             missing += 1
     found = find(found)  # each once
     if not found:
-        raise ValueError(f'no videos in {", ".join(given)}')
+        what = 'videos' if find is find_videos else 'videos or images'
+        raise ValueError(f'no {what} in {", ".join(given)}')
     return [str(path) for path in found], missing
 
 

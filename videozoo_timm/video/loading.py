@@ -2,6 +2,7 @@
 
 A view is one clip of a video (or one image) under one crop, resized and normalised.
 """
+import atexit
 import math
 import os
 import queue
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from .reading import RECOGNITION, Sampling, VideoError, centred_starts, is_image, read_clips, read_image
+from .reading import RECOGNITION, Sampling, centred_starts, is_image, read_clips, read_image
 from .transforms import prepare_clip
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
@@ -132,11 +133,11 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
     skip_clips, skip_crops = divmod(job.skip, num_crops)
 
     def starts(duration: float) -> list[float]:
-        every = views.starts(duration)
-        num_clips.append(len(every))
-        return every[skip_clips:]
+        num_clips[:] = [len(every := views.starts(duration))]
+        return every
 
-    for clip in read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads):
+    for clip in read_clips(
+            job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads):
         for crop in views.crops[skip_crops:]:
             x = _prepare(clip.frames, views.size, short_side=views.short_side, crop=crop, **how)
             yield View(x, *_times(clip, views), num_clips[0] * num_crops)
@@ -208,12 +209,18 @@ def _load_here(jobs, views, num_threads):
             for view in read_views(job, views, num_threads):
                 yield job, view
         except _PASSED_OVER as error:
-            end = Failure(str(error))
+            end = _failure(job, error)
         yield job, end
 
 
-# What is wrong with one file; a missing library is wrong with all of them.
-_PASSED_OVER = (VideoError, OSError, ValueError, MemoryError)
+# What is wrong with one file; a missing library is wrong with all of them. torch raises a RuntimeError where a frame
+# does not fit in memory.
+_PASSED_OVER = (OSError, ValueError, RuntimeError, MemoryError)
+
+
+def _failure(job, error):
+    reason = str(error) or type(error).__name__
+    return Failure(reason if job.path in reason else f'{job.path}: {reason}')
 
 
 def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
@@ -223,6 +230,17 @@ def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
     workers = [
         _Worker(queues, places, closed, (views, num_threads), time_limit, name=f'videozoo decoder {i}')
         for i in range(num_workers)]
+
+    def close():
+        closed.set()
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join(5)
+
+    # Before the interpreter freezes the threads, where the caller leaves without having closed this generator.
+    atexit.register(close)
     try:
         for worker in workers:
             worker.start()
@@ -236,9 +254,8 @@ def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
                 yield job, item
             places.release()
     finally:
-        closed.set()
-        for worker in workers:
-            worker.stop()
+        close()
+        atexit.unregister(close)
 
 
 class _Queues:
@@ -262,6 +279,7 @@ class _Worker(threading.Thread):
         self.queues, self.places, self.closed = queues, places, closed
         self.arguments, self.time_limit = arguments, time_limit
         self.process = self.pipe = None
+        self.starting = threading.Lock()
 
     def run(self):
         try:
@@ -280,11 +298,12 @@ class _Worker(threading.Thread):
             self.stop()
 
     def stop(self):
-        process, self.process = self.process, None
-        if process is not None:
-            process.kill()
-            process.join()
-            self.pipe.close()
+        with self.starting:
+            process, self.process = self.process, None
+            if process is not None:
+                process.kill()
+                process.join()
+                self.pipe.close()
 
     def _wait_for(self, attempt, *args):
         while not self.closed.is_set():
@@ -293,8 +312,8 @@ class _Worker(threading.Thread):
         return False
 
     def _load(self, job):
-        if self.process is None:
-            self._start()
+        if self.process is None and not self._start():
+            return
         try:
             self.pipe.send(job)
             while True:
@@ -315,17 +334,30 @@ class _Worker(threading.Thread):
                 return
             process = self.process
             process.join(5)
-            code = process.exitcode
             self.stop()
-            yield Failure(f'{job.path}: the decoder crashed (exit code {code})')
+            yield Failure(f'{job.path}: the decoder crashed (exit code {process.exitcode})')
 
     def _start(self):
+        """Start a process and wait until it has imported what it needs, as the time limit is for files; or closed."""
         context = get_context('spawn')
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True, name=self.name)
-        self.process.start()
+        with self.starting:
+            if self.closed.is_set():
+                return False
+            self.pipe, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True, name=self.name)
+            process.start()
+            self.process = process
         theirs.close()
-        self.pipe.recv()  # it has imported what it needs; the time limit is for files
+        try:
+            self.pipe.recv()
+        except (EOFError, OSError) as error:
+            if self.closed.is_set():
+                return False
+            process.join(5)
+            raise RuntimeError(
+                f'a decoding process did not start (exit code {process.exitcode}; its message is above): a script that '
+                f"uses num_workers needs `if __name__ == '__main__':`") from error
+        return True
 
 
 def _acquire(places):
@@ -361,7 +393,7 @@ def _work(pipe, views, num_threads):
             except (EOFError, ConnectionError):
                 raise
             except _PASSED_OVER as error:
-                end = Failure(str(error))
+                end = _failure(job, error)
             except Exception as error:
                 end = error
             pipe.send(end)

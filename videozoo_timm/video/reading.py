@@ -29,6 +29,7 @@ _TOLERANCE = 0.002
 _SEEK_MARGINS = (0.25, 10.0, math.inf)
 # Between windows further apart than this (seconds) seeking is cheaper than decoding on.
 _SEEK_GAP = 8.0
+_LONGEST_RUN = 60.0  # seconds from the first window of a pass to the last
 
 
 class VideoError(RuntimeError):
@@ -204,6 +205,7 @@ def read_clips(
         starts: Sequence[float] | Callable[[float], Sequence[float]],
         *,
         sampling: Sampling = RECOGNITION,
+        skip: int = 0,
         num_threads: int = 2,
 ) -> Iterator[Clip]:
     """Reads clips out of a video, each as `read_clip` would, in as few passes over the file as possible.
@@ -213,10 +215,12 @@ def read_clips(
         starts: Starts of the windows in ascending order, in seconds from the first frame; or what gives them for a
             duration in seconds. What lies before the first frame shows the first frame.
         sampling: Which frames of a window to take.
+        skip: How many of the windows to leave out, from the first. The others are read from the same places in the file
+            as with `skip=0`, so that they are the same also where a stream cannot be entered without a trace.
         num_threads: Threads of the decoder.
 
     Yields:
-        One clip for each start.
+        One clip for each start that is not skipped.
 
     Raises:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
@@ -229,10 +233,20 @@ def read_clips(
     starts = list(starts(duration) if callable(starts) else starts)
     _check_starts(path, starts, duration)
     for run in _runs(starts, sampling):
+        if skip >= len(run):
+            skip -= len(run)
+            continue
         wanted = [[origin + max(start + k / _GRID_RATE, 0) for k in sampling.positions] for start in run]
         for start, shown in zip(run, _read_run(path, origin, run, wanted, num_threads), strict=True):
+            if skip:
+                skip -= 1
+                continue
             times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
-            yield Clip(_to_images([frame for _, frame in shown]), times, start, start + sampling.seconds, duration)
+            try:
+                images = _to_images([frame for _, frame in shown])
+            except _import_av().FFmpegError as error:
+                raise VideoError(f'{path}: a frame cannot be converted to RGB ({error.strerror})') from error
+            yield Clip(images, times, start, start + sampling.seconds, duration)
 
 
 def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
@@ -263,10 +277,10 @@ def _check_starts(path, starts, duration):
 
 
 def _runs(starts, sampling):
-    """The windows in groups that are read in one pass each."""
+    """The windows in groups that are read in one pass each; none so long that `skip` would have much to read."""
     run = []
     for start in starts:
-        if run and start > run[-1] + sampling.seconds + _SEEK_GAP:
+        if run and (start > run[-1] + sampling.seconds + _SEEK_GAP or start > run[0] + _LONGEST_RUN):
             yield run
             run = []
         run.append(start)
@@ -304,10 +318,15 @@ def _find(paths, search):
 
 
 def _search(folder, extensions):
-    def wanted(file):
-        hidden = any(part.startswith('.') for part in file.relative_to(folder).parts)
-        return file.suffix.lower() in extensions and not hidden and file.is_file()
-    return sorted(filter(wanted, folder.rglob('*')))
+    found, visited = [], set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        # A link to a folder above would go round for ever.
+        subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith('.')]
+        if real not in visited:
+            found += [Path(place, name) for name in names if not name.startswith('.')]
+        visited.add(real)
+    return sorted(file for file in found if file.suffix.lower() in extensions and file.is_file())
 
 
 def _import_av():
