@@ -18,6 +18,8 @@ COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)
 SMALL_BLOCKS = '''
 from videozoo_timm.models import video_vit
 video_vit.HUGE.update(embed_dim=64, num_heads=16)
+from videozoo_timm.cli import common
+common.default_workers = lambda: 0  # sooner for a few short files
 '''
 
 
