@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import CLIPS, REPOSITORY
@@ -233,11 +234,9 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
 
     def kill_the_worker():
         time.sleep(0.5)
-        mine = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(os.getpid())], capture_output=True, text=True).stdout
-        for pid in mine.split():
-            command = subprocess.run(['ps', '-o', 'args=', '-p', pid], capture_output=True, text=True).stdout
-            if 'spawn_main' in command:
-                os.kill(int(pid), signal.SIGKILL)
+        for process in psutil.Process().children():
+            if any('spawn_main' in word for word in process.cmdline()):
+                process.kill()
 
     loaded = load_views(
         [Job(i, p) for i, p in enumerate([CAT, str(tmp_path / 'waits.mp4'), CAT])], Views(**SMALL), num_workers=1)
