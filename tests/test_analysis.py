@@ -172,8 +172,10 @@ def test_masks_of_ones_own(videozoo, tmp_path):
     assert np.array_equal(np.array(file)[40:], np.array(box)[40:])  # below the title
     np.save(tmp_path / 'numbers.npy', mask.astype(float))
     np.save(tmp_path / 'small.npy', mask[:, :2])
-    for name, words in (('numbers.npy', 'boolean array'), ('small.npy', "[1, 8, 8, 8]"), ('no.npy', 'no file no.npy'),
-                        (CAT, 'cannot be read as a .npy array')):
+    np.save(tmp_path / 'all.npy', np.ones((8, 8, 8), bool))
+    for name, words in (
+            ('numbers.npy', 'boolean array'), ('small.npy', '= (8, 8, 8), True where'), ('no.npy', 'no file no.npy'),
+            (CAT, 'cannot be read as a .npy array'), ('all.npy', 'not everywhere')):
         code, _, err = videozoo('complete', CAT, '--mask-file', name, model='mae_t14_st')
         assert code == 2 and words in err
     code, _, err = videozoo('complete', CAT, '--mask-box=0,99,0,1,0,1', model='mae_t14_st')

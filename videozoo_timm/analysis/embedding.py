@@ -245,12 +245,13 @@ def embed(
     settings = dict(
         tokens=tokens, blocks=blocks, norm=norm, views=asdict(views), batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'))
-    about = dict(about or {}, settings=json.dumps(settings))
+    weights = digest_of(model.state_dict().items())
+    journal = Journal(out, dict(
+        settings, about=about, weights=weights, device=placement['device'].type, torch=torch.__version__,
+        files=[_state_of(path) for path in paths]))
+    about = dict(about or {}, weights=weights, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, paths)
-    journal = Journal(out, dict(
-        settings, about=about, weights=digest_of(model.state_dict().items()), device=placement['device'].type,
-        torch=torch.__version__, files=[_state_of(path) for path in paths]))
     try:
         _open(journal, team, start_over)
         todo = remaining(groups, journal.batches())

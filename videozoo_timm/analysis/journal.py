@@ -20,6 +20,11 @@ from filelock import FileLock, Timeout
 from .pipeline import Batch, Group
 
 
+def journal_folder(out: Path) -> Path:
+    """Where the journal of the run that writes `out` is."""
+    return out.with_name(f'.{out.name}.unfinished')
+
+
 class Journal:
     """The journal of the run that writes `out`.
 
@@ -29,7 +34,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, command: dict[str, Any]) -> None:
-        self.folder = out.with_name(f'.{out.name}.unfinished')
+        self.folder = journal_folder(out)
         self.command = json.loads(json.dumps(command))
         self._out, self._lock, self._rows, self._lines = out, None, None, None
 

@@ -29,7 +29,7 @@ from .common import (
 
 def add_to(commands: Any) -> None:
     """Add these commands to the parser."""
-    sub = add_command(commands, _embed, 'Turn videos or images into features, one row a clip.')
+    sub = add_command(commands, _embed, 'Turn videos or images into features, one row a clip.', shared=True)
     add_files(sub, 'video files (or image files)')
     add_model(sub)
     sub.add_argument('--tokens', choices=['class', 'mean', 'all'], default='class',
@@ -88,7 +88,8 @@ def add_to(commands: Any) -> None:
     sub.add_argument('--invert', action='store_true', help='take the other end of the first component as foreground')
     add_span(sub, COMPLETION.span)
 
-    sub = add_command(commands, _evaluate, 'Measure the accuracy on a folder with one subfolder a class.')
+    sub = add_command(
+        commands, _evaluate, 'Measure the accuracy on a folder with one subfolder a class.', shared=True)
     add_files(sub, 'the folder with one subfolder of videos (or images) for each class', '--val-dir')
     add_model(sub)
     _add_views(sub)
@@ -126,19 +127,21 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _embed(args: argparse.Namespace) -> int:
     from ..analysis.embedding import check_output, embed
+    from ..analysis.journal import journal_folder
     from ..analysis.pipeline import Team
     check_output(args.out)
     paths, missing = files(args, find_media)
     team = Team()
     model, name = load(args, team.device)
-    about = dict(model=name)
+    if team.is_main and not args.force and (folder := journal_folder(args.out)).exists():
+        complain(f'going on with the unfinished run in {folder}')
     options = dict(
         tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
         align=args.align, sampling=Sampling(model.num_frames, args.span), batch_size=args.batch_size)
     with progress(len(paths), team.rank, team.size) as update:
         result = embed(
-            model, paths, out=args.out, about=about, num_workers=args.num_workers, time_limit=args.time_limit,
-            start_over=args.force, team=team, progress=update, report=lambda path, reason: complain(reason), **options)
+            model, paths, out=args.out, about=dict(model=name), num_workers=args.num_workers,
+            time_limit=args.time_limit, start_over=args.force, team=team, progress=update, report=lambda path, reason: complain(reason), **options)
     if result is None:
         return 0
     shape = ' x '.join(map(str, result.features.shape[1:]))
@@ -155,7 +158,7 @@ def _complete(args: argparse.Namespace) -> int:
     check_mae(model)
     mask, kind = None, args.mask_type
     if args.mask_file is not None:
-        mask, kind = _read_mask(args.mask_file), 'file'
+        mask, kind = _read_mask(args.mask_file, model.patch_embed.video_grid_size), 'file'
     elif args.mask_box is not None:
         mask, kind = box_mask(model, args.mask_box), 'box'
     rows, failed, called = [], 0, short_name(args, model)
@@ -185,17 +188,18 @@ def _complete(args: argparse.Namespace) -> int:
     return _left_out(failed + missing, len(paths) + missing)
 
 
-def _read_mask(path: Path) -> torch.Tensor:
+def _read_mask(path: Path, grid: tuple[int, int, int]) -> torch.Tensor:
     import numpy as np
     try:
         mask = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'no file {path}') from error
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f'{path} cannot be read as a .npy array: {error}') from error
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim != 3:
-        got = f'{mask.dtype} {list(mask.shape)}' if isinstance(mask, np.ndarray) else 'several arrays'
-        raise ValueError(f"{path}: a mask is a boolean array (T', H', W'), True where a token is dropped; got {got}")
+        raise ValueError(f'{path} cannot be read as a .npy array of booleans') from error
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != tuple(grid) or mask.all():
+        got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else 'several arrays'
+        raise ValueError(f"{path}: a mask of this model is a boolean array (T', H', W') = {tuple(grid)}, True where a "
+                         f"token is dropped, and not everywhere; got {got}")
     return torch.from_numpy(mask)
 
 

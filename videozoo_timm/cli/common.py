@@ -19,9 +19,16 @@ from ..weights import read_weights
 ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError)
 
 
-def add_command(commands: Any, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+def add_command(
+        commands: Any,
+        run: Callable[[argparse.Namespace], int],
+        help: str,
+        shared: bool = False,
+) -> argparse.ArgumentParser:
+    """A command; of several processes all run it if they share its work, otherwise the first alone."""
     sub = commands.add_parser(run.__name__.strip('_'), help=help, description=help)
-    sub.set_defaults(run=run)
+    elsewhere = int(os.environ.get('WORLD_SIZE', '1')) > 1 and os.environ.get('RANK', '0') != '0'
+    sub.set_defaults(run=(lambda args: 0) if elsewhere and not shared else run)
     return sub
 
 
@@ -39,7 +46,8 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     group.add_argument('--img-size', type=int, metavar='PIXELS', help="another size than the model's own")
     group.add_argument('--num-frames', type=int, metavar='N', help="another number of frames than the model's own")
     group.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
-    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
+                       help='of the model and its input (default: %(default)s)')
 
 
 def add_files(sub: argparse.ArgumentParser, what: str, folder_flag: str = '--video-dir') -> None:
