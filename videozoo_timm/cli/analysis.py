@@ -141,7 +141,8 @@ def _embed(args: argparse.Namespace) -> int:
     with progress(len(paths), team.rank, team.size) as update:
         result = embed(
             model, paths, out=args.out, about=dict(model=name), num_workers=args.num_workers,
-            time_limit=args.time_limit, start_over=args.force, team=team, progress=update, report=lambda path, reason: complain(reason), **options)
+            time_limit=args.time_limit, start_over=args.force, team=team, progress=update,
+            report=lambda path, reason: complain(reason), **options)
     if result is None:
         return 0
     shape = ' x '.join(map(str, result.features.shape[1:]))
