@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import timm
 import torch
@@ -157,9 +158,9 @@ def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_
     while rows_done(tmp_path) < 20:
         time.sleep(0.01)
         assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    for pid in subprocess.run(['pgrep', '-f', 'features.npz'], capture_output=True, text=True).stdout.split():
-        os.kill(int(pid), signal.SIGKILL)  # torchrun's processes have sessions of their own
+    for descendant in psutil.Process(process.pid).children(recursive=True):
+        descendant.kill()
+    process.kill()
     process.wait()
     finish(command, tmp_path)
     assert same(tmp_path, uninterrupted)
