@@ -72,7 +72,7 @@ def add_to(commands: Any) -> None:
     add_files(sub, 'video files (or image files)')
     add_model(sub)
     add_drawing(sub, 'attention')
-    sub.add_argument('--block', type=int, default=-1, metavar='B', help='of this block (default: the last)')
+    _add_block(sub)
     sub.add_argument('--heads', action='store_true', help='each head apart instead of their mean')
     sub.add_argument('--threshold', type=float, metavar='SHARE',
                      help='keep the smallest set of patches that holds this share of the attention')
@@ -82,7 +82,7 @@ def add_to(commands: Any) -> None:
     add_files(sub, 'video files (or image files)')
     add_model(sub)
     add_drawing(sub, 'pca')
-    sub.add_argument('--block', type=int, default=-1, metavar='B', help='of this block (default: the last)')
+    _add_block(sub)
     sub.add_argument('--foreground', type=float, metavar='SHARE',
                      help='show only patches whose first component, scaled to 0..1, is above this')
     sub.add_argument('--invert', action='store_true', help='take the other end of the first component as foreground')
@@ -109,6 +109,10 @@ def add_to(commands: Any) -> None:
                      help='names of the classes: a folder with one subfolder a class, a text file with one name a '
                           "line, or a JSON file (default: the model's configuration, where it has them)")
     sub.add_argument('--json', action='store_true', help='print the results as JSON')
+
+
+def _add_block(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument('--block', type=int, default=-1, metavar='B', help='of this block (default: the last)')
 
 
 def _add_views(sub: argparse.ArgumentParser) -> None:
@@ -162,11 +166,8 @@ def _complete(args: argparse.Namespace) -> int:
         mask, kind = _read_mask(args.mask_file, model.patch_embed.video_grid_size), 'file'
     elif args.mask_box is not None:
         mask, kind = box_mask(model, args.mask_box), 'box'
-    rows, failed, called = [], 0, short_name(args, model)
-    for index, path, stem, view in _each(paths, model, args):
-        if view is None:
-            failed += 1
-            continue
+    rows, failed, called = [], [], short_name(args, model)
+    for index, path, stem, view in _each(paths, model, args, failed):
         result = complete(
             model, view.x, mask_type=args.mask_type, mask_ratio=args.mask_ratio, mask=mask, seed=args.seed + index)
         share = result.mask.double().mean().item()
@@ -186,7 +187,7 @@ def _complete(args: argparse.Namespace) -> int:
               + [['mean', *(f'{sum(row[key] for row in rows) / len(rows):.{digits}f}'
                             for key, digits in (('mse', 5), ('psnr', 2)))]])
         print(f'{args.out}: {_number(rows, "picture")}, and completions.csv')
-    return _left_out(failed + missing, len(paths) + missing)
+    return _left_out(len(failed) + missing, len(paths) + missing)
 
 
 def _read_mask(path: Path, grid: tuple[int, int, int]) -> torch.Tensor:
@@ -211,11 +212,8 @@ def _attend(args: argparse.Namespace) -> int:
     paths, missing = files(args, find_media)
     paths = drawn(paths, args)
     model, _ = load(args)
-    rows, failed, called = [], 0, short_name(args, model)
-    for _, path, stem, view in _each(paths, model, args):
-        if view is None:
-            failed += 1
-            continue
+    rows, failed, called = [], [], short_name(args, model)
+    for _, path, stem, view in _each(paths, model, args, failed):
         result = attend(model, view.x, block=args.block)
         what = f'attention_block{result.block}' + ('_heads' if args.heads else '')
         title = f'{Path(path).name}, {called}, class token in block {result.block}'
@@ -229,7 +227,7 @@ def _attend(args: argparse.Namespace) -> int:
     if rows:
         table(['file', 'highest', 'picture'], rows)
         print(f'{args.out}: {_number(rows, "picture")}')
-    return _left_out(failed + missing, len(paths) + missing)
+    return _left_out(len(failed) + missing, len(paths) + missing)
 
 
 def _pca(args: argparse.Namespace) -> int:
@@ -241,11 +239,8 @@ def _pca(args: argparse.Namespace) -> int:
     paths, missing = files(args, find_media)
     paths = drawn(paths, args)
     model, _ = load(args)
-    done, failed, called, config = [], 0, short_name(args, model), model.pretrained_cfg
-    for _, path, stem, view in _each(paths, model, args):
-        if view is None:
-            failed += 1
-            continue
+    done, failed, called, config = [], [], short_name(args, model), model.pretrained_cfg
+    for _, path, stem, view in _each(paths, model, args, failed):
         x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
         # As bytes they take a quarter of the memory.
         frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
@@ -261,7 +256,7 @@ def _pca(args: argparse.Namespace) -> int:
             picture = Grid(rows, _captions(view, len(frames), args.span), title)
             picture.save(args.out / f'{stem}_{called}_pca_block{block}.jpg')
         print(f'{args.out}: {_number(done, "picture")}, one PCA of block {block}')
-    return _left_out(failed + missing, len(paths) + missing)
+    return _left_out(len(failed) + missing, len(paths) + missing)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -353,9 +348,13 @@ def _classify(args: argparse.Namespace) -> int:
     return _left_out(len(failed) + missing, len(paths) + missing)
 
 
-def _each(paths: list[str], model: torch.nn.Module, args: argparse.Namespace) -> Iterator[
-        tuple[int, str, str, View | None]]:
-    """(index, path, name for its pictures, centred view) of each file; the view of one that cannot be read is None."""
+def _each(
+        paths: list[str],
+        model: torch.nn.Module,
+        args: argparse.Namespace,
+        failed: list[str],
+) -> Iterator[tuple[int, str, str, View]]:
+    """(index, path, name for its pictures, centred view) of each file; one that cannot be read goes to `failed`."""
     from ..analysis.pipeline import views_of
     views: Views = views_of(model, Sampling(model.num_frames, args.span))
     stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
@@ -368,7 +367,7 @@ def _each(paths: list[str], model: torch.nn.Module, args: argparse.Namespace) ->
                 continue
             if item is not None:
                 complain(item.reason)
-                yield job.index, job.path, stems[job.index], None
+                failed.append(job.path)
             update(1)
 
 
