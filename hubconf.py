@@ -32,9 +32,10 @@ def _entrypoint(checkpoint):
         return _videozoo_timm.load_model(name, zoo=zoo, pretrained=pretrained, **kwargs)
 
     entrypoint.__name__ = entrypoint.__qualname__ = name
-    kind = 'spatiotemporal MAE' if checkpoint.architecture.startswith('mae') else 'video ViT-H/14'
+    kind = 'spatiotemporal MAE' if checkpoint.architecture.startswith('mae') else 'video ViT'
     classes = _catalogue.CLASS_NAMES[checkpoint.num_classes]
-    entrypoint.__doc__ = f"""{kind}, {checkpoint.img_size} px, {'classes of ' + classes if classes else 'no head'}.
+    head = f'classes of {classes}' if classes else 'no head'
+    entrypoint.__doc__ = f"""{kind} ({checkpoint.architecture}), {checkpoint.img_size} px, {head}.
 
     Zoo: {' and '.join(both)}. timm name: {checkpoint.timm_name}. Returned in eval mode.
 

@@ -10,17 +10,19 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 _logger = logging.getLogger(__name__)
 
-ZOOS = ('hvm-1', 'video-models')
+ZOOS = ('hvm-1', 'video-models', 'shapes')
 DEFAULT_ZOO = 'video-models'  # what a bare name means that stands in both zoos
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
-SMALL_ARCHITECTURES = ('vit_t14_st', 'mae_t14_st')  # nothing is published for these
-CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000}
-CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k'}
+SMALL_ARCHITECTURES = {'vit': 'vit_t14_st', 'mae': 'mae_t14_st'}  # of the zoo 'shapes'
+CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000, 'motion': 8}
+CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k', 8: 'motions'}
+PACKAGED = Path(__file__).parent / 'data'  # weights that come with this package
 
 PAPERS = {
     'hvm-1': (
@@ -28,6 +30,8 @@ PAPERS = {
     'video-models': (
         "Self-supervised learning of video representations from a child's perspective", '2402.00300'),
 }
+
+MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')  # of drawn videos, as folders are sorted
 
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,8 +42,10 @@ _NUM_PARAMS = {
     ('vit_h14_st', 448): 632_510_720,
     ('mae_h14_st', 224): 645_534_104,
     ('mae_h14_st', 448): 646_910_360,
+    ('vit_t14_st', 112): 1_151_744,
+    ('mae_t14_st', 112): 1_441_304,
 }
-_WIDTH = 1280
+_WIDTHS = {'vit_h14_st': 1280, 'mae_h14_st': 1280, 'vit_t14_st': 128, 'mae_t14_st': 128}
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ class Checkpoint:
 
     Attributes:
         name: Published name, `x_y_z`.
-        zoo: The zoo that published it.
+        zoo: The zoo that published it; 'shapes' is this package's own.
         architecture: timm architecture.
         tag: timm tag; `architecture.tag` is the timm name.
-        repo: Hub repository.
-        filename: Published file in that repository.
+        repo: Hub repository; '' of a file that comes with this package.
+        filename: Published file in that repository, or in `PACKAGED`.
         img_size: Input height and width in pixels.
         num_classes: Size of the classification head, 0 without one.
     """
@@ -81,26 +87,31 @@ class Checkpoint:
     @property
     def stored_architecture(self) -> str:
         """Architecture of the file's content: the MAE's file also serves the ViT that was not finetuned."""
-        return ARCHITECTURES['mae'] if self.name.endswith('_none') else self.architecture
+        return self.architecture.replace('vit_', 'mae_') if self.name.endswith('_none') else self.architecture
 
     @property
     def num_params(self) -> int:
-        return _NUM_PARAMS[self.architecture, self.img_size] + self.num_classes * (_WIDTH + 1)
+        return self._num_params(self.architecture)
 
     @property
     def num_bytes(self) -> int:
-        """Size of the converted file's tensors (float32)."""
-        return 4 * (_NUM_PARAMS[self.stored_architecture, self.img_size] + self.num_classes * (_WIDTH + 1))
+        """Size of the converted file's tensors (float32; those of this package are float16)."""
+        return (4 if self.repo else 2) * self._num_params(self.stored_architecture)
+
+    @property
+    def packaged(self) -> Path | None:
+        """The file, if it comes with this package."""
+        return None if self.repo else PACKAGED / self.filename
+
+    def _num_params(self, architecture: str) -> int:
+        return _NUM_PARAMS[architecture, self.img_size] + self.num_classes * (_WIDTHS[architecture] + 1)
 
     def pretrained_cfg(self) -> dict[str, Any]:
         """timm's `PretrainedCfg` fields.
 
         Preprocessing follows the published tools: the short side goes to the input size + 32, then a centre crop.
         """
-        paper_name, paper_id = PAPERS[self.zoo]
         cfg = dict(
-            hf_hub_id=self.repo,
-            hf_hub_filename=self.safetensors,
             input_size=(3, self.img_size, self.img_size),
             fixed_input_size=True,
             interpolation='bicubic' if self.trained_on_images else 'bilinear',
@@ -110,14 +121,19 @@ class Checkpoint:
             num_classes=self.num_classes,
             classifier='head',
             first_conv=None,
-            license='not stated by the publisher',
             description=f'{self.name} of {self.zoo}',
-            origin_url=f'https://github.com/{self.repo}',
-            paper_name=paper_name,
-            paper_ids=f'arXiv:{paper_id}',
         )
+        if self.repo:
+            paper_name, paper_id = PAPERS[self.zoo]
+            cfg.update(
+                hf_hub_id=self.repo, hf_hub_filename=self.safetensors, license='not stated by the publisher',
+                origin_url=f'https://github.com/{self.repo}', paper_name=paper_name, paper_ids=f'arXiv:{paper_id}')
+        else:
+            cfg.update(file=str(self.packaged), license='mit')
         if self.num_classes == 1000:
             cfg.update(_imagenet_labels())
+        elif self.num_classes == len(MOTIONS):
+            cfg.update(label_names=MOTIONS)
         return cfg
 
 
@@ -146,6 +162,20 @@ def _checkpoint(zoo: str, name: str) -> Checkpoint:
     )
 
 
+def _shapes(name: str) -> Checkpoint:
+    kind, _, finetuned_on = name.split('_')
+    return Checkpoint(
+        name=name,
+        zoo='shapes',
+        architecture=SMALL_ARCHITECTURES[kind],
+        tag='shapes' if finetuned_on == 'none' else f'shapes_{finetuned_on}',
+        repo='',
+        filename=f'{name}.safetensors',
+        img_size=112,
+        num_classes=CLASSES[finetuned_on],
+    )
+
+
 def _names(models: Iterable[str], pretrained_on: Iterable[str], finetuned_on: Iterable[str]) -> list[str]:
     return [f'{x}_{y}_{z}' for x in models for z in finetuned_on for y in pretrained_on]
 
@@ -162,7 +192,10 @@ _PUBLISHED = {
     ],
 }
 
-CHECKPOINTS: tuple[Checkpoint, ...] = tuple(_checkpoint(zoo, name) for zoo in ZOOS for name in _PUBLISHED[zoo])
+CHECKPOINTS: tuple[Checkpoint, ...] = (
+    *(_checkpoint(zoo, name) for zoo, names in _PUBLISHED.items() for name in names),
+    *(_shapes(name) for name in ('mae_shapes_none', 'vit_shapes_motion')),
+)
 
 
 def available_models(zoo: str | None = None) -> list[str]:
@@ -206,7 +239,7 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
 
 def stored_in(repo: str, filename: str) -> Checkpoint | None:
     """The record that describes a file's content: of an MAE and the ViT that shares its file, the MAE."""
-    sharing = [c for c in CHECKPOINTS if c.repo == repo and filename in (c.filename, c.safetensors)]
+    sharing = [c for c in CHECKPOINTS if repo and c.repo == repo and filename in (c.filename, c.safetensors)]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
 
 
@@ -223,7 +256,7 @@ def _unknown(name: str) -> str:
     if parts[0] == 'mae' and len(parts) == 3 and parts[2] != 'none' and f'vit_{parts[1]}_{parts[2]}' in published:
         return (f'no model {name!r}: the MAE is published without finetuning only; '
                 f'did you mean \'vit_{parts[1]}_{parts[2]}\' or \'mae_{parts[1]}_none\'?')
-    known = published + [c.timm_name for c in CHECKPOINTS] + [*ARCHITECTURES.values(), *SMALL_ARCHITECTURES]
+    known = published + [c.timm_name for c in CHECKPOINTS] + [*ARCHITECTURES.values(), *SMALL_ARCHITECTURES.values()]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
     return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'

@@ -12,14 +12,14 @@ from . import catalogue
 from .models import source_of
 from .weights import Source, Tensors, Weights, locate, read_weights, to_timm
 
-ARCHITECTURES = (*catalogue.ARCHITECTURES.values(), *catalogue.SMALL_ARCHITECTURES)
+ARCHITECTURES = (*catalogue.ARCHITECTURES.values(), *catalogue.SMALL_ARCHITECTURES.values())
 
 
 def get_available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order.
 
     Args:
-        zoo: Only those of `'hvm-1'` or of `'video-models'`.
+        zoo: Only those of `'hvm-1'`, `'video-models'` or `'shapes'` (the small ones that come with this package).
 
     Raises:
         ValueError: No such zoo.
@@ -61,7 +61,7 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
     Args:
         path: `.pth` or `.safetensors`.
         name: Which model it is; None takes what the file's header says. Of a bare architecture the file says the number
-            of classes.
+            and the names of the classes, the size and the number of frames.
         zoo: As in `load_model`.
         **timm_kwargs: What `timm.create_model` takes.
 
@@ -70,18 +70,28 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
         ValueError: The file is of another model than `name`, or does not say which it is.
     """
     weights = read_weights(Path(path), mapped=True)  # its header and shapes; no tensor is read here
+    header = weights.header
     if name is None:
-        name, stored_in = weights.header.get('name') or weights.header.get('architecture'), weights.header.get('zoo')
+        name, stored_in = header.get('name') or header.get('architecture'), header.get('zoo')
         if not name:
             raise ValueError(f'{path} does not say which model it is: name it (--model NAME)')
         if zoo and stored_in and zoo != stored_in:
             raise ValueError(f'{path} is {name} of the zoo {stored_in!r}, not of {zoo!r}')
         zoo = stored_in or zoo
     timm_name = timm_name_of(name, zoo)
-    check_weights(weights, str(path), timm_name, any_size='img_size' in timm_kwargs)
-    if '.' not in timm_name and 'num_classes' not in timm_kwargs and 'head.weight' in weights.tensors:
-        timm_kwargs['num_classes'] = weights.tensors['head.weight'].shape[0]
+    check_weights(weights, str(path), timm_name, any_size='img_size' in timm_kwargs or '.' not in timm_name)
     overlay = dict(timm_kwargs.pop('pretrained_cfg_overlay', None) or {}, file=str(path))
+    if '.' not in timm_name:  # nothing is known of it but what it says itself
+        head, size = weights.tensors.get('head.weight'), header.get('input_size') or input_size_of(weights.tensors)
+        steps, kernel = weights.tensors.get('pos_embed_temporal'), weights.tensors['patch_embed.proj.weight']
+        timm_kwargs.setdefault('num_classes', 0 if head is None else head.shape[0])
+        if size:
+            overlay.setdefault('input_size', size)
+            timm_kwargs.setdefault('img_size', tuple(size[1:]))
+        if steps is not None:
+            timm_kwargs.setdefault('num_frames', steps.shape[1] * kernel.shape[2])
+        overlay |= {k: header[k] for k in ('mean', 'std') if k in header}
+        overlay['label_names'] = header.get('label_names')
     if 'num_classes' in timm_kwargs:
         overlay.setdefault('num_classes', timm_kwargs['num_classes'])
     return timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **timm_kwargs).eval()
@@ -127,8 +137,8 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
     if stored and not serves(stored, cfg.architecture):
         problems.append(f'architecture {stored}, the model is {cfg.architecture}')
     if tagged and header.get('name') in catalogue.available_models():
-        theirs = catalogue.find(header['name'], header.get('zoo'))
-        if (theirs.repo, theirs.safetensors) != (cfg.hf_hub_id, cfg.hf_hub_filename):
+        theirs, ours = catalogue.find(header['name'], header.get('zoo')), catalogue.find(timm_name)
+        if (theirs.repo, theirs.safetensors) != (ours.repo, ours.safetensors):
             problems.append(f'name {theirs.name} of {theirs.zoo}, the model is {timm_name}')
     head = weights.tensors.get('head.weight')
     num_classes = 0 if head is None else head.shape[0]

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..files import save_csv, written
 from ..video import Views, find_media, is_image
+from ..video.drawing import MOTIONS, drawn_videos, is_drawn
 from .pictures import save_confusion
 from .pipeline import Batch, Team, evaluating, groups_of, placement_of, process, views_of
 
@@ -119,11 +120,16 @@ def class_folders(folder: str | os.PathLike) -> ClassFolders:
 
     Args:
         folder: Searched one class after the other, each recursively, for videos, or for images where it has no video.
+            `drawn:COUNT@SEED` stands for drawn videos, their classes are their motions.
 
     Raises:
         FileNotFoundError: No such folder.
         ValueError: It has no subfolders, or no videos or images in them.
     """
+    if is_drawn(folder):
+        paths = drawn_videos(folder)
+        targets = [MOTIONS.index(path.parts[-2]) for path in paths]
+        return ClassFolders(list(MOTIONS), list(map(str, paths)), targets, str(folder))
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder')

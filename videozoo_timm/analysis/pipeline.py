@@ -183,11 +183,15 @@ _WORLD_SIZES = ('WORLD_SIZE', 'PMI_SIZE', 'OMPI_COMM_WORLD_SIZE', 'MV2_COMM_WORL
 
 
 class Team:
-    """The processes that share the work: those that `accelerate launch` has started, or this one alone."""
+    """The processes that share the work: those that `accelerate launch` has started, or this one alone.
 
-    def __init__(self) -> None:
+    Args:
+        alone: Do all the work here, even if there are others.
+    """
+
+    def __init__(self, alone: bool = False) -> None:
         self.rank, self.size, self.device, self._state = 0, 1, None, None
-        if any(int(os.environ.get(name, '1')) > 1 for name in _WORLD_SIZES):
+        if not alone and any(int(os.environ.get(name, '1')) > 1 for name in _WORLD_SIZES):
             try:
                 from accelerate import PartialState
             except ImportError as error:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from . import analysis, models
+from . import analysis, models, training
 from .common import ERRORS, complain
 
 __all__ = ['main']
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     models.add_to(commands)
     analysis.add_to(commands)
+    training.add_to(commands)
     args = parser.parse_args(_spelled(sys.argv[1:] if argv is None else argv))
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text

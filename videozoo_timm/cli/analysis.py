@@ -136,7 +136,7 @@ def _embed(args: argparse.Namespace) -> int:
     check_output(args.out)
     paths, missing = files(args, find_media)
     team = Team()
-    model, name = load(args, team.device)
+    model, name = load(args, device=team.device)
     if team.is_main and not args.force and (folder := journal_folder(args.out)).exists():
         complain(f'going on with the unfinished run in {folder}')
     options = dict(
@@ -159,7 +159,7 @@ def _complete(args: argparse.Namespace) -> int:
     from ..analysis.pictures import save_animation
     paths, missing = files(args, find_videos)
     paths = drawn(paths, args)
-    model, name = load(args)
+    model, name = load(args, 'mae_shapes_none')
     check_mae(model)
     mask, kind = None, args.mask_type
     if args.mask_file is not None:
@@ -270,7 +270,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise ValueError(f"--train-jitter-scales belongs to '--views random', not to --views {args.views}")
     protocol = args.views or ('random' if args.train_jitter_scales else '1x1')
     team = Team()
-    model, name = load(args, team.device)
+    model, name = load(args, device=team.device)
     jitter = tuple(args.train_jitter_scales) if args.train_jitter_scales else None
     views = parse_views(protocol, views_of(model, Sampling(model.num_frames, args.span)), jitter, args.seed)
     about = dict(model=name, folder=given[0], views=protocol, dtype=args.dtype)

@@ -16,7 +16,7 @@ from ..factory import load_file, load_model, timm_name_of
 from ..video import find_videos
 from ..weights import read_weights
 
-ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError)
+ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError, FloatingPointError)
 
 
 def add_command(
@@ -36,26 +36,35 @@ def add_zoo(sub: argparse.ArgumentParser, help: str = 'which zoo is meant by a n
     sub.add_argument('--zoo', choices=catalogue.ZOOS, help=help)
 
 
-def add_model(sub: argparse.ArgumentParser) -> None:
+def add_model(sub: argparse.ArgumentParser, dtype: str | None = 'float32') -> None:
     """--model, --zoo, --weights, --device, --dtype, --img-size, --num-frames."""
     group = sub.add_argument_group('the model')
     group.add_argument('--model', '--model-name', metavar='NAME',
-                       help='published or timm name; with --weights, what the file says')
+                       help='published or timm name (default: the small one that comes with this package; with '
+                            '--weights, what the file says)')
     add_zoo(group)
     group.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
     group.add_argument('--img-size', type=int, metavar='PIXELS', help="another size than the model's own")
     group.add_argument('--num-frames', type=int, metavar='N', help="another number of frames than the model's own")
     group.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
-    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
-                       help='of the model and its input (default: %(default)s)')
+    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default=dtype,
+                       help=f'of the model and its input (default: {dtype})' if dtype else
+                       'that is computed in; the weights stay float32 (default: float32, or as accelerate says)')
 
 
 def add_files(sub: argparse.ArgumentParser, what: str, folder_flag: str = '--video-dir') -> None:
     """PATH..., and what concerns reading them."""
-    sub.add_argument('paths', nargs='*', metavar='PATH', help=f'{what}, and folders to search')
+    sub.add_argument('paths', nargs='*', metavar='PATH',
+                     help=f'{what}, and folders to search; drawn:100@7 stands for 100 videos as `videozoo draw` draws '
+                          f'them with --seed 7')
     group = sub.add_argument_group('reading files')
     group.add_argument(folder_flag, action='append', default=[], metavar='DIR', dest='folders',
                        help='the same as PATH')
+    add_reading(group)
+
+
+def add_reading(group: Any) -> None:
+    """--num-workers, --time-limit."""
     group.add_argument('--num-workers', type=int, metavar='N', default=default_workers(),
                        help='processes that decode ahead of the model; 0: none, and no time limit '
                             '(default: %(default)s)')
@@ -81,16 +90,32 @@ def default_workers() -> int:
     return max(1, min(4, cores // int(os.environ.get('LOCAL_WORLD_SIZE', '1'))))
 
 
-def load(args: argparse.Namespace, device: torch.device | None = None) -> tuple[nn.Module, str]:
-    """The model that the options of `add_model` ask for, and what to call it."""
-    options = dict(device=_device(args.device) if args.device or device is None else device,
-                   dtype=getattr(torch, args.dtype))
+def load(
+        args: argparse.Namespace,
+        default: str = 'vit_shapes_motion',
+        device: torch.device | None = None,
+) -> tuple[nn.Module, str]:
+    """The model that the options of `add_model` ask for, the default if they name none, and what to call it."""
+    return _load(args, default, device=_device(args.device) if args.device or device is None else device,
+                 dtype=getattr(torch, args.dtype))
+
+
+def load_trainable(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
+    """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
+    return _load(args, default, **options)
+
+
+def _load(args, default, **options):
     options |= {name: value for name in ('img_size', 'num_frames') if (value := getattr(args, name)) is not None}
     if args.weights is not None:
         model = load_file(args.weights, args.model, zoo=args.zoo, **options)
-    elif args.model is None:
-        raise ValueError('name a model with --model (`videozoo list` shows them), or a file with --weights')
     else:
+        if args.model is None:
+            if args.zoo not in (None, 'shapes'):
+                raise ValueError(f'name a model of the zoo {args.zoo!r} with --model (`videozoo list` shows them)')
+            args.model = default
+            if os.environ.get('RANK', '0') == '0':
+                complain(f'no --model, so the small one that comes with this package is taken: {default}')
         model = load_model(args.model, zoo=args.zoo, **options)
     cfg = model.pretrained_cfg
     if args.weights is not None and not (args.model and '.' in timm_name_of(args.model, args.zoo)):

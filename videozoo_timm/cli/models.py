@@ -60,7 +60,7 @@ def _list(args: argparse.Namespace) -> int:
     table(
         ['name', 'zoo', 'timm name', 'px', 'classes', 'GB', 'on disk'],
         [[r['name'], r['zoo'], r['timm_name'], str(r['img_size']),
-          f'{r["num_classes"]} {r["classes"]}' if r['num_classes'] else '-', f'{r["bytes"] / 1e9:.2f}',
+          f'{r["num_classes"]} {r["classes"]}' if r['num_classes'] else '-', _gigabytes(r['bytes']),
           'yes' if r['on_disk'] else '-'] for r in rows])
     return 0
 
@@ -71,9 +71,17 @@ def markdown_table(zoo: str | None = None) -> str:
     lines += [
         f'| `{c.name}` | {c.zoo} | `{c.timm_name}` | {c.img_size} '
         f'| {f"{c.num_classes} {catalogue.CLASS_NAMES[c.num_classes]}" if c.num_classes else "-"} '
-        f'| {c.num_params / 1e6:.0f}M | {c.num_bytes / 1e9:.2f} |'
+        f'| {_millions(c.num_params)} | {_gigabytes(c.num_bytes)} |'
         for c in catalogue.CHECKPOINTS if zoo in (None, c.zoo)]
     return '\n'.join(lines)
+
+
+def _millions(number: int) -> str:
+    return f'{number / 1e6:.0f}M' if number >= 1e8 else f'{number / 1e6:.1f}M'
+
+
+def _gigabytes(number: int) -> str:
+    return f'{number / 1e9:.2f}' if number >= 1e7 else f'{number / 1e9:.3f}'
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -86,20 +94,20 @@ def _info(args: argparse.Namespace) -> int:
         timm_name = timm_name_of(args.name, args.zoo)
         cfg = get_pretrained_cfg(timm_name)
         rows += [['timm name', timm_name]]
-        if cfg.hf_hub_id:
-            record = catalogue.find(timm_name)
-            path = cached(find_source(timm_name))
-            rows += [
-                ['published name', f'{record.name} ({record.zoo})'],
-                ['on the Hub', f'{cfg.hf_hub_id}: {cfg.hf_hub_filename}, or {record.filename}'],
-                ['on disk', str(path) if path else f'no, `videozoo download {args.name}` fetches it'],
-                ['parameters', f'{record.num_params:,}'],
-                ['classes', f'{cfg.num_classes} {catalogue.CLASS_NAMES[cfg.num_classes]}'.strip()],
-                ['paper', f'{cfg.paper_name} ({cfg.paper_ids})'],
-                ['licence of the weights', cfg.license],
-            ]
-            if path:
-                rows += _header_rows(read_header(path))
+        record = catalogue.find(timm_name)
+        path = cached(find_source(timm_name))
+        rows += [['published name', f'{record.name} ({record.zoo})']]
+        if record.repo:
+            rows += [['on the Hub', f'{cfg.hf_hub_id}: {cfg.hf_hub_filename}, or {record.filename}']]
+        rows += [
+            ['on disk', str(path) if path else f'no, `videozoo download {args.name}` fetches it'],
+            ['parameters', f'{record.num_params:,}'],
+            ['classes', f'{cfg.num_classes} {catalogue.CLASS_NAMES[cfg.num_classes]}'.strip()],
+            ['paper', f'{cfg.paper_name} ({cfg.paper_ids})' if cfg.paper_name else '-'],
+            ['licence of the weights', cfg.license],
+        ]
+        if path:
+            rows += _header_rows(read_header(path))
         rows += [
             ['input', f'16 frames of {cfg.input_size[1]} x {cfg.input_size[2]} pixels'],
             ['preprocessing', f'short side to {round(cfg.input_size[1] / cfg.crop_pct)}, {cfg.interpolation}, '

@@ -9,6 +9,7 @@ https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` mask
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from timm.models import checkpoint_seq, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
@@ -19,7 +20,6 @@ from .building import build_model
 from .video_vit import (
     HUGE,
     TINY,
-    TINY_CFG,
     Grid,
     VideoVisionTransformer,
     adapt_checkpoint,
@@ -124,6 +124,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             visualize: bool = False,
             mask_type: str = 'random',
             mask: torch.Tensor | None = None,
+            noise: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Mask, encode, predict.
 
@@ -134,6 +135,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             mask_type: `'random'`; `'temporal'` drops the last tokens in time; `'center'` the middle ones.
             mask: A mask of the caller's own instead, [B, T', H', W'] boolean, True where a token is dropped; every
                 sample must drop the same number.
+            noise: Random numbers [B, T' * H' * W'] that decide a random mask instead of `torch.rand`: the tokens with
+                the smallest are kept.
 
         Returns:
             loss: Mean squared error of the dropped tokens' (normalised) pixels, scalar.
@@ -145,7 +148,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         Raises:
             ValueError: A mask that cannot be, in words.
         """
-        latent, mask, ids_restore = self.forward_encoder(clips, mask_ratio, mask_type, mask)
+        latent, mask, ids_restore = self.forward_encoder(clips, mask_ratio, mask_type, mask, noise)
         grid = self.patch_embed.grid_of(clips)
         pred = self.forward_decoder(latent, ids_restore, grid)
         target = self.patchify(clips)
@@ -166,6 +169,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             mask_ratio: float = 0.9,
             mask_type: str = 'random',
             mask: torch.Tensor | None = None,
+            noise: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
@@ -178,7 +182,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
         num_tokens = grid[0] * grid[1] * grid[2]
         if mask is None:
-            order, num_kept = _published_order(view.shape[0], num_tokens, mask_ratio, mask_type, clips.device)
+            order, num_kept = _published_order(
+                view.shape[0], num_tokens, mask_ratio, mask_type, clips.device, noise)
         else:
             order, num_kept = _order_of(mask, (view.shape[0], *grid), clips.device)
         ids_restore = order.argsort(dim=1)
@@ -230,7 +235,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         if self.norm_pix_loss:
             mean, std = _patch_statistics(target)
             target = (target - mean) / std
-        error = ((pred - target) ** 2).mean(dim=-1)
+        error = F.mse_loss(pred, target, reduction='none').mean(dim=-1)
         return (error * mask).sum() / mask.sum().clamp(min=1)
 
     def patchify(self, clips: torch.Tensor) -> torch.Tensor:
@@ -272,6 +277,7 @@ def _published_order(
         mask_ratio: float,
         mask_type: str,
         device: torch.device,
+        noise: torch.Tensor | None,
 ) -> tuple[torch.Tensor, int]:
     """Tokens in the order in which they are kept, [B, N], and how many are."""
     if mask_type not in MASK_TYPES:
@@ -283,7 +289,9 @@ def _published_order(
         raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
     position = torch.arange(num_tokens, device=device)
     if mask_type == 'random':
-        rank = torch.rand(num_batch, num_tokens, device=device)
+        rank = torch.rand(num_batch, num_tokens, device=device) if noise is None else noise
+        if rank.shape != (num_batch, num_tokens):
+            raise ValueError(f'noise must be [B, T\' * H\' * W\'] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
     elif mask_type == 'temporal':
         rank = position.expand(num_batch, -1)
     else:  # the ends first; equal distances in the order of the clip
@@ -320,9 +328,7 @@ def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoVisi
 
 
 default_cfgs = generate_default_cfgs({
-    **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture == 'mae_h14_st'},
-    'mae_t14_st': TINY_CFG,
-})
+    c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('mae_h14_st', 'mae_t14_st')})
 
 
 @register_model
@@ -334,6 +340,6 @@ def mae_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransforme
 
 @register_model
 def mae_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
-    """The same architecture with 1.4M parameters at 112 px, for trying things out."""
-    model_args = dict(TINY, decoder_embed_dim=64, decoder_depth=4, decoder_num_heads=4)
+    """The same architecture with 1.4M parameters at 112 px, for trying things out; `shapes` was trained on drawings."""
+    model_args = dict(TINY, decoder_embed_dim=64, decoder_depth=4, decoder_num_heads=2)
     return _create('mae_t14_st', pretrained, dict(model_args, **kwargs))

@@ -21,7 +21,7 @@ from timm.models._features import feature_take_indices
 from timm.models._input import update_model_input_size
 from torch import nn
 
-from ..catalogue import CHECKPOINTS, VIDEO_MEAN, VIDEO_STD
+from ..catalogue import CHECKPOINTS
 from ..weights import to_timm
 from .building import build_model
 
@@ -501,14 +501,9 @@ def _stored_grid(num_tokens: int, model: VideoVisionTransformer) -> tuple[int, i
 
 HUGE = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
 TINY = dict(patch_size=14, embed_dim=128, depth=5, num_heads=4)
-TINY_CFG = dict(
-    input_size=(3, 112, 112), fixed_input_size=True, interpolation='bilinear', crop_pct=112 / 144, mean=VIDEO_MEAN,
-    std=VIDEO_STD, num_classes=0, classifier='head', first_conv=None)
 
 default_cfgs = generate_default_cfgs({
-    **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture == 'vit_h14_st'},
-    'vit_t14_st': TINY_CFG,
-})
+    c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('vit_h14_st', 'vit_t14_st')})
 
 
 @register_model
@@ -519,5 +514,5 @@ def vit_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransforme
 
 @register_model
 def vit_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
-    """The same architecture with 1.1M parameters at 112 px, for trying things out."""
+    """The same architecture with 1.2M parameters at 112 px, for trying things out; `shapes_motion` names motions."""
     return build_model(VideoVisionTransformer, 'vit_t14_st', pretrained, adapt_checkpoint, **dict(TINY, **kwargs))

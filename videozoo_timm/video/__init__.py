@@ -18,7 +18,7 @@ from .reading import (
     read_clips,
     read_image,
 )
-from .transforms import denormalize, prepare_clip
+from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 
 __all__ = [
     'ALIGNMENTS',
@@ -26,6 +26,7 @@ __all__ = [
     'IMAGE_EXTENSIONS',
     'RECOGNITION',
     'VIDEO_EXTENSIONS',
+    'Augmentation',
     'Clip',
     'Failure',
     'Job',
@@ -34,6 +35,7 @@ __all__ = [
     'VideoInfo',
     'View',
     'Views',
+    'augment_clip',
     'centred_starts',
     'denormalize',
     'find_media',

@@ -9,7 +9,7 @@ import queue
 import random
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from .reading import RECOGNITION, Sampling, centred_starts, is_image, read_clips, read_image
-from .transforms import prepare_clip
+from .transforms import Augmentation, augment_clip, prepare_clip
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
 
@@ -42,6 +42,7 @@ class Views:
         jitter: Random views instead of `crops` and of centred clips, as the published evaluation draws them: start and
             crop anywhere, the short side between these two numbers of pixels, flipped every other time.
         seed: Of the random views.
+        augmentation: Training views instead: one clip anywhere, under as many random crops as this asks for.
     """
     size: int
     mean: tuple[float, ...]
@@ -55,6 +56,7 @@ class Views:
     short_side: int | None = None
     jitter: tuple[int, int] | None = None
     seed: int = 0
+    augmentation: Augmentation | None = None
 
     def __post_init__(self):
         if self.num_clips < 1:
@@ -120,6 +122,9 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
     """
     how = dict(mean=views.mean, std=views.std, interpolation=views.interpolation)
+    if views.augmentation:
+        yield from _augmented_views(job, views, how, num_threads)
+        return
     if is_image(job.path):
         if not job.skip:
             x = _prepare(read_image(job.path), views.size, short_side=views.short_side, **how)  # [C, 1, H, W]
@@ -157,16 +162,36 @@ def _random_view(job, views, how, num_threads):
     return View(x, *_times(clip, views), 1)
 
 
+def _augmented_views(job, views, how, num_threads):
+    rng = random.Random(f'{views.seed} {job.index}')
+    repeats = views.augmentation.repeats
+    start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
+    if is_image(job.path):
+        frames, times = read_image(job.path), (0.0, 0.0, 0.0, 0.0)
+    else:
+        clip = next(read_clips(
+            job.path, lambda duration: [start * max(duration - views.sampling.seconds, 0)], sampling=views.sampling,
+            num_threads=num_threads))
+        frames, times = clip.frames, _times(clip, views)
+    for seed in seeds[job.skip:]:
+        x = _on_one_thread(augment_clip, frames, views.size, views.augmentation, seed, **how)
+        yield View(x[:, 0] if is_image(job.path) else x, *times, repeats)
+
+
 def _times(clip, views):
     return clip.start, clip.end, clip.start + ALIGNMENTS[views.align] * views.sampling.seconds, clip.duration
 
 
 def _prepare(*args, **kwargs):
-    """On one thread, as in a worker process: the last bits of an interpolation depend on how it is split."""
+    return _on_one_thread(prepare_clip, *args, **kwargs)
+
+
+def _on_one_thread(function, *args, **kwargs):
+    """As in a worker process: the last bits of an interpolation depend on how it is split."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return prepare_clip(*args, **kwargs)
+        return function(*args, **kwargs)
     finally:
         torch.set_num_threads(num_threads)
 
@@ -184,7 +209,7 @@ def load_views(
     A file that cannot be read, that crashes its worker or that hangs costs itself alone: its worker is replaced.
 
     Args:
-        jobs: The files.
+        jobs: The files; there may be no end of them.
         views: Which views of each.
         num_workers: Processes that decode; 0 decodes in this one when the next view is asked for, without a time limit.
             Processes are spawned, so a script that uses them needs `if __name__ == '__main__':`.
@@ -196,10 +221,11 @@ def load_views(
     """
     if num_workers < 0 or not time_limit > 0:
         raise ValueError(f'num_workers={num_workers}, time_limit={time_limit}: must not be negative, and more than 0')
-    jobs = list(jobs)
+    if isinstance(jobs, Sized):
+        num_workers = min(num_workers, len(jobs))
     if num_workers == 0:
         return _load_here(jobs, views, num_threads)
-    return _load_ahead(jobs, views, min(num_workers, len(jobs)), time_limit, num_threads)
+    return _load_ahead(jobs, views, num_workers, time_limit, num_threads)
 
 
 def _load_here(jobs, views, num_threads):
@@ -224,9 +250,9 @@ def _failure(job, error):
 
 
 def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
-    # Bounds what is held: each of the files under way or done early waits with at most two views.
+    # Bounds what is held: each of the files under way or done early waits with at most so many views.
     places = threading.Semaphore(2 * num_workers)
-    queues, closed = _Queues(jobs), threading.Event()
+    queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
         _Worker(queues, places, closed, (views, num_threads), time_limit, name=f'videozoo decoder {i}')
         for i in range(num_workers)]
@@ -244,8 +270,11 @@ def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
     try:
         for worker in workers:
             worker.start()
-        for job in jobs:
-            results, at_end = queues.taken.get(), False
+        while True:
+            job, results = queues.taken.get()
+            if job is None:
+                return
+            at_end = False
             while not at_end:
                 item = results.get()
                 if isinstance(item, Exception):
@@ -261,13 +290,13 @@ def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
 class _Queues:
     """Files for the workers, and the results of those that they have taken, in the files' order."""
 
-    def __init__(self, jobs):
-        self.jobs, self.taken, self.lock = iter(jobs), queue.Queue(), threading.Lock()
+    def __init__(self, jobs, num_views):
+        self.jobs, self.taken, self.lock, self.num_views = iter(jobs), queue.Queue(), threading.Lock(), num_views
 
     def take(self):
         with self.lock:
-            job, results = next(self.jobs, None), queue.Queue(maxsize=2)
-            self.taken.put(results)
+            job, results = next(self.jobs, None), queue.Queue(maxsize=self.num_views)
+            self.taken.put((job, results))
         return job, results
 
 

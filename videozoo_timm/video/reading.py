@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from .drawing import DURATION, RATE, SIZE, drawn_videos, is_drawn, scene_of
 
 VIDEO_EXTENSIONS = frozenset((
     '.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm',
@@ -104,7 +107,8 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[
 
     Args:
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
-            `VIDEO_EXTENSIONS`. What is hidden (a name with a leading dot) is skipped in folders.
+            `VIDEO_EXTENSIONS`. What is hidden (a name with a leading dot) is skipped in folders. `drawn:COUNT@SEED`
+            stands for drawn videos (`drawing`).
 
     Returns:
         Every file once, in the order of `paths`, sorted within each folder.
@@ -158,6 +162,9 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         ImportError: PyAV is not installed.
     """
     path = Path(path)
+    if is_drawn(path):
+        scene_of(path)
+        return VideoInfo(DURATION, RATE, SIZE, SIZE)
     with _opened(path, num_threads=1) as (container, stream):
         origin, frame = _first_frame(path, _timed_frames(container, stream))
         width, height = (frame.height, frame.width) if _quarter_turns(frame) % 2 else (frame.width, frame.height)
@@ -227,6 +234,9 @@ def read_clips(
         ValueError: A start is no number or not before the end of the video, or they do not ascend.
     """
     path = Path(path)
+    if is_drawn(path):
+        yield from _draw_clips(path, starts, sampling, skip)
+        return
     with _opened(path, num_threads=1) as (container, stream):
         origin, _ = _first_frame(path, _timed_frames(container, stream))
         duration = _duration(path, container, stream, origin)
@@ -244,9 +254,21 @@ def read_clips(
             times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
             try:
                 images = _to_images([frame for _, frame in shown])
-            except _import_av().FFmpegError as error:
+            except import_av().FFmpegError as error:
                 raise VideoError(f'{path}: a frame cannot be converted to RGB ({error.strerror})') from error
             yield Clip(images, times, start, start + sampling.seconds, duration)
+
+
+def _draw_clips(path, starts, sampling, skip):
+    """As of a file at 30 frames a second: a position shows the frame that began last."""
+    scene = scene_of(path)
+    starts = list(starts(DURATION) if callable(starts) else starts)
+    _check_starts(path, starts, DURATION)
+    last = round(DURATION * RATE) - 1
+    for start in starts[skip:]:
+        shown = [min(max(math.floor((start + _TOLERANCE) * RATE + k), 0), last) for k in sampling.positions]
+        times = torch.tensor(shown, dtype=torch.float64) / RATE
+        yield Clip(scene.render(times), times, start, start + sampling.seconds, DURATION)
 
 
 def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
@@ -310,6 +332,9 @@ def _find(paths, search):
         paths = [paths]
     found = {}  # absolute path -> path as given
     for path in map(Path, paths):
+        if is_drawn(path):
+            found.update((str(name), name) for name in drawn_videos(path))
+            continue
         if not path.exists():
             raise FileNotFoundError(f'{path}: no such file or folder')
         for file in search(path) if path.is_dir() else [path]:
@@ -329,7 +354,8 @@ def _search(folder, extensions):
     return sorted(file for file in found if file.suffix.lower() in extensions and file.is_file())
 
 
-def _import_av():
+def import_av() -> Any:
+    """PyAV, or an ImportError that says how to get it."""
     try:
         import av
     except ImportError as error:
@@ -344,7 +370,7 @@ def _import_av():
 @contextmanager
 def _opened(path, num_threads):
     """The container and its main video stream; whatever FFmpeg raises within comes out as a VideoError."""
-    av = _import_av()
+    av = import_av()
     if not path.exists():
         raise FileNotFoundError(f'{path}: no such file')
     try:
@@ -387,7 +413,7 @@ def _timed_frames(container, stream, sought=False) -> Iterator[tuple]:
 
 
 def _frames(container, stream):
-    av = _import_av()
+    av = import_av()
     for packet in _packets(container, stream):
         try:
             yield from stream.decode(packet)
@@ -396,7 +422,7 @@ def _frames(container, stream):
 
 
 def _packets(container, stream):
-    av = _import_av()
+    av = import_av()
     try:
         yield from container.demux(stream)
     except av.FFmpegError:
@@ -406,7 +432,7 @@ def _packets(container, stream):
 def _frames_after_seek(container, stream, time):
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
-    except _import_av().FFmpegError:  # no index, as in raw streams
+    except import_av().FFmpegError:  # no index, as in raw streams
         return iter(())
     return _timed_frames(container, stream, sought=True)
 

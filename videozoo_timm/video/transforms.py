@@ -1,6 +1,9 @@
 """From uint8 frames to the normalised clips that the models take, and back."""
 import math
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +66,102 @@ def prepare_clip(
     ], dim=1)  # [C, T, size, size]
     # Interpolation weights sum to one, so normalising afterwards gives the same and touches fewer pixels.
     return clip.div_(255).sub_(_per_channel(mean, clip, 'mean')).div_(_per_channel(std, clip, 'std'))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a training clip is put through, alike in all its frames.
+
+    Attributes:
+        scale: Least and greatest share of the frame's area that is cropped.
+        ratio: Least and greatest width over height of the crop.
+        hflip: How often a clip is mirrored; 0 where left and right matter.
+        auto_augment: timm's configuration string of AutoAugment, RandAugment and their like
+            ('rand-m7-n4-mstd0.5-inc1'), '' for none.
+        repeats: Views of each clip that is decoded.
+    """
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float = 0.5
+    auto_augment: str = ''
+    repeats: int = 1
+
+    def __post_init__(self):
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f'scale must be two ascending shares of the area, at most 1, got {list(self.scale)}')
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f'ratio must be two ascending numbers, got {list(self.ratio)}')
+        if not 0 <= self.hflip <= 1:
+            raise ValueError(f'hflip must be a share from 0 to 1, got {self.hflip}')
+        if self.repeats < 1:
+            raise ValueError(f'repeats must be at least 1, got {self.repeats}')
+
+
+def augment_clip(
+        frames: torch.Tensor,
+        size: int,
+        augmentation: Augmentation,
+        seed: int,
+        *,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        interpolation: str = 'bilinear',
+) -> torch.Tensor:
+    """A random training view of a clip: a random resized crop, flipped or not, augmented, the same in all frames.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        size: Height and width of the output, in pixels.
+        augmentation: What to do.
+        seed: Decides everything that is random.
+        mean: As in `prepare_clip`.
+        std: As in `prepare_clip`.
+        interpolation: As in `prepare_clip`.
+
+    Returns:
+        float32 [3, T, size, size].
+    """
+    # torchvision draws the crop from torch's generator; 32 bits are what NumPy's takes.
+    from torchvision.transforms import RandomResizedCrop
+    frames = frames.permute(0, 3, 1, 2)  # [T, H, W, C] -> [T, C, H, W]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        top, left, height, width = RandomResizedCrop.get_params(frames, augmentation.scale, augmentation.ratio)
+        flip = torch.rand(1).item() < augmentation.hflip
+    frames = frames[:, :, top:top + height, left:left + width]
+    frames = torch.stack([_resize(frame, size, size, interpolation) for frame in frames], dim=1)  # [C, T, H, W]
+    if flip:
+        frames = frames.flip(-1)
+    if augmentation.auto_augment:
+        frames = _auto_augment(frames, augmentation.auto_augment, seed, mean)
+    return frames.div_(255).sub_(_per_channel(mean, frames, 'mean')).div_(_per_channel(std, frames, 'std'))
+
+
+def _auto_augment(frames, config, seed, mean):
+    """timm's augmentations with the same draws for every frame: float [C, T, H, W] in 0..255, and back."""
+    import numpy as np
+    from PIL import Image
+    augment = _augmentation_of(config, frames.shape[-1], tuple(torch.as_tensor(mean).reshape(-1).tolist()))
+    images = frames.round().clamp_(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()  # [T, H, W, C]
+    state, np_state = random.getstate(), np.random.get_state()  # timm draws from both
+    try:
+        done = []
+        for image in images:
+            random.seed(seed)
+            np.random.seed(seed % 2 ** 32)
+            done.append(torch.from_numpy(np.array(augment(Image.fromarray(image)))))
+    finally:
+        random.setstate(state)
+        np.random.set_state(np_state)
+    return torch.stack(done).permute(3, 0, 1, 2).float()
+
+
+@lru_cache(maxsize=4)
+def _augmentation_of(config, size, mean):
+    from timm.data import auto_augment_transform, rand_augment_transform
+    fill = tuple(min(255, round(255 * value)) for value in (mean * 3)[:3])
+    hparams = dict(translate_const=int(size * 0.45), img_mean=fill)
+    return (rand_augment_transform if config.startswith('rand') else auto_augment_transform)(config, hparams)
 
 
 def denormalize(clip: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> torch.Tensor:

@@ -76,6 +76,8 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
 
 def cached(source: Source) -> Path | None:
     """The safetensors file of a source if it is on this machine already, own conversion or Hub download."""
+    if source.file is not None:
+        return source.file if source.file.is_file() else None
     return source.converted if source.converted.is_file() else _in_hub_cache(source, [source.filename])
 
 
@@ -186,14 +188,15 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std."""
+    """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std, and
+    label_names where it was finetuned by this package."""
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f'{path} is no readable safetensors file ({error}): delete it, or fetch it anew') from error
     header = dict(metadata)
-    for key in ('input_size', 'mean', 'std'):
+    for key in ('input_size', 'mean', 'std', 'label_names'):
         if key in header:
             header[key] = tuple(json.loads(header[key]))
     return header

@@ -1,0 +1,292 @@
+"""The commands that train: pretrain, finetune; and draw, which makes videos to train on."""
+import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from ..factory import timm_name_of
+from ..video import RECOGNITION, Augmentation, Sampling, find_videos
+from ..video.drawing import MOTIONS, SIZE, drawn_videos, save_video, scene_of
+from .common import add_command, add_files, add_model, add_reading, add_span, complain, files, load_trainable
+
+_RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'
+
+
+def add_to(commands: Any) -> None:
+    """Add these commands to the parser."""
+    sub = add_command(commands, _pretrain, 'Train a masked autoencoder on videos.', shared=True)
+    add_files(sub, 'video files')
+    _add_trained_model(sub)
+    group = _add_training(sub, 'pretrained', lr=1e-4, betas=(0.9, 0.95), clip_grad=0.1, epochs=100.0, batch_size=16)
+    group.add_argument('--mask-type', nargs='+', default=['random'], metavar='TYPE',
+                       help='random, temporal, center; of several one is drawn for each batch (default: random)')
+    group.add_argument('--mask-ratio', nargs='+', type=float, default=[0.9], metavar='SHARE',
+                       help='share of the tokens that is dropped; one for all, or one for each type (default: 0.9)')
+    _add_augmentation(sub, repeat_aug=16, auto_augment='')
+    sub.add_argument('--pictures-every', type=int, default=1000, metavar='STEPS',
+                     help='draw completions of the first video; 0: never (default: %(default)s)')
+
+    sub = add_command(commands, _finetune, 'Train a video ViT to name classes.', shared=True)
+    group = sub.add_argument_group('the videos (or images)')
+    group.add_argument('--train', required=True, metavar='DIR', help='a folder with one subfolder for each class')
+    group.add_argument('--val', metavar='DIR', help='the same classes, to validate on')
+    group.add_argument('--shots', type=int, metavar='N', help='train on so many files of each class, drawn with --seed')
+    add_reading(group)
+    _add_trained_model(sub)
+    group = _add_training(sub, 'finetuned', lr=5e-4, betas=(0.9, 0.999), clip_grad=1.0, epochs=30.0, batch_size=16)
+    group.add_argument('--layer-decay', type=float, default=0.75, metavar='FACTOR',
+                       help='of the learning rate from each block to the one before it; 1: one rate '
+                            '(default: %(default)s)')
+    group.add_argument('--mixup', type=float, default=0.8, metavar='ALPHA', help='0: none (default: %(default)s)')
+    group.add_argument('--cutmix', type=float, default=1.0, metavar='ALPHA', help='0: none (default: %(default)s)')
+    group.add_argument('--smoothing', type=float, default=0.1, metavar='SHARE',
+                       help='label smoothing (default: %(default)s)')
+    group.add_argument('--drop-path', type=float, default=0.1, metavar='SHARE',
+                       help='stochastic depth (default: %(default)s)')
+    group.add_argument('--drop', type=float, default=0.3, metavar='SHARE',
+                       help='dropout before the head (default: %(default)s)')
+    group.add_argument('--validate-every', type=int, metavar='STEPS', help='default: once an epoch')
+    how = group.add_mutually_exclusive_group()
+    how.add_argument('--freeze', action='store_true', help='train the head alone')
+    how.add_argument('--lora', type=int, metavar='RANK', help='train low-rank adapters and the head (needs peft)')
+    _add_augmentation(sub, repeat_aug=1, auto_augment=_RAND_AUGMENT)
+
+    sub = add_command(commands, _draw, 'Draw videos of moving shapes, in folders named by their motion.')
+    sub.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
+    sub.add_argument('--num', '-n', type=int, default=80, metavar='N', help='videos (default: %(default)s)')
+    sub.add_argument('--seed', type=int, default=0, help='another one draws other videos (default: %(default)s)')
+    sub.add_argument('--size', type=int, default=SIZE, metavar='PIXELS', help='height and width (default: %(default)s)')
+    sub.add_argument('--motion', nargs='+', choices=MOTIONS, metavar='MOTION',
+                     help=f'only these: {", ".join(MOTIONS)}')
+
+
+def _add_trained_model(sub: argparse.ArgumentParser) -> None:
+    add_model(sub, dtype=None)
+    sub.add_argument('--from-scratch', action='store_true', help='begin with random weights')
+
+
+def _add_training(sub: argparse.ArgumentParser, out: str, **defaults: Any) -> Any:
+    group = sub.add_argument_group('training')
+    group.add_argument('--out', type=Path, default=Path(out), metavar='DIR',
+                       help='folder for the model, checkpoints and logs (default: %(default)s)')
+    how = group.add_mutually_exclusive_group()
+    how.add_argument('--resume', action='store_true', help='go on from the last checkpoint in DIR, if there is one')
+    how.add_argument('--force', action='store_true', help='start over, whatever DIR holds of another run')
+    length = group.add_mutually_exclusive_group()
+    length.add_argument('--epochs', type=float, default=defaults['epochs'], metavar='N',
+                        help='times that each file is read (default: %(default)g)')
+    length.add_argument('--steps', type=int, metavar='N', help='updates of the weights instead')
+    group.add_argument('--batch-size', type=int, default=defaults['batch_size'], metavar='N',
+                       help='clips a batch, in each process (default: %(default)s)')
+    group.add_argument('--accumulate', type=int, default=1, metavar='N', help='batches an update (default: 1)')
+    group.add_argument('--lr', type=float, default=defaults['lr'], help='learning rate (default: %(default)g)')
+    group.add_argument('--min-lr', type=float, default=0.0, help='at the end of its cosine (default: 0)')
+    group.add_argument('--warmup', type=float, default=0.05, metavar='SHARE',
+                       help='of the steps, in which the rate rises (default: %(default)s)')
+    group.add_argument('--weight-decay', type=float, default=0.05,
+                       help='off biases, norms, tokens and positions (default: %(default)s)')
+    group.add_argument('--betas', type=float, nargs=2, default=defaults['betas'], metavar=('B1', 'B2'),
+                       help='of AdamW (default: {} {})'.format(*defaults['betas']))
+    group.add_argument('--clip-grad', type=float, default=defaults['clip_grad'], metavar='NORM',
+                       help='longest gradient; 0: any (default: %(default)s)')
+    group.add_argument('--grad-checkpointing', action='store_true', help='less memory for more time')
+    group.add_argument('--seed', type=int, default=0, help='of everything that is random (default: %(default)s)')
+    group.add_argument('--checkpoint-every', type=int, default=500, metavar='STEPS', help='(default: %(default)s)')
+    group.add_argument('--keep', type=int, default=2, metavar='N', help='checkpoints (default: the last %(default)s)')
+    group.add_argument('--log-every', type=int, default=10, metavar='STEPS', help='rows of log.csv '
+                                                                                  '(default: %(default)s)')
+    group.add_argument('--max-failed', type=float, default=0.1, metavar='SHARE',
+                       help='stop when more of the files than this cannot be read (default: %(default)s)')
+    return group
+
+
+def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augment: str) -> None:
+    group = sub.add_argument_group('random views, alike in all frames of a clip')
+    add_span(group, RECOGNITION.span)
+    group.add_argument('--repeat-aug', type=int, default=repeat_aug, metavar='N',
+                       help='views of each clip that is decoded (default: %(default)s)')
+    group.add_argument('--crop-scale', type=float, nargs=2, default=(0.5, 1.0), metavar=('MIN', 'MAX'),
+                       help="share of the frame's area that is cropped (default: 0.5 1)")
+    group.add_argument('--hflip', type=float, default=0.5, metavar='SHARE',
+                       help='how often a clip is mirrored; 0 where left and right matter (default: %(default)s)')
+    group.add_argument('--aa', default=auto_augment, metavar='CONFIG',
+                       help=f"timm's AutoAugment or RandAugment, '' for none (default: {auto_augment or 'none'})")
+
+
+def _pretrain(args: argparse.Namespace) -> int:
+    from ..training.loop import make_accelerator
+    from ..training.pretrain import pretrain
+    accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
+    paths, missing = files(args, find_videos)
+    model, name = _model(args, 'mae_shapes_none')
+    _start_over(args, accelerator)
+    steps = _steps(args, accelerator, len(paths))
+    with _progress(accelerator, steps) as progress:
+        path = pretrain(
+            accelerator, model, paths, _schedule(args, steps), _keeping(args), batch_size=args.batch_size,
+            augmentation=_augmentation(args), sampling=Sampling(model.num_frames, args.span),
+            mask_types=args.mask_type, mask_ratios=args.mask_ratio, pictures_every=args.pictures_every,
+            seed=args.seed, about=dict(model=name), progress=progress, **_reading(args))
+    return _done(accelerator, path, missing)
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from ..analysis.evaluation import class_folders
+    from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
+    from ..training.loop import make_accelerator
+    accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
+    train = class_folders(args.train)
+    if args.shots is not None:
+        train = few_shots(train, args.shots, args.seed)
+    held_out = None if args.val is None else class_folders(args.val)
+    frozen = args.freeze or args.lora
+    model, name = _model(
+        args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
+        drop_path_rate=0.0 if args.freeze else args.drop_path)
+    if args.freeze:
+        freeze_all_but_head(model)
+    if args.lora is not None:
+        model = add_lora(model, args.lora)
+    _start_over(args, accelerator)
+    steps = _steps(args, accelerator, len(train.paths))
+    layer_decay = None if frozen or args.layer_decay == 1 else args.layer_decay
+    every = args.validate_every or max(1, round(_steps_an_epoch(args, accelerator, len(train.paths))))
+    with _progress(accelerator, steps) as progress:
+        path = finetune(
+            accelerator, model, train, held_out, _schedule(args, steps, layer_decay), _keeping(args),
+            batch_size=args.batch_size, augmentation=_augmentation(args),
+            sampling=Sampling(model.num_frames, args.span), mixup=args.mixup, cutmix=args.cutmix,
+            smoothing=args.smoothing, validate_every=every, seed=args.seed,
+            about=dict(model=name, drop=args.drop, drop_path=args.drop_path, freeze=args.freeze, lora=args.lora),
+            progress=progress, **_reading(args))
+    return _done(accelerator, path, 0)
+
+
+def _draw(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+    if args.num < 1:
+        raise ValueError(f'--num {args.num}: must be at least 1')
+    if args.size < 16 or args.size % 2:
+        raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
+    names = drawn_videos(f'drawn:{args.num}@{args.seed}')
+    if args.motion:
+        names = [name for name in names if name.parts[-2] in args.motion]
+        names = names or drawn_videos(f'drawn:0/{args.motion[0]}/0')
+    for name in tqdm(names, unit=' videos'):
+        folder = args.out / name.parts[-2]
+        folder.mkdir(parents=True, exist_ok=True)
+        save_video(scene_of(name), folder / f'{args.seed}_{name.name}.mp4', args.size)
+    print(f'{args.out}: {len(names)} videos in {len({name.parts[-2] for name in names})} folders')
+    return 0
+
+
+def _model(args: argparse.Namespace, default: str, **kwargs: Any) -> tuple[torch.nn.Module, str]:
+    """The model to train, on the CPU in float32, with the same new weights in all processes."""
+    torch.manual_seed(args.seed)
+    if args.from_scratch:
+        if args.weights is not None:
+            raise ValueError('--from-scratch and --weights contradict each other')
+        name = timm_name_of(args.model or default, args.zoo)
+        sizes = {key: value for key in ('img_size', 'num_frames') if (value := getattr(args, key)) is not None}
+        model, name = timm.create_model(name, **sizes, **kwargs), f'{name.split(".")[0]} from scratch'
+    else:
+        model, name = load_trainable(args, default, **kwargs)
+    if args.grad_checkpointing:
+        model.set_grad_checkpointing()
+    return model, name
+
+
+def _steps_an_epoch(args: argparse.Namespace, accelerator: Any, num_files: int) -> float:
+    clips = args.batch_size * accelerator.num_processes * args.accumulate
+    if clips < 1:
+        raise ValueError(f'--batch-size {args.batch_size} --accumulate {args.accumulate}: must be at least 1')
+    return num_files * args.repeat_aug / clips
+
+
+def _steps(args: argparse.Namespace, accelerator: Any, num_files: int) -> int:
+    if args.steps is not None:
+        return args.steps
+    if not args.epochs > 0:
+        raise ValueError(f'--epochs {args.epochs:g}: must be above 0')
+    return max(1, round(args.epochs * _steps_an_epoch(args, accelerator, num_files)))
+
+
+def _schedule(args: argparse.Namespace, steps: int, layer_decay: float | None = None) -> Any:
+    from ..training.loop import Schedule
+    return Schedule(
+        steps=steps, lr=args.lr, min_lr=args.min_lr, warmup=args.warmup, weight_decay=args.weight_decay,
+        betas=tuple(args.betas), layer_decay=layer_decay, clip_grad=args.clip_grad, accumulate=args.accumulate)
+
+
+def _keeping(args: argparse.Namespace) -> Any:
+    from ..training.loop import Keeping
+    return Keeping(
+        folder=args.out, every=args.checkpoint_every, last=args.keep, log_every=args.log_every,
+        resume=args.resume or args.force, max_failed=args.max_failed)
+
+
+def _augmentation(args: argparse.Namespace) -> Augmentation:
+    return Augmentation(
+        scale=tuple(args.crop_scale), hflip=args.hflip, auto_augment=args.aa, repeats=args.repeat_aug)
+
+
+def _reading(args: argparse.Namespace) -> dict[str, Any]:
+    return dict(num_workers=args.num_workers, time_limit=args.time_limit, report=lambda path, reason: complain(reason))
+
+
+# What a run writes into its folder.
+_WRITTEN = ('run.json', 'log.csv', 'validation.csv', 'model.safetensors', 'best.safetensors', 'checkpoints', 'pictures',
+            'tensorboard')
+
+
+def _start_over(args: argparse.Namespace, accelerator: Any) -> None:
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f'--out {args.out} is a file; a folder is wanted')
+    if args.force and accelerator.is_main_process and (args.out / 'run.json').exists():
+        for name in _WRITTEN:
+            path = args.out / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _progress(accelerator: Any, steps: int) -> Iterator[Any]:
+    """A bar of the steps with the latest figures; in a log, a line every half minute."""
+    import sys
+
+    from tqdm import tqdm
+    interval = 0.1 if sys.stderr.isatty() else 30
+    with tqdm(total=steps, unit=' steps', mininterval=interval, disable=not accelerator.is_main_process) as bar:
+        shown: dict[str, str] = {}
+
+        def update(step: int, row: dict[str, float]) -> None:
+            shown.update({key: f'{value:.4g}' for key, value in row.items() if key in ('loss', 'lr', 'top1')})
+            bar.set_postfix(shown, refresh=False)
+            if bar.n == 0 and step > 1:
+                bar.initial = step - 1  # resumed
+            bar.update(step - bar.n)
+
+        yield update
+
+
+def _done(accelerator: Any, path: Path, missing: int) -> int:
+    if accelerator.is_main_process:
+        from ..training.loop import read_log
+        rows = read_log(path.parent / 'log.csv')
+        if rows:
+            print(f'{path}: {rows[-1]["step"]} steps, loss {float(rows[-1]["loss"]):.4f}, '
+                  f'{rows[-1]["failed"]} files could not be read')
+        rows = read_log(path.parent / 'validation.csv')
+        if rows:
+            best = max(rows, key=lambda row: float(row['top1']))
+            print(f'top-1 {100 * float(rows[-1]["top1"]):.2f}% at the end, {100 * float(best["top1"]):.2f}% at step '
+                  f'{best["step"]} (best.safetensors)')
+    return 1 if missing else 0

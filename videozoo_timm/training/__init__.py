@@ -1,0 +1,1 @@
+"""Training on: the MAE on new video, the ViT on a task."""

@@ -1,0 +1,120 @@
+"""An endless stream of training batches that can be entered at any place."""
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+from ..video import Failure, Job, View, Views, is_image, load_views
+
+
+class Batch(NamedTuple):
+    """A batch of one process.
+
+    Attributes:
+        x: Clips [B, C, T, H, W] or images [B, C, H, W].
+        files: Which file each is of.
+        number: Place among the batches of the run; the same in all processes.
+    """
+    x: torch.Tensor
+    files: list[int]
+    number: int
+
+
+class Stream(Iterator[Batch]):
+    """Batches of training views, epoch after epoch, each in an order of its own.
+
+    With `size` processes, the batches of all of them together are those of one process with batches `size` times as
+    large, if every file can be read. A file that cannot be read is passed over.
+
+    Args:
+        paths: Videos, or images, not both.
+        views: Training views (`Views.augmentation`).
+        batch_size: Views a batch.
+        seed: Decides the order.
+        rank: Which of the processes this is.
+        size: Number of processes.
+        number: Batches that are done already.
+        position: Files that this process is done with, and views of the next one.
+        num_workers: As in `load_views`.
+        time_limit: As in `load_views`.
+        report: Told of each file that cannot be read, with the reason.
+
+    Raises:
+        ValueError: Videos and images together, or nothing at all; when iterated, if no file can be read.
+    """
+
+    def __init__(
+            self,
+            paths: Sequence[str],
+            views: Views,
+            batch_size: int,
+            *,
+            seed: int = 0,
+            rank: int = 0,
+            size: int = 1,
+            number: int = 0,
+            position: tuple[int, int] = (0, 0),
+            num_workers: int = 0,
+            time_limit: float = 60.0,
+            report: Callable[[str, str], Any] = lambda path, reason: None,
+    ) -> None:
+        if not paths:
+            raise ValueError('there are no files to train on')
+        if len({is_image(path) for path in paths}) > 1:
+            raise ValueError('videos and images are of different shape: give the one or the other')
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}: must be at least 1')
+        self.paths, self.batch_size, self.seed, self.rank, self.size = paths, batch_size, seed, rank, size
+        self.number, self.report, self.failed = number, report, {}
+        self._repeats = views.augmentation.repeats
+        self._share = max(1, batch_size // self._repeats)  # files of a batch
+        self._done, self._within = position
+        self._order = lru_cache(maxsize=4)(self._order_of)
+        self._loaded = load_views(self._jobs(), views, num_workers=num_workers, time_limit=time_limit)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Files that this process is done with, and views of the next one that it has taken."""
+        return (self._done + 1, 0) if self._within == self._repeats else (self._done, self._within)
+
+    def close(self) -> None:
+        """Stop the processes that decode."""
+        self._loaded.close()
+
+    def __next__(self) -> Batch:
+        x, files, in_vain = [], [], 0
+        while len(x) < self.batch_size:
+            job, item = next(self._loaded)
+            if isinstance(item, View):
+                x.append(item.x)
+                files.append(self._file(job.index))
+                self._within += 1
+                in_vain = 0
+                continue
+            if isinstance(item, Failure):
+                if job.path not in self.failed:
+                    self.failed[job.path] = item.reason
+                    self.report(job.path, item.reason)
+                in_vain += 1
+                if in_vain > len(self.paths):
+                    raise ValueError(f'none of {len(self.paths)} files can be read; the last one: {item.reason}')
+            self._done, self._within = self._done + 1, 0
+        self.number += 1
+        return Batch(torch.stack(x), files, self.number - 1)
+
+    def _jobs(self):
+        (done, skip), k = self.position, self.position[0]
+        while True:
+            turn, place = divmod(k, self._share)
+            ordinal = (turn * self.size + self.rank) * self._share + place
+            yield Job(ordinal, self.paths[self._file(ordinal)], skip if k == done else 0)
+            k += 1
+
+    def _file(self, ordinal):
+        epoch, place = divmod(ordinal, len(self.paths))
+        return self._order(epoch)[place]
+
+    def _order_of(self, epoch):
+        return random.Random(f'{self.seed} {epoch}').sample(range(len(self.paths)), len(self.paths))

@@ -1,0 +1,318 @@
+"""Drawn videos: textured shapes that move over moving textured backgrounds, named by their motion.
+
+A drawn video is a function of its seed and its number, and every frame one of its time, so it is rendered where it is
+needed: the name `drawn:0/left/000003` is read as a video file is, and `drawn:100` as a folder of 100 is. Lengths are in
+units of the frame's side, with the origin in its top left corner, angles in radians, times in seconds.
+"""
+import math
+import os
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..catalogue import MOTIONS
+from ..files import written
+
+DURATION = 4.5  # seconds; a little longer than a recognition clip
+SIZE = 128  # pixels
+RATE = 30  # frames a second, of files
+
+_SPEC = re.compile(r'drawn:(\d+)(?:@(\d+))?')  # drawn:COUNT@SEED
+_NAME = re.compile(r'drawn:(\d+)[/\\](\w+)[/\\](\d+)')  # drawn:SEED/MOTION/NUMBER
+_SHAPES = ('disc', 'triangle', 'square', 'pentagon', 'star', 'cross', 'ring', 'ellipse')
+_SIDES = {'triangle': 3, 'square': 4, 'pentagon': 5}
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A colour plus waves of colour; `edges` above 0 turns waves into stripes and checks.
+
+    Attributes:
+        color: RGB, 0 to 1.
+        waves: (frequency along u, along v, phase, (red, green, blue amplitude)).
+        edges: How steep the flanks of the waves are; 0 leaves sines.
+    """
+    color: tuple[float, float, float]
+    waves: tuple[tuple[float, float, float, tuple[float, float, float]], ...]
+    edges: float = 0.0
+
+    def at(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Colours at coordinates [T, H, W] -> [T, 3, H, W]."""
+        result = torch.tensor(self.color).view(1, 3, 1, 1)
+        for along_u, along_v, phase, amplitude in self.waves:
+            wave = torch.sin(2 * math.pi * (along_u * u + along_v * v) + phase)
+            if self.edges:
+                wave = (self.edges * wave).tanh_()
+            result = result + wave.unsqueeze(1) * torch.tensor(amplitude).view(1, 3, 1, 1)
+        return result
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A shape, or with `shape=None` the background.
+
+    Attributes:
+        shape: One of the known shapes.
+        texture: In the coordinates of the shape, which move with it.
+        place: From times [T] to centre x, centre y, radius, angle and opacity, [T] each.
+    """
+    shape: str | None
+    texture: Texture
+    place: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
+    def draw_over(self, frames: torch.Tensor | None, times: torch.Tensor, size: int) -> torch.Tensor:
+        """Frames [T, 3, size, size] with this layer in front of them."""
+        x, y, radius, angle, opacity = (value.view(-1, 1, 1) for value in self.place(times))
+        pixels = (torch.arange(size) + 0.5) / size
+        dx, dy = pixels.view(1, 1, -1) - x, pixels.view(1, -1, 1) - y
+        cos, sin = angle.cos() / radius, angle.sin() / radius
+        u, v = cos * dx + sin * dy, cos * dy - sin * dx  # [T, H, W]
+        color = self.texture.at(u, v)
+        if frames is None:
+            return color
+        # Half a pixel to either side of the edge is blended.
+        cover = (0.5 - _distance(self.shape, u, v) * radius * size).clamp_(0, 1).mul_(opacity).unsqueeze(1)
+        return torch.lerp(frames, color, cover)
+
+
+def _distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """About the distance from a shape's edge in units of its radius, negative inside."""
+    if shape in _SIDES:
+        sides = _SIDES[shape]
+        angles = [2 * math.pi * k / sides - math.pi / 2 for k in range(sides)]
+        planes = [math.cos(angle) * u - math.sin(angle) * v for angle in angles]
+        distance = planes[0]
+        for plane in planes[1:]:
+            distance = torch.maximum(distance, plane)
+        return distance - math.cos(math.pi / sides)
+    if shape == 'cross':
+        a, b = u.abs(), v.abs()
+        return torch.minimum(torch.maximum(a - 1, b - 0.36), torch.maximum(a - 0.36, b - 1))
+    if shape == 'ellipse':
+        return ((u.square() + 3 * v.square()).sqrt_() - 1) / 1.4
+    r = (u.square() + v.square()).sqrt_()
+    if shape == 'ring':
+        return (r - 0.72).abs_() - 0.28
+    if shape == 'star':
+        return (r - 0.7 - 0.28 * torch.cos(5 * torch.atan2(u, -v))) / 1.5
+    return r - 1
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn video.
+
+    Attributes:
+        motion: One of `MOTIONS`, what its large shapes do.
+        layers: From back to front.
+    """
+    motion: str
+    layers: tuple[Layer, ...]
+
+    def render(self, times: Sequence[float] | torch.Tensor, size: int = SIZE) -> torch.Tensor:
+        """Frames at these times, uint8 [T, size, size, 3]."""
+        times = torch.as_tensor(times, dtype=torch.float32)
+        frames = None
+        for layer in self.layers:
+            frames = layer.draw_over(frames, times, size)
+        return frames.clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
+    """A scene, the same for the same arguments.
+
+    Args:
+        seed: Of a set of videos.
+        number: Of the video in the set.
+        motion: One of `MOTIONS`; drawn if None.
+
+    Raises:
+        ValueError: No such motion.
+    """
+    if motion is not None and motion not in MOTIONS:
+        raise ValueError(f'no motion {motion!r}; there are {list(MOTIONS)}')
+    rng = random.Random(f'{seed} {number} {motion}')
+    motion = motion or rng.choice(MOTIONS)
+    base = _color(rng)
+    heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.03, 0.15)
+    layers = [Layer(None, _texture(rng, base, (0.5, 1.4)), _drift(
+        rng.random(), rng.random(), speed * math.cos(heading), speed * math.sin(heading), rng.uniform(-0.06, 0.06)))]
+    small = [_bouncing(rng, base)] if rng.random() < 0.4 else []
+    if rng.random() < 0.3:
+        small.append(_appearing(rng, base))
+    large = [_large(rng, base, motion, place) for place in _places(rng, 1 if rng.random() < 0.6 else 2)]
+    layers += small[:1] + large + small[1:]
+    if rng.random() < 0.25:
+        layers.append(_bar(rng, base))
+    return Scene(motion, tuple(layers))
+
+
+def is_drawn(path: str | os.PathLike) -> bool:
+    """Whether a path names drawn videos instead of files."""
+    return str(path).startswith('drawn:')
+
+
+def drawn_videos(spec: str | os.PathLike) -> list[Path]:
+    """The names of the drawn videos that a path stands for.
+
+    Args:
+        spec: `drawn:COUNT`, `drawn:COUNT@SEED` (the motions take turns), or the name of one drawn video.
+
+    Returns:
+        `drawn:SEED/MOTION/NUMBER` of each.
+
+    Raises:
+        ValueError: Not of this form.
+    """
+    if _NAME.fullmatch(str(spec)):
+        return [Path(spec)]
+    match = _SPEC.fullmatch(str(spec))
+    if not match or int(match[1]) == 0:
+        raise ValueError(
+            f'{spec}: drawn videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or drawn:100@7')
+    count, seed = int(match[1]), int(match[2] or 0)
+    return [Path(f'drawn:{seed}/{MOTIONS[k % len(MOTIONS)]}/{k:06}') for k in range(count)]
+
+
+def scene_of(path: str | os.PathLike) -> Scene:
+    """The scene of a drawn video's name.
+
+    Raises:
+        ValueError: It is no such name.
+    """
+    match = _NAME.fullmatch(str(path))
+    if not match:
+        raise ValueError(f'{path}: one drawn video is named drawn:SEED/MOTION/NUMBER')
+    return make_scene(int(match[1]), int(match[3]), match[2])
+
+
+def save_video(scene: Scene, path: Path, size: int = SIZE) -> None:
+    """Write a scene as H.264 at 30 frames a second, whole or not at all.
+
+    Args:
+        scene: What to draw.
+        path: `.mp4`.
+        size: Height and width in pixels, even.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        OSError: The disk is full, or not to be written.
+    """
+    from .reading import import_av
+    av = import_av()
+    with written(path) as partial, av.open(str(partial), 'w') as container:
+        stream = container.add_stream('libx264', rate=RATE, options={'crf': '18', 'threads': '1'})
+        stream.width = stream.height = size
+        stream.pix_fmt = 'yuv420p'
+        for image in scene.render(torch.arange(round(DURATION * RATE)) / RATE, size).numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        container.mux(stream.encode())
+
+
+def _places(rng, number):
+    """Where the large shapes are in the middle of the video, and how large they may be."""
+    if number == 1:
+        return [(rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62), rng.uniform(0.17, 0.25))]
+    along, across = rng.uniform(0.27, 0.32), rng.uniform(0.38, 0.62)
+    places = [(along, across), (1 - along, 1 - across)]
+    if rng.random() < 0.5:
+        places = [place[::-1] for place in places]
+    return [(*place, rng.uniform(0.13, 0.18)) for place in places]
+
+
+def _large(rng, base, motion, place):
+    x, y, radius = place
+    angle, sign = rng.uniform(0, 2 * math.pi), rng.choice((-1, 1))
+    shape = rng.choice([s for s in _SHAPES if motion != 'rotate' or s not in ('disc', 'ring')])
+    texture = _texture(rng, _color(rng, base), (0.8, 2.0))
+    if motion in ('left', 'right', 'up', 'down'):
+        speed = rng.uniform(0.14, 0.4)
+        vx, vy = {'left': (-speed, 0), 'right': (speed, 0), 'up': (0, -speed), 'down': (0, speed)}[motion]
+        return Layer(shape, texture, _through(x, y, vx, vy, radius, angle))
+    if motion == 'rotate':
+        return Layer(shape, texture, _turning(x, y, radius, angle, sign * rng.uniform(0.6, 1.8)))
+    if motion in ('grow', 'shrink'):
+        growth = rng.uniform(0.25, 0.4) * (1 if motion == 'grow' else -1)
+        return Layer(shape, texture, _scaling(x, y, 0.85 * radius, angle, growth))
+    return Layer(shape, texture, _turning(x, y, radius, angle, 0.0))
+
+
+def _bouncing(rng, base):
+    radius, heading, speed = rng.uniform(0.05, 0.08), rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.5)
+    x, y, spin = rng.random(), rng.random(), rng.uniform(-1, 1)
+
+    def place(t):
+        position = [
+            radius + (1 - 2 * radius) * (1 - ((start + velocity * t) % 2 - 1).abs())
+            for start, velocity in ((x, speed * math.cos(heading)), (y, speed * math.sin(heading)))]
+        return *position, torch.full_like(t, radius), spin * t, torch.ones_like(t)
+
+    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, base), (0.8, 2.0)), place)
+
+
+def _appearing(rng, base):
+    radius, x, y = rng.uniform(0.06, 0.09), rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85)
+    start, end = sorted(rng.uniform(0, DURATION) for _ in range(2))
+    angle = rng.uniform(0, 2 * math.pi)
+
+    def place(t):
+        opacity = ((t - start) / 0.3).clamp(0, 1) * ((end + 0.6 - t) / 0.3).clamp(0, 1)
+        return *(torch.full_like(t, value) for value in (x, y, radius, angle)), opacity
+
+    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, base), (0.8, 2.0)), place)
+
+
+def _bar(rng, base):
+    """A narrow ellipse in front of all, that hides a part of what passes behind it."""
+    return Layer('ellipse', Texture(_color(rng, base), ()), _turning(
+        rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85), rng.uniform(0.12, 0.2), rng.choice((0, math.pi / 2)), 0.0))
+
+
+def _drift(x, y, vx, vy, spin):
+    return lambda t: (x + vx * t, y + vy * t, torch.ones_like(t), spin * t, torch.ones_like(t))
+
+
+def _through(x, y, vx, vy, radius, angle):
+    """Through the frame and, once out of sight, in again on the other side."""
+    def wrapped(start, velocity, t):
+        if not velocity:
+            return torch.full_like(t, start)
+        room = 1 + 2.2 * radius
+        return (start + velocity * (t - DURATION / 2) + 1.1 * radius) % room - 1.1 * radius
+
+    return lambda t: (
+        wrapped(x, vx, t), wrapped(y, vy, t), torch.full_like(t, radius), torch.full_like(t, angle),
+        torch.ones_like(t))
+
+
+def _turning(x, y, radius, angle, spin):
+    return lambda t: (
+        *(torch.full_like(t, value) for value in (x, y, radius)), angle + spin * t, torch.ones_like(t))
+
+
+def _scaling(x, y, radius, angle, growth):
+    return lambda t: (
+        torch.full_like(t, x), torch.full_like(t, y), radius * (growth * (t - DURATION / 2)).exp(),
+        torch.full_like(t, angle), torch.ones_like(t))
+
+
+def _color(rng, other=None):
+    """A colour; one that stands out against another."""
+    while True:
+        color = tuple(rng.uniform(0.08, 0.92) for _ in range(3))
+        if other is None or sum((a - b) ** 2 for a, b in zip(color, other, strict=True)) > 0.25:
+            return color
+
+
+def _texture(rng, color, wavelengths):
+    waves, strength = [], rng.uniform(0.08, 0.2)
+    for _ in range(rng.choice((1, 2, 2, 3))):
+        direction, frequency = rng.uniform(0, math.pi), 1 / rng.uniform(*wavelengths)
+        waves.append((
+            frequency * math.cos(direction), frequency * math.sin(direction), rng.uniform(0, 2 * math.pi),
+            tuple(strength * rng.uniform(-1, 1) for _ in range(3))))
+    return Texture(color, tuple(waves), rng.choice((0.0, 0.0, 2.0)))
