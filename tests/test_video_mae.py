@@ -155,8 +155,8 @@ def test_classes_are_refused_by_naming_the_vit():
 
 def test_a_vit_reads_the_encoder_of_an_mae_file():
     vit_args = {k: v for k, v in TINY_MAE.items() if not k.startswith('decoder_')}
-    vit = timm.create_model(
-        'vit_t14_st', pretrained=True, pretrained_cfg_overlay=dict(state_dict=published('video_mae_tiny')), **vit_args)
+    overlay = dict(state_dict=published('video_mae_tiny'), num_classes=0)
+    vit = timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **vit_args)
     assert torch.equal(vit.eval().forward_features(clips()), tiny().eval().forward_features(clips()))
     encoder_only = {k: v for k, v in published('video_mae_tiny').items() if not k.startswith(('decoder', 'mask_token'))}
     with pytest.raises(ValueError, match='decoder_pred.weight is missing'):

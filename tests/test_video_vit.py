@@ -274,7 +274,7 @@ def test_missing_and_surplus_keys_are_listed():
     with pytest.raises(ValueError, match='blocks.2.*no place'):
         load(published('video_vit_tiny'), depth=2)
     with pytest.raises(ValueError, match=r'head.weight \[7, 48\] has no place'):
-        overlay = dict(state_dict=published('video_vit_tiny'))
+        overlay = dict(state_dict=published('video_vit_tiny'), num_classes=0)
         timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **SMALL)
     with pytest.raises(ValueError, match='decoder_foo.*no place'):
         load({**published('video_vit_tiny'), 'decoder_foo': torch.zeros(3)})

@@ -237,9 +237,14 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     return matches[0]
 
 
+def packaged_as(file: str | None) -> Checkpoint | None:
+    """The record of a file that comes with this package."""
+    return next((c for c in CHECKPOINTS if c.packaged and str(c.packaged) == file), None)
+
+
 def stored_in(repo: str, filename: str) -> Checkpoint | None:
     """The record that describes a file's content: of an MAE and the ViT that shares its file, the MAE."""
-    sharing = [c for c in CHECKPOINTS if repo and c.repo == repo and filename in (c.filename, c.safetensors)]
+    sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
 
 

@@ -84,7 +84,8 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
     if '.' not in timm_name:  # nothing is known of it but what it says itself
         head, size = weights.tensors.get('head.weight'), header.get('input_size') or input_size_of(weights.tensors)
         steps, kernel = weights.tensors.get('pos_embed_temporal'), weights.tensors['patch_embed.proj.weight']
-        timm_kwargs.setdefault('num_classes', 0 if head is None else head.shape[0])
+        overlay.setdefault('num_classes', 0 if head is None else head.shape[0])
+        timm_kwargs.setdefault('num_classes', overlay['num_classes'])
         if size:
             overlay.setdefault('input_size', size)
             timm_kwargs.setdefault('img_size', tuple(size[1:]))
@@ -92,8 +93,6 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
             timm_kwargs.setdefault('num_frames', steps.shape[1] * kernel.shape[2])
         overlay |= {k: header[k] for k in ('mean', 'std') if k in header}
         overlay['label_names'] = header.get('label_names')
-    if 'num_classes' in timm_kwargs:
-        overlay.setdefault('num_classes', timm_kwargs['num_classes'])
     return timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **timm_kwargs).eval()
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models import get_pretrained_cfg
 
 from .. import catalogue
@@ -34,6 +35,8 @@ def add_to(commands: Any) -> None:
     sub.add_argument('target', type=Path, metavar='OUT', help='.safetensors to write')
     sub.add_argument('--model', metavar='NAME', help='which model it is; recorded in the file')
     add_zoo(sub)
+    sub.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'],
+                     help='of the tensors; a model is float32 again once loaded (default: as they are)')
     sub.add_argument('--force', action='store_true', help='replace OUT if it exists')
 
     sub = add_command(commands, _verify, 'Compare a converted file with its source, every tensor, and the digests.')
@@ -165,15 +168,14 @@ def _convert(args: argparse.Namespace) -> int:
         timm_name = timm_name_of(args.model, args.zoo)
         check_weights(weights, str(args.source), timm_name)
         cfg = get_pretrained_cfg(timm_name)
-        about = dict(find_source(timm_name).about) if cfg.hf_hub_id else dict(
-            name=timm_name, input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
+        about = {k: v for k, v in about.items() if k == 'label_names'} | dict(find_source(timm_name).about)
     architecture = recognise(weights.tensors)
     if args.model and not serves(architecture, cfg.architecture):
         raise ValueError(f'{args.source} is not {args.model}: its tensors are those of no model of this package')
     about.update(architecture=architecture, input_size=about.get('input_size') or input_size_of(weights.tensors))
-    convert(args.source, args.target, about)
+    convert(args.source, args.target, about, dtype=getattr(torch, args.dtype) if args.dtype else None)
     num_tensors, size = len(read_weights(args.target, mapped=True).tensors), args.target.stat().st_size
-    print(f'{args.target}: {num_tensors} tensors, {size / 1e9:.2f} GB, '
+    print(f'{args.target}: {num_tensors} tensors, {_gigabytes(size)} GB, '
           f'{architecture or "no architecture of this package"}')
     return 0
 

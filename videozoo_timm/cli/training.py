@@ -22,6 +22,9 @@ def add_to(commands: Any) -> None:
     sub = add_command(commands, _pretrain, 'Train a masked autoencoder on videos.', shared=True)
     add_files(sub, 'video files')
     _add_trained_model(sub)
+    sub.add_argument('--init', choices=['published', 'local'], default='published',
+                     help='random weights as the published code draws them, or such that tokens attend to their '
+                          'neighbours, from which small models learn far sooner (default: %(default)s)')
     group = _add_training(sub, 'pretrained', lr=1e-4, betas=(0.9, 0.95), clip_grad=0.1, epochs=100.0, batch_size=16)
     group.add_argument('--mask-type', nargs='+', default=['random'], metavar='TYPE',
                        help='random, temporal, center; of several one is drawn for each batch (default: random)')
@@ -119,11 +122,19 @@ def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augmen
 
 
 def _pretrain(args: argparse.Namespace) -> int:
+    from ..analysis.completion import check_mae
+    from ..models.video_mae import initialise_local
     from ..training.loop import make_accelerator
     from ..training.pretrain import pretrain
     accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
     paths, missing = files(args, find_videos)
     model, name = _model(args, 'mae_shapes_none')
+    if args.init == 'local':
+        if not args.from_scratch:
+            raise ValueError('--init is for random weights (--from-scratch)')
+        check_mae(model)
+        initialise_local(model)
+        name += ', local'
     _start_over(args, accelerator)
     steps = _steps(args, accelerator, len(paths))
     with _progress(accelerator, steps) as progress:

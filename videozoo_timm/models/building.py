@@ -17,7 +17,7 @@ from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
-from ..catalogue import find, stored_in
+from ..catalogue import find, packaged_as, stored_in
 from ..weights import Source, Tensors, locate, read_weights, to_timm
 
 _logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
         ValueError: The configuration names no weights.
     """
     timm_name = '.'.join(filter(None, (cfg.architecture, cfg.tag)))
-    stored = stored_in(cfg.hf_hub_id, cfg.hf_hub_filename)
+    stored = stored_in(cfg.hf_hub_id, cfg.hf_hub_filename) or packaged_as(cfg.file)
     if stored:  # as published, whatever the caller overlays
         about = dict(name=stored.name, zoo=stored.zoo, architecture=stored.architecture)
         about |= {k: v for k, v in stored.pretrained_cfg().items() if k in ('input_size', 'mean', 'std')}

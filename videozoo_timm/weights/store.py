@@ -127,7 +127,12 @@ def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _
         return convert(path, source.converted, dict(source.about, source=origin, source_sha256=digest))
 
 
-def convert(published: Path, target: Path, about: Mapping[str, Any] | None = None) -> Path:
+def convert(
+        published: Path,
+        target: Path,
+        about: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
+) -> Path:
     """Write a checkpoint of either layout as safetensors in timm's layout; only the model's tensors are read.
 
     The file appears whole or not at all, also when the process is killed or the disk is full.
@@ -136,6 +141,7 @@ def convert(published: Path, target: Path, about: Mapping[str, Any] | None = Non
         published: `.pth` or `.safetensors`.
         target: File to write.
         about: Header entries: name, source, source_sha256, architecture, input_size, mean, std.
+        dtype: Of the written tensors; None keeps that of each.
 
     Raises:
         ValueError: `published` holds no model.
@@ -148,7 +154,7 @@ def convert(published: Path, target: Path, about: Mapping[str, Any] | None = Non
         about['source_sha256'] = _sha256(published)
     header = {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items() if v is not None}
     # Tensors of one storage cannot be saved together, and views of mapped files are not all contiguous.
-    tensors = {k: v.contiguous() for k, v in tensors.items()}
+    tensors = {k: v.to(dtype).contiguous() for k, v in tensors.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     needed = sum(v.nbytes for v in tensors.values())
     if needed > (free := shutil.disk_usage(target.parent).free):

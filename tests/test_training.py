@@ -1,0 +1,472 @@
+"""Training: the arithmetic of a step, runs that are stopped and go on, what a run leaves behind."""
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import timm
+import torch
+from conftest import CLIPS, REPOSITORY, TINY_MAE, golden, published, relative_error
+from golden import recipe
+from plain_mae import plain_loss
+from safetensors.torch import load_file
+
+from videozoo_timm.analysis.evaluation import class_folders
+from videozoo_timm.analysis.pipeline import views_of
+from videozoo_timm.cli import main
+from videozoo_timm.factory import load_file as load_model_file
+from videozoo_timm.models.video_mae import initialise_local
+from videozoo_timm.training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
+from videozoo_timm.training.loop import Hook, Keeping, Schedule, make_accelerator, make_optimizer, read_log, train
+from videozoo_timm.training.pretrain import pretrain
+from videozoo_timm.training.stream import Stream
+from videozoo_timm.video import (
+    Augmentation,
+    Job,
+    Sampling,
+    augment_clip,
+    find_videos,
+    prepare_clip,
+    read_clip,
+    read_views,
+)
+
+DRAWN = [str(path) for path in find_videos('drawn:16')]
+TWICE = Augmentation(repeats=2)
+
+
+def small(name='mae_t14_st', **kwargs):
+    torch.manual_seed(0)
+    return timm.create_model(name, img_size=56, num_frames=4, embed_dim=32, depth=2, num_heads=2, **kwargs)
+
+
+def run_pretrain(folder, model=None, paths=DRAWN, steps=6, resume=False, max_failed=0.1, **options):
+    options = dict(batch_size=4, augmentation=TWICE, pictures_every=0, **options)
+    return load_file(pretrain(
+        make_accelerator('cpu'), model or small(), paths, Schedule(steps=steps, lr=1e-3),
+        Keeping(folder, every=2, log_every=1, resume=resume, max_failed=max_failed), **options))
+
+
+def equal(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_loss_and_gradients_are_those_of_the_plain_computation():
+    clips = recipe.clip('video_mae_tiny', (2, 3, 16, 56, 56))
+    model = timm.create_model('mae_t14_st', pretrained=True, pretrained_cfg_overlay=dict(
+        state_dict=published('video_mae_tiny')), **TINY_MAE)
+    torch.manual_seed(0)
+    noise = torch.rand(2, model.patch_embed.num_patches)
+    loss = model(clips, mask_ratio=0.9, noise=noise)[0]
+    loss.backward()
+    weights = {k: v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
+    plain = plain_loss(weights, clips, noise, TINY_MAE['num_heads'], TINY_MAE['decoder_num_heads'])
+    plain.backward()
+    assert relative_error(loss, golden('video_mae_tiny')['random_90.loss']) < 1e-5
+    assert relative_error(loss, plain) < 1e-5
+    for name, parameter in model.named_parameters():
+        assert relative_error(parameter.grad, weights[name].grad) < 1e-4, name
+
+
+def test_a_step_is_the_plain_step(tmp_path):
+    model, batches = small(), []
+    before = {k: v.detach().clone().requires_grad_() for k, v in model.state_dict().items()}
+
+    def loss_of(model, batch):
+        batches.append(batch)
+        return model(batch.x, noise=torch.rand(4, 32, generator=torch.Generator().manual_seed(1)))[0]
+
+    schedule = Schedule(steps=1, lr=1e-3, warmup=0.0, weight_decay=0.05, betas=(0.9, 0.95), clip_grad=0.1)
+    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE), loss_of, schedule,
+          Keeping(tmp_path), batch_size=4)
+    noise = torch.rand(4, 32, generator=torch.Generator().manual_seed(1))
+    plain_loss(before, batches[0].x, noise, 2, 2).backward()
+    norm = math.sqrt(sum(float(w.grad.square().sum()) for w in before.values()))
+    assert norm > 0.1  # so that there is something to clip
+    lr = 0.5 * 1e-3  # the cosine is half-way down at the only step
+    for name, weight in before.items():
+        gradient = weight.grad * 0.1 / (norm + 1e-6)
+        no_decay = weight.ndim == 1 or 'token' in name or 'pos_embed' in name
+        want = weight.detach() * (1 - lr * (0 if no_decay else 0.05))
+        # AdamW's first step with its bias corrected: the gradient over its size.
+        want = want - lr * gradient / (gradient.abs() + 1e-8)
+        # Where a gradient is nearly 0 its sign is a matter of rounding.
+        clear = gradient.abs() > 1e-6
+        assert torch.allclose(model.state_dict()[name][clear], want[clear], atol=2e-6), name
+
+
+def test_published_recipe_is_the_default(capsys):
+    with pytest.raises(SystemExit):
+        main(['pretrain', '--help'])
+    text = ' '.join(capsys.readouterr().out.split())
+    for option, default in (('--lr', '0.0001'), ('--betas', '0.9 0.95'), ('--weight-decay', '0.05'), ('--span', '128'),
+                            ('--clip-grad', '0.1'), ('--repeat-aug', '16'), ('--mask-ratio', '0.9')):
+        assert re.search(rf' {option} [^-]*(-\w[^-]*)*?\(default: {default}\)', text), option
+    model = small()
+    groups = make_optimizer(model, Schedule(steps=1, lr=1.0)).param_groups
+    decayed = {id(p) for group in groups if group['weight_decay'] for p in group['params']}
+    for name, parameter in model.named_parameters():
+        off = name.endswith('bias') or 'norm' in name or 'pos_embed' in name or 'token' in name
+        assert (id(parameter) in decayed) != off, name
+
+
+def test_layer_decay_follows_the_blocks():
+    model = small('vit_t14_st', num_classes=3)
+    groups = make_optimizer(model, Schedule(steps=1, lr=1.0, layer_decay=0.5)).param_groups
+    scale = {id(p): group['lr_scale'] for group in groups for p in group['params']}
+    assert scale[id(model.head.weight)] == 1
+    assert scale[id(model.blocks[1].mlp.fc1.weight)] == 2 * scale[id(model.blocks[0].mlp.fc1.weight)]
+    assert scale[id(model.pos_embed_spatial)] == scale[id(model.patch_embed.proj.weight)] < scale[
+        id(model.blocks[0].mlp.fc1.weight)]
+
+
+def test_accumulating_and_decoding_ahead_change_nothing_but_rounding(tmp_path):
+    whole = run_pretrain(tmp_path / 'a', mask_types=['center'], mask_ratios=[0.5])
+    workers = run_pretrain(tmp_path / 'b', mask_types=['center'], mask_ratios=[0.5], num_workers=1)
+    assert equal(whole, workers)
+    halves = load_file(pretrain(
+        make_accelerator('cpu', accumulate=2), small(), DRAWN, Schedule(steps=6, lr=1e-3, accumulate=2),
+        Keeping(tmp_path / 'c'), batch_size=2, augmentation=TWICE, pictures_every=0, mask_types=['center'],
+        mask_ratios=[0.5]))
+    assert all(torch.allclose(halves[k], whole[k], atol=1e-4) for k in whole)
+
+
+class Crash(Exception):
+    pass
+
+
+def test_a_run_that_crashes_goes_on_to_the_same_weights(tmp_path):
+    whole = run_pretrain(tmp_path / 'whole', mask_types=['random', 'temporal'], mask_ratios=[0.9, 0.5])
+
+    options = dict(mask_types=['random', 'temporal'], mask_ratios=[0.9, 0.5])
+    with pytest.raises(Crash):
+        run_pretrain(tmp_path / 'crashed', progress=_crash_at(5), **options)
+    left = sorted(p.name for p in (tmp_path / 'crashed' / 'checkpoints').iterdir())
+    assert left == ['step_00000002', 'step_00000004']
+    assert not (tmp_path / 'crashed' / 'model.safetensors').exists()
+    torch.manual_seed(123)  # as another process would start
+    random.seed(123)
+    assert equal(run_pretrain(tmp_path / 'crashed', resume=True, **options), whole)
+    log = read_log(tmp_path / 'crashed' / 'log.csv')
+    assert [int(row['step']) for row in log] == [1, 2, 3, 4, 5, 6]
+    assert [row['loss'] for row in log] == [row['loss'] for row in read_log(tmp_path / 'whole' / 'log.csv')]
+
+
+def _crash_at(step):
+    def progress(now, row):
+        if now == step:
+            raise Crash
+    return progress
+
+
+def test_random_state_is_part_of_a_checkpoint(tmp_path):
+    """With dropout, mixup and stochastic depth, whose draws follow from no position."""
+    files = class_folders('drawn:16')
+
+    def run(folder, resume=False, progress=lambda step, row: None):
+        model = small('vit_t14_st', num_classes=8, drop_rate=0.3, drop_path_rate=0.3)
+        return load_file(finetune(
+            make_accelerator('cpu'), model, files, None, Schedule(steps=5, lr=1e-3),
+            Keeping(folder, every=2, resume=resume), batch_size=4, progress=progress,
+            augmentation=Augmentation(auto_augment='rand-m7-n2-mstd0.5-inc1')))
+
+    whole = run(tmp_path / 'whole')
+    with pytest.raises(Crash):
+        run(tmp_path / 'crashed', progress=_crash_at(3))
+    assert equal(run(tmp_path / 'crashed', resume=True), whole)
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    run_pretrain(tmp_path, steps=2)
+    with pytest.raises(ValueError, match='holds a run; --resume goes on'):
+        run_pretrain(tmp_path, steps=2)
+    with pytest.raises(ValueError, match='steps was 2, is 3'):
+        run_pretrain(tmp_path, steps=3, resume=True)
+    with pytest.raises(ValueError, match='files_sha256'):
+        run_pretrain(tmp_path, steps=2, resume=True, paths=DRAWN[::-1])
+
+
+def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):
+    model = small()
+
+    def spoil(step, row):
+        if step == 2:
+            model.decoder_pred.weight.data.fill_(math.nan)
+
+    with pytest.raises(FloatingPointError, match=r'not finite at step 3; .* drawn:0/\w+/0000\d\d, drawn:0/') as error:
+        run_pretrain(tmp_path, model=model, progress=spoil)
+    stream = Stream(DRAWN, views_of(model, augmentation=TWICE), 4)
+    batches = [next(stream) for _ in range(3)]
+    named = re.findall(r'drawn:0/\w+/\d+', str(error.value))
+    assert named == list(dict.fromkeys(DRAWN[file] for file in batches[2].files))
+    assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['step_00000002']
+
+
+def test_unreadable_files_are_left_out_and_counted(tmp_path):
+    bad = str(CLIPS / 'odd' / 'empty.mp4')
+    reported = []
+    run_pretrain(
+        tmp_path / 'few', paths=[*DRAWN[:5], bad], steps=9, max_failed=0.2,
+        report=lambda path, reason: reported.append(path))
+    assert reported == [bad] and read_log(tmp_path / 'few' / 'log.csv')[-1]['failed'] == '1'
+    with pytest.raises(ValueError, match='1 of 6 files could not be read, more than --max-failed 0.1'):
+        run_pretrain(tmp_path / 'many', paths=[*DRAWN[:5], bad], steps=9)
+    with pytest.raises(ValueError, match='none of 1 files can be read'):
+        run_pretrain(tmp_path / 'all', paths=[bad], max_failed=1.0)
+    with pytest.raises(ValueError, match='no files to train on'):
+        run_pretrain(tmp_path / 'none', paths=[])
+
+
+def test_batches_of_two_processes_are_those_of_one_twice_as_large():
+    views = views_of(small(), augmentation=TWICE)
+    whole = Stream(DRAWN, views, 8)
+    halves = [Stream(DRAWN, views, 4, rank=rank, size=2) for rank in range(2)]
+    for _ in range(5):  # beyond an epoch
+        batch, parts = next(whole), [next(half) for half in halves]
+        assert batch.files == parts[0].files + parts[1].files
+        assert torch.equal(batch.x, torch.cat([part.x for part in parts]))
+    files = [file for _ in range(4) for file in next(halves[0]).files]
+    again = Stream(DRAWN, views, 4, rank=0, size=2, number=5, position=(10, 0))
+    assert [file for _ in range(4) for file in next(again).files] == files
+
+
+def test_a_stream_is_entered_in_the_middle_of_a_file():
+    views = views_of(small(), augmentation=Augmentation(repeats=5))
+    stream = Stream(DRAWN[:3], views, 3)
+    next(stream)
+    position, batch = stream.position, next(stream)
+    assert position == (0, 3)
+    again = next(Stream(DRAWN[:3], views, 3, number=1, position=position))
+    assert torch.equal(batch.x, again.x) and batch.files == again.files and again.number == 1
+
+
+def test_an_augmented_view_treats_all_frames_alike():
+    frame = torch.randint(0, 256, (1, 60, 80, 3), dtype=torch.uint8)
+    how = dict(mean=0.45, std=0.225)
+    views = []
+    for seed in range(6):
+        for config in ('', 'rand-m9-n3-mstd0.5-inc1', 'original-mstd0.5'):
+            augmentation = Augmentation(auto_augment=config)
+            x = augment_clip(frame.expand(4, -1, -1, -1), 28, augmentation, seed, **how)
+            assert x.shape == (3, 4, 28, 28) and x.dtype == torch.float32
+            assert torch.equal(x, x[:, :1].expand(-1, 4, -1, -1)), (seed, config)
+            assert torch.equal(x, augment_clip(frame.expand(4, -1, -1, -1), 28, augmentation, seed, **how))
+            views.append(x)
+    assert not any(torch.equal(a, b) for k, a in enumerate(views) for b in views[:k])
+
+
+def test_flips_and_crops():
+    ramp = torch.linspace(0, 255, 56).round().to(torch.uint8)
+    frames = ramp.view(1, 1, -1, 1).expand(2, 56, -1, 3)
+    how = dict(mean=0.45, std=0.225)
+    for hflip, direction in ((0.0, 1), (1.0, -1)):
+        x = augment_clip(frames, 28, Augmentation(hflip=hflip), 0, **how)
+        assert ((x[0, 0, 0, 1:] - x[0, 0, 0, :-1]) * direction > 0).all()
+    whole = augment_clip(frames, 56, Augmentation(scale=(1, 1), ratio=(1, 1), hflip=0), 0, **how)
+    assert torch.equal(whole, prepare_clip(frames, 56, short_side=56, **how))
+    narrow = augment_clip(frames, 28, Augmentation(scale=(0.1, 0.2), hflip=0), 0, **how)
+    assert narrow.max() - narrow.min() < 0.6 * (whole.max() - whole.min())
+    for wrong in (dict(scale=(0, 1)), dict(scale=(0.8, 0.5)), dict(hflip=2), dict(repeats=0), dict(ratio=(2, 1))):
+        with pytest.raises(ValueError):
+            Augmentation(**wrong)
+
+
+def test_repeated_views_are_of_one_decoded_clip_of_a_real_video():
+    path = str(CLIPS / 'pans' / 'things' / 'cat.mp4')
+    views = views_of(
+        small(), Sampling(4, 65), augmentation=Augmentation(scale=(1, 1), ratio=(1, 1), hflip=0.5, repeats=4))
+    got = list(read_views(Job(3, path), views))
+    assert len(got) == 4 and len({view.start for view in got}) == 1 and got[0].start > 0
+    assert torch.equal(got[2].x, next(read_views(Job(3, path, skip=2), views)).x)
+    frames = read_clip(path, start=got[0].start, sampling=views.sampling).frames
+    whole = prepare_clip(_square(frames), 56, short_side=56, mean=0.45, std=0.225)
+    assert any(relative_error(view.x, whole) < 0.2 or relative_error(view.x.flip(-1), whole) < 0.2 for view in got)
+
+
+def _square(frames):
+    side = min(frames.shape[1:3])
+    top, left = (frames.shape[1] - side) // 2, (frames.shape[2] - side) // 2
+    return frames[:, top:top + side, left:left + side]
+
+
+def test_finetuning_leaves_models_that_load_everywhere(tmp_path, capsys):
+    files, held_out = class_folders('drawn:16'), class_folders('drawn:8@1')
+    path = finetune(
+        make_accelerator('cpu'), timm.create_model('vit_t14_st', img_size=56, num_frames=4, num_classes=8), files,
+        held_out, Schedule(steps=4, lr=1e-3), Keeping(tmp_path / 'run'), batch_size=4, validate_every=2)
+    rows = read_log(tmp_path / 'run' / 'validation.csv')
+    assert [row['step'] for row in rows] == ['2', '4'] and {row['files'] for row in rows} == {'8'}
+    model = load_model_file(path)
+    assert model.num_classes == 8 and model.num_frames == 4 and model.patch_embed.img_size == (56, 56)
+    assert tuple(model.pretrained_cfg['label_names']) == tuple(files.classes)
+    same = timm.create_model(
+        'vit_t14_st', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), img_size=56, num_frames=4).eval()
+    x = torch.randn(1, 3, 4, 56, 56)
+    assert torch.equal(model(x), same(x))
+    assert (tmp_path / 'run' / 'best.safetensors').exists()
+    best = max(float(row['top1']) for row in rows)
+    best_file, out = str(tmp_path / 'run' / 'best.safetensors'), str(tmp_path / 'evaluation')
+    assert main(['evaluate', 'drawn:8@1', '--weights', best_file, '--json', '--num-workers=0', '--out', out]) == 0
+    assert json.loads(capsys.readouterr().out)['top1'] == best
+    converted = str(tmp_path / 'converted.safetensors')
+    assert main(['convert', str(path), converted]) == 0
+    assert equal(load_file(converted), load_file(path))
+    assert main(['classify', DRAWN[0], '--weights', converted, '--num-workers=0']) == 0
+    printed = capsys.readouterr().out
+    assert any(f'%  {name}' in printed for name in files.classes)
+
+
+def test_freezing_and_lora(tmp_path):
+    pytest.importorskip('peft', reason='peft is not installed')
+    files = class_folders('drawn:16')
+    for how in (lambda model: freeze_all_but_head(model) or model, lambda model: add_lora(model, 2)):
+        model = small('vit_t14_st', num_classes=8)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        after = load_file(finetune(
+            make_accelerator('cpu'), how(model), files, class_folders('drawn:8@1'),
+            Schedule(steps=2, lr=1e-2, warmup=0), Keeping(folder), batch_size=4, mixup=0, cutmix=0, validate_every=1))
+        assert after.keys() == before.keys()
+        changed = {k for k in after if not torch.allclose(after[k], before[k], atol=1e-6)}
+        assert {'head.weight', 'head.bias'} <= changed
+        trunk = {k.split('.', 2)[2] for k in changed if k.startswith('blocks.')}
+        assert changed <= {'head.weight', 'head.bias'} | {k for k in after if k.startswith('blocks.')}
+        if trunk:
+            assert trunk <= {'attn.qkv.weight', 'attn.proj.weight', 'mlp.fc1.weight', 'mlp.fc2.weight'}
+    assert trunk, 'LoRA has changed nothing'
+
+
+def test_images_are_still_clips(tmp_path):
+    from PIL import Image
+    for name, color in (('a', (200, 30, 30)), ('b', (30, 30, 200))):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        for k in range(4):
+            Image.new('RGB', (60, 48), tuple(c + 5 * k for c in color)).save(tmp_path / 'data' / name / f'{k}.png')
+    files = class_folders(tmp_path / 'data')
+    finetune(
+        make_accelerator('cpu'), small('vit_t14_st', num_classes=2), files, files, Schedule(steps=12, lr=3e-3),
+        Keeping(tmp_path / 'run'), batch_size=4, mixup=0, cutmix=0, augmentation=Augmentation(), validate_every=12)
+    assert float(read_log(tmp_path / 'run' / 'validation.csv')[-1]['top1']) == 1.0
+
+
+def test_few_shots():
+    files = class_folders('drawn:80')
+    some = few_shots(files, 3, seed=1)
+    assert [some.targets.count(k) for k in range(8)] == [3] * 8 and set(some.paths) < set(files.paths)
+    assert all(files.targets[files.paths.index(path)] == target
+               for path, target in zip(some.paths, some.targets, strict=True))
+    assert few_shots(files, 3, seed=1) == some != few_shots(files, 3, seed=2)
+    with pytest.raises(ValueError, match="10 files of the class 'down', fewer than 11"):
+        few_shots(files, 11)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path):
+    files = class_folders('drawn:16')
+    options = dict(batch_size=3)
+    accelerator, schedule, keeping = make_accelerator('cpu'), Schedule(steps=1, lr=1e-3), Keeping(tmp_path / 'run')
+    with pytest.raises(ValueError, match='8 classes, the model has a head of 3'):
+        finetune(accelerator, small('vit_t14_st', num_classes=3), files, None, schedule, keeping, **options)
+    with pytest.raises(ValueError, match='must be even'):
+        finetune(accelerator, small('vit_t14_st', num_classes=8), files, None, schedule, keeping, **options)
+    with pytest.raises(ValueError, match="other classes than drawn:16: .*'up'"):
+        other = files._replace(classes=[*files.classes[:-1], 'over'])
+        finetune(accelerator, small('vit_t14_st', num_classes=8), files, other, schedule, keeping, **options)
+    with pytest.raises(ValueError, match='no decoder'):
+        pretrain(accelerator, small('vit_t14_st', num_classes=0), DRAWN, schedule, keeping)
+    for wrong, words in ((dict(mask_types=['all']), 'must be one of'), (dict(mask_ratios=[1.0]), 'below 1'),
+                         (dict(mask_ratios=[0.5, 0.6]), '1 mask types and 2 mask ratios')):
+        with pytest.raises(ValueError, match=words):
+            pretrain(accelerator, small(), DRAWN, schedule, keeping, **wrong)
+    with pytest.raises(ValueError, match='steps'):
+        Schedule(steps=0, lr=1.0)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_hooks_see_every_so_many_steps_and_the_last(tmp_path):
+    model, seen = small(), []
+    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE),
+          lambda model, batch: model(batch.x)[0], Schedule(steps=5, lr=1e-3), Keeping(tmp_path), batch_size=4,
+          hooks=[Hook(2, lambda step, model: seen.append(step))])
+    assert seen == [2, 4, 5]
+
+
+def test_pretraining_draws_completions_and_learns(tmp_path):
+    model = small()
+    initialise_local(model)
+    pretrain(
+        make_accelerator('cpu'), model, DRAWN, Schedule(steps=40, lr=3e-3), Keeping(tmp_path, log_every=10),
+        batch_size=8, augmentation=TWICE, mask_ratios=[0.75], pictures_every=20)
+    assert sorted(p.name for p in (tmp_path / 'pictures').iterdir()) == [
+        'step_00000020_random.jpg', 'step_00000040_random.jpg']
+    losses = [float(row['loss']) for row in read_log(tmp_path / 'log.csv')]
+    assert losses[-1] < 0.8 * losses[0]
+    assert list((tmp_path / 'tensorboard').iterdir())
+
+
+COMMAND = ['drawn:16', '--from-scratch', '--img-size', '56', '--num-frames', '4', '--lr', '1e-3', '--repeat-aug', '2',
+           '--num-workers', '1', '--checkpoint-every', '2', '--pictures-every', '0', '--device', 'cpu']
+
+
+def start(*arguments, cwd, processes=1):
+    launcher = [sys.executable, '-m'] if processes == 1 else [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes), '-m']
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
+    return subprocess.Popen(
+        [*launcher, 'videozoo_timm', 'pretrain', *COMMAND, *arguments], cwd=cwd, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def test_a_signal_leaves_a_checkpoint_and_no_half_step(tmp_path):
+    process = start('--steps', '5000', '--batch-size', '4', '--log-every', '1', '--checkpoint-every', '10000',
+                    cwd=tmp_path)
+    wait_for_step(process, tmp_path / 'pretrained', 3)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, text
+    (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
+    step = int(checkpoint.name.split('_')[1])
+    assert step == json.loads((checkpoint / 'training.json').read_text())['step'] >= 3
+    assert not (tmp_path / 'pretrained' / 'model.safetensors').exists()
+
+
+def wait_for_step(process, folder, step):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        rows = read_log(folder / 'log.csv')
+        if rows and int(rows[-1]['step']) >= step:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f'never came to step {step}: {process.poll()}')
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('processes', [1, 2])
+def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(tmp_path, processes):
+    """The whole command, one process and two; two also against one with twice the batch."""
+    def run(name, processes, kills=0):
+        arguments = ['--steps', '60', '--batch-size', str(4 // processes), '--out', name, '--resume']
+        rng = random.Random(processes)
+        for _ in range(kills):
+            process = start(*arguments, cwd=tmp_path, processes=processes)
+            try:
+                process.wait(timeout=rng.uniform(6, 18))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        process = start(*arguments, cwd=tmp_path, processes=processes)
+        text, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+        return load_file(tmp_path / name / 'model.safetensors')
+
+    whole = run('whole', processes)
+    assert equal(run('killed', processes, kills=4), whole)
+    assert not list((tmp_path / 'killed' / 'checkpoints').glob('.*'))
+    if processes == 2:
+        alone = run('alone', 1)
+        assert all(torch.allclose(whole[k], alone[k], atol=1e-3) for k in alone)
