@@ -11,7 +11,7 @@ import torch
 
 from ..factory import timm_name_of
 from ..video import RECOGNITION, Augmentation, Sampling, find_videos
-from ..video.drawing import MOTIONS, SIZE, drawn_videos, save_video, scene_of
+from ..video.drawing import MOTIONS, SIZE, make_scene, save_video
 from .common import add_command, add_files, add_model, add_reading, add_span, complain, files, load_trainable
 
 _RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'
@@ -184,15 +184,13 @@ def _draw(args: argparse.Namespace) -> int:
         raise ValueError(f'--num {args.num}: must be at least 1')
     if args.size < 16 or args.size % 2:
         raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
-    names = drawn_videos(f'drawn:{args.num}@{args.seed}')
-    if args.motion:
-        names = [name for name in names if name.parts[-2] in args.motion]
-        names = names or drawn_videos(f'drawn:0/{args.motion[0]}/0')
-    for name in tqdm(names, unit=' videos'):
-        folder = args.out / name.parts[-2]
+    motions = args.motion or MOTIONS
+    for number in tqdm(range(args.num), unit=' videos'):
+        motion = motions[number % len(motions)]
+        folder = args.out / motion
         folder.mkdir(parents=True, exist_ok=True)
-        save_video(scene_of(name), folder / f'{args.seed}_{name.name}.mp4', args.size)
-    print(f'{args.out}: {len(names)} videos in {len({name.parts[-2] for name in names})} folders')
+        save_video(make_scene(args.seed, number, motion), folder / f'{args.seed}_{number:06}.mp4', args.size)
+    print(f'{args.out}: {args.num} videos in {min(args.num, len(motions))} folders')
     return 0
 
 
