@@ -57,7 +57,7 @@ def weights(tmp_path_factory, vit):
     folder = tmp_path_factory.mktemp('weights')
     torch.manual_seed(0)
     for name in ('vit_t14_st', 'mae_t14_st'):
-        save_file(timm.create_model(name).state_dict(), folder / f'{name}.safetensors')
+        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f'{name}.safetensors')
     save_file(vit.state_dict(), folder / 'classes.safetensors')
     return folder
 
@@ -253,7 +253,7 @@ def test_attention_memory_is_linear_in_the_tokens():
             self.numel = max([self.numel, *(x.numel() for x in outputs if isinstance(x, torch.Tensor))])
             return result
 
-    model = timm.create_model('vit_t14_st', num_frames=64).eval()
+    model = timm.create_model('vit_t14_st', num_frames=64, num_classes=0).eval()
     num_tokens = 1 + 32 * 8 * 8
     with Largest() as largest:
         attend(model, torch.randn(3, 64, 112, 112))

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import videozoo_timm
+from videozoo_timm.catalogue import find
 from videozoo_timm.video import RECOGNITION, prepare_clip, read_clip
 
 DECODABLE = ['bit_rot.mkv', 'five_frames.mp4', 'one_frame.mp4', 'portrait.mp4', 'sixty_fps.mp4', 'ten_bit.mp4',
@@ -25,7 +26,7 @@ NOT_DECODABLE = ['audio_only.mp4', 'empty.mp4', 'not_a_video.mp4', 'truncated.mp
 def small(tmp_path_factory):
     """A checkpoint of vit_t14_st, in the published layout, as a stand-in for a trained one."""
     torch.manual_seed(0)
-    model = timm.create_model('vit_t14_st')
+    model = timm.create_model('vit_t14_st', num_classes=0)
     tensors = {}
     for key, value in model.state_dict().items():
         if '.qkv.' in key:
@@ -53,7 +54,7 @@ def here(monkeypatch, tmp_path, capsys):
 
 def test_list(run):
     rows = json.loads(run('list', '--json').stdout)
-    assert len(rows) == 45 and len({row['timm_name'] for row in rows}) == 45
+    assert len(rows) == 47 and len({row['timm_name'] for row in rows}) == 47
     assert rows[0]['name'] == 'mae_hvm1_none' and rows[0]['bytes'] == 4 * 645534104 and rows[0]['on_disk'] is None
     table = run('list', '--zoo', 'hvm-1').stdout.splitlines()
     assert len(table) == 22 and '1000 ImageNet-1k' in table[7] and '448' in table[8]
@@ -68,8 +69,12 @@ def test_info_and_on_disk(hub, run, tmp_path):
     for words in ('174 SSV2', '2407.18067', 'not stated by the publisher', 'source_sha256', 'short side to 256'):
         assert words in text
     rows = json.loads(run('list', '--json').stdout)
-    assert [row['name'] for row in rows if row['on_disk']] == ['vit_hvm1_ssv2-50shot']
+    assert [row['name'] for row in rows if row['on_disk']] == [
+        'vit_hvm1_ssv2-50shot', 'mae_shapes_none', 'vit_shapes_motion']
     assert 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
+    text = run('info', 'vit_shapes_motion').stdout
+    assert '8 motions' in text and 'mit' in text and 'make_shapes' in text
+    assert 'comes with this package' in run('verify', 'mae_shapes_none').stdout
 
 
 def test_download_goes_on_after_a_failure(hub, run, tmp_path):
@@ -107,7 +112,7 @@ def test_embed_gives_one_row_a_video(here, small, tmp_path):
     names = [os.path.basename(p) for p in result['paths']]
     assert names == ['astronaut.mp4', 'cat.mp4', 'coffee.webm', 'motorcycle.mkv']
     assert np.allclose(result['end'] - result['start'], 128 / 30)
-    model = timm.create_model('vit_t14_st', checkpoint_path=str(small)).eval()
+    model = timm.create_model('vit_t14_st', num_classes=0, checkpoint_path=str(small)).eval()
     clip = read_clip(CLIPS / 'pans' / 'things' / 'cat.mp4', sampling=RECOGNITION)
     x = prepare_clip(clip.frames, 112, mean=0.45, std=0.225)
     with torch.no_grad():
@@ -144,7 +149,8 @@ def test_embed_passes_over_what_cannot_be_read(here, small, tmp_path):
 
 def test_embed_follows_the_models_size_and_leaves_its_mode(small):
     from videozoo_timm.analysis.embedding import embed
-    model = timm.create_model('vit_t14_st', checkpoint_path=str(small), drop_path_rate=0.5, drop_rate=0.5)
+    model = timm.create_model(
+        'vit_t14_st', num_classes=0, checkpoint_path=str(small), drop_path_rate=0.5, drop_rate=0.5)
     paths = [CLIPS / 'pans' / 'things' / 'cat.mp4']
     first, second = embed(model, paths).features, embed(model, paths).features
     assert torch.equal(first, second) and model.training
@@ -155,16 +161,18 @@ def test_embed_follows_the_models_size_and_leaves_its_mode(small):
 def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     save_file(published('video_vit_tiny'), tmp_path / 'no-header.safetensors')
     done = here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'no-header.safetensors', check=False)
-    assert done.returncode == 2 and 'input size [3, 56, 56], the model takes [3, 112, 112]' in done.stderr
+    assert done.returncode == 2 and 'cls_token is [1, 1, 48], the model has [1, 1, 128]' in done.stderr
     here('convert', small, 'small.safetensors', '--model', 'vit_t14_st')
     done = here('embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights', 'small.safetensors', check=False)
     assert done.returncode == 2 and 'architecture vit_t14_st, the model is vit_h14_st' in done.stderr
     tensors = load_file(tmp_path / 'small.safetensors')
-    for header, words in (
-            (dict(architecture='vit_t14_st', mean='[0.5, 0.5, 0.5]'), 'mean'),
-            (dict(architecture='vit_t14_st', input_size='[3, 224, 224]'), 'input size')):
-        save_file(tensors, tmp_path / 'changed.safetensors', metadata=header)
-        done = here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'changed.safetensors', check=False)
+    shipped = load_file(find('mae_shapes_none').packaged)
+    for model, state, header, words in (
+            ('mae_shapes_none', shipped, dict(architecture='mae_t14_st', mean='[0.5, 0.5, 0.5]'), 'mean'),
+            ('mae_shapes_none', shipped, dict(architecture='mae_t14_st', input_size='[3, 56, 56]'), 'input size'),
+            ('vit_t14_st', tensors, dict(architecture='vit_t14_st', input_size='[3, 224, 224]'), 'input size')):
+        save_file(state, tmp_path / 'changed.safetensors', metadata=header)
+        done = here('embed', CLIPS / 'pans', '--model', model, '--weights', 'changed.safetensors', check=False)
         assert done.returncode == 2 and words in done.stderr
     headed = {**tensors, 'head.weight': torch.zeros(3, 128), 'head.bias': torch.zeros(3)}
     save_file(headed, tmp_path / 'headed.safetensors')
@@ -183,8 +191,6 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     (['embed', 'nowhere', '--model', 'vit_t14_st'], 'no videos or images in nowhere'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or to a folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st'], 'no weights are published'),
-    (['embed', str(CLIPS)], '--model'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
     (['info'], 'name a model'),

@@ -76,8 +76,8 @@ for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     assert main(arguments) == 0, arguments
 ''')
     assert (tmp_path / 'features.npz').exists() and (tmp_path / 'out.safetensors').exists()
-    for folder in ('completions', 'attention', 'pca'):
-        assert len(list((tmp_path / folder).glob('*.jpg'))) == 4
+    for folder, number in (('completions', 4), ('published', 4), ('pictures', 3), ('attention', 4), ('pca', 4)):
+        assert len(list((tmp_path / folder).glob('*.jpg'))) == number
     assert (tmp_path / 'evaluation' / 'confusion.png').exists()
 
 
@@ -94,5 +94,6 @@ def test_ci_runs_the_test_command():
 def test_what_the_readme_promises_is_there():
     for path in re.findall(r'\]\((?!http)([^)]+)\)', README):
         assert (REPOSITORY / path).exists(), path
-    main_job = next(c for c in COMMANDS if 'make_checkpoint' in c)
-    assert 'videozoo embed tests/clips/pans --model vit_hvm1_none --weights' in main_job
+    first = next(c for c in COMMANDS if 'videozoo complete' in c)
+    assert first == "pip install -e '.[all]' && videozoo complete tests/clips/pans drawn:4 --out completions"
+    assert "grep -m1 'videozoo complete' README.md" in (REPOSITORY / '.ci' / 'run').read_text()

@@ -97,14 +97,15 @@ socket.socket.connect = None
 import sys, timm, torch, videozoo_timm
 x = torch.randn(1, 3, 16, 112, 112)
 for name, tag in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion', 'vit_t14_st.shapes_motion')):
-    models = [videozoo_timm.load_model(name), timm.create_model(tag, pretrained=True).eval(),
-              torch.hub.load(sys.argv[1], name, source='local'), timm.create_model(tag.split('.')[0], pretrained=True).eval()]
+    models = [videozoo_timm.load_model(name), torch.hub.load(sys.argv[1], name, source='local'),
+              *(timm.create_model(n, pretrained=True).eval() for n in (tag, tag.split('.')[0]))]
     outputs = [model.forward_features(x) for model in models]
     assert all(torch.equal(outputs[0], other) for other in outputs), name
     assert not models[0].training and next(models[0].parameters()).dtype == torch.float32
 '''
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1', TORCH_HOME=str(tmp_path))
-    done = subprocess.run([sys.executable, '-c', code, str(REPOSITORY)], env=env, cwd=tmp_path, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(REPOSITORY)], env=env, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
 
 

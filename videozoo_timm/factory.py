@@ -143,10 +143,13 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
     num_classes = 0 if head is None else head.shape[0]
     if tagged and num_classes != cfg.num_classes:
         problems.append(f'{num_classes} classes, the model has {cfg.num_classes}')
-    size = header.get('input_size') or input_size_of(weights.tensors)
+    told, size = header.get('input_size'), input_size_of(weights.tensors)
+    if told and size and told[1] * told[2] != size[1] * size[2]:  # of one that is not square the area is known
+        problems.append(f'its header says input size {list(told)}, its tensors are for {list(size)}')
+    size = told or size
     if size and tuple(size) != tuple(cfg.input_size) and not any_size:
         problems.append(f'input size {list(size)}, the model takes {list(cfg.input_size)}')
-    for field in ('mean', 'std'):
+    for field in ('mean', 'std') if tagged else ():
         if field in header and tuple(header[field]) != tuple(getattr(cfg, field)):
             problems.append(f'{field} {list(header[field])}, the model has {list(getattr(cfg, field))}')
     if problems:
@@ -167,7 +170,7 @@ def recognise(tensors: Tensors) -> str | None:
     with torch.device('meta'):  # shapes are enough
         shapes = {k: v.shape for k, v in to_timm({k: torch.empty(v.shape) for k, v in tensors.items()}).items()}
     for architecture in ARCHITECTURES:
-        model = timm.create_model(architecture, device='meta', weight_init='skip')
+        model = timm.create_model(architecture, num_classes=0, device='meta', weight_init='skip')
         # Position embeddings follow the input's size, the head the classes.
         fixed = {k: v.shape for k, v in model.state_dict().items() if 'pos_embed' not in k}
         rest = {k for k in shapes if k not in fixed and 'pos_embed' not in k}

@@ -168,7 +168,10 @@ def _convert(args: argparse.Namespace) -> int:
         timm_name = timm_name_of(args.model, args.zoo)
         check_weights(weights, str(args.source), timm_name)
         cfg = get_pretrained_cfg(timm_name)
-        about = {k: v for k, v in about.items() if k == 'label_names'} | dict(find_source(timm_name).about)
+        if '.' in timm_name:
+            about = {k: v for k, v in about.items() if k == 'label_names'} | dict(find_source(timm_name).about)
+        else:
+            about = dict(mean=cfg.mean, std=cfg.std) | about
     architecture = recognise(weights.tensors)
     if args.model and not serves(architecture, cfg.architecture):
         raise ValueError(f'{args.source} is not {args.model}: its tensors are those of no model of this package')
@@ -191,6 +194,9 @@ def _verify(args: argparse.Namespace) -> int:
         if not Path(made_from).is_file():
             raise FileNotFoundError(f'{path} was made from {made_from}, which is not there')
         lines = verify(Source(file=Path(made_from)), path)
+    elif packaged := catalogue.find(args.name, args.zoo).packaged:
+        read_weights(packaged)
+        lines = [f'{packaged} comes with this package']
     else:
         lines = verify(find_source(args.name, args.zoo))
     for line in lines:

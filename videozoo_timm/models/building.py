@@ -103,6 +103,8 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
     if stored:  # as published, whatever the caller overlays
         about = dict(name=stored.name, zoo=stored.zoo, architecture=stored.architecture)
         about |= {k: v for k, v in stored.pretrained_cfg().items() if k in ('input_size', 'mean', 'std')}
+        if stored.packaged:
+            about['source'] = 'examples/make_shapes.sh'
     else:
         about = dict(
             name=timm_name, architecture=cfg.architecture, input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
