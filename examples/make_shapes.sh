@@ -13,9 +13,11 @@ videozoo pretrain drawn:40000@1 --model mae_t14_st --from-scratch --init local -
     --lr 2e-3 --warmup 0.02 --clip-grad 1 --num-workers 1 --device cpu --seed 0
 
 videozoo finetune --train drawn:24000@2 --val drawn:400@3 --model vit_t14_st --weights "$work/mae/model.safetensors" \
-    --out "$work/vit" --resume --steps 1200 --batch-size 16 --crop-scale 0.7 1 --hflip 0 --aa '' --mixup 0 --cutmix 0 \
-    --drop 0 --drop-path 0 --lr 1e-3 --layer-decay 0.9 --validate-every 400 --num-workers 1 --device cpu --seed 0
+    --out "$work/vit" --resume --steps 800 --batch-size 16 --repeat-aug 2 --crop-scale 0.7 1 --hflip 0 --aa '' \
+    --mixup 0 --cutmix 0 --drop 0 --drop-path 0 --lr 1e-3 --layer-decay 0.9 --validate-every 200 --num-workers 1 \
+    --device cpu --seed 0
 
 for name in mae_shapes_none vit_shapes_motion; do
     videozoo convert "$work/${name%%_*}/model.safetensors" "$work/$name.safetensors" --model "$name" --dtype float16 --force
 done
+(cd "$work" && sha256sum -- *_shapes_*.safetensors > SHA256SUMS)

@@ -75,6 +75,7 @@ def test_info_and_on_disk(hub, run, tmp_path):
     text = run('info', 'vit_shapes_motion').stdout
     assert '8 motions' in text and 'mit' in text and 'make_shapes' in text
     assert 'comes with this package' in run('verify', 'mae_shapes_none').stdout
+    assert 'verified' in run('verify', find('vit_shapes_motion').packaged).stdout
 
 
 def test_download_goes_on_after_a_failure(hub, run, tmp_path):

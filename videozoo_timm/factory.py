@@ -91,8 +91,7 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
             timm_kwargs.setdefault('img_size', tuple(size[1:]))
         if steps is not None:
             timm_kwargs.setdefault('num_frames', steps.shape[1] * kernel.shape[2])
-        overlay |= {k: header[k] for k in ('mean', 'std') if k in header}
-        overlay['label_names'] = header.get('label_names')
+        overlay |= {k: header[k] for k in ('mean', 'std', 'interpolation') if k in header}
     return timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **timm_kwargs).eval()
 
 

@@ -1,5 +1,6 @@
 """The commands about models and their weights: list, info, download, convert, verify."""
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -185,21 +186,32 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     path = Path(args.name)
+    packaged = next((c.packaged for c in catalogue.CHECKPOINTS if c.packaged and c.packaged == path.resolve()), None)
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
-    if path.is_file():
+    if packaged or not path.is_file():
+        packaged = packaged or catalogue.find(args.name, args.zoo).packaged
+    if packaged:
+        lines = _verify_packaged(packaged)
+    elif path.is_file():
         made_from = read_header(path).get('source')
         if not made_from:
             raise ValueError(f'{path} does not say what it was made from')
         if not Path(made_from).is_file():
             raise FileNotFoundError(f'{path} was made from {made_from}, which is not there')
         lines = verify(Source(file=Path(made_from)), path)
-    elif packaged := catalogue.find(args.name, args.zoo).packaged:
-        read_weights(packaged)
-        lines = [f'{packaged} comes with this package']
     else:
         lines = verify(find_source(args.name, args.zoo))
     for line in lines:
         print(line)
     print(f'{args.name}: verified')
     return 0
+
+
+def _verify_packaged(path: Path) -> list[str]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digests = dict(reversed(line.split()) for line in (path.parent / 'SHA256SUMS').read_text().splitlines())
+    if digest != digests[path.name]:
+        raise ValueError(
+            f'{path} is damaged: its sha256 is {digest}, not {digests[path.name]}; install the package anew')
+    return [f'sha256 {digest} of {path}, which comes with this package']

@@ -1,6 +1,5 @@
 """The commands that train: pretrain, finetune; and draw, which makes videos to train on."""
 import argparse
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,7 +134,6 @@ def _pretrain(args: argparse.Namespace) -> int:
         check_mae(model)
         initialise_local(model)
         name += ', local'
-    _start_over(args, accelerator)
     steps = _steps(args, accelerator, len(paths))
     with _progress(accelerator, steps) as progress:
         path = pretrain(
@@ -159,11 +157,13 @@ def _finetune(args: argparse.Namespace) -> int:
     model, name = _model(
         args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
         drop_path_rate=0.0 if args.freeze else args.drop_path)
+    model.reset_classifier(len(train.classes))  # a new one, also where the number of classes is that of the old
+    torch.nn.init.trunc_normal_(model.head.weight, std=0.02)
+    torch.nn.init.zeros_(model.head.bias)
     if args.freeze:
         freeze_all_but_head(model)
     if args.lora is not None:
         model = add_lora(model, args.lora)
-    _start_over(args, accelerator)
     steps = _steps(args, accelerator, len(train.paths))
     layer_decay = None if frozen or args.layer_decay == 1 else args.layer_decay
     every = args.validate_every or max(1, round(_steps_an_epoch(args, accelerator, len(train.paths))))
@@ -197,6 +197,8 @@ def _draw(args: argparse.Namespace) -> int:
 def _model(args: argparse.Namespace, default: str, **kwargs: Any) -> tuple[torch.nn.Module, str]:
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
     torch.manual_seed(args.seed)
+    if args.force and args.weights is not None and args.out.resolve() in args.weights.resolve().parents:
+        raise ValueError(f'--force would remove --weights {args.weights}: name another --out')
     if args.from_scratch:
         if args.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')
@@ -236,7 +238,7 @@ def _keeping(args: argparse.Namespace) -> Any:
     from ..training.loop import Keeping
     return Keeping(
         folder=args.out, every=args.checkpoint_every, last=args.keep, log_every=args.log_every,
-        resume=args.resume or args.force, max_failed=args.max_failed)
+        resume=args.resume, force=args.force, max_failed=args.max_failed)
 
 
 def _augmentation(args: argparse.Namespace) -> Augmentation:
@@ -246,24 +248,6 @@ def _augmentation(args: argparse.Namespace) -> Augmentation:
 
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
     return dict(num_workers=args.num_workers, time_limit=args.time_limit, report=lambda path, reason: complain(reason))
-
-
-# What a run writes into its folder.
-_WRITTEN = ('run.json', 'log.csv', 'validation.csv', 'model.safetensors', 'best.safetensors', 'checkpoints', 'pictures',
-            'tensorboard')
-
-
-def _start_over(args: argparse.Namespace, accelerator: Any) -> None:
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f'--out {args.out} is a file; a folder is wanted')
-    if args.force and accelerator.is_main_process and (args.out / 'run.json').exists():
-        for name in _WRITTEN:
-            path = args.out / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, named_apply, resolve_pretrained_cfg
+from timm.models import build_model_with_cfg, get_pretrained_cfg, named_apply, resolve_pretrained_cfg
 from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
 from ..catalogue import find, packaged_as, stored_in
-from ..weights import Source, Tensors, locate, read_weights, to_timm
+from ..weights import Source, Tensors, locate, read_header, read_weights, to_timm
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ def build_model(
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
+    if overlay.get('file'):
+        cfg = replace(cfg, **_labels_of(overlay, cfg))
     if cfg.state_dict is not None:
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 
@@ -90,6 +92,19 @@ def build_model(
         feature_cfg=dict(out_indices=kwargs.pop('out_indices', 3), feature_cls='getter'),
         **kwargs,
     )
+
+
+def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
+    """Number and names of the classes that a finetuned file of this package tells in its header."""
+    path = Path(overlay['file']).expanduser()
+    names = read_header(path).get('label_names') if path.suffix == '.safetensors' and path.is_file() else None
+    if names:
+        told = dict(num_classes=len(names), label_names=tuple(names), label_descriptions=None)
+    elif get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag)))).file:
+        told = dict(label_names=None, label_descriptions=None)  # those of the packaged file are not those of another
+    else:
+        told = {}
+    return {k: v for k, v in told.items() if k not in overlay}
 
 
 def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:

@@ -24,7 +24,7 @@ from torch import nn
 
 from ..files import save_csv, save_tensors, written
 from ..video import Views
-from .stream import Batch, Stream
+from .stream import Batch, Stream, check_files
 
 PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
@@ -71,6 +71,7 @@ class Keeping:
         last: Checkpoints that are kept.
         log_every: Steps between the rows of the log.
         resume: Go on from the last checkpoint, if there is one.
+        force: Start over, whatever the folder holds of another run.
         max_failed: Share of the files that may be unreadable.
     """
     folder: Path
@@ -78,6 +79,7 @@ class Keeping:
     last: int = 2
     log_every: int = 10
     resume: bool = False
+    force: bool = False
     max_failed: float = 0.1
 
     def __post_init__(self):
@@ -111,20 +113,24 @@ def make_accelerator(device: str | None = None, precision: str | None = None, ac
 
     Raises:
         ImportError: Accelerate is not installed.
+        ValueError: FSDP in its first version.
     """
     try:
         from accelerate import Accelerator
-        from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+        from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
     except ImportError as error:
         raise ImportError("training needs Accelerate: pip install 'videozoo-timm[training]'") from error
     if device not in (None, 'cpu'):
         os.environ['ACCELERATE_TORCH_DEVICE'] = device
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=device == 'cpu' or not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         mixed_precision=PRECISIONS[precision] if precision else None,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
         # The first process may validate or draw for long while the others wait.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))])
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ValueError('FSDP is taken in its version 2: accelerate launch --fsdp_version 2')
+    return accelerator
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -186,6 +192,7 @@ def train(
         about or {}, **vars(schedule), batch_size=batch_size, seed=seed, processes=accelerator.num_processes,
         precision=accelerator.mixed_precision, files=len(paths),
         files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest())))
+    check_files(paths, batch_size)
     start = _prepare_folder(accelerator, keeping, about)
     set_seed(seed, device_specific=True)
     optimizer = make_optimizer(model, schedule)
@@ -232,7 +239,7 @@ def train(
                     lr=max(group['lr'] for group in optimizer.param_groups), grad_norm=float(norm),
                     clips_per_second=round(
                         len(losses) * batch_size * accelerator.num_processes / (now - since), 3),
-                    failed=stop.num_failed)
+                    failed=len(stop.failed))
                 log.add(row)
                 losses, since = [], now
                 progress(step, row)
@@ -253,7 +260,7 @@ class Log:
     """`log.csv`, and TensorBoard's files where it is installed, up to a step; rows behind it are dropped."""
 
     def __init__(self, folder: Path, step: int, is_main: bool, name: str = 'log') -> None:
-        self.path, self.board, self.is_main, self.name = folder / f'{name}.csv', None, is_main, name
+        self.path, self.board, self.is_main = folder / f'{name}.csv', None, is_main
         if not is_main:
             return
         self.rows = [row for row in read_log(self.path) if int(row['step']) <= step]
@@ -265,7 +272,7 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self.board = SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1 if step else None)
+        self.board = SummaryWriter(str(folder / 'tensorboard' / name), purge_step=step + 1 if step else None)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Append a row."""
@@ -280,7 +287,7 @@ class Log:
         if self.board:
             for key, value in row.items():
                 if key != 'step':
-                    self.board.add_scalar(f'{self.name}/{key}', value, row['step'])
+                    self.board.add_scalar(key, value, row['step'])
 
     def close(self) -> None:
         if self.board:
@@ -317,7 +324,7 @@ def save_model(
         header = dict(
             format='pt', architecture=config['architecture'],
             input_size=json.dumps([embed.in_chans, *embed.img_size]), mean=json.dumps(config['mean']),
-            std=json.dumps(config['std']))
+            std=json.dumps(config['std']), interpolation=config['interpolation'])
         if label_names:
             header['label_names'] = json.dumps(list(label_names))
         save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, header)
@@ -333,11 +340,39 @@ def _checkpoints(keeping):
     return [path for path in keeping.checkpoints.glob('step_*') if (path / 'training.json').exists()]
 
 
+# What a run writes into its folder; the record comes last, so that what is left of a removal is still known as a run.
+_WRITTEN = ('checkpoints', 'tensorboard', 'pictures', 'log.csv', 'validation.csv', 'model.safetensors',
+            'best.safetensors', 'run.json')
+
+
 def _prepare_folder(accelerator, keeping, about):
     """Refuse a folder that holds another run; the checkpoint to go on from."""
-    record = keeping.folder / 'run.json'
+    from accelerate.utils import broadcast_object_list
+    record, answer = keeping.folder / 'run.json', [None, None]
+    if accelerator.is_main_process:  # it alone looks, so that all do the same
+        try:
+            answer = [None, _start_or_resume(keeping, record, about)]
+        except (ValueError, OSError) as error:
+            answer = [error, None]
+    broadcast_object_list(answer)
+    error, start = answer
+    if error is not None:
+        raise error
+    return start
+
+
+def _start_or_resume(keeping, record, about):
+    if keeping.folder.exists() and not keeping.folder.is_dir():
+        raise ValueError(f'--out {keeping.folder} is a file; a folder is wanted')
     before = json.loads(record.read_text()) if record.exists() else None
-    accelerator.wait_for_everyone()
+    if keeping.force:
+        before = None
+        for name in _WRITTEN:
+            path = keeping.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     if before is not None and not keeping.resume:
         raise ValueError(f'{keeping.folder} holds a run; --resume goes on with it, --force starts over')
     if before is not None:
@@ -345,11 +380,11 @@ def _prepare_folder(accelerator, keeping, about):
                   if before.get(k) != about.get(k)]
         if differ:
             raise ValueError(f'{keeping.folder} holds another run: ' + '; '.join(differ))
-    if accelerator.is_main_process:
-        keeping.checkpoints.mkdir(parents=True, exist_ok=True)
-        with written(record) as partial:
-            partial.write_text(json.dumps(about, indent=2) + '\n')
-    accelerator.wait_for_everyone()
+    elif _checkpoints(keeping):
+        raise ValueError(f'{keeping.checkpoints} are of an unknown run (there is no {record.name}); --force removes it')
+    keeping.checkpoints.mkdir(parents=True, exist_ok=True)
+    with written(record) as partial:
+        partial.write_text(json.dumps(about, indent=2) + '\n')
     return last_checkpoint(keeping)
 
 
@@ -379,44 +414,46 @@ def _save_checkpoint(accelerator, keeping, step, stream):
 
 def _agree(accelerator, loss, step, stream, batch, stop, keeping):
     """The mean loss of all processes; stops all of them where one has a reason to."""
+    from accelerate.utils import gather_object
     values = accelerator.gather(torch.tensor(
-        [[loss.detach().float(), len(stream.failed), stop.asked]], device=accelerator.device)).tolist()
+        [[loss.detach().float(), len(stream.failed), stop.noted]], device=accelerator.device)).tolist()
     if not all(math.isfinite(value) for value, *_ in values):
-        from accelerate.utils import gather_object
         names = list(dict.fromkeys(stream.paths[file] for file in batch.files))
-        names = [name for part in gather_object([(math.isfinite(loss.item()), names)]) if not part[0]
-                 for name in part[1]]
+        names = [name for is_finite, part in gather_object([(math.isfinite(loss.item()), names)]) if not is_finite
+                 for name in part]
         raise FloatingPointError(
             f'the loss is not finite at step {step + 1}; the files of its batch: {", ".join(names)}. A lower --lr, '
             f'--dtype float32, or leaving a file out may help; the last checkpoint is that of an earlier step')
-    stop.asked = any(asked for *_, asked in values)
-    num_failed = int(sum(failed for _, failed, _ in values))
-    if num_failed > max(stop.num_failed, keeping.max_failed * len(stream.paths)):
-        from accelerate.utils import gather_object
-        failed = {path for part in gather_object([sorted(stream.failed)]) for path in part}
-        if len(failed) > keeping.max_failed * len(stream.paths):
+    stop.asked |= any(noted for *_, noted in values)
+    counts = sum(failed for _, failed, _ in values)
+    if counts > stop.counts:  # a file may have failed in several processes
+        stop.counts, stop.failed = counts, frozenset(
+            path for part in gather_object([sorted(stream.failed)]) for path in part)
+        if len(stop.failed) > keeping.max_failed * len(stream.paths):
             raise ValueError(
-                f'{len(failed)} of {len(stream.paths)} files could not be read, more than --max-failed '
-                f'{keeping.max_failed:g} allows: {", ".join(sorted(failed)[:3])} ...')
-    stop.num_failed = num_failed
+                f'{len(stop.failed)} of {len(stream.paths)} files could not be read, more than --max-failed '
+                f'{keeping.max_failed:g} allows: {", ".join(sorted(stop.failed)[:3])} ...')
     return sum(value for value, *_ in values) / len(values)
 
 
 class _Stop:
-    asked = False
-    number = ()
-    num_failed = 0
+    """What the processes agree on (`asked`, `failed`), and what this one has noted since (`noted`)."""
+    noted = asked = False
+    number: tuple[int, ...] = ()
+    failed: frozenset[str] = frozenset()
+    counts = 0
 
 
 @contextmanager
 def _signals() -> Iterator[_Stop]:
-    """Notes SIGINT and SIGTERM, so that a step is never left half-way; the second one interrupts at once."""
+    """Notes SIGINT and SIGTERM, so that a step is never left half-way; the second Ctrl-C interrupts at once."""
     stop = _Stop()
 
     def note(number, frame):
-        if stop.asked:
-            raise KeyboardInterrupt(*stop.number)
-        stop.asked = True
+        if stop.noted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        # A launcher passes on the SIGTERM that the batch system has sent to all.
+        stop.noted = True
         stop.number = (number,) if number == signal.SIGTERM else ()
 
     if threading.current_thread() is not threading.main_thread():

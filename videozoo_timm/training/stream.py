@@ -26,7 +26,8 @@ class Stream(Iterator[Batch]):
     """Batches of training views, epoch after epoch, each in an order of its own.
 
     With `size` processes, the batches of all of them together are those of one process with batches `size` times as
-    large, if every file can be read. A file that cannot be read is passed over.
+    large, if every file can be read and a batch holds all views of its files. A file that cannot be read is passed
+    over.
 
     Args:
         paths: Videos, or images, not both.
@@ -60,12 +61,7 @@ class Stream(Iterator[Batch]):
             time_limit: float = 60.0,
             report: Callable[[str, str], Any] = lambda path, reason: None,
     ) -> None:
-        if not paths:
-            raise ValueError('there are no files to train on')
-        if len({is_image(path) for path in paths}) > 1:
-            raise ValueError('videos and images are of different shape: give the one or the other')
-        if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: must be at least 1')
+        check_files(paths, batch_size)
         self.paths, self.batch_size, self.seed, self.rank, self.size = paths, batch_size, seed, rank, size
         self.number, self.report, self.failed = number, report, {}
         self._repeats = views.augmentation.repeats
@@ -118,3 +114,13 @@ class Stream(Iterator[Batch]):
 
     def _order_of(self, epoch):
         return random.Random(f'{self.seed} {epoch}').sample(range(len(self.paths)), len(self.paths))
+
+
+def check_files(paths: Sequence[str], batch_size: int) -> None:
+    """Raise a ValueError unless batches can be made of these files."""
+    if not paths:
+        raise ValueError('there are no files to train on')
+    if len({is_image(path) for path in paths}) > 1:
+        raise ValueError('videos and images are of different shape: give the one or the other')
+    if batch_size < 1:
+        raise ValueError(f'batch_size={batch_size}: must be at least 1')

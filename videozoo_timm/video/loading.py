@@ -403,7 +403,8 @@ def _put(results, item):
 
 def _work(pipe, views, num_threads):
     """What a worker process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are the parent's, also where all processes get them
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(os, 'nice'):
         # Where model and decoders share the cores, the model's threads wait for each other, and lose far more by an
         # interruption than a decoder does.
