@@ -12,10 +12,10 @@ videozoo pretrain drawn:40000@1 --model mae_t14_st --from-scratch --init local -
     --mask-type random random center temporal --mask-ratio 0.9 0.9 0.5 0.5 \
     --lr 2e-3 --warmup 0.02 --clip-grad 1 --num-workers 1 --device cpu --seed 0
 
-videozoo finetune --train drawn:24000@2 --val drawn:400@3 --model vit_t14_st --weights "$work/mae/model.safetensors" \
-    --out "$work/vit" --resume --steps 800 --batch-size 16 --repeat-aug 2 --crop-scale 0.7 1 --hflip 0 --aa '' \
-    --mixup 0 --cutmix 0 --drop 0 --drop-path 0 --lr 1e-3 --layer-decay 0.9 --validate-every 200 --num-workers 1 \
-    --device cpu --seed 0
+videozoo finetune --train drawn:24000@2 --val drawn:160@3 --model vit_t14_st --weights "$work/mae/model.safetensors" \
+    --out "$work/vit" --resume --steps 1600 --batch-size 32 --repeat-aug 4 --crop-scale 0.7 1 --hflip 0 --aa '' \
+    --mixup 0 --cutmix 0 --smoothing 0 --drop 0 --drop-path 0 --patch-drop 0.6 --lr 2e-3 --layer-decay 1 \
+    --validate-every 200 --num-workers 1 --device cpu --seed 0
 
 for name in mae_shapes_none vit_shapes_motion; do
     videozoo convert "$work/${name%%_*}/model.safetensors" "$work/$name.safetensors" --model "$name" --dtype float16 --force

@@ -72,10 +72,14 @@ def test_info_and_on_disk(hub, run, tmp_path):
     assert [row['name'] for row in rows if row['on_disk']] == [
         'vit_hvm1_ssv2-50shot', 'mae_shapes_none', 'vit_shapes_motion']
     assert 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
-    text = run('info', 'vit_shapes_motion').stdout
+
+
+def test_what_is_known_of_the_shipped_models(here):
+    text = here('info', 'vit_shapes_motion').stdout
     assert '8 motions' in text and 'mit' in text and 'make_shapes' in text
-    assert 'comes with this package' in run('verify', 'mae_shapes_none').stdout
-    assert 'verified' in run('verify', find('vit_shapes_motion').packaged).stdout
+    assert 'comes with this package' in here('verify', 'mae_shapes_none').stdout
+    assert 'verified' in here('verify', find('vit_shapes_motion').packaged).stdout
+    assert 'mae_shapes_none.safetensors' in here('download', 'mae_shapes_none').stdout
 
 
 def test_download_goes_on_after_a_failure(hub, run, tmp_path):

@@ -75,7 +75,7 @@ from videozoo_timm.cli import main
 for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     assert main(arguments) == 0, arguments
 ''')
-    assert (tmp_path / 'features.npz').exists() and (tmp_path / 'out.safetensors').exists()
+    assert (tmp_path / 'mine.npz').exists() and (tmp_path / 'out.safetensors').exists()
     for folder, number in (('completions', 4), ('published', 4), ('pictures', 3), ('attention', 4), ('pca', 4)):
         assert len(list((tmp_path / folder).glob('*.jpg'))) == number
     assert (tmp_path / 'evaluation' / 'confusion.png').exists()

@@ -52,6 +52,8 @@ def add_to(commands: Any) -> None:
                        help='stochastic depth (default: %(default)s)')
     group.add_argument('--drop', type=float, default=0.3, metavar='SHARE',
                        help='dropout before the head (default: %(default)s)')
+    group.add_argument('--patch-drop', type=float, default=0.0, metavar='SHARE',
+                       help='of the tokens that is left out of each training clip, for speed (default: %(default)s)')
     group.add_argument('--validate-every', type=int, metavar='STEPS', help='default: once an epoch')
     how = group.add_mutually_exclusive_group()
     how.add_argument('--freeze', action='store_true', help='train the head alone')
@@ -156,7 +158,7 @@ def _finetune(args: argparse.Namespace) -> int:
     frozen = args.freeze or args.lora
     model, name = _model(
         args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
-        drop_path_rate=0.0 if args.freeze else args.drop_path)
+        drop_path_rate=0.0 if args.freeze else args.drop_path, patch_drop_rate=args.patch_drop)
     model.reset_classifier(len(train.classes))  # a new one, also where the number of classes is that of the old
     torch.nn.init.trunc_normal_(model.head.weight, std=0.02)
     torch.nn.init.zeros_(model.head.bias)
@@ -173,7 +175,8 @@ def _finetune(args: argparse.Namespace) -> int:
             batch_size=args.batch_size, augmentation=_augmentation(args),
             sampling=Sampling(model.num_frames, args.span), mixup=args.mixup, cutmix=args.cutmix,
             smoothing=args.smoothing, validate_every=every, seed=args.seed,
-            about=dict(model=name, drop=args.drop, drop_path=args.drop_path, freeze=args.freeze, lora=args.lora),
+            about=dict(model=name, drop=args.drop, drop_path=args.drop_path, patch_drop=args.patch_drop,
+                       freeze=args.freeze, lora=args.lora),
             progress=progress, **_reading(args))
     return _done(accelerator, path, 0)
 

@@ -57,6 +57,8 @@ def build_model(
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
     if overlay.get('file'):
         cfg = replace(cfg, **_labels_of(overlay, cfg))
+    elif cfg.file and overlay.keys() & {'hf_hub_id', 'url'}:  # other weights than the packaged ones
+        cfg = replace(cfg, file=None, label_names=overlay.get('label_names'))
     if cfg.state_dict is not None:
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 

@@ -138,7 +138,7 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
     rng = random.Random(f'{seed} {number} {motion}')
     motion = motion or rng.choice(MOTIONS)
     base = _color(rng)
-    heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.08, 0.25)
+    heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.02, 0.12)
     layers = [Layer(None, _texture(rng, base, (0.5, 1.4)), _drift(
         rng.random(), rng.random(), speed * math.cos(heading), speed * math.sin(heading), rng.uniform(-0.06, 0.06)))]
     small = [_bouncing(rng, base)] if rng.random() < 0.4 else []
