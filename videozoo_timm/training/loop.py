@@ -138,7 +138,7 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     from timm.optim import create_optimizer_v2
     return create_optimizer_v2(
         model, 'adamw', lr=schedule.lr, weight_decay=schedule.weight_decay, betas=schedule.betas,
-        layer_decay=schedule.layer_decay)
+        layer_decay=schedule.layer_decay, fused=True)  # one pass over the weights instead of ten
 
 
 def train(
