@@ -96,17 +96,14 @@ def load(
         device: torch.device | None = None,
 ) -> tuple[nn.Module, str]:
     """The model that the options of `add_model` ask for, the default if they name none, and what to call it."""
-    return _load(args, default, device=_device(args.device) if args.device or device is None else device,
-                 dtype=getattr(torch, args.dtype))
+    return load_trainable(
+        args, default, device=_device(args.device) if args.device or device is None else device,
+        dtype=getattr(torch, args.dtype))
 
 
 def load_trainable(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
     """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
-    return _load(args, default, **options)
-
-
-def _load(args, default, **options):
-    options |= {name: value for name in ('img_size', 'num_frames') if (value := getattr(args, name)) is not None}
+    options |= sizes(args)
     if args.weights is not None:
         model = load_file(args.weights, args.model, zoo=args.zoo, **options)
     else:
@@ -122,6 +119,11 @@ def _load(args, default, **options):
         return model, read_weights(args.weights, mapped=True).header.get('name') or (
             f'{cfg["architecture"]} of {args.weights}')
     return model, f'{cfg["architecture"]}.{cfg["tag"]}'
+
+
+def sizes(args: argparse.Namespace) -> dict[str, int]:
+    """--img-size and --num-frames, where they are given."""
+    return {name: value for name in ('img_size', 'num_frames') if (value := getattr(args, name)) is not None}
 
 
 def short_name(args: argparse.Namespace, model: nn.Module) -> str:

@@ -186,13 +186,12 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     path = Path(args.name)
-    packaged = next((c.packaged for c in catalogue.CHECKPOINTS if c.packaged and c.packaged == path.resolve()), None)
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
-    if packaged or not path.is_file():
-        packaged = packaged or catalogue.find(args.name, args.zoo).packaged
-    if packaged:
-        lines = _verify_packaged(packaged)
+    record = (
+        catalogue.packaged_as(str(path.resolve())) if path.is_file() else catalogue.find(args.name, args.zoo))
+    if record and record.packaged:
+        lines = _verify_packaged(record.packaged)
     elif path.is_file():
         made_from = read_header(path).get('source')
         if not made_from:

@@ -11,9 +11,8 @@ import torch
 from ..factory import timm_name_of
 from ..video import RECOGNITION, Augmentation, Sampling, find_videos
 from ..video.drawing import MOTIONS, SIZE, make_scene, save_video
-from .common import add_command, add_files, add_model, add_reading, add_span, complain, files, load_trainable
-
-_RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'
+from ..video.transforms import RAND_AUGMENT
+from .common import add_command, add_files, add_model, add_reading, add_span, complain, files, load_trainable, sizes
 
 
 def add_to(commands: Any) -> None:
@@ -58,7 +57,7 @@ def add_to(commands: Any) -> None:
     how = group.add_mutually_exclusive_group()
     how.add_argument('--freeze', action='store_true', help='train the head alone')
     how.add_argument('--lora', type=int, metavar='RANK', help='train low-rank adapters and the head (needs peft)')
-    _add_augmentation(sub, repeat_aug=1, auto_augment=_RAND_AUGMENT)
+    _add_augmentation(sub, repeat_aug=1, auto_augment=RAND_AUGMENT)
 
     sub = add_command(commands, _draw, 'Draw videos of moving shapes, in folders named by their motion.')
     sub.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
@@ -206,8 +205,7 @@ def _model(args: argparse.Namespace, default: str, **kwargs: Any) -> tuple[torch
         if args.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')
         name = timm_name_of(args.model or default, args.zoo)
-        sizes = {key: value for key in ('img_size', 'num_frames') if (value := getattr(args, key)) is not None}
-        model, name = timm.create_model(name, **sizes, **kwargs), f'{name.split(".")[0]} from scratch'
+        model, name = timm.create_model(name, **sizes(args), **kwargs), f'{name.split(".")[0]} from scratch'
     else:
         model, name = load_trainable(args, default, **kwargs)
     if args.grad_checkpointing:

@@ -12,11 +12,11 @@ from torch import nn
 from ..analysis.evaluation import ClassFolders, check_head, evaluate
 from ..analysis.pipeline import Team, views_of
 from ..video import RECOGNITION, Augmentation, Sampling
-from .loop import Hook, Keeping, Log, Schedule, read_log, save_model, train
+from ..video.transforms import RAND_AUGMENT
+from .loop import BEST, MODEL, Hook, Keeping, Log, Schedule, read_log, save_model, train
 from .stream import Batch
 
-MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
-FIELD = Augmentation(auto_augment='rand-m7-n4-mstd0.5-inc1')  # as video ViTs are usually finetuned
+FIELD = Augmentation(auto_augment=RAND_AUGMENT)
 
 
 def finetune(
@@ -177,4 +177,3 @@ def _team(accelerator) -> Team:
     """The processes that share a validation; where the model is in pieces all take part in all of it."""
     from accelerate.utils import DistributedType
     return Team(alone=accelerator.distributed_type == DistributedType.FSDP)
-

@@ -26,6 +26,7 @@ from ..files import save_csv, save_tensors, written
 from ..video import Views
 from .stream import Batch, Stream, check_files
 
+MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
 PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
 
@@ -341,8 +342,7 @@ def _checkpoints(keeping):
 
 
 # What a run writes into its folder; the record comes last, so that what is left of a removal is still known as a run.
-_WRITTEN = ('checkpoints', 'tensorboard', 'pictures', 'log.csv', 'validation.csv', 'model.safetensors',
-            'best.safetensors', 'run.json')
+_WRITTEN = ('checkpoints', 'tensorboard', 'pictures', 'log.csv', 'validation.csv', MODEL, BEST, 'run.json')
 
 
 def _prepare_folder(accelerator, keeping, about):

@@ -14,10 +14,9 @@ from ..analysis.completion import check_mae, complete
 from ..analysis.pipeline import views_of
 from ..models.video_mae import MASK_TYPES
 from ..video import RECOGNITION, Augmentation, Failure, Job, Sampling, load_views
-from .loop import Hook, Keeping, Schedule, save_model, train
+from .loop import MODEL, Hook, Keeping, Schedule, save_model, train
 from .stream import Batch
 
-MODEL = 'model.safetensors'  # what a run results in
 PUBLISHED = Augmentation(repeats=16)
 
 

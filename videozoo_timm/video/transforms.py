@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
+RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # as video ViTs are usually finetuned
+
 _CROPS = {'center': 1, 0: 0, 1: 1, 2: 2}
 
 
