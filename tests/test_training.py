@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
+import psutil
 import pytest
 import timm
 import torch
@@ -28,10 +30,12 @@ from videozoo_timm.training.pretrain import pretrain
 from videozoo_timm.training.stream import Stream
 from videozoo_timm.video import (
     Augmentation,
+    Failure,
     Job,
     Sampling,
     augment_clip,
     find_videos,
+    load_views,
     prepare_clip,
     read_clip,
     read_views,
@@ -445,6 +449,16 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(tmp_path):
     assert read_log(tmp_path / 'pretrained' / 'log.csv')[-1]['failed'] == '0'
     assert step == json.loads((checkpoint / 'training.json').read_text())['step'] >= 3
     assert not (tmp_path / 'pretrained' / 'model.safetensors').exists()
+
+
+def test_decoders_leave_the_batch_systems_signal_to_their_parent():
+    jobs = [Job(k, path) for k, path in enumerate(DRAWN[:6])]
+    with closing(load_views(jobs, views_of(small(), augmentation=TWICE), num_workers=1)) as loaded:
+        got = [next(loaded)]
+        for child in psutil.Process().children(recursive=True):
+            child.terminate()
+        got += loaded
+    assert [item for _, item in got if isinstance(item, Failure)] == [] and len(got) == 6 * 3
 
 
 def wait_for_step(process, folder, step):
