@@ -33,6 +33,8 @@ def _entrypoint(checkpoint):
 
     entrypoint.__name__ = entrypoint.__qualname__ = name
     kind = 'spatiotemporal MAE' if checkpoint.architecture.startswith('mae') else 'video ViT'
+    if checkpoint.is_image_encoder:
+        kind = 'image encoder'
     classes = _catalogue.CLASS_NAMES[checkpoint.num_classes]
     head = f'classes of {classes}' if classes else 'no head'
     entrypoint.__doc__ = f"""{kind} ({checkpoint.architecture}), {checkpoint.img_size} px, {head}.
@@ -42,8 +44,8 @@ def _entrypoint(checkpoint):
     Args:
         pretrained (bool): Load the published weights.
         zoo (str): 'hvm-1' or 'video-models', for a name that stands in both; a bare one means video-models.
-        **kwargs: What timm.create_model takes: num_classes, img_size, num_frames, features_only, dtype, cache_dir,
-            pretrained_cfg_overlay=dict(file=...) and the rest.
+        **kwargs: What timm.create_model takes: num_classes, img_size, num_frames (video models), features_only, dtype,
+            cache_dir, pretrained_cfg_overlay=dict(file=...) and the rest.
     """
     return entrypoint
 

@@ -1,11 +1,11 @@
-"""Loading a 632M-parameter checkpoint: this package against the plain way, in one run.
+"""Loading a checkpoint of full size: this package against the plain way, in one run.
 
-    python benchmarks/load.py [--folder /tmp]
+    python benchmarks/load.py [--model vit_hvm1_none] [--folder /tmp]
 
 The plain way builds the model with random initialisation, reads the checkpoint with `torch.load` and copies it in with
 `load_state_dict`. Every row is a process of its own; times start after the imports, memory is above what the imports
-take. "Cold" means that the file had been evicted from the file cache. Weights are made on the spot (5 GB of disk,
-removed at the end).
+take. "Cold" means that the file had been evicted from the file cache. Weights are made on the spot (5 GB of disk for
+the video ViT, removed at the end).
 """
 import argparse
 import json
@@ -27,12 +27,13 @@ imports, start = memory('VmRSS'), time.perf_counter()
 {load}
 loaded = time.perf_counter() - start
 with torch.inference_mode():
-    model(torch.zeros(1, 3, 16, 224, 224))
+    model(torch.zeros(1, 3, 224, 224) if {still} else torch.zeros(1, 3, 16, 224, 224))
 print(json.dumps(dict(load=loaded, forward=time.perf_counter() - start, memory=memory('VmHWM') - imports)))
 '''
-OURS = "model = videozoo_timm.load_model('vit_hvm1_none')"
+MODELS = {'vit_hvm1_none': 'vit_huge_224', 'dino_say_vitl16': 'dino_vitl16'}  # and their tables of keys
+OURS = 'model = videozoo_timm.load_model({name!r})'
 PLAIN = '''
-model = timm.create_model('vit_h14_st')
+model = timm.create_model({architecture!r})
 model.load_state_dict(torch.load({path!r}, map_location='cpu')['model'])
 model.eval()
 '''
@@ -46,27 +47,30 @@ print(json.dumps(dict(timm=middle - start, ours=time.perf_counter() - middle)))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', choices=list(MODELS), default='vit_hvm1_none')
     parser.add_argument('--folder', help='where the weights are made')
     parser.add_argument('--runs', type=int, default=3)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     try:
-        measure(folder, args.runs)
+        measure(args.model, folder, args.runs)
     finally:
         shutil.rmtree(folder)
 
 
-def measure(folder: Path, runs: int) -> None:
+def measure(name: str, folder: Path, runs: int) -> None:
     sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / 'tests' / 'golden')]
     import recipe
     import torch
     from safetensors.torch import save_file
 
+    from videozoo_timm import catalogue
     from videozoo_timm.weights import to_timm
-    shapes = json.loads((REPOSITORY / 'tests' / 'golden' / 'manifest.json').read_text())['shapes']['vit_huge_224']
+    record = catalogue.find(name)
+    shapes = json.loads((REPOSITORY / 'tests' / 'golden' / 'manifest.json').read_text())['shapes'][MODELS[name]]
     tensors = to_timm(recipe.fill(shapes))
-    ours = folder / 'eminorhan--hvm-1' / 'hvm1_none.safetensors'
-    plain = folder / 'hvm1_none.pth'
+    ours = folder / record.repo.replace('/', '--') / record.safetensors
+    plain = folder / record.filename
     ours.parent.mkdir()
     save_file(tensors, ours, metadata={'format': 'pt'})
     torch.save({'model': tensors}, plain)
@@ -91,8 +95,11 @@ def measure(folder: Path, runs: int) -> None:
             results.append(process(code))
         return {key: statistics.median(r[key] for r in results) for key in results[0]}
 
-    ways = {'load_model': (MEASURE.format(load=OURS), ours),
-            'plain': (MEASURE.format(load=PLAIN.format(path=str(plain))), plain)}
+    how = dict(still=record.is_image_encoder)
+    loads = {'load_model': OURS.format(name=name),
+             'plain': PLAIN.format(architecture=record.architecture, path=str(plain))}
+    ways = {way: (MEASURE.format(load=load, **how), dict(load_model=ours, plain=plain)[way])
+            for way, load in loads.items()}
     rows = {(way, cold): median(code, path, cold) for cold in (False, True) for way, (code, path) in ways.items()}
     print(f'checkpoint {size / 1e9:.2f} GB, median of {runs} runs, torch {torch.__version__}, {os.cpu_count()} cores\n')
     print('| | file cache | load | load and one forward | peak memory / checkpoint |')

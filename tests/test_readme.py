@@ -5,6 +5,7 @@ import shlex
 import pytest
 import torch
 from conftest import CLIPS, REPOSITORY, save_published
+from PIL import Image
 
 from videozoo_timm.cli.models import markdown_table
 
@@ -16,8 +17,9 @@ COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)
 # Full-size weights are 2.5 GB a model, so the recipes run on models of the published names, inputs and classes whose
 # blocks are the small variant's; tests/test_full_size.py runs the real ones.
 SMALL_BLOCKS = '''
-from videozoo_timm.models import video_vit
+from videozoo_timm.models import image_encoders, video_vit
 video_vit.HUGE.update(embed_dim=64, num_heads=16)
+image_encoders.BASE_14.update(embed_dim=48)
 from videozoo_timm.cli import common
 common.default_workers = lambda: 0  # sooner for a few short files
 '''
@@ -29,18 +31,20 @@ def zoo(hub, run, environment, tmp_path):
     import timm
 
     from videozoo_timm import catalogue
-    from videozoo_timm.models import video_vit
-    huge = dict(video_vit.HUGE)
+    from videozoo_timm.models import image_encoders, video_vit
+    huge, base = dict(video_vit.HUGE), dict(image_encoders.BASE_14)
     video_vit.HUGE.update(embed_dim=64, num_heads=16)
+    image_encoders.BASE_14.update(embed_dim=48)
     try:
         for name in ('mae_hvm1_none', 'mae_hvm1@448_none', 'mae_say_none', 'vit_hvm1_imagenet-2pt',
-                     'vit_hvm1_ssv2-50shot'):
+                     'vit_hvm1_ssv2-50shot', 'dino_say_vitb14'):
             record = catalogue.find(name)
             torch.manual_seed(0)
             tensors = timm.create_model(record.timm_name).state_dict()
             hub.add(record.repo, record.filename, save_published(tensors, tmp_path / record.filename))
     finally:
         video_vit.HUGE.update(huge)
+        image_encoders.BASE_14.update(base)
     for name in ('docs', 'hubconf.py', 'videozoo_timm'):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / 'tests').mkdir()
@@ -49,6 +53,13 @@ def zoo(hub, run, environment, tmp_path):
     for k in range(1000):
         (tmp_path / 'VAL' / f'{k:03}').mkdir(parents=True)
     (tmp_path / 'VAL' / '007' / 'a.jpg').symlink_to(REPOSITORY / 'docs' / 'clip.jpg')
+    for split, number in (('train', 4), ('val', 1)):
+        for seed in (1, 2):
+            (tmp_path / 'IMAGES' / split / f'class {seed}').mkdir(parents=True)
+            for k in range(number):
+                noise = torch.randint(0, 100 * seed, (40, 48, 3), generator=torch.Generator().manual_seed(k))
+                image = Image.fromarray(noise.byte().numpy())
+                image.save(tmp_path / 'IMAGES' / split / f'class {seed}' / f'{split} {seed} {k}.png')
     (tmp_path / 'torch' / 'hub').mkdir(parents=True)
     (tmp_path / 'torch' / 'hub' / 'eminorhan_hvm-1_main').symlink_to(REPOSITORY)
     (tmp_path / 'torch' / 'hub' / 'trusted_list').write_text('eminorhan_hvm-1\n')
@@ -68,7 +79,8 @@ for snippet in {snippets!r}:
 
 
 def test_every_command_runs(zoo, tmp_path):
-    commands = [c for c in COMMANDS if c.startswith('videozoo ')]
+    # Attention of 1400 pixels is a matter of minutes for the test's pictures.
+    commands = [c.replace('--img-size 1400', '--img-size 140') for c in COMMANDS if c.startswith('videozoo ')]
     assert len(commands) >= 12
     zoo(code=SMALL_BLOCKS + f'''
 from videozoo_timm.cli import main
@@ -76,7 +88,8 @@ for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     assert main(arguments) == 0, arguments
 ''')
     assert (tmp_path / 'mine.npz').exists() and (tmp_path / 'out.safetensors').exists()
-    for folder, number in (('completions', 4), ('published', 4), ('pictures', 3), ('attention', 4), ('pca', 4)):
+    assert (tmp_path / 'images.npz').exists() and (tmp_path / 'probe' / 'probes.json').exists()
+    for folder, number in (('completions', 4), ('published', 4), ('pictures', 3), ('attention', 14), ('pca', 4)):
         assert len(list((tmp_path / folder).glob('*.jpg'))) == number
     assert (tmp_path / 'evaluation' / 'confusion.png').exists()
 

@@ -47,7 +47,7 @@ def write_video(path, num_frames, fps=30, codec='ffv1', first_pts=0, size=(64, 6
     """Writes a video whose frame n shows n in binary, as eight black or white bars: no codec blurs them."""
     width, height = size
     with av.open(str(path), 'w', options=container_options) as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options={'threads': '1'})
         stream.width, stream.height = width, height
         stream.pix_fmt = {'ffv1': 'bgr0', 'png': 'rgb24'}.get(codec, 'yuv420p')
         stream.codec_context.gop_size = 50

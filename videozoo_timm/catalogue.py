@@ -3,10 +3,12 @@
 Everything that lists, names or locates a model is made from these records: timm's default configs, the entrypoints of
 `hubconf.py`, `get_available_models()`, the commands and the README's table.
 
-A published name reads `x_y_z`: model type, pretraining data, finetuning data. Its timm name is `architecture.tag`.
+A published name reads `x_y_z`: of a video model model type, pretraining data and finetuning data, of an image encoder
+training method, training data and architecture. Its timm name is `architecture.tag`.
 """
 import difflib
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +17,17 @@ from typing import Any
 
 _logger = logging.getLogger(__name__)
 
-ZOOS = ('hvm-1', 'video-models', 'shapes')
+ZOOS = ('hvm-1', 'video-models', 'silicon-menagerie', 'shapes')
 DEFAULT_ZOO = 'video-models'  # what a bare name means that stands in both zoos
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
 SMALL_ARCHITECTURES = {'vit': 'vit_t14_st', 'mae': 'mae_t14_st'}  # of the zoo 'shapes'
+IMAGE_ARCHITECTURES = {
+    'vits16': 'vit_s16_im', 'vitb16': 'vit_b16_im', 'vitb14': 'vit_b14_im', 'vitl16': 'vit_l16_im',
+    'resnext50': 'resnext50_im'}
+SMALL_IMAGE_ARCHITECTURE = 'vit_t16_im'  # no weights of it are published
+ALL_ARCHITECTURES = (
+    *ARCHITECTURES.values(), *SMALL_ARCHITECTURES.values(), *IMAGE_ARCHITECTURES.values(), SMALL_IMAGE_ARCHITECTURE)
 CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000, 'motion': 8}
 CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k', 8: 'motions'}
 PACKAGED = Path(__file__).parent / 'data'  # weights that come with this package
@@ -29,6 +37,9 @@ PAPERS = {
         'HVM-1: Large-scale video models pretrained with nearly 5000 hours of human-like video data', '2407.18067'),
     'video-models': (
         "Self-supervised learning of video representations from a child's perspective", '2402.00300'),
+    'silicon-menagerie': (
+        "Learning high-level visual representations from a child's perspective without strong inductive biases",
+        '2305.15372'),
 }
 
 MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')  # of drawn videos, as folders are sorted
@@ -44,6 +55,11 @@ _NUM_PARAMS = {
     ('mae_h14_st', 448): 646_910_360,
     ('vit_t14_st', 112): 1_151_744,
     ('mae_t14_st', 112): 1_441_304,
+    ('vit_s16_im', 224): 21_665_664,
+    ('vit_b16_im', 224): 85_798_656,
+    ('vit_b14_im', 224): 85_706_496,
+    ('vit_l16_im', 224): 303_301_632,
+    ('resnext50_im', 224): 22_979_904,
 }
 _WIDTHS = {'vit_h14_st': 1280, 'mae_h14_st': 1280, 'vit_t14_st': 128, 'mae_t14_st': 128}
 
@@ -81,8 +97,12 @@ class Checkpoint:
         return self.filename.rsplit('.', 1)[0] + '.safetensors'
 
     @property
+    def is_image_encoder(self) -> bool:
+        return self.architecture.endswith('_im')
+
+    @property
     def trained_on_images(self) -> bool:
-        return '_imagenet-' in self.name
+        return self.is_image_encoder or '_imagenet-' in self.name
 
     @property
     def stored_architecture(self) -> str:
@@ -104,7 +124,8 @@ class Checkpoint:
         return None if self.repo else PACKAGED / self.filename
 
     def _num_params(self, architecture: str) -> int:
-        return _NUM_PARAMS[architecture, self.img_size] + self.num_classes * (_WIDTHS[architecture] + 1)
+        head = self.num_classes * (_WIDTHS[architecture] + 1) if self.num_classes else 0
+        return _NUM_PARAMS[architecture, self.img_size] + head
 
     def pretrained_cfg(self) -> dict[str, Any]:
         """timm's `PretrainedCfg` fields.
@@ -112,22 +133,19 @@ class Checkpoint:
         Preprocessing follows the published tools: the short side goes to the input size + 32, then a centre crop.
         """
         cfg = dict(
-            input_size=(3, self.img_size, self.img_size),
-            fixed_input_size=True,
-            interpolation='bicubic' if self.trained_on_images else 'bilinear',
-            crop_pct=self.img_size / (self.img_size + 32),
-            mean=IMAGENET_MEAN if self.trained_on_images else VIDEO_MEAN,
-            std=IMAGENET_STD if self.trained_on_images else VIDEO_STD,
+            preprocessing(self.img_size, self.trained_on_images),
+            fixed_input_size=not self.is_image_encoder,
             num_classes=self.num_classes,
-            classifier='head',
-            first_conv=None,
+            classifier='fc' if self.architecture == 'resnext50_im' else 'head',
+            first_conv=None,  # other numbers of channels are adapted here
             description=f'{self.name} of {self.zoo}',
         )
         if self.repo:
             paper_name, paper_id = PAPERS[self.zoo]
             cfg.update(
                 hf_hub_id=self.repo, hf_hub_filename=self.safetensors, license='not stated by the publisher',
-                origin_url=f'https://github.com/{self.repo}', paper_name=paper_name, paper_ids=f'arXiv:{paper_id}')
+                origin_url=f'https://github.com/eminorhan/{self.zoo}', paper_name=paper_name,
+                paper_ids=f'arXiv:{paper_id}')
         else:
             cfg.update(file=str(self.packaged), license='mit')
         if self.num_classes == 1000:
@@ -135,6 +153,17 @@ class Checkpoint:
         elif self.num_classes == len(MOTIONS):
             cfg.update(label_names=MOTIONS)
         return cfg
+
+
+def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
+    """The fields of timm's `PretrainedCfg` that say how pixels are prepared."""
+    return dict(
+        input_size=(3, img_size, img_size),
+        interpolation='bicubic' if of_images else 'bilinear',
+        crop_pct=img_size / (img_size + 32),
+        mean=IMAGENET_MEAN if of_images else VIDEO_MEAN,
+        std=IMAGENET_STD if of_images else VIDEO_STD,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +188,20 @@ def _checkpoint(zoo: str, name: str) -> Checkpoint:
         filename=f'{pretrained_on}_{finetuned_on}.pth',
         img_size=448 if pretrained_on.endswith('@448') else 224,
         num_classes=CLASSES[finetuned_on.split('-')[0]],
+    )
+
+
+def _image_encoder(name: str) -> Checkpoint:
+    method, data, architecture = name.split('_')
+    return Checkpoint(
+        name=name,
+        zoo='silicon-menagerie',
+        architecture=IMAGE_ARCHITECTURES[architecture],
+        tag=f'{method}_{data}'.replace('-', '_'),
+        repo=f'eminorhan/{name}',
+        filename=f'{name}.pth',
+        img_size=224,
+        num_classes=0,
     )
 
 
@@ -191,9 +234,18 @@ _PUBLISHED = {
         for name in _names(['mae'], data, ['none']) + _names(['vit'], data, ['none', *_SHOTS])
     ],
 }
+_SAYCAM = ('say', 's', 'a', 'y')  # all three children, and each alone
+_IMAGE_ENCODERS = [
+    *_names(['dino'], [*_SAYCAM, 'sfp', 'imagenet100', 'imagenet10', 'imagenet1', 'kinetics-200h', 'ego4d-200h'],
+            ['vitb14']),
+    *_names(['dino'], [*_SAYCAM, 'sfp'], ['resnext50']),
+    *(name for method in ('dino', 'mugs', 'mae') for name in _names([method], _SAYCAM, ['vitl16', 'vitb16', 'vits16'])),
+]
+_OLD_SPELLING = re.compile(r'imagenet_(100|10|1)(?=[_+]|$)')  # of shares of ImageNet
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     *(_checkpoint(zoo, name) for zoo, names in _PUBLISHED.items() for name in names),
+    *map(_image_encoder, _IMAGE_ENCODERS),
     *(_shapes(name) for name in ('mae_shapes_none', 'vit_shapes_motion')),
 )
 
@@ -209,7 +261,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     """The record of a published name or of a timm name.
 
     Args:
-        name: `x_y_z`, or `architecture.tag`; a bare architecture means its default tag.
+        name: `x_y_z`, or `architecture.tag`; a bare architecture means its default tag. `imagenet_10`, as
+            `imagenet10` was first spelled, is understood.
         zoo: Which zoo is meant; needed only for the six names that stand in both.
         warn: Told when a name stands in both zoos and `zoo` does not say which.
 
@@ -218,6 +271,7 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     """
     if zoo is not None:
         _check_zoo(zoo)
+    name = _OLD_SPELLING.sub(r'imagenet\1', name)
     matches = [c for c in CHECKPOINTS if name in (c.name, c.timm_name)]
     if not matches:
         matches = [c for c in CHECKPOINTS if c.architecture == name][:1]
@@ -261,7 +315,10 @@ def _unknown(name: str) -> str:
     if parts[0] == 'mae' and len(parts) == 3 and parts[2] != 'none' and f'vit_{parts[1]}_{parts[2]}' in published:
         return (f'no model {name!r}: the MAE is published without finetuning only; '
                 f'did you mean \'vit_{parts[1]}_{parts[2]}\' or \'mae_{parts[1]}_none\'?')
-    known = published + [c.timm_name for c in CHECKPOINTS] + [*ARCHITECTURES.values(), *SMALL_ARCHITECTURES.values()]
+    if re.search(r'imagenet_?3(?=[_+]|$)', name):
+        return (f'no model {name!r}: models of imagenet_3 were announced but never published; there are imagenet100, '
+                f'imagenet10 and imagenet1')
+    known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
     return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'

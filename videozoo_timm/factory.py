@@ -12,14 +12,13 @@ from . import catalogue
 from .models import source_of
 from .weights import Source, Tensors, Weights, locate, read_weights, to_timm
 
-ARCHITECTURES = (*catalogue.ARCHITECTURES.values(), *catalogue.SMALL_ARCHITECTURES.values())
-
 
 def get_available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order.
 
     Args:
-        zoo: Only those of `'hvm-1'`, `'video-models'` or `'shapes'` (the small ones that come with this package).
+        zoo: Only those of `'hvm-1'`, `'video-models'`, `'silicon-menagerie'` or `'shapes'` (the small ones that come
+            with this package).
 
     Raises:
         ValueError: No such zoo.
@@ -82,13 +81,15 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
     check_weights(weights, str(path), timm_name, any_size='img_size' in timm_kwargs or '.' not in timm_name)
     overlay = dict(timm_kwargs.pop('pretrained_cfg_overlay', None) or {}, file=str(path))
     if '.' not in timm_name:  # nothing is known of it but what it says itself
-        head, size = weights.tensors.get('head.weight'), header.get('input_size') or input_size_of(weights.tensors)
-        steps, kernel = weights.tensors.get('pos_embed_temporal'), weights.tensors['patch_embed.proj.weight']
+        tensors = _without_values(weights.tensors)
+        head, size = _head_of(tensors), header.get('input_size') or input_size_of(tensors)
+        steps, kernel = tensors.get('pos_embed_temporal'), tensors.get('patch_embed.proj.weight')
         overlay.setdefault('num_classes', 0 if head is None else head.shape[0])
         timm_kwargs.setdefault('num_classes', overlay['num_classes'])
         if size:
             overlay.setdefault('input_size', size)
-            timm_kwargs.setdefault('img_size', tuple(size[1:]))
+            if 'patch_embed.proj.weight' in tensors:  # a ResNet has no size of its own
+                timm_kwargs.setdefault('img_size', tuple(size[1:]))
         if steps is not None:
             timm_kwargs.setdefault('num_frames', steps.shape[1] * kernel.shape[2])
         overlay |= {k: header[k] for k in ('mean', 'std', 'interpolation') if k in header}
@@ -101,7 +102,7 @@ def timm_name_of(name: str, zoo: str | None = None) -> str:
     Raises:
         ValueError: No such model, or not in this zoo.
     """
-    if name in ARCHITECTURES and zoo is None:
+    if name in catalogue.ALL_ARCHITECTURES and zoo is None:
         return name
     return catalogue.find(name, zoo).timm_name
 
@@ -127,22 +128,26 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
         ValueError: Every contradiction, listed.
     """
     cfg, header, tagged = get_pretrained_cfg(timm_name), weights.header, '.' in timm_name
-    kernel = weights.tensors.get('patch_embed.proj.weight')
-    if kernel is None or kernel.ndim != 5:
+    tensors = _without_values(weights.tensors)
+    kernel = tensors.get('patch_embed.proj.weight')
+    if cfg.architecture.endswith('_st') and (kernel is None or kernel.ndim != 5):
         raise ValueError(f'{origin} is no video model: its tensors are {list(weights.tensors)[:4]} and so on')
     problems = []
     stored = header.get('architecture') or recognise(weights.tensors)
+    if not stored and cfg.architecture.endswith('_im'):
+        raise ValueError(
+            f'{origin} is no {cfg.architecture}: its tensors are {list(weights.tensors)[:4]} and so on')
     if stored and not serves(stored, cfg.architecture):
         problems.append(f'architecture {stored}, the model is {cfg.architecture}')
     if tagged and header.get('name') in catalogue.available_models():
         theirs, ours = catalogue.find(header['name'], header.get('zoo')), catalogue.find(timm_name)
         if (theirs.repo, theirs.safetensors) != (ours.repo, ours.safetensors):
             problems.append(f'name {theirs.name} of {theirs.zoo}, the model is {timm_name}')
-    head = weights.tensors.get('head.weight')
+    head = _head_of(tensors)
     num_classes = 0 if head is None else head.shape[0]
     if tagged and num_classes != cfg.num_classes:
         problems.append(f'{num_classes} classes, the model has {cfg.num_classes}')
-    told, size = header.get('input_size'), input_size_of(weights.tensors)
+    told, size = header.get('input_size'), input_size_of(tensors)
     if told and size and told[1] * told[2] != size[1] * size[2]:  # of one that is not square the area is known
         problems.append(f'its header says input size {list(told)}, its tensors are for {list(size)}')
     size = told or size
@@ -156,23 +161,36 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
 
 
 def input_size_of(tensors: Tensors) -> tuple[int, int, int] | None:
-    """Channels, height and width that a video checkpoint was made for, from the shapes of its tensors."""
-    kernel, spatial = tensors.get('patch_embed.proj.weight'), tensors.get('pos_embed_spatial')
-    if kernel is None or spatial is None or kernel.ndim != 5:
+    """Channels, height and width that a checkpoint was made for, from the shapes of its tensors; None if unknown."""
+    kernel = tensors.get('patch_embed.proj.weight')
+    spatial, positions = tensors.get('pos_embed_spatial'), tensors.get('pos_embed')
+    if kernel is None or (spatial is None and positions is None):
         return None
-    side = math.isqrt(spatial.shape[1])
-    return (kernel.shape[1], side * kernel.shape[3], side * kernel.shape[4]) if side ** 2 == spatial.shape[1] else None
+    number = positions.shape[1] - 1 if spatial is None else spatial.shape[1]
+    side = math.isqrt(number)
+    return (kernel.shape[1], side * kernel.shape[-2], side * kernel.shape[-1]) if side ** 2 == number else None
+
+
+def _without_values(tensors: Tensors) -> Tensors:
+    """Names and shapes in timm's layout, without reading the file."""
+    return to_timm({k: torch.empty(v.shape, device='meta') for k, v in tensors.items()})
+
+
+def _head_of(tensors: Tensors) -> torch.Tensor | None:
+    return tensors.get('head.weight', tensors.get('fc.weight'))
 
 
 def recognise(tensors: Tensors) -> str | None:
     """The architecture of this package that a checkpoint belongs to, by the names and shapes of its tensors."""
-    with torch.device('meta'):  # shapes are enough
-        shapes = {k: v.shape for k, v in to_timm({k: torch.empty(v.shape) for k, v in tensors.items()}).items()}
-    for architecture in ARCHITECTURES:
+    shapes = {k: v.shape for k, v in _without_values(tensors).items()}
+    for architecture in catalogue.ALL_ARCHITECTURES:
         model = timm.create_model(architecture, num_classes=0, device='meta', weight_init='skip')
         # Position embeddings follow the input's size, the head the classes.
         fixed = {k: v.shape for k, v in model.state_dict().items() if 'pos_embed' not in k}
         rest = {k for k in shapes if k not in fixed and 'pos_embed' not in k}
-        if all(shapes.get(k) == shape for k, shape in fixed.items()) and rest <= {'head.weight', 'head.bias'}:
+        if architecture.endswith('_im'):  # an image MAE's file holds its decoder, which this package does not have
+            rest = {k for k in rest if not k.startswith(('decoder_', 'mask_token'))}
+        heads = {'head.weight', 'head.bias', 'fc.weight', 'fc.bias'}
+        if all(shapes.get(k) == shape for k, shape in fixed.items()) and rest <= heads:
             return architecture
     return None

@@ -1,4 +1,5 @@
 """Where the class token looks."""
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from .pipeline import evaluating, placement_of
 @dataclass
 class Attention:
     """The class token's attention to the patches of a clip or an image, in one block.
+
+    A picture of a clip has rows over time; one of an image has what the heads attend to side by side.
 
     Attributes:
         frames: [T, 3, H, W], pixels in [0, 1]; of an image T is 1.
@@ -52,10 +55,15 @@ class Attention:
     ) -> Grid:
         """Rows of frames, heat maps and overlays; with `heads` of frames and of one heat map a head.
 
+        Of an image: the image, the sum of the heads, the two on each other, and `strongest_head`; with `heads` a mosaic
+        of the heads.
+
         A map's darkest colour is 0 and its brightest the 99.5th percentile over the whole clip (before the threshold),
         so that frames compare and one patch that draws everything leaves the others visible.
         """
         maps = self.maps(heads, threshold)
+        if len(self.frames) == 1:
+            return self._picture_of_image(maps, title, heads, threshold)
         rows = [('frames', self.frames)]
         if heads:
             rows += [(f'head {head}', heat(maps[head], _brightest(self.weights[head]))) for head in range(len(maps))]
@@ -63,6 +71,46 @@ class Attention:
             highest = _brightest(self.weights.mean(dim=0))
             rows += [('attention', heat(maps, highest)), ('overlay', overlay(self.frames, maps, highest))]
         return Grid(rows, captions or (), title)
+
+    def _picture_of_image(self, maps, title, heads, threshold):
+        if heads:
+            tiles = torch.cat([heat(map, _brightest(w)) for map, w in zip(maps, self.weights, strict=True)])
+            columns = math.ceil(math.sqrt(len(tiles)))
+            rows = [
+                (f'heads {i} to {min(i + columns, len(tiles)) - 1}', tiles[i:i + columns])
+                for i in range(0, len(tiles), columns)]
+            return Grid(rows, (), title)
+        highest = _brightest(self.weights.mean(dim=0))
+        strongest = strongest_head(self.maps(heads=True, threshold=threshold)[:, 0]).unsqueeze(0)
+        tiles = torch.cat([self.frames, heat(maps, highest), overlay(self.frames, maps, highest), strongest])
+        return Grid([('', tiles)], ['image', 'sum of the heads', 'overlay', 'strongest head'], title)
+
+
+def strongest_head(maps: torch.Tensor) -> torch.Tensor:
+    """Each pixel in the colour of the head that attends to it most, the brighter the more it does.
+
+    Heads have hues of even distance. The brightness is the head's attention over the 99.5th percentile of what the
+    strongest heads have.
+
+    Args:
+        maps: [heads, H, W], not negative.
+
+    Returns:
+        [3, H, W] in [0, 1].
+    """
+    strength, head = maps.max(dim=0)  # [H, W] both
+    angles = torch.arange(len(maps)) / len(maps) * 2 * math.pi
+    shifts = torch.tensor([0.0, -2 * math.pi / 3, 2 * math.pi / 3])
+    hues = (0.5 + torch.cos(angles.unsqueeze(1) + shifts)).clamp(0, 1)  # [heads, 3]
+    brightness = (strength / max(_brightest(strength), 1e-30)).clamp(0, 1)
+    return hues[head].permute(2, 0, 1) * brightness
+
+
+def check_attention(model: nn.Module) -> None:
+    """Raise a ValueError unless the model has a class token whose attention can be shown."""
+    if getattr(model, 'cls_token', None) is None:
+        name = model.pretrained_cfg.get('architecture', type(model).__name__)
+        raise ValueError(f'this {name} has no class token, and so no attention of one; take a ViT (`videozoo list`)')
 
 
 def _brightest(weights: torch.Tensor) -> float:
@@ -73,7 +121,7 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> Attention:
     """The class token's attention in a block; memory stays linear in the number of tokens.
 
     Args:
-        model: A video model of this package.
+        model: A ViT of this package.
         x: Normalised clip [3, T, H, W] or image [3, H, W].
         block: Index of the block; negative ones count from the end.
 
@@ -81,6 +129,7 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> Attention:
         ValueError: The model has no class token.
         IndexError: No such block.
     """
+    check_attention(model)
     with evaluating(model):
         weights = model.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
     config = model.pretrained_cfg

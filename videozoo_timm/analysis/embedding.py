@@ -139,13 +139,15 @@ class Features:
         """
         if self.blocks is None:
             return None
-        depth = len(model.blocks)
+        depth = num_blocks(model)
         if not self.blocks or not all(-depth <= block < depth for block in self.blocks):
             raise ValueError(f'blocks={list(self.blocks)}: the model has blocks 0 to {depth - 1}, or -{depth} to -1')
         blocks = sorted(block % depth for block in self.blocks)
         if len(set(blocks)) < len(blocks):
             raise ValueError(f'blocks={list(self.blocks)} names a block twice')
-        if self.tokens == 'class' and not model.num_prefix_tokens:
+        if len(blocks) > 1 and not hasattr(model, 'blocks'):
+            raise ValueError(f"blocks={blocks}: a ResNet's stages differ in width and size, take one at a time")
+        if self.tokens == 'class' and not getattr(model, 'num_prefix_tokens', 0):
             raise ValueError("the model has no class token: take tokens='mean'")
         return blocks
 
@@ -154,9 +156,10 @@ class Features:
         blocks = self.resolved(model)
         if blocks is None and self.tokens == 'class':
             return model.forward_head(model.forward_features(x), pre_logits=True)
+        prefix = dict(return_prefix_tokens=True) if hasattr(model, 'blocks') else {}
         outputs = model.forward_intermediates(
-            x, indices=[len(model.blocks) - 1] if blocks is None else blocks, return_prefix_tokens=True,
-            norm=self.norm or blocks is None, intermediates_only=True, stop_early=True)
+            x, indices=[num_blocks(model) - 1] if blocks is None else blocks, norm=self.norm or blocks is None,
+            intermediates_only=True, stop_early=True, **prefix)
         rows = []
         for output in outputs:
             maps, prefix = output if isinstance(output, tuple) else (output, None)  # maps: [B, C, (T',) H', W']
@@ -167,6 +170,11 @@ class Features:
             else:
                 rows.append(maps.movedim(1, -1))
         return rows[0] if blocks is None else torch.stack(rows, dim=1)
+
+
+def num_blocks(model: nn.Module) -> int:
+    """Blocks of a ViT; the stem and the stages of a ResNet."""
+    return len(model.blocks) if hasattr(model, 'blocks') else len(model.feature_info)
 
 
 def embed(
@@ -180,6 +188,7 @@ def embed(
         stride: float | None = None,
         align: str = 'center',
         sampling: Sampling = RECOGNITION,
+        size: int | None = None,
         batch_size: int = 4,
         num_workers: int = 0,
         time_limit: float = 60.0,
@@ -205,6 +214,7 @@ def embed(
         stride: As in `Views`.
         align: As in `Views`.
         sampling: The time that a clip spans; the number of frames is the model's.
+        size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
         num_workers: Processes that decode ahead, as in `load_views`; scripts that ask for any need
             `if __name__ == '__main__':`.
@@ -228,7 +238,8 @@ def embed(
     paths = [os.fspath(path) for path in paths]
     features = Features(tokens, None if blocks is None else tuple(blocks), norm)
     blocks = features.resolved(model)
-    views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align)
+    own_size = {} if size is None else dict(size=size)
+    views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, **own_size)
     placement = placement_of(model)
     groups = groups_of(len(paths), views, batch_size)
 

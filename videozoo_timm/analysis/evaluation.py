@@ -37,9 +37,10 @@ class Evaluation:
 
     def top(self, k: int) -> float:
         """Share of the files whose class is among the k most probable."""
-        return self._hits(k).double().mean().item()
+        return self.hits(k).double().mean().item()
 
-    def _hits(self, k):
+    def hits(self, k: int) -> torch.Tensor:
+        """bool [N], whether a file's class is among the k most probable."""
         best = self.log_probabilities.topk(min(k, len(self.classes))).indices  # [N, k]
         return (best == self.targets.unsqueeze(1)).any(dim=1)
 
@@ -57,7 +58,7 @@ class Evaluation:
 
     def per_class(self) -> list[dict[str, Any]]:
         """Name, number of files, top-1 and top-5 of each class; None where a class has no file."""
-        first, fifth = self._hits(1), self._hits(5)
+        first, fifth = self.hits(1), self.hits(5)
         rows = []
         for index, name in enumerate(self.classes):
             mine = self.targets == index

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .embedding import num_blocks
 from .pipeline import evaluating, placement_of
 
 
@@ -22,7 +23,7 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
     Raises:
         IndexError: No such block.
     """
-    depth = len(model.blocks)
+    depth = num_blocks(model)
     if not -depth <= block < depth:
         raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
     with evaluating(model):

@@ -150,7 +150,7 @@ def _save_mp4(images, path, rate):
     rate = Fraction(rate).limit_denominator(1000)
     width, height = images[0].width // 2 * 2, images[0].height // 2 * 2  # H.264 wants even numbers
     with av.open(str(path), 'w', format='mp4') as container:
-        stream = container.add_stream('libx264', rate=rate, options={'crf': '15'})
+        stream = container.add_stream('libx264', rate=rate, options={'crf': '15', 'threads': '1'})
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         for image in images:
             frame = av.VideoFrame.from_image(image.crop((0, 0, width, height)))

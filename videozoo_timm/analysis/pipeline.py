@@ -60,16 +60,26 @@ class Batch(NamedTuple):
     values: torch.Tensor
 
 
+def takes_clips(model: nn.Module) -> bool:
+    """Whether it is a video model; an image encoder is given single frames."""
+    return hasattr(model, 'num_frames')
+
+
+def sampling_of(model: nn.Module, span: int) -> Sampling:
+    """The frames of a clip for a model: its number of them, over so many at 30 a second; one for an image encoder."""
+    return Sampling(model.num_frames, span) if takes_clips(model) else Sampling(1, 1)
+
+
 def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any) -> Views:
     """The views that a model takes: one centred clip under the centre crop, of its size and preprocessing.
 
     Args:
-        model: A model of this package.
+        model: A model of this package; to an image encoder the frames of a video are images.
         sampling: Time between the frames; their number is the model's.
-        **changes: Other fields of `Views`.
+        **changes: Other fields of `Views`; image encoders take any `size` that is a multiple of their patch.
 
     Raises:
-        ValueError: The model's input is not square.
+        ValueError: The model's input is not square, or the size is no multiple of the patch.
     """
     config = resolve_model_data_config(model)
     height, width = get_model_input_config(model)['input_size'][-2:]
@@ -77,7 +87,10 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
         raise ValueError(f'the model takes {height} x {width} pixels; files are prepared for square inputs only')
     fields = dict(
         size=height, mean=tuple(config['mean']), std=tuple(config['std']), interpolation=config['interpolation'],
-        sampling=Sampling(model.num_frames, sampling.span))
+        sampling=sampling_of(model, sampling.span))
+    size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
+    if size is not None and not changes.get('whole') and any(size % p for p in patch):
+        raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
     return Views(**dict(fields, **changes))
 
 

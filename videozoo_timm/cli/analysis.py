@@ -1,4 +1,4 @@
-"""The commands that run models: embed, complete, attend, pca, evaluate, classify."""
+"""The commands that run models: embed, complete, attend, pca, evaluate, classify, probe."""
 import argparse
 import csv
 import json
@@ -15,6 +15,7 @@ from .common import (
     add_drawing,
     add_files,
     add_model,
+    add_reading,
     add_span,
     complain,
     drawn,
@@ -24,6 +25,7 @@ from .common import (
     short_name,
     table,
     unique_stems,
+    view_options,
 )
 
 
@@ -110,6 +112,25 @@ def add_to(commands: Any) -> None:
                           "line, or a JSON file (default: the model's configuration, where it has them)")
     sub.add_argument('--json', action='store_true', help='print the results as JSON')
 
+    sub = add_command(commands, _probe, 'Measure what linear, neighbour and attentive probes read out of a model.')
+    group = sub.add_argument_group('the videos (or images)')
+    group.add_argument('--train', required=True, metavar='DIR', help='a folder with one subfolder for each class')
+    group.add_argument('--val', required=True, metavar='DIR', help='the same classes, held out')
+    add_reading(group)
+    add_model(sub)
+    sub.add_argument('--probes', nargs='+', choices=['linear', 'neighbours', 'attentive'], metavar='PROBE',
+                     default=['linear', 'neighbours', 'attentive'],
+                     help='linear, neighbours, attentive (default: all; the attentive one keeps all patch tokens in '
+                          'memory)')
+    sub.add_argument('--epochs', type=int, default=30, metavar='N', help='of the attentive probe (default: 30)')
+    sub.add_argument('--seed', type=int, default=0, help='of whatever is random (default: %(default)s)')
+    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='files at a time (default: %(default)s)')
+    add_span(sub, RECOGNITION.span)
+    sub.add_argument('--out', type=Path, default=Path('probe'), metavar='DIR',
+                     help='folder for the tables (default: %(default)s)')
+    sub.add_argument('--json', action='store_true', help='print the results as JSON')
+    sub.add_argument('--force', action='store_true', help="replace other probes' results in DIR")
+
 
 def _add_block(sub: argparse.ArgumentParser) -> None:
     sub.add_argument('--block', type=int, default=-1, metavar='B', help='of this block (default: the last)')
@@ -132,7 +153,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _embed(args: argparse.Namespace) -> int:
     from ..analysis.embedding import check_output, embed
     from ..analysis.journal import journal_folder
-    from ..analysis.pipeline import Team
+    from ..analysis.pipeline import Team, sampling_of
     check_output(args.out)
     paths, missing = files(args, find_media)
     team = Team()
@@ -141,7 +162,8 @@ def _embed(args: argparse.Namespace) -> int:
         complain(f'going on with the unfinished run in {folder}')
     options = dict(
         tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
-        align=args.align, sampling=Sampling(model.num_frames, args.span), batch_size=args.batch_size)
+        align=args.align, sampling=sampling_of(model, args.span), batch_size=args.batch_size,
+        **view_options(args, model))
     with progress(len(paths), team.rank, team.size) as update:
         result = embed(
             model, paths, out=args.out, about=dict(model=name), num_workers=args.num_workers,
@@ -206,14 +228,18 @@ def _read_mask(path: Path, grid: tuple[int, int, int]) -> torch.Tensor:
 
 
 def _attend(args: argparse.Namespace) -> int:
-    from ..analysis.attention import attend, keep_share
+    from ..analysis.attention import attend, check_attention, keep_share
+    from ..analysis.pipeline import takes_clips
     if args.threshold is not None:
         keep_share(torch.ones(1, 1), args.threshold)  # a wrong share is refused before any work
     paths, missing = files(args, find_media)
     paths = drawn(paths, args)
     model, _ = load(args)
+    check_attention(model)
     rows, failed, called = [], [], short_name(args, model)
-    for _, path, stem, view in _each(paths, model, args, failed):
+    # Of an image encoder's images the whole is shown, as in the published pictures.
+    whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
+    for _, path, stem, view in _each(paths, model, args, failed, **whole):
         result = attend(model, view.x, block=args.block)
         what = f'attention_block{result.block}' + ('_heads' if args.heads else '')
         title = f'{Path(path).name}, {called}, class token in block {result.block}'
@@ -231,6 +257,7 @@ def _attend(args: argparse.Namespace) -> int:
 
 
 def _pca(args: argparse.Namespace) -> int:
+    from ..analysis.embedding import num_blocks
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
     from ..analysis.pictures import Grid
     from ..video import denormalize
@@ -247,7 +274,7 @@ def _pca(args: argparse.Namespace) -> int:
         done.append((path, stem, view._replace(x=frames), patch_tokens(model, view.x, block=args.block)))
     if done:
         colors = pca_colors([tokens for *_, tokens in done], foreground=args.foreground, invert=args.invert)
-        block = args.block % len(model.blocks)
+        block = args.block % num_blocks(model)
         for (path, stem, view, _), color in zip(done, colors, strict=True):
             frames = view.x.transpose(0, 1).float() / 255
             color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
@@ -262,7 +289,7 @@ def _pca(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders, evaluate, parse_views
     from ..analysis.pictures import check_pictures
-    from ..analysis.pipeline import Team, views_of
+    from ..analysis.pipeline import Team
     given = [*args.paths, *args.folders]
     if len(given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
@@ -272,11 +299,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     team = Team()
     model, name = load(args, device=team.device)
     jitter = tuple(args.train_jitter_scales) if args.train_jitter_scales else None
-    views = parse_views(protocol, views_of(model, Sampling(model.num_frames, args.span)), jitter, args.seed)
+    views = parse_views(protocol, _views(args, model), jitter, args.seed)
     about = dict(model=name, folder=given[0], views=protocol, dtype=args.dtype)
     if protocol == 'random':
         about |= dict(seed=args.seed, jitter=views.jitter)
-    _refuse_other_evaluation(args, about)
+    _refuse_other(args, about)
     check_pictures()  # now, rather than after hours
     folders = class_folders(given[0])
     with progress(len(folders.paths), team.rank, team.size) as update:
@@ -300,8 +327,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     return _left_out(len(result.failed), len(result.failed) + len(result.paths))
 
 
-def _refuse_other_evaluation(args: argparse.Namespace, about: dict[str, Any]) -> None:
-    summary = args.out / 'summary.json'
+def _refuse_other(args: argparse.Namespace, about: dict[str, Any], name: str = 'summary.json') -> None:
+    summary = args.out / name
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f'--out {args.out} is a file; a folder is wanted')
     if args.force or not summary.exists():
@@ -313,13 +340,12 @@ def _refuse_other_evaluation(args: argparse.Namespace, about: dict[str, Any]) ->
     differ = [k for k in about if before.get(k) != json.loads(json.dumps(about[k]))]
     if differ:
         raise ValueError(
-            f'{args.out} holds the results of another evaluation (other {", ".join(differ)}); name another --out, or '
+            f'{args.out} holds other results (another {", ".join(differ)}); name another --out, or '
             f'--force replaces it')
 
 
 def _classify(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import check_head, known_labels, parse_views, predict, read_labels
-    from ..analysis.pipeline import views_of
     paths, missing = files(args, find_media)
     model, name = load(args)
     check_head(model)
@@ -327,7 +353,7 @@ def _classify(args: argparse.Namespace) -> int:
     if labels is None:
         complain(f'{name} does not name its {model.num_classes} classes: they are numbered from 0; --labels names them')
         labels = [f'class {k}' for k in range(model.num_classes)]
-    views = parse_views(args.views or '1x1', views_of(model, Sampling(model.num_frames, args.span)))
+    views = parse_views(args.views or '1x1', _views(args, model))
     with progress(len(paths)) as update:
         answers, failed = predict(
             model, paths, views, batch_size=args.batch_size, num_workers=args.num_workers, time_limit=args.time_limit,
@@ -348,15 +374,53 @@ def _classify(args: argparse.Namespace) -> int:
     return _left_out(len(failed) + missing, len(paths) + missing)
 
 
+def _probe(args: argparse.Namespace) -> int:
+    from ..analysis.evaluation import class_folders
+    from ..analysis.pictures import check_pictures
+    from ..analysis.probe import check_classes, check_linear, frozen_features, probe, save_probes
+    train, held_out = class_folders(args.train), class_folders(args.val)
+    check_classes(train, held_out)
+    if args.epochs < 1:
+        raise ValueError(f'--epochs {args.epochs}: must be at least 1')
+    names = list(dict.fromkeys(args.probes))
+    check_pictures()  # now, rather than after hours
+    if 'linear' in names:
+        check_linear()
+    model, name = load(args)
+    about = dict(model=name, train=args.train, val=args.val, dtype=args.dtype, span=args.span, seed=args.seed)
+    _refuse_other(args, about, 'probes.json')
+    views, frozen = _views(args, model), []
+    for folders in (train, held_out):
+        with progress(len(folders.paths)) as update:
+            frozen.append(frozen_features(
+                model, folders, views, tokens='attentive' in names, batch_size=args.batch_size,
+                num_workers=args.num_workers, time_limit=args.time_limit, progress=update,
+                report=lambda path, reason: complain(reason)))
+    probed = [probe(kind, *frozen, epochs=args.epochs, seed=args.seed) for kind in names]
+    save_probes(probed, args.out, about, args.seed)
+    summaries = [one.summary(args.seed) for one in probed]
+    if args.json:
+        print(json.dumps(dict(about, probes=summaries), indent=2))
+    else:
+        table(['probe', 'top-1', '95% interval', 'top-5', '95% interval', 'chosen'], [
+            [row['probe'], *(text for k in (1, 5) for text in (
+                f'{100 * row[f"top{k}"]:.1f}%', f'{100 * row[f"top{k}_low"]:.1f} to {100 * row[f"top{k}_high"]:.1f}%')),
+             ', '.join(f'{key}={value:g}' for key, value in one.settings.items())]
+            for row, one in zip(summaries, probed, strict=True)])
+        print(f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
+              f'{len(train.classes)} classes, {name}; the whole in {args.out}')
+    return 1 if frozen[0].failed or frozen[1].failed else 0
+
+
 def _each(
         paths: list[str],
         model: torch.nn.Module,
         args: argparse.Namespace,
         failed: list[str],
+        **changes: Any,
 ) -> Iterator[tuple[int, str, str, View]]:
     """(index, path, name for its pictures, centred view) of each file; one that cannot be read goes to `failed`."""
-    from ..analysis.pipeline import views_of
-    views: Views = views_of(model, Sampling(model.num_frames, args.span))
+    views = _views(args, model, **changes)
     stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
     loaded = load_views(jobs, views, num_workers=args.num_workers, time_limit=args.time_limit)
     with progress(len(paths)) as update, closing(loaded):
@@ -369,6 +433,12 @@ def _each(
                 complain(item.reason)
                 failed.append(job.path)
             update(1)
+
+
+def _views(args: argparse.Namespace, model: torch.nn.Module, **changes: Any) -> Views:
+    """The view of a file that the options ask for."""
+    from ..analysis.pipeline import sampling_of, views_of
+    return views_of(model, sampling_of(model, args.span), **view_options(args, model), **changes)
 
 
 def _captions(view: View, num_frames: int, span: int) -> list[str]:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from .. import catalogue
-from ..factory import load_file, load_model, timm_name_of
+from ..analysis.pipeline import takes_clips
+from ..factory import load_file, load_model, recognise, timm_name_of
 from ..video import find_videos
 from ..weights import read_weights
 
@@ -96,14 +97,35 @@ def load(
         device: torch.device | None = None,
 ) -> tuple[nn.Module, str]:
     """The model that the options of `add_model` ask for, the default if they name none, and what to call it."""
-    return load_trainable(
+    options = sizes(args)
+    if options and _is_image_encoder(args):
+        if 'num_frames' in options:
+            raise ValueError(f'--num-frames {args.num_frames}: {args.model or args.weights} takes images; leave it out')
+        options = {}  # such a model takes images of any size: --img-size is that of the views (`view_options`)
+    return _load(
         args, default, device=_device(args.device) if args.device or device is None else device,
-        dtype=getattr(torch, args.dtype))
+        dtype=getattr(torch, args.dtype), **options)
 
 
 def load_trainable(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
     """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
-    options |= sizes(args)
+    return _load(args, default, **options, **sizes(args))
+
+
+def view_options(args: argparse.Namespace, model: nn.Module) -> dict[str, int]:
+    """Fields of `Views` that the options of `add_model` ask for."""
+    return {} if args.img_size is None or takes_clips(model) else dict(size=args.img_size)
+
+
+def _is_image_encoder(args: argparse.Namespace) -> bool:
+    if args.model is not None:
+        return timm_name_of(args.model, args.zoo).split('.')[0].endswith('_im')
+    if args.weights is None:
+        return False
+    return (recognise(read_weights(args.weights, mapped=True).tensors) or '').endswith('_im')
+
+
+def _load(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
     if args.weights is not None:
         model = load_file(args.weights, args.model, zoo=args.zoo, **options)
     else:

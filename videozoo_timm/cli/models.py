@@ -113,7 +113,8 @@ def _info(args: argparse.Namespace) -> int:
         if path:
             rows += _header_rows(read_header(path))
         rows += [
-            ['input', f'16 frames of {cfg.input_size[1]} x {cfg.input_size[2]} pixels'],
+            ['input', ('' if record.is_image_encoder else '16 frames of ')
+             + f'{cfg.input_size[1]} x {cfg.input_size[2]} pixels'],
             ['preprocessing', f'short side to {round(cfg.input_size[1] / cfg.crop_pct)}, {cfg.interpolation}, '
                               f'centre crop; mean {list(cfg.mean)}, std {list(cfg.std)}'],
         ]

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from ..factory import timm_name_of
-from ..video import RECOGNITION, Augmentation, Sampling, find_videos
+from ..video import RECOGNITION, Augmentation, find_videos
 from ..video.drawing import MOTIONS, SIZE, make_scene, save_video
 from ..video.transforms import RAND_AUGMENT
 from .common import add_command, add_files, add_model, add_reading, add_span, complain, files, load_trainable, sizes
@@ -123,6 +123,7 @@ def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augmen
 
 def _pretrain(args: argparse.Namespace) -> int:
     from ..analysis.completion import check_mae
+    from ..analysis.pipeline import sampling_of
     from ..models.video_mae import initialise_local
     from ..training.loop import make_accelerator
     from ..training.pretrain import pretrain
@@ -139,7 +140,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     with _progress(accelerator, steps) as progress:
         path = pretrain(
             accelerator, model, paths, _schedule(args, steps), _keeping(args), batch_size=args.batch_size,
-            augmentation=_augmentation(args), sampling=Sampling(model.num_frames, args.span),
+            augmentation=_augmentation(args), sampling=sampling_of(model, args.span),
             mask_types=args.mask_type, mask_ratios=args.mask_ratio, pictures_every=args.pictures_every,
             seed=args.seed, about=dict(model=name), progress=progress, **_reading(args))
     return _done(accelerator, path, missing)
@@ -147,6 +148,7 @@ def _pretrain(args: argparse.Namespace) -> int:
 
 def _finetune(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders
+    from ..analysis.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
     from ..training.loop import make_accelerator
     accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
@@ -172,7 +174,7 @@ def _finetune(args: argparse.Namespace) -> int:
         path = finetune(
             accelerator, model, train, held_out, _schedule(args, steps, layer_decay), _keeping(args),
             batch_size=args.batch_size, augmentation=_augmentation(args),
-            sampling=Sampling(model.num_frames, args.span), mixup=args.mixup, cutmix=args.cutmix,
+            sampling=sampling_of(model, args.span), mixup=args.mixup, cutmix=args.cutmix,
             smoothing=args.smoothing, validate_every=every, seed=args.seed,
             about=dict(model=name, drop=args.drop, drop_path=args.drop_path, patch_drop=args.patch_drop,
                        freeze=args.freeze, lora=args.lora),

@@ -5,6 +5,7 @@ lie in the mapped file, and only what the caller asked to be new (a head of anot
 is initialised, as timm initialises it.
 """
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, get_pretrained_cfg, named_apply, resolve_pretrained_cfg
+from timm.models import (
+    VisionTransformer,
+    build_model_with_cfg,
+    get_pretrained_cfg,
+    named_apply,
+    resolve_pretrained_cfg,
+)
 from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
@@ -23,10 +30,11 @@ from ..weights import Source, Tensors, locate, read_header, read_weights, to_tim
 _logger = logging.getLogger(__name__)
 
 # Modules that the published models lack and that timm's arguments add (layer scale, pooling), and the head.
-_MAY_BE_NEW = re.compile(r'(head|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
+_MAY_BE_NEW = re.compile(r'(head|fc|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
+_HEADS = ('head.', 'fc.')
 # Parts of a file that a model may leave: an MAE's decoder in a ViT, the norm that average pooling replaces.
 _MAY_BE_LEFT = re.compile(
-    r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed_(class|spatial|temporal))|mask_token)$')
+    r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$')
 
 
 def build_model(
@@ -38,6 +46,7 @@ def build_model(
         pretrained_cfg: Any = None,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
         cache_dir: str | Path | None = None,
+        feature_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
 ) -> nn.Module:
     """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
@@ -50,6 +59,7 @@ def build_model(
         pretrained_cfg: Configuration, or a tag.
         pretrained_cfg_overlay: Entries that replace those of the configuration.
         cache_dir: Another cache for Hub downloads and their conversions.
+        feature_cfg: As in timm; None is that of a ViT.
         **kwargs: Arguments of the model class, `features_only` and the like.
     """
     overlay = dict(pretrained_cfg_overlay or {})
@@ -91,7 +101,7 @@ def build_model(
         variant,
         pretrained=False,
         pretrained_cfg=cfg.to_dict(),
-        feature_cfg=dict(out_indices=kwargs.pop('out_indices', 3), feature_cls='getter'),
+        feature_cfg=feature_cfg or dict(out_indices=kwargs.pop('out_indices', 3), feature_cls='getter'),
         **kwargs,
     )
 
@@ -154,9 +164,9 @@ def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = Fal
     """
     own = model.state_dict()
     if other_head:
-        tensors = {k: v for k, v in tensors.items() if not (k.startswith('head.') and _differs(own.get(k), v))}
+        tensors = {k: v for k, v in tensors.items() if not (k.startswith(_HEADS) and _differs(own.get(k), v))}
     missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    new = {k for k in missing if _MAY_BE_NEW.match(k) and (new_head or not k.startswith('head.'))}
+    new = {k for k in missing if _MAY_BE_NEW.match(k) and (new_head or not k.startswith(_HEADS))}
     left = {k for k in surplus if _MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
     problems = [f'{k} is missing' for k in sorted(missing - new)]
     problems += [f'{k} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
@@ -174,6 +184,23 @@ def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = Fal
     unfilled += [k for k, v in model.named_buffers() if v.is_meta]
     if unfilled:
         raise RuntimeError(f'{type(model).__name__} was left without values: {unfilled}')
+
+
+def stored_grid(num_tokens: int, model: nn.Module) -> tuple[int, int]:
+    """Height and width in patches of what a checkpoint was made for, from its number of spatial positions.
+
+    Raises:
+        ValueError: The grid is unknown: neither that of the configuration nor a square.
+    """
+    side = math.isqrt(num_tokens)
+    candidates = [model.patch_embed.dynamic_feat_size(size) for size in getattr(model, 'checkpoint_sizes', ())]
+    candidates += [(side, side), model.patch_embed.grid_size]
+    for grid in candidates:
+        if math.prod(grid) == num_tokens:
+            return tuple(grid)
+    raise ValueError(
+        f'the checkpoint has {num_tokens} spatial positions, which is no square: make the model with the img_size it '
+        f'was trained at, load it there, then call set_input_size')
 
 
 def _differs(own: torch.Tensor | None, given: torch.Tensor) -> bool:
@@ -195,4 +222,7 @@ def _initialise(model: nn.Module, keys: set[str]) -> None:
     for root in sorted(roots):
         module = model.get_submodule(root)
         module.to_empty(device='cpu')
-        named_apply(init, module, name=root, include_root=True)
+        if isinstance(model, VisionTransformer):
+            named_apply(init, module, name=root, include_root=True)
+        else:
+            module.reset_parameters()

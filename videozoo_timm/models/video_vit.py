@@ -23,14 +23,15 @@ from torch import nn
 
 from ..catalogue import CHECKPOINTS
 from ..weights import to_timm
-from .building import build_model
+from .attention import AttentionRows
+from .building import build_model, stored_grid
 
 __all__ = ['VideoVisionTransformer']
 
 Grid = tuple[int, int, int]  # tokens along time, height and width: (T', H', W')
 
 
-class VideoVisionTransformer(VisionTransformer):
+class VideoVisionTransformer(AttentionRows, VisionTransformer):
     """Spatiotemporal ViT.
 
     All of timm's `VisionTransformer` interface works, with clips and with images.
@@ -231,52 +232,9 @@ class VideoVisionTransformer(VisionTransformer):
             intermediates = list(zip(intermediates, prefix, strict=True))
         return intermediates if intermediates_only else (self.norm(x), intermediates)
 
-    def get_last_selfattention(self, x: torch.Tensor) -> torch.Tensor:
-        """Attention of the last block, after the softmax, as the published method of this name.
-
-        At 448 px and 16 frames this matrix takes 4 GB a clip; `cls_attention` gives its first row without it.
-
-        Args:
-            x: Clip [B, C, T, H, W] or image [B, C, H, W].
-
-        Returns:
-            [B, heads, N, N], N = 1 + T' * H' * W' tokens, the class token first.
-        """
-        return self._attention_rows(x, len(self.blocks) - 1, None)
-
-    def cls_attention(self, x: torch.Tensor, block: int = -1) -> torch.Tensor:
-        """Attention of the class token to the patches in one block; memory stays linear in the number of tokens.
-
-        Args:
-            x: Clip [B, C, T, H, W] or image [B, C, H, W].
-            block: Index of the block; negative ones count from the end.
-
-        Returns:
-            [B, heads, T', H', W'] for a clip, [B, heads, H', W'] (mean over time) for an image. What the class token
-            pays to itself is left out, so the sum over a clip's patches is a little below 1.
-
-        Raises:
-            ValueError: The model has no class token.
-            IndexError: No such block.
-        """
-        if self.cls_token is None:
-            raise ValueError('cls_attention needs a class token; this model was made with class_token=False')
-        depth = len(self.blocks)
-        if not -depth <= block < depth:
-            raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
-        grid, still = self.patch_embed.grid_of(x), x.ndim == 4
-        rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens:]  # [B, heads, T' * H' * W']
-        return to_maps(rows.transpose(1, 2), grid, still)
-
-    def _attention_rows(self, x: torch.Tensor, block: int, num_rows: int | None) -> torch.Tensor:
-        """Softmaxed attention of the first tokens (all if None) in a block, [B, heads, rows, N]."""
-        x = self._embed(x)
-        x = self.blocks[:block](x)
-        attn = self.blocks[block].attn
-        x = self.blocks[block].norm1(x)
-        qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, N, C // heads]
-        q, k = attn.q_norm(qkv[0]), attn.k_norm(qkv[1])
-        return (q[:, :, :num_rows] * attn.scale @ k.transpose(-2, -1)).softmax(dim=-1)
+    def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """[B, heads, T' * H' * W'] -> [B, heads, T', H', W'], or [B, heads, H', W'] of a still."""
+        return to_maps(rows.transpose(1, 2), self.patch_embed.grid_of(x), x.ndim == 4)
 
 
 class TubeletEmbed(nn.Module):
@@ -481,22 +439,10 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
         spatial, temporal = (tensors.get(f'{prefix}pos_embed_{axis}') for axis in ('spatial', 'temporal'))
         if spatial is None or temporal is None or spatial.ndim != 3 or temporal.ndim != 3:
             continue
-        old = (temporal.shape[1], *_stored_grid(spatial.shape[1], model))
+        old = (temporal.shape[1], *stored_grid(spatial.shape[1], model))
         tensors[f'{prefix}pos_embed_spatial'] = resample_spatial(spatial, old, new)
         tensors[f'{prefix}pos_embed_temporal'] = resample_temporal(temporal, old, new)
     return tensors
-
-
-def _stored_grid(num_tokens: int, model: VideoVisionTransformer) -> tuple[int, int]:
-    side = math.isqrt(num_tokens)
-    candidates = [model.patch_embed.dynamic_feat_size(size) for size in getattr(model, 'checkpoint_sizes', ())]
-    candidates += [(side, side), model.patch_embed.grid_size]
-    for grid in candidates:
-        if math.prod(grid) == num_tokens:
-            return grid
-    raise ValueError(
-        f'the checkpoint has {num_tokens} spatial positions, which is no square: make the model with the img_size it '
-        f'was trained at, load it there, then call set_input_size')
 
 
 HUGE = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)

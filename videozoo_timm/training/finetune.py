@@ -74,7 +74,7 @@ def finetune(
     views = views_of(model, sampling, augmentation=augmentation, seed=seed)
     about = dict(
         options.pop('about', {}), **vars(augmentation), span=sampling.span, mixup=mixup, cutmix=cutmix,
-        smoothing=smoothing, classes=files.classes, size=views.size, num_frames=model.num_frames)
+        smoothing=smoothing, classes=files.classes, size=views.size, num_frames=views.sampling.num_frames)
     criterion = _criterion(mixup, cutmix, smoothing, batch_size, len(files.classes))
     targets = torch.tensor(files.targets)
 

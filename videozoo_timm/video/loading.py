@@ -11,14 +11,14 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple
 
 import torch
 
 from .reading import RECOGNITION, Sampling, centred_starts, is_image, read_clips, read_image
-from .transforms import Augmentation, augment_clip, prepare_clip
+from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
 
@@ -43,6 +43,10 @@ class Views:
             crop anywhere, the short side between these two numbers of pixels, flipped every other time.
         seed: Of the random views.
         augmentation: Training views instead: one clip anywhere, under as many random crops as this asks for.
+        whole: Whole frames instead of crops: the short side becomes `size`, and the sides are cut to multiples of this
+            many pixels (`prepare_whole`).
+
+    With one frame a clip, the views of a video are images.
     """
     size: int
     mean: tuple[float, ...]
@@ -57,6 +61,7 @@ class Views:
     jitter: tuple[int, int] | None = None
     seed: int = 0
     augmentation: Augmentation | None = None
+    whole: int | None = None
 
     def __post_init__(self):
         if self.num_clips < 1:
@@ -121,18 +126,16 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
     Raises:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
     """
-    how = dict(mean=views.mean, std=views.std, interpolation=views.interpolation)
     if views.augmentation:
-        yield from _augmented_views(job, views, how, num_threads)
+        yield from _augmented_views(job, views, num_threads)
         return
     if is_image(job.path):
         if not job.skip:
-            x = _prepare(read_image(job.path), views.size, short_side=views.short_side, **how)  # [C, 1, H, W]
-            yield View(x[:, 0], 0.0, 0.0, 0.0, 0.0, 1)
+            yield View(_prepare(read_image(job.path), views)[:, 0], 0.0, 0.0, 0.0, 0.0, 1)
         return
     if views.jitter:
         if not job.skip:
-            yield _random_view(job, views, how, num_threads)
+            yield _random_view(job, views, num_threads)
         return
     num_crops, num_clips = len(views.crops), []
     skip_clips, skip_crops = divmod(job.skip, num_crops)
@@ -144,12 +147,12 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
     for clip in read_clips(
             job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads):
         for crop in views.crops[skip_crops:]:
-            x = _prepare(clip.frames, views.size, short_side=views.short_side, crop=crop, **how)
-            yield View(x, *_times(clip, views), num_clips[0] * num_crops)
+            x = _prepare(clip.frames, views, crop=crop)
+            yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops)
         skip_crops = 0
 
 
-def _random_view(job, views, how, num_threads):
+def _random_view(job, views, num_threads):
     rng = random.Random(f'{views.seed} {job.index}')
 
     def starts(duration: float) -> list[float]:
@@ -157,12 +160,12 @@ def _random_view(job, views, how, num_threads):
 
     clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads))
     short_side, crop = round(rng.uniform(*views.jitter)), (rng.random(), rng.random())
-    x = _prepare(clip.frames, views.size, short_side=short_side, crop=crop, **how)
+    x = _prepare(clip.frames, replace(views, short_side=short_side), crop=crop)
     x = x.flip(-1) if rng.random() < 0.5 else x
-    return View(x, *_times(clip, views), 1)
+    return View(_as_image(x, views), *_times(clip, views), 1)
 
 
-def _augmented_views(job, views, how, num_threads):
+def _augmented_views(job, views, num_threads):
     rng = random.Random(f'{views.seed} {job.index}')
     repeats = views.augmentation.repeats
     start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
@@ -174,16 +177,28 @@ def _augmented_views(job, views, how, num_threads):
             num_threads=num_threads))
         frames, times = clip.frames, _times(clip, views)
     for seed in seeds[job.skip:]:
-        x = _on_one_thread(augment_clip, frames, views.size, views.augmentation, seed, **how)
-        yield View(x[:, 0] if is_image(job.path) else x, *times, repeats)
+        x = _on_one_thread(
+            augment_clip, frames, views.size, views.augmentation, seed, mean=views.mean, std=views.std,
+            interpolation=views.interpolation)
+        yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats)
 
 
 def _times(clip, views):
     return clip.start, clip.end, clip.start + ALIGNMENTS[views.align] * views.sampling.seconds, clip.duration
 
 
-def _prepare(*args, **kwargs):
-    return _on_one_thread(prepare_clip, *args, **kwargs)
+def _as_image(x, views):
+    """[C, 1, H, W] -> [C, H, W] where a clip is one frame."""
+    return x[:, 0] if views.sampling.num_frames == 1 else x
+
+
+def _prepare(frames, views, crop='center'):
+    how = dict(mean=views.mean, std=views.std)
+    if views.whole:
+        return _on_one_thread(prepare_whole, frames, views.size, views.whole, **how)
+    return _on_one_thread(
+        prepare_clip, frames, views.size, short_side=views.short_side, crop=crop, interpolation=views.interpolation,
+        **how)
 
 
 def _on_one_thread(function, *args, **kwargs):

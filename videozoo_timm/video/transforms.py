@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # as video ViTs are usually finetuned
 
+_INTERPOLATIONS = {'bilinear': ('bilinear', False), 'bicubic': ('bicubic', True), 'pil-bilinear': ('bilinear', True)}
 _CROPS = {'center': 1, 0: 0, 1: 1, 2: 2}
 
 
@@ -32,8 +33,8 @@ def prepare_clip(
         std: As `mean`.
         short_side: Length of the short side before cropping; `size + 32` if None. The published 3-crop test has
             `size`. Frames that have it already are not resized.
-        interpolation: 'bilinear' (without antialias, as the video models were evaluated) or 'bicubic' (as PIL has it:
-            with antialias, to whole pixel values; on the CPU).
+        interpolation: 'bilinear' (without antialias, as the video models were evaluated), or as PIL has it (with
+            antialias, to whole pixel values; on the CPU) 'bicubic' or 'pil-bilinear'.
         crop: 'center'; along the longer side 0 (left or top), 1 (centre) or 2 (right or bottom); or where the crop
             lies between top and bottom and between left and right, as two shares from 0 to 1.
 
@@ -43,12 +44,9 @@ def prepare_clip(
     Raises:
         ValueError: `frames` are no uint8 [T, H, W, 3], smaller than `size` once resized, or an option is unknown.
     """
-    frames = torch.as_tensor(frames)
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        shape = list(frames.shape)
-        raise ValueError(f'frames must be uint8 [T, H, W, 3], got {frames.dtype} {shape}'.replace('torch.', ''))
-    if interpolation not in ('bilinear', 'bicubic'):
-        raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}")
+    frames = _checked(frames)
+    if interpolation not in _INTERPOLATIONS:
+        raise ValueError(f'interpolation must be one of {list(_INTERPOLATIONS)}, got {interpolation!r}')
     free = isinstance(crop, tuple) and len(crop) == 2 and all(0 <= share <= 1 for share in crop)
     if not free and crop not in _CROPS:
         raise ValueError(f"crop must be 'center', 0, 1, 2 or two shares from 0 to 1, got {crop!r}")
@@ -61,11 +59,55 @@ def prepare_clip(
         top, left = round(crop[0] * (height - size)), round(crop[1] * (width - size))
     else:
         top, left = _offsets(height, width, size, _CROPS[crop])
+    return _resize_crop_normalise(frames, (height, width), (top, left, size, size), mean, std, interpolation)
+
+
+def prepare_whole(
+        frames: torch.Tensor,
+        short_side: int,
+        patch_size: int,
+        *,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+) -> torch.Tensor:
+    """Resizes and normalises whole frames, as the published pictures of an image's attention do.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        short_side: Length of the short side, in pixels (bilinear, as PIL has it).
+        patch_size: What is left over a multiple of it is cut off at the right and at the bottom.
+        mean: As in `prepare_clip`.
+        std: As in `prepare_clip`.
+
+    Returns:
+        float32 [3, T, H', W'], multiples of the patch.
+
+    Raises:
+        ValueError: `frames` are no uint8 [T, H, W, 3], or the short side is less than a patch.
+    """
+    frames = _checked(frames)
+    if short_side < patch_size:
+        raise ValueError(f'a short side of {short_side} pixels is less than a patch of {patch_size}')
+    height, width = _resized(*frames.shape[1:3], short_side)
+    box = 0, 0, height - height % patch_size, width - width % patch_size
+    return _resize_crop_normalise(frames, (height, width), box, mean, std, 'pil-bilinear')
+
+
+def _checked(frames):
+    frames = torch.as_tensor(frames)
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        shape = list(frames.shape)
+        raise ValueError(f'frames must be uint8 [T, H, W, 3], got {frames.dtype} {shape}'.replace('torch.', ''))
+    return frames
+
+
+def _resize_crop_normalise(frames, size, box, mean, std, interpolation):
+    top, left, height, width = box
     frames = frames.permute(0, 3, 1, 2)  # [T, H, W, C] -> [T, C, H, W]
     # One frame after the other and cropped at once: a clip of large frames is never held in floats.
     clip = torch.stack([
-        _resize(frame, height, width, interpolation)[:, top:top + size, left:left + size] for frame in frames
-    ], dim=1)  # [C, T, size, size]
+        _resize(frame, *size, interpolation)[:, top:top + height, left:left + width] for frame in frames
+    ], dim=1)  # [C, T, height, width]
     # Interpolation weights sum to one, so normalising afterwards gives the same and touches fewer pixels.
     return clip.div_(255).sub_(_per_channel(mean, clip, 'mean')).div_(_per_channel(std, clip, 'std'))
 
@@ -203,10 +245,10 @@ def _resize(frame, height, width, interpolation):
     """uint8 [C, H, W] -> float [C, height, width], still in 0..255."""
     if frame.shape[1:] == (height, width):
         return frame.float()
-    bicubic = interpolation == 'bicubic'
+    mode, as_pil = _INTERPOLATIONS[interpolation]
     # On bytes, which only the CPU can, torch does the fixed-point arithmetic of PIL.
-    pixels = frame[None].cpu() if bicubic else frame[None].float()
-    pixels = F.interpolate(pixels, (height, width), mode=interpolation, antialias=bicubic, align_corners=False)
+    pixels = frame[None].cpu() if as_pil else frame[None].float()
+    pixels = F.interpolate(pixels, (height, width), mode=mode, antialias=as_pil, align_corners=False)
     return pixels[0].float().to(frame.device)
 
 

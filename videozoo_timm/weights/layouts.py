@@ -7,6 +7,11 @@ import torch
 
 Tensors = dict[str, torch.Tensor]
 
+# DINO and Mugs keep the encoder beside a projection head, and all of it twice, as teacher and as student.
+_CONTAINERS = ('teacher', 'model', 'state_dict')
+_WRAPPERS = ('backbone.', 'encoder.')
+_PROJECTION = re.compile(r'(\w+_)?head\.')
+_PROJECTION_ALONE = re.compile(r'head\.(mlp|last_layer)\.')
 _SEPARATE = re.compile(r'(?P<attention>(?:.*\.)?attn)\.(?P<part>[qkv])\.(?P<kind>weight|bias)$')
 
 
@@ -14,8 +19,8 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     """The model's tensors in what a checkpoint holds.
 
     Args:
-        checkpoint: `{'model': {key: tensor}, ...}` as the video models are published, or `{key: tensor}` itself, or a
-            dictionary that has it as `state_dict`.
+        checkpoint: `{'model': {key: tensor}, ...}` as the MAEs are published, `{'teacher': {key: tensor}, ...}` as
+            DINO and Mugs are, or `{key: tensor}` itself, or a dictionary that has it as `state_dict`.
         origin: What to call it in errors.
 
     Raises:
@@ -23,11 +28,12 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     """
     held = checkpoint
     if isinstance(held, Mapping):
-        held = next((held[key] for key in ('model', 'state_dict') if isinstance(held.get(key), Mapping)), held)
+        held = next((held[key] for key in _CONTAINERS if isinstance(held.get(key), Mapping)), held)
     if not isinstance(held, Mapping) or not any(isinstance(v, torch.Tensor) for v in held.values()):
         found = f'its keys are {[str(k) for k in checkpoint][:8]}' if isinstance(checkpoint, Mapping) else (
             f'it holds a {type(checkpoint).__name__}')
-        raise ValueError(f'{origin} holds no model: {found}, a checkpoint has its tensors under \'model\'')
+        raise ValueError(
+            f"{origin} holds no model: {found}, a checkpoint has its tensors under 'model' or 'teacher'")
     for key, value in held.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise ValueError(f'{origin}: {key!r} in its model is no tensor but {type(value).__name__}')
@@ -37,11 +43,15 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
 
 
 def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """A checkpoint in timm's layout: separate q, k and v become one qkv. In timm's layout already, it stays as it is.
+    """A checkpoint in timm's layout: separate q, k and v become one qkv, an encoder is taken out of what was trained
+    around it. In timm's layout already, it stays as it is.
 
     Raises:
         ValueError: An attention layer lacks one of its three parts.
     """
+    wrapper = next((w for w in _WRAPPERS if tensors.keys() & {f'{w}patch_embed.proj.weight', f'{w}conv1.weight'}), '')
+    projection = _PROJECTION if wrapper else _PROJECTION_ALONE
+    tensors = {k.removeprefix(wrapper): v for k, v in tensors.items() if not projection.match(k)}
     converted = {}
     for key, value in tensors.items():
         match = _SEPARATE.match(key)

@@ -1,0 +1,287 @@
+"""What can be read out of a model's frozen features: linear, nearest-neighbour and attentive probes."""
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..files import written
+from ..video import Views
+from .evaluation import ClassFolders, Evaluation
+from .pipeline import evaluating, groups_of, placement_of, process, views_of
+
+PROBES = ('linear', 'neighbours', 'attentive')
+REGULARISATIONS = tuple(10.0 ** k for k in range(-4, 4))  # C of scikit-learn's logistic regression
+
+
+class Frozen(NamedTuple):
+    """Features of files of known classes.
+
+    Attributes:
+        features: float32 [N, C], what a head would get: of the published ViTs the class token after the final norm.
+        tokens: float16 [N, L, C], the patch tokens after the final norm; None unless asked for.
+        files: The files that could be read, and their classes.
+        failed: Files that could not be read, with the reason.
+    """
+    features: torch.Tensor
+    tokens: torch.Tensor | None
+    files: ClassFolders
+    failed: list[tuple[str, str]]
+
+
+@dataclass
+class Probed:
+    """What a probe reached.
+
+    Attributes:
+        probe: One of `PROBES`.
+        evaluation: Its predictions for the held-out files.
+        settings: What was chosen: `C`, `k`, epochs.
+    """
+    probe: str
+    evaluation: Evaluation
+    settings: dict[str, Any]
+
+    def summary(self, seed: int = 0) -> dict[str, Any]:
+        """Accuracies with their intervals, and the settings."""
+        result = dict(probe=self.probe, **self.settings)
+        for k in (1, 5):
+            low, high = bootstrap_interval(self.evaluation.hits(k), seed=seed)
+            result |= {f'top{k}': self.evaluation.top(k), f'top{k}_low': low, f'top{k}_high': high}
+        return result
+
+
+def frozen_features(
+        model: nn.Module,
+        files: ClassFolders,
+        views: Views | None = None,
+        *,
+        tokens: bool = False,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        time_limit: float = 60.0,
+        progress: Callable[[float], Any] = lambda files: None,
+        report: Callable[[str, str], Any] = lambda path, reason: None,
+) -> Frozen:
+    """Features of the centred clip (or of the image) of each file, in one pass.
+
+    Args:
+        model: A model of this package.
+        files: What `class_folders` finds.
+        views: One view a file; the centred one if None.
+        tokens: Keep the patch tokens too; they stay in memory, 2 bytes a value.
+        batch_size: Files at a time.
+        num_workers: As in `load_views`.
+        time_limit: As in `load_views`.
+        progress: Told the number of files that was just done.
+        report: Told of each file that cannot be read, with the reason.
+
+    Raises:
+        ValueError: None of the files could be read.
+    """
+    views = views or views_of(model)
+
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        output = model.forward_features(x)
+        pooled = model.forward_head(output, pre_logits=True)  # [B, C]
+        if not tokens:
+            return pooled.unsqueeze(1)
+        if output.ndim == 4:  # a ResNet's maps
+            patches = output.flatten(2).transpose(1, 2)
+        else:
+            patches = output[:, model.num_prefix_tokens:]
+        return torch.cat([pooled.unsqueeze(1), patches], dim=1)  # [B, 1 + L, C]
+
+    features, patches, kept, failed = [], [], [], {}
+    groups = groups_of(len(files.paths), views, batch_size)
+    with evaluating(model):
+        for batch in process(
+                compute, groups, files.paths, views, batch_size=batch_size, num_workers=num_workers,
+                time_limit=time_limit, progress=progress, report=report, **placement_of(model)):
+            failed |= batch.failed
+            if not batch.files:
+                continue
+            kept += batch.files
+            features.append(batch.values[:, 0].float())
+            if tokens:
+                patches.append(batch.values[:, 1:].half())
+    if not kept:
+        raise ValueError(f'none of {len(files.paths)} files in {files.folder} could be read')
+    read = files._replace(paths=[files.paths[k] for k in kept], targets=[files.targets[k] for k in kept])
+    return Frozen(
+        torch.cat(features), torch.cat(patches) if tokens else None, read,
+        [(files.paths[k], reason) for k, reason in sorted(failed.items())])
+
+
+def probe(
+        name: str,
+        train: Frozen,
+        held_out: Frozen,
+        *,
+        epochs: int = 30,
+        seed: int = 0,
+        progress: Callable[[int], Any] = lambda epochs: None,
+) -> Probed:
+    """Fit a probe on features and predict held-out ones.
+
+    Args:
+        name: 'linear': logistic regression on standardised features, its regularisation chosen on a fifth of the
+            training files. 'neighbours': the 20 nearest by cosine, each weighted by exp(similarity / 0.07), as DINO was
+            evaluated. 'attentive': an attention-pooling block over the patch tokens, and a linear layer.
+        train: What to fit; with tokens for the attentive probe.
+        held_out: What to predict.
+        epochs: Of the attentive probe.
+        seed: Of whatever is random.
+        progress: Told the number of epochs that was just done.
+
+    Raises:
+        ValueError: No such probe, classes that differ, or a class without files to fit.
+        ImportError: scikit-learn is not installed (for 'linear').
+    """
+    if name not in PROBES:
+        raise ValueError(f'no probe {name!r}; there are {list(PROBES)}')
+    check_classes(train.files, held_out.files)
+    if name == 'linear':
+        log_probabilities, settings = _linear(train, held_out, seed)
+    elif name == 'neighbours':
+        log_probabilities, settings = _neighbours(train, held_out)
+    else:
+        log_probabilities, settings = _attentive(train, held_out, epochs, seed, progress)
+    files = held_out.files
+    evaluation = Evaluation(
+        files.classes, files.paths, torch.tensor(files.targets), log_probabilities.float(), held_out.failed)
+    return Probed(name, evaluation, settings)
+
+
+def check_classes(train: ClassFolders, held_out: ClassFolders) -> None:
+    """Raise a ValueError unless both have the same classes, and files of at least two to fit."""
+    if train.classes != held_out.classes:
+        differ = sorted(set(train.classes) ^ set(held_out.classes))
+        raise ValueError(f'{held_out.folder} has other classes than {train.folder}: {differ[:5]}')
+    if len(set(train.targets)) < 2:
+        raise ValueError(f'{train.folder} has files of one class only; a probe tells classes apart')
+
+
+def bootstrap_interval(
+        hits: torch.Tensor,
+        share: float = 0.95,
+        draws: int = 2000,
+        seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a mean, files drawn with replacement.
+
+    Args:
+        hits: bool [N].
+        share: Of the draws that lie inside.
+        draws: How often the files are drawn.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper end.
+    """
+    # The number of hits among N files drawn with replacement is binomial: drawing the files themselves is not needed.
+    generator = torch.Generator().manual_seed(seed)
+    mean = hits.double().mean()
+    counts = torch.binomial(torch.full((draws,), float(len(hits))).double(), mean.expand(draws), generator=generator)
+    tail = (1 - share) / 2
+    low, high = (counts / len(hits)).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def save_probes(probes: Sequence[Probed], folder: Path, about: dict[str, Any], seed: int = 0) -> None:
+    """Write `probes.json`, and of each probe a folder with the tables of an evaluation."""
+    for probed in probes:
+        probed.evaluation.save(folder / probed.probe, dict(about, **probed.settings))
+    content = dict(about, probes=[probed.summary(seed) for probed in probes])
+    with written(folder / 'probes.json') as partial:
+        partial.write_text(json.dumps(content, indent=2) + '\n')
+
+
+def check_linear() -> None:
+    """Raise an ImportError that says what to install if there can be no linear probe."""
+    try:
+        import sklearn as sklearn
+    except ImportError as error:
+        raise ImportError("the linear probe needs scikit-learn: pip install 'videozoo-timm[probe]'") from error
+
+
+def _linear(train, held_out, seed):
+    check_linear()
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    x, y = train.features.double().numpy(), torch.tensor(train.files.targets).numpy()
+
+    def fitted(c, x, y):
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)).fit(x, y)
+
+    counts = torch.tensor(train.files.targets).bincount()
+    if counts[counts > 0].min() < 2:
+        raise ValueError(
+            f'{train.files.folder} has a class with a single file; choosing the regularisation needs two of each')
+    # Of each class at least one file on either side.
+    num_classes = int((counts > 0).sum())
+    held = max(len(y) // 5, num_classes)
+    if len(y) - held < num_classes:
+        raise ValueError(f'{train.files.folder} has too few files to choose a regularisation on')
+    fit_x, try_x, fit_y, try_y = train_test_split(x, y, test_size=held, stratify=y, random_state=seed)
+    scores = {c: fitted(c, fit_x, fit_y).score(try_x, try_y) for c in REGULARISATIONS}
+    best = max(scores, key=lambda c: (scores[c], -c))  # of equals the most regularised
+    model = fitted(best, x, y)
+    given = torch.from_numpy(model.predict_log_proba(held_out.features.double().numpy()))
+    # A class without files to fit has no probability.
+    answers = torch.full((len(given), len(train.files.classes)), -float('inf'), dtype=torch.float64)
+    answers[:, torch.from_numpy(model.classes_)] = given
+    return answers, dict(C=best)
+
+
+def _neighbours(train, held_out, k=20, temperature=0.07):
+    k = min(k, len(train.features))
+    known, targets = F.normalize(train.features, dim=1), torch.tensor(train.files.targets)
+    votes = torch.zeros(len(held_out.features), len(train.files.classes))
+    for i, rows in enumerate(F.normalize(held_out.features, dim=1).split(1024)):
+        similarity, nearest = (rows @ known.T).topk(k)  # [n, k] both
+        weights = ((similarity - 1) / temperature).exp()
+        votes[1024 * i:1024 * i + len(rows)].scatter_add_(1, targets[nearest], weights)
+    return votes.double().clamp(min=1e-30).log().log_softmax(dim=1), dict(k=k)
+
+
+def _attentive(train, held_out, epochs, seed, progress):
+    from timm.layers import AttentionPoolLatent
+    from timm.optim import create_optimizer_v2
+    if train.tokens is None or held_out.tokens is None:
+        raise ValueError('the attentive probe needs the patch tokens: frozen_features(tokens=True)')
+    if epochs < 1:
+        raise ValueError(f'epochs={epochs}: must be at least 1')
+    width, num_classes = train.tokens.shape[-1], len(train.files.classes)
+    num_heads = next(heads for heads in (16, 12, 8, 6, 4, 3, 2, 1) if width % heads == 0 and width // heads >= 32)
+    targets = torch.tensor(train.files.targets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Sequential(
+            nn.LayerNorm(width),
+            AttentionPoolLatent(width, num_heads=num_heads, mlp_ratio=4.0, norm_layer=nn.LayerNorm),
+            nn.LayerNorm(width),
+            nn.Linear(width, num_classes))
+        optimizer = create_optimizer_v2(head, opt='adamw', lr=1e-3, weight_decay=0.05)
+        batch_size = min(64, len(targets))
+        steps = epochs * -(-len(targets) // batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=steps, pct_start=0.1)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(targets)).split(batch_size):
+                loss = F.cross_entropy(head(train.tokens[rows].float()), targets[rows], label_smoothing=0.1)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+            progress(1)
+    head.eval()
+    with torch.no_grad():
+        answers = [head(rows.float()).double().log_softmax(dim=1) for rows in held_out.tokens.split(64)]
+    return torch.cat(answers), dict(epochs=epochs)

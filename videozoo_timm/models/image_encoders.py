@@ -1,0 +1,269 @@
+"""The image encoders of silicon-menagerie (DINO, Mugs, MAE) on timm's `VisionTransformer` and `ResNet`.
+
+What differs from timm's own is how position embeddings follow the size of the image, and what the published code has
+beside the output: the attention of the last block and the normalised tokens of several.
+
+Papers: https://arxiv.org/abs/2305.15372 (the models); https://arxiv.org/abs/2104.14294 (DINO),
+https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377 (MAE), how they were trained.
+"""
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import to_2tuple
+from timm.models import ResNet, VisionTransformer, adapt_input_conv, generate_default_cfgs, register_model
+from timm.models._input import update_model_input_size
+from timm.models.resnet import Bottleneck
+from torch import nn
+
+from ..catalogue import CHECKPOINTS, SMALL_IMAGE_ARCHITECTURE, preprocessing
+from ..weights import to_timm
+from .attention import AttentionRows
+from .building import build_model, stored_grid
+
+__all__ = ['ImageResNet', 'ImageVisionTransformer']
+
+
+class ImageVisionTransformer(AttentionRows, VisionTransformer):
+    """Image ViT as DINO, Mugs and the image MAE have it.
+
+    All of timm's `VisionTransformer` interface works. Images of any size are taken whose sides are multiples of the
+    patch; position embeddings are resampled as published.
+
+    Args:
+        dynamic_img_size: False takes images of `img_size` only.
+        weight_init: As in timm; `'skip'` leaves the weights as allocated.
+        **kwargs: Everything else that timm's `VisionTransformer` takes.
+    """
+
+    def __init__(
+            self,
+            *,
+            dynamic_img_size: bool = True,
+            weight_init: str = '',
+            num_classes: int = 0,
+            **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            dynamic_img_size=dynamic_img_size, weight_init=weight_init, num_classes=num_classes, **kwargs)
+
+    def set_input_size(
+            self,
+            img_size: int | tuple[int, int] | None = None,
+            patch_size: int | tuple[int, int] | None = None,
+    ) -> None:
+        """Resample the position embedding once, as published, for images of another size.
+
+        Args:
+            img_size: Height and width in pixels; None keeps the present ones.
+            patch_size: Must be None or the present one.
+
+        Raises:
+            ValueError: Another patch size, or a size that is no multiple of it.
+        """
+        patch = self.patch_embed.patch_size
+        if patch_size is not None and to_2tuple(patch_size) != patch:
+            raise ValueError(f'patch_size={patch_size}: the patch size stays {patch}')
+        old, (height, width) = self.patch_embed.grid_size, to_2tuple(img_size or self.patch_embed.img_size)
+        if height % patch[0] or width % patch[1]:
+            raise ValueError(f'img_size={img_size}: must be multiples of the patch size {patch}')
+        self.patch_embed.set_input_size(img_size=(height, width))
+        resampled = resample_as_published(
+            self.pos_embed.detach(), old, self.patch_embed.grid_size, self._num_prefix_positions)
+        self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
+        update_model_input_size(self, self.patch_embed.img_size)
+
+    @property
+    def _num_prefix_positions(self) -> int:
+        return 0 if self.no_embed_class else self.num_prefix_tokens
+
+    def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
+        # x: [B, H', W', C] with sizes of any kind, else [B, N, C] -> [B, prefix + N, C]
+        positions = self.pos_embed
+        if self.dynamic_img_size and positions is not None:
+            positions = resample_for(positions, x, self.patch_embed.grid_size, self._num_prefix_positions)
+            x = x.flatten(1, 2)
+        if positions is not None and self.no_embed_class:
+            x = x + positions
+        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        x = torch.cat([*prefix, x], dim=1) if prefix else x
+        if positions is not None and not self.no_embed_class:
+            x = x + positions
+        return self.pos_drop(x)
+
+    def get_published_intermediate_layers(self, x: torch.Tensor, n: int = 1) -> list[torch.Tensor]:
+        """Tokens of the last blocks, as the published `get_intermediate_layers`.
+
+        timm's own method of that name leaves the class token and the norm out.
+
+        Args:
+            x: Images [B, C, H, W].
+            n: How many of the last blocks.
+
+        Returns:
+            [B, 1 + H' * W', C] of each block, normalised, the class token first.
+
+        Raises:
+            ValueError: The model has fewer blocks.
+        """
+        if not 1 <= n <= len(self.blocks):
+            raise ValueError(f'n={n}: the model has {len(self.blocks)} blocks')
+        x, first = self._embed(x), len(self.blocks) - n
+        layers = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i >= first:
+                layers.append(self.norm(x))
+        return layers
+
+    def _embed(self, x: torch.Tensor) -> torch.Tensor:
+        """From pixels to what enters the first block, [B, N, C]."""
+        x = self.patch_embed(x)
+        x = self._pos_embed(x)
+        x = self.patch_drop(x)
+        return self.norm_pre(x)
+
+    def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return rows.unflatten(-1, self.patch_embed.dynamic_feat_size(x.shape[-2:]))  # [B, heads, H', W']
+
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+        _convert_in_place(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class ImageResNet(ResNet):
+    """ResNeXt as DINO trained it; timm's ResNet that takes files of the published layout."""
+
+    def __init__(self, *, weight_init: str = '', num_classes: int = 0, **kwargs: Any) -> None:
+        # timm's ResNet initialises whatever it is told; on the meta device that costs nothing.
+        super().__init__(num_classes=num_classes, **kwargs)
+
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+        _convert_in_place(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _convert_in_place(model, state_dict, prefix):
+    """For timm's checkpoint_path, load_checkpoint and plain load_state_dict, inside wrappers too."""
+    mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
+    has_head = model.num_classes > 0
+    for key, value in to_timm(mine).items():
+        if has_head or not key.startswith(('head.', 'fc.')):
+            state_dict[prefix + key] = value
+
+
+# These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model.
+
+@torch.fx.wrap
+def resample_for(positions: torch.Tensor, x: torch.Tensor, old: Sequence[int], num_prefix: int) -> torch.Tensor:
+    """The position embedding for patches [B, H', W', C]."""
+    return resample_as_published(positions, old, x.shape[1:3], num_prefix)
+
+
+def resample_as_published(
+        positions: torch.Tensor,
+        old: Sequence[int],
+        new: Sequence[int],
+        num_prefix: int = 1,
+) -> torch.Tensor:
+    """A position embedding for another grid, in the arithmetic of the published code.
+
+    It scales by a factor that is a tenth of a patch too large (so that rounding never loses a row), without antialias;
+    the coordinates follow that factor.
+
+    Args:
+        positions: [1, prefix + H0 * W0, C].
+        old: H0, W0.
+        new: H, W.
+        num_prefix: Positions of prefix tokens, which stay.
+
+    Returns:
+        [1, prefix + H * W, C].
+    """
+    if tuple(old) == tuple(new):
+        return positions
+    prefix, maps = positions[:, :num_prefix], positions[:, num_prefix:]
+    maps = maps.float().unflatten(1, tuple(old)).permute(0, 3, 1, 2)  # [1, C, H0, W0]
+    factors = tuple((n + 0.1) / n0 for n, n0 in zip(new, old, strict=True))
+    maps = F.interpolate(maps, scale_factor=factors, mode='bicubic', recompute_scale_factor=False)
+    return torch.cat([prefix, maps.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
+
+
+def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Fit a checkpoint in timm's layout to a model of another size or number of input channels.
+
+    Raises:
+        ValueError: The checkpoint's grid is unknown: neither that of its configuration nor a square.
+    """
+    tensors = dict(tensors)
+    if isinstance(model, ResNet):
+        first, in_chans = 'conv1.weight', model.conv1.in_channels
+    else:
+        first, in_chans = 'patch_embed.proj.weight', model.patch_embed.proj.in_channels
+    kernel = tensors.get(first)
+    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
+        tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
+    positions = tensors.get('pos_embed')
+    if positions is not None and positions.ndim == 3 and isinstance(model, VisionTransformer):
+        num_prefix = model._num_prefix_positions
+        old = stored_grid(positions.shape[1] - num_prefix, model)
+        tensors['pos_embed'] = resample_as_published(positions, old, model.patch_embed.grid_size, num_prefix)
+    return tensors
+
+
+default_cfgs = generate_default_cfgs({
+    **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.is_image_encoder},
+    f'{SMALL_IMAGE_ARCHITECTURE}.untrained': dict(
+        preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv=None),
+})
+
+
+TINY = dict(patch_size=16, embed_dim=192, depth=12, num_heads=3)
+SMALL = dict(patch_size=16, embed_dim=384, depth=12, num_heads=6)
+BASE = dict(patch_size=16, embed_dim=768, depth=12, num_heads=12)
+BASE_14 = dict(BASE, patch_size=14)
+LARGE = dict(patch_size=16, embed_dim=1024, depth=24, num_heads=16)
+
+
+def _vit(variant: str, pretrained: bool, model_args: dict[str, Any]) -> ImageVisionTransformer:
+    return build_model(ImageVisionTransformer, variant, pretrained, adapt_checkpoint, **model_args)
+
+
+@register_model
+def vit_t16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-Ti/16, 5.5M parameters; no weights are published."""
+    return _vit('vit_t16_im', pretrained, dict(TINY, **kwargs))
+
+
+@register_model
+def vit_s16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-S/16, 22M parameters."""
+    return _vit('vit_s16_im', pretrained, dict(SMALL, **kwargs))
+
+
+@register_model
+def vit_b16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-B/16, 86M parameters."""
+    return _vit('vit_b16_im', pretrained, dict(BASE, **kwargs))
+
+
+@register_model
+def vit_b14_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-B/14, 86M parameters."""
+    return _vit('vit_b14_im', pretrained, dict(BASE_14, **kwargs))
+
+
+@register_model
+def vit_l16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-L/16, 303M parameters."""
+    return _vit('vit_l16_im', pretrained, dict(LARGE, **kwargs))
+
+
+@register_model
+def resnext50_im(pretrained: bool = False, **kwargs: Any) -> ImageResNet:
+    """ResNeXt-50 32x4d, 23M parameters."""
+    model_args = dict(block=Bottleneck, layers=(3, 4, 6, 3), cardinality=32, base_width=4)
+    features = dict(out_indices=kwargs.pop('out_indices', (0, 1, 2, 3, 4)), feature_cls='list')
+    return build_model(
+        ImageResNet, 'resnext50_im', pretrained, adapt_checkpoint, feature_cfg=features, **dict(model_args, **kwargs))
