@@ -50,6 +50,28 @@ def _entrypoint(checkpoint):
     return entrypoint
 
 
+def _generator_entrypoint(generator):
+    name = generator.name
+
+    def entrypoint(pretrained=True, zoo=None, part=None, **kwargs):
+        return _videozoo_timm.load_model(name, zoo=zoo, pretrained=pretrained, part=part, **kwargs)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    entrypoint.__doc__ = f"""Image generator: a GPT and the VQGAN {generator.vqgan} that decodes what it draws.
+
+    Zoo: {generator.zoo}. `gpt, vqgan = ...` takes it apart. Returned in eval mode.
+
+    Args:
+        pretrained (bool): Load the published weights.
+        part (str): 'gpt' or 'vqgan' for one of the two alone.
+        **kwargs: device, dtype, cache_dir.
+    """
+    return entrypoint
+
+
 _check_copy()
 for _name in _videozoo_timm.get_available_models():
-    globals()[_name] = _entrypoint(_catalogue.find(_name, warn=lambda message: None))
+    _generator = _catalogue.find_generator(_name)
+    globals()[_name] = (
+        _generator_entrypoint(_generator) if _generator else
+        _entrypoint(_catalogue.find(_name, warn=lambda message: None)))

@@ -15,6 +15,7 @@ from videozoo_timm import catalogue
 
 SHIPPED = ['mae_shapes_none', 'vit_shapes_motion']
 PUBLISHED = json.loads((GOLDEN / 'published.json').read_text())
+IMAGES = PUBLISHED['silicon-menagerie encoders'] + PUBLISHED['silicon-menagerie generators']
 
 
 def test_every_published_name_in_published_order():
@@ -23,8 +24,8 @@ def test_every_published_name_in_published_order():
     assert videozoo_timm.get_available_models('shapes') == SHIPPED
     names = videozoo_timm.get_available_models()
     of_videos = list(dict.fromkeys(PUBLISHED['hvm-1'] + PUBLISHED['video-models']))
-    assert names == of_videos + PUBLISHED['silicon-menagerie encoders'] + SHIPPED
-    assert (len(names), len(catalogue.CHECKPOINTS)) == (90 + 2, 96 + 2)
+    assert names == of_videos + IMAGES + SHIPPED
+    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 2, 96 + 2)
 
 
 def test_every_checkpoint_is_a_timm_tag_with_its_repo_and_file():

@@ -20,6 +20,9 @@ SMALL_BLOCKS = '''
 from videozoo_timm.models import image_encoders, video_vit
 video_vit.HUGE.update(embed_dim=64, num_heads=16)
 image_encoders.BASE_14.update(embed_dim=48)
+from videozoo_timm import catalogue
+catalogue.GPT_SIZES['gimel'] = dict(depth=1, num_heads=2, embed_dim=32)
+catalogue.VQGAN_SIZES['32x32_8192'].update(ch=32, num_res_blocks=1)
 from videozoo_timm.cli import common
 common.default_workers = lambda: 0  # sooner for a few short files
 '''
@@ -31,7 +34,14 @@ def zoo(hub, run, environment, tmp_path):
     import timm
 
     from videozoo_timm import catalogue
-    from videozoo_timm.models import image_encoders, video_vit
+    from videozoo_timm.models import GPT, VQGAN, image_encoders, video_vit
+    record, width = catalogue.find_generator('say_gimel'), dict(depth=1, num_heads=2, embed_dim=32)
+    torch.manual_seed(0)
+    for filename, key, model in (
+            (record.gpt_filename, 'model_state_dict', GPT(**(record.gpt_args | width))),
+            (record.vqgan_filename, 'state_dict', VQGAN(**record.vqgan_args, ch=32, num_res_blocks=1))):
+        torch.save({key: model.state_dict()}, tmp_path / 'generator')
+        hub.add(record.repo, filename, (tmp_path / 'generator').read_bytes())
     huge, base = dict(video_vit.HUGE), dict(image_encoders.BASE_14)
     video_vit.HUGE.update(embed_dim=64, num_heads=16)
     image_encoders.BASE_14.update(embed_dim=48)
@@ -88,6 +98,7 @@ for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     assert main(arguments) == 0, arguments
 ''')
     assert (tmp_path / 'mine.npz').exists() and (tmp_path / 'out.safetensors').exists()
+    assert (tmp_path / 'samples.png').exists() and (tmp_path / 'completed.png').exists()
     assert (tmp_path / 'images.npz').exists() and (tmp_path / 'probe' / 'probes.json').exists()
     for folder, number in (('completions', 4), ('published', 4), ('pictures', 3), ('attention', 14), ('pca', 4)):
         assert len(list((tmp_path / folder).glob('*.jpg'))) == number

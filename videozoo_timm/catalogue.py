@@ -32,6 +32,17 @@ CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000, 'motion': 
 CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k', 8: 'motions'}
 PACKAGED = Path(__file__).parent / 'data'  # weights that come with this package
 
+GPT_SIZES = {
+    'alef': dict(depth=12, num_heads=12, embed_dim=768),
+    'bet': dict(depth=24, num_heads=16, embed_dim=1024),
+    'gimel': dict(depth=36, num_heads=20, embed_dim=1280),
+    'dalet': dict(depth=48, num_heads=25, embed_dim=1600),
+}
+VQGAN_SIZES = {
+    '32x32_8192': dict(num_codes=8192, ch_mult=(1, 1, 2, 4), attn_resolutions=(32,)),
+    '16x16_16384': dict(num_codes=16384, ch_mult=(1, 1, 2, 2, 4), attn_resolutions=(16,)),
+}
+
 PAPERS = {
     'hvm-1': (
         'HVM-1: Large-scale video models pretrained with nearly 5000 hours of human-like video data', '2407.18067'),
@@ -254,7 +265,8 @@ def available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order."""
     if zoo is not None:
         _check_zoo(zoo)
-    return list(dict.fromkeys(c.name for c in CHECKPOINTS if zoo in (None, c.zoo)))
+    published = (*(c for c in CHECKPOINTS if c.repo), *GENERATORS, *(c for c in CHECKPOINTS if not c.repo))
+    return list(dict.fromkeys(c.name for c in published if zoo in (None, c.zoo)))
 
 
 def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logger.warning) -> Checkpoint:
@@ -275,6 +287,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     matches = [c for c in CHECKPOINTS if name in (c.name, c.timm_name)]
     if not matches:
         matches = [c for c in CHECKPOINTS if c.architecture == name][:1]
+    if not matches and find_generator(name):
+        raise ValueError(f'{name!r} is an image generator, no backbone: load_model({name!r}), `videozoo generate`')
     if not matches:
         raise ValueError(_unknown(name))
     if zoo is not None:
@@ -289,6 +303,89 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
              f'zoo=... (--zoo) chooses and silences this.')
         return chosen
     return matches[0]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """One published image generator: a GPT, and the VQGAN that it shares with others.
+
+    Attributes:
+        name: Published name, `data_size`.
+        vqgan: Its VQGAN, `data_grid_codes`.
+    """
+    name: str
+    vqgan: str
+    repo: str = 'eminorhan/gpt_saycam'
+    zoo: str = 'silicon-menagerie'
+
+    @property
+    def gpt_filename(self) -> str:
+        return f'gpt_pretrained_models/{self.name}.pt'
+
+    @property
+    def vqgan_filename(self) -> str:
+        return f'vqgan_pretrained_models/{self.vqgan}.ckpt'
+
+    @property
+    def vqgan_args(self) -> dict[str, Any]:
+        return VQGAN_SIZES[self.vqgan.split('_', 1)[1]]
+
+    @property
+    def grid_size(self) -> int:
+        return 256 // 2 ** (len(self.vqgan_args['ch_mult']) - 1)
+
+    @property
+    def gpt_args(self) -> dict[str, Any]:
+        return dict(
+            GPT_SIZES[self.name.rsplit('_', 1)[1]], vocab_size=self.vqgan_args['num_codes'],
+            block_size=self.grid_size ** 2 - 1)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of both converted files (float32); several GPTs share a VQGAN."""
+        return 4 * (self.num_params + self.vqgan_params)
+
+    @property
+    def vqgan_params(self) -> int:
+        return {8192: 66_890_627, 16384: 76_073_859}[self.vqgan_args['num_codes']]
+
+    @property
+    def num_params(self) -> int:
+        """Of the GPT."""
+        width, depth = self.gpt_args['embed_dim'], self.gpt_args['depth']
+        block = 12 * width ** 2 + 13 * width
+        return depth * block + (2 * self.gpt_args['vocab_size'] + self.gpt_args['block_size'] + 2) * width
+
+
+
+def _generator(name: str) -> Generator:
+    data = name.rsplit('_', 1)[0].split('+')[0]
+    if data.startswith('imagenet'):
+        return Generator(name, 'imagenet_16x16_16384')
+    return Generator(name, f'{"say" if data.startswith("konkle") else data}_32x32_8192')
+
+
+_KONKLE = {'konkleiid': ('imagenet100', 'imagenet10', 'imagenet1', *_SAYCAM),
+           'konklenonvehicle': (*_SAYCAM, 'imagenet100', 'imagenet10', 'imagenet1')}
+GENERATORS: tuple[Generator, ...] = tuple(map(_generator, (
+    *(f'{data}_gimel' for data in (*_SAYCAM, 'imagenet100', 'imagenet10', 'imagenet1')),
+    *(f'imagenet100_{size}' for size in ('alef', 'bet', 'dalet')),
+    *(f'{data}+{finetuned_on}_gimel' for finetuned_on, every in _KONKLE.items() for data in every),
+    *(f'{data}_gimel' for data in _KONKLE),
+)))
+
+
+def find_generator(name: str, zoo: str | None = None) -> Generator | None:
+    """The record of a generator's name; None if it is no such name.
+
+    Raises:
+        ValueError: It is one, but of another zoo.
+    """
+    name = _OLD_SPELLING.sub(r'imagenet\1', name)
+    found = next((g for g in GENERATORS if g.name == name), None)
+    if found and zoo not in (None, found.zoo):
+        raise ValueError(f'{name!r} is not in the zoo {zoo!r}, it is in {found.zoo!r}')
+    return found
 
 
 def packaged_as(file: str | None) -> Checkpoint | None:

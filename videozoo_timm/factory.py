@@ -9,7 +9,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from . import catalogue
-from .models import source_of
+from .models import GPT, VQGAN, ImageGenerator, build_filled, source_of
 from .weights import Source, Tensors, Weights, locate, read_weights, to_timm
 
 
@@ -36,6 +36,9 @@ def load_model(
 ) -> nn.Module:
     """A published model, in eval mode.
 
+    An image generator (`'say_gimel'`) comes as an `ImageGenerator`, which `gpt, vqgan = ...` takes apart. It takes
+    `part='gpt'` or `part='vqgan'` for one of the two alone, `device`, `dtype` and `cache_dir`.
+
     Args:
         name: Published name (`'vit_hvm1@448_none'`) or timm name (`'vit_h14_st.hvm1_448'`).
         zoo: `'hvm-1'` or `'video-models'`, for the six names that stand in both; a bare one means video-models.
@@ -48,10 +51,57 @@ def load_model(
         ValueError: No such model, with the nearest names.
         FileNotFoundError, PermissionError, ConnectionError: The weights are not there, not allowed, or out of reach.
     """
+    generator = catalogue.find_generator(name, zoo)
+    if generator:
+        return _load_generator(generator, pretrained, refresh, **timm_kwargs)
     timm_name = timm_name_of(name, zoo)
     if pretrained and refresh:
         locate(find_source(timm_name, cache_dir=timm_kwargs.get('cache_dir')), refresh=True)
     return timm.create_model(timm_name, pretrained=pretrained, **timm_kwargs).eval()
+
+
+def _load_generator(
+        record: catalogue.Generator,
+        pretrained: bool,
+        refresh: bool,
+        *,
+        part: str | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        cache_dir: str | Path | None = None,
+        files: dict[str, str | Path] | None = None,
+) -> nn.Module:
+    if part not in (None, 'gpt', 'vqgan'):
+        raise ValueError(f"part={part!r}: must be 'gpt' or 'vqgan', or None for both")
+    parts = {}
+    for kind in ('gpt', 'vqgan'):
+        if part in (None, kind):
+            source = None
+            if pretrained:
+                source = generator_source(record, kind, cache_dir, (files or {}).get(kind))
+                if refresh:
+                    locate(source, refresh=True)
+            model_cls, args = GPT if kind == 'gpt' else VQGAN, _parts_of(record)[kind]
+            # The codebook is looked up by rounding differences away, so the VQGAN stays exact.
+            parts[kind] = build_filled(model_cls, args, source, device, dtype if kind == 'gpt' else None)
+    return (parts[part] if part else ImageGenerator(**parts)).eval()
+
+
+def generator_source(
+        record: catalogue.Generator,
+        kind: str,
+        cache_dir: str | Path | None = None,
+        file: str | Path | None = None,
+) -> Source:
+    """Where the GPT or the VQGAN of a generator is; `file` names a local one instead."""
+    published = record.gpt_filename if kind == 'gpt' else record.vqgan_filename
+    name = record.name if kind == 'gpt' else record.vqgan
+    about = dict(name=name, zoo=record.zoo, architecture=kind)
+    if file is not None:
+        return Source(file=Path(file).expanduser(), about=about)
+    return Source(
+        repo=record.repo, filename=published.rsplit('.', 1)[0] + '.safetensors', published=published,
+        cache_dir=cache_dir and Path(cache_dir).expanduser(), label=record.name, about=about)
 
 
 def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = None, **timm_kwargs: Any) -> nn.Module:
@@ -114,6 +164,39 @@ def find_source(name: str, zoo: str | None = None, cache_dir: str | Path | None 
         ValueError: No such model, or none is published for this architecture.
     """
     return source_of(get_pretrained_cfg(timm_name_of(name, zoo)), cache_dir)
+
+
+def find_sources(name: str, zoo: str | None = None, cache_dir: str | Path | None = None) -> list[Source]:
+    """As `find_source`, but also of generators, which have two files."""
+    generator = catalogue.find_generator(name, zoo)
+    if generator:
+        return [generator_source(generator, kind, cache_dir) for kind in ('gpt', 'vqgan')]
+    return [find_source(name, zoo, cache_dir)]
+
+
+def part_in(record: catalogue.Generator, weights: Weights, origin: str) -> str:
+    """Which part of a generator a file holds, 'gpt' or 'vqgan'.
+
+    Raises:
+        ValueError: Neither.
+    """
+    shapes = {k: v.shape for k, v in _without_values(weights.tensors).items()}
+    for kind, args in _parts_of(record).items():
+        if _KEYS_OF_GENERATORS[kind] in shapes and shapes == _shapes_of(kind, args):
+            return kind
+    raise ValueError(f'{origin} is neither the GPT nor the VQGAN of {record.name}')
+
+
+_KEYS_OF_GENERATORS = {'gpt': 'tok_emb.weight', 'vqgan': 'quantize.embedding.weight'}  # by which they are told apart
+
+
+def _parts_of(record):
+    return dict(gpt=record.gpt_args, vqgan=record.vqgan_args)
+
+
+def _shapes_of(kind, args):
+    model = (GPT if kind == 'gpt' else VQGAN)(**args, device='meta')
+    return {k: v.shape for k, v in model.state_dict().items()}
 
 
 def serves(stored: str | None, architecture: str) -> bool:
@@ -181,8 +264,13 @@ def _head_of(tensors: Tensors) -> torch.Tensor | None:
 
 
 def recognise(tensors: Tensors) -> str | None:
-    """The architecture of this package that a checkpoint belongs to, by the names and shapes of its tensors."""
+    """The architecture of this package that a checkpoint belongs to, by the names and shapes of its tensors; 'gpt' or
+    'vqgan' of a generator's."""
     shapes = {k: v.shape for k, v in _without_values(tensors).items()}
+    for kind, key in _KEYS_OF_GENERATORS.items():
+        if key in shapes:
+            every = {repr(args): args for g in catalogue.GENERATORS for args in (_parts_of(g)[kind],)}
+            return kind if any(shapes == _shapes_of(kind, args) for args in every.values()) else None
     for architecture in catalogue.ALL_ARCHITECTURES:
         model = timm.create_model(architecture, num_classes=0, device='meta', weight_init='skip')
         # Position embeddings follow the input's size, the head the classes.

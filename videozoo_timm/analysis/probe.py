@@ -1,5 +1,6 @@
 """What can be read out of a model's frozen features: linear, nearest-neighbour and attentive probes."""
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def frozen_features(
             patches = output[:, model.num_prefix_tokens:]
         return torch.cat([pooled.unsqueeze(1), patches], dim=1)  # [B, 1 + L, C]
 
-    features, patches, kept, failed = [], [], [], {}
+    features, patches, kept, failed = [], None, [], {}
     groups = groups_of(len(files.paths), views, batch_size)
     with evaluating(model):
         for batch in process(
@@ -107,13 +108,15 @@ def frozen_features(
                 continue
             kept += batch.files
             features.append(batch.values[:, 0].float())
+            if tokens and patches is None:  # at once, so that memory holds them once
+                patches = torch.empty(len(files.paths), *batch.values[0, 1:].shape, dtype=torch.float16)
             if tokens:
-                patches.append(batch.values[:, 1:].half())
+                patches[len(kept) - len(batch.files):len(kept)] = batch.values[:, 1:]
     if not kept:
         raise ValueError(f'none of {len(files.paths)} files in {files.folder} could be read')
     read = files._replace(paths=[files.paths[k] for k in kept], targets=[files.targets[k] for k in kept])
     return Frozen(
-        torch.cat(features), torch.cat(patches) if tokens else None, read,
+        torch.cat(features), patches[:len(kept)] if tokens else None, read,
         [(files.paths[k], reason) for k, reason in sorted(failed.items())])
 
 
@@ -124,6 +127,7 @@ def probe(
         *,
         epochs: int = 30,
         seed: int = 0,
+        device: torch.device | str = 'cpu',
         progress: Callable[[int], Any] = lambda epochs: None,
 ) -> Probed:
     """Fit a probe on features and predict held-out ones.
@@ -136,10 +140,11 @@ def probe(
         held_out: What to predict.
         epochs: Of the attentive probe.
         seed: Of whatever is random.
+        device: Where the attentive probe is trained.
         progress: Told the number of epochs that was just done.
 
     Raises:
-        ValueError: No such probe, classes that differ, or a class without files to fit.
+        ValueError: No such probe, classes that differ, or a class with too few files to fit.
         ImportError: scikit-learn is not installed (for 'linear').
     """
     if name not in PROBES:
@@ -150,7 +155,7 @@ def probe(
     elif name == 'neighbours':
         log_probabilities, settings = _neighbours(train, held_out)
     else:
-        log_probabilities, settings = _attentive(train, held_out, epochs, seed, progress)
+        log_probabilities, settings = _attentive(train, held_out, epochs, seed, device, progress)
     files = held_out.files
     evaluation = Evaluation(
         files.classes, files.paths, torch.tensor(files.targets), log_probabilities.float(), held_out.failed)
@@ -158,12 +163,16 @@ def probe(
 
 
 def check_classes(train: ClassFolders, held_out: ClassFolders) -> None:
-    """Raise a ValueError unless both have the same classes, and files of at least two to fit."""
+    """Raise a ValueError unless both have the same classes, at least two, and files to fit of all that are held out."""
     if train.classes != held_out.classes:
         differ = sorted(set(train.classes) ^ set(held_out.classes))
         raise ValueError(f'{held_out.folder} has other classes than {train.folder}: {differ[:5]}')
     if len(set(train.targets)) < 2:
         raise ValueError(f'{train.folder} has files of one class only; a probe tells classes apart')
+    lacking = sorted(set(held_out.targets) - set(train.targets))
+    if lacking:
+        raise ValueError(
+            f'{train.folder} has no files of the class {train.classes[lacking[0]]!r}, {held_out.folder} has')
 
 
 def bootstrap_interval(
@@ -193,51 +202,55 @@ def bootstrap_interval(
 
 
 def save_probes(probes: Sequence[Probed], folder: Path, about: dict[str, Any], seed: int = 0) -> None:
-    """Write `probes.json`, and of each probe a folder with the tables of an evaluation."""
-    for probed in probes:
-        probed.evaluation.save(folder / probed.probe, dict(about, **probed.settings))
+    """Write `probes.json`, and of the last probe a folder with the tables of an evaluation.
+
+    Called after each probe, it keeps what is done; folders of other probes are removed with the first.
+    """
+    if len(probes) == 1:
+        for name in PROBES:
+            shutil.rmtree(folder / name, ignore_errors=True)
+    probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
     content = dict(about, probes=[probed.summary(seed) for probed in probes])
     with written(folder / 'probes.json') as partial:
         partial.write_text(json.dumps(content, indent=2) + '\n')
 
 
-def check_linear() -> None:
-    """Raise an ImportError that says what to install if there can be no linear probe."""
+def check_linear(train: ClassFolders) -> None:
+    """Refuse what a linear probe cannot be fitted to.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+        ValueError: A class has a single file.
+    """
     try:
         import sklearn as sklearn
     except ImportError as error:
         raise ImportError("the linear probe needs scikit-learn: pip install 'videozoo-timm[probe]'") from error
+    alone = [name for k, name in enumerate(train.classes) if train.targets.count(k) == 1]
+    if alone:
+        raise ValueError(
+            f'{train.folder} has a single file of the class {alone[0]!r}; the linear probe needs two of each, to '
+            f'choose its regularisation (--probes neighbours attentive leave it out)')
 
 
 def _linear(train, held_out, seed):
-    check_linear()
+    check_linear(train.files)
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     x, y = train.features.double().numpy(), torch.tensor(train.files.targets).numpy()
-
-    def fitted(c, x, y):
-        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)).fit(x, y)
-
-    counts = torch.tensor(train.files.targets).bincount()
-    if counts[counts > 0].min() < 2:
-        raise ValueError(
-            f'{train.files.folder} has a class with a single file; choosing the regularisation needs two of each')
-    # Of each class at least one file on either side.
-    num_classes = int((counts > 0).sum())
-    held = max(len(y) // 5, num_classes)
-    if len(y) - held < num_classes:
-        raise ValueError(f'{train.files.folder} has too few files to choose a regularisation on')
-    fit_x, try_x, fit_y, try_y = train_test_split(x, y, test_size=held, stratify=y, random_state=seed)
-    scores = {c: fitted(c, fit_x, fit_y).score(try_x, try_y) for c in REGULARISATIONS}
-    best = max(scores, key=lambda c: (scores[c], -c))  # of equals the most regularised
-    model = fitted(best, x, y)
-    given = torch.from_numpy(model.predict_log_proba(held_out.features.double().numpy()))
+    # A fifth of the files, but of each class one; of equally good regularisations the strongest.
+    held = max(len(y) // 5, len(set(train.files.targets)))
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        {'logisticregression__C': REGULARISATIONS}, cv=StratifiedShuffleSplit(1, test_size=held, random_state=seed))
+    search.fit(x, y)
+    given = torch.from_numpy(search.predict_log_proba(held_out.features.double().numpy()))
     # A class without files to fit has no probability.
     answers = torch.full((len(given), len(train.files.classes)), -float('inf'), dtype=torch.float64)
-    answers[:, torch.from_numpy(model.classes_)] = given
-    return answers, dict(C=best)
+    answers[:, torch.from_numpy(search.classes_)] = given
+    return answers, dict(C=search.best_params_['logisticregression__C'])
 
 
 def _neighbours(train, held_out, k=20, temperature=0.07):
@@ -251,7 +264,7 @@ def _neighbours(train, held_out, k=20, temperature=0.07):
     return votes.double().clamp(min=1e-30).log().log_softmax(dim=1), dict(k=k)
 
 
-def _attentive(train, held_out, epochs, seed, progress):
+def _attentive(train, held_out, epochs, seed, device, progress):
     from timm.layers import AttentionPoolLatent
     from timm.optim import create_optimizer_v2
     if train.tokens is None or held_out.tokens is None:
@@ -259,7 +272,7 @@ def _attentive(train, held_out, epochs, seed, progress):
     if epochs < 1:
         raise ValueError(f'epochs={epochs}: must be at least 1')
     width, num_classes = train.tokens.shape[-1], len(train.files.classes)
-    num_heads = next(heads for heads in (16, 12, 8, 6, 4, 3, 2, 1) if width % heads == 0 and width // heads >= 32)
+    num_heads = next((heads for heads in (16, 12, 8, 6, 4, 3, 2) if width % heads == 0 and width // heads >= 32), 1)
     targets = torch.tensor(train.files.targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -267,14 +280,15 @@ def _attentive(train, held_out, epochs, seed, progress):
             nn.LayerNorm(width),
             AttentionPoolLatent(width, num_heads=num_heads, mlp_ratio=4.0, norm_layer=nn.LayerNorm),
             nn.LayerNorm(width),
-            nn.Linear(width, num_classes))
+            nn.Linear(width, num_classes)).to(device)
         optimizer = create_optimizer_v2(head, opt='adamw', lr=1e-3, weight_decay=0.05)
         batch_size = min(64, len(targets))
         steps = epochs * -(-len(targets) // batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=steps, pct_start=0.1)
         for _ in range(epochs):
             for rows in torch.randperm(len(targets)).split(batch_size):
-                loss = F.cross_entropy(head(train.tokens[rows].float()), targets[rows], label_smoothing=0.1)
+                logits = head(train.tokens[rows].to(device).float())
+                loss = F.cross_entropy(logits, targets[rows].to(device), label_smoothing=0.1)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -283,5 +297,5 @@ def _attentive(train, held_out, epochs, seed, progress):
             progress(1)
     head.eval()
     with torch.no_grad():
-        answers = [head(rows.float()).double().log_softmax(dim=1) for rows in held_out.tokens.split(64)]
-    return torch.cat(answers), dict(epochs=epochs)
+        logits = torch.cat([head(rows.to(device).float()).cpu() for rows in held_out.tokens.split(64)])
+    return logits.double().log_softmax(dim=1), dict(epochs=epochs)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from . import analysis, models, training
+from . import analysis, generation, models, training
 from .common import ERRORS, complain
 
 __all__ = ['main']
@@ -21,12 +21,14 @@ __all__ = ['main']
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog='videozoo', description='The HVM-1 and video-models zoos: list, fetch and run published video models.')
+        prog='videozoo',
+        description='The models of HVM-1, video-models and silicon-menagerie: list, fetch, run and train them.')
     parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     models.add_to(commands)
     analysis.add_to(commands)
     training.add_to(commands)
+    generation.add_to(commands)
     args = parser.parse_args(_spelled(sys.argv[1:] if argv is None else argv))
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text

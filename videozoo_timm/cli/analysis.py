@@ -340,7 +340,7 @@ def _refuse_other(args: argparse.Namespace, about: dict[str, Any], name: str = '
     differ = [k for k in about if before.get(k) != json.loads(json.dumps(about[k]))]
     if differ:
         raise ValueError(
-            f'{args.out} holds other results (another {", ".join(differ)}); name another --out, or '
+            f'{args.out} holds the results of another run (other {", ".join(differ)}); name another --out, or '
             f'--force replaces it')
 
 
@@ -375,7 +375,10 @@ def _classify(args: argparse.Namespace) -> int:
 
 
 def _probe(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from ..analysis.evaluation import class_folders
+    from ..analysis.journal import digest_of
     from ..analysis.pictures import check_pictures
     from ..analysis.probe import check_classes, check_linear, frozen_features, probe, save_probes
     train, held_out = class_folders(args.train), class_folders(args.val)
@@ -385,19 +388,27 @@ def _probe(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(args.probes))
     check_pictures()  # now, rather than after hours
     if 'linear' in names:
-        check_linear()
+        check_linear(train)
     model, name = load(args)
-    about = dict(model=name, train=args.train, val=args.val, dtype=args.dtype, span=args.span, seed=args.seed)
-    _refuse_other(args, about, 'probes.json')
     views, frozen = _views(args, model), []
+    about = dict(
+        model=name, weights=digest_of(model.state_dict().items()), train=args.train, val=args.val, dtype=args.dtype,
+        size=views.size, num_frames=views.sampling.num_frames, span=args.span, epochs=args.epochs, seed=args.seed,
+        names=names)
+    _refuse_other(args, about, 'probes.json')
     for folders in (train, held_out):
         with progress(len(folders.paths)) as update:
             frozen.append(frozen_features(
                 model, folders, views, tokens='attentive' in names, batch_size=args.batch_size,
                 num_workers=args.num_workers, time_limit=args.time_limit, progress=update,
                 report=lambda path, reason: complain(reason)))
-    probed = [probe(kind, *frozen, epochs=args.epochs, seed=args.seed) for kind in names]
-    save_probes(probed, args.out, about, args.seed)
+    probed: list[Any] = []
+    for kind in names:
+        with tqdm(total=args.epochs, unit=' epochs', disable=kind != 'attentive') as bar:
+            probed.append(probe(
+                kind, *frozen, epochs=args.epochs, seed=args.seed, device=next(model.parameters()).device,
+                progress=bar.update))
+        save_probes(probed, args.out, about, args.seed)  # kept, whatever becomes of the next
     summaries = [one.summary(args.seed) for one in probed]
     if args.json:
         print(json.dumps(dict(about, probes=summaries), indent=2))

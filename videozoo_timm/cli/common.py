@@ -103,13 +103,23 @@ def load(
             raise ValueError(f'--num-frames {args.num_frames}: {args.model or args.weights} takes images; leave it out')
         options = {}  # such a model takes images of any size: --img-size is that of the views (`view_options`)
     return _load(
-        args, default, device=_device(args.device) if args.device or device is None else device,
+        args, default, device=pick_device(args.device) if args.device or device is None else device,
         dtype=getattr(torch, args.dtype), **options)
 
 
 def load_trainable(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
     """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
     return _load(args, default, **options, **sizes(args))
+
+
+def check_trainable(args: argparse.Namespace) -> None:
+    """Raise a ValueError if the model that the options ask for is no video model."""
+    if args.model is not None and catalogue.find_generator(args.model, args.zoo):
+        raise ValueError(f'{args.model} is an image generator; what is trained here are video models')
+    if _is_image_encoder(args):
+        raise ValueError(
+            f'{args.model or args.weights} is an image encoder; what is trained here are video models. `videozoo '
+            f'probe` trains on its frozen features, timm.create_model gives it to any training script for images')
 
 
 def view_options(args: argparse.Namespace, model: nn.Module) -> dict[str, int]:
@@ -229,7 +239,8 @@ def complain(message: Any) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _device(name: str | None) -> torch.device:
+def pick_device(name: str | None) -> torch.device:
+    """The device that `--device` names, the best there is if it names none."""
     if name is None:
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:

@@ -9,7 +9,17 @@ import torch
 from timm.models import get_pretrained_cfg
 
 from .. import catalogue
-from ..factory import check_weights, find_source, input_size_of, recognise, serves, timm_name_of
+from ..factory import (
+    check_weights,
+    find_source,
+    find_sources,
+    generator_source,
+    input_size_of,
+    part_in,
+    recognise,
+    serves,
+    timm_name_of,
+)
 from ..weights import Source, cached, convert, locate, read_header, read_weights, verify
 from .common import ERRORS, add_command, add_zoo, complain, table
 
@@ -58,13 +68,20 @@ def _list(args: argparse.Namespace) -> int:
             name=c.name, zoo=c.zoo, timm_name=c.timm_name, img_size=c.img_size, num_classes=c.num_classes,
             classes=catalogue.CLASS_NAMES[c.num_classes], parameters=c.num_params, bytes=c.num_bytes,
             on_disk=str(path) if path else None))
+    for g in catalogue.GENERATORS:
+        if args.zoo not in (None, g.zoo):
+            continue
+        gpt, vqgan = map(cached, find_sources(g.name))
+        rows.append(dict(
+            name=g.name, zoo=g.zoo, timm_name=None, img_size=256, num_classes=0, classes='generator',
+            parameters=g.num_params, bytes=g.num_bytes, on_disk=str(gpt) if gpt and vqgan else None))
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
     table(
         ['name', 'zoo', 'timm name', 'px', 'classes', 'GB', 'on disk'],
-        [[r['name'], r['zoo'], r['timm_name'], str(r['img_size']),
-          f'{r["num_classes"]} {r["classes"]}' if r['num_classes'] else '-', _gigabytes(r['bytes']),
+        [[r['name'], r['zoo'], r['timm_name'] or '-', str(r['img_size']),
+          f'{r["num_classes"] or ""} {r["classes"]}'.strip() or '-', _gigabytes(r['bytes']),
           'yes' if r['on_disk'] else '-'] for r in rows])
     return 0
 
@@ -77,6 +94,9 @@ def markdown_table(zoo: str | None = None) -> str:
         f'| {f"{c.num_classes} {catalogue.CLASS_NAMES[c.num_classes]}" if c.num_classes else "-"} '
         f'| {_millions(c.num_params)} | {_gigabytes(c.num_bytes)} |'
         for c in catalogue.CHECKPOINTS if zoo in (None, c.zoo)]
+    lines += [
+        f'| `{g.name}` | {g.zoo} | - | 256 | generator | {_millions(g.num_params)} | {_gigabytes(g.num_bytes)} |'
+        for g in catalogue.GENERATORS if zoo in (None, g.zoo)]
     return '\n'.join(lines)
 
 
@@ -94,6 +114,12 @@ def _info(args: argparse.Namespace) -> int:
     if args.name is None and args.weights is None:
         raise ValueError('name a model, or a file with --weights')
     rows = []
+    generator = args.name and catalogue.find_generator(args.name, args.zoo)
+    if generator:
+        if args.weights is not None:
+            raise ValueError(f'{args.name} has two files; `videozoo info FILE` tells what is known of one')
+        table([], _generator_rows(generator))
+        return 0
     if args.name is not None:
         timm_name = timm_name_of(args.name, args.zoo)
         cfg = get_pretrained_cfg(timm_name)
@@ -133,14 +159,30 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
+def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
+    rows = [['published name', f'{generator.name} ({generator.zoo}), an image generator']]
+    for kind, source in zip(('GPT', 'VQGAN'), find_sources(generator.name), strict=True):
+        path = cached(source)
+        rows += [[f'{kind} on the Hub', f'{source.repo}: {source.filename}, or {source.published}'],
+                 [f'{kind} on disk', str(path) if path else f'no, `videozoo download {generator.name}` fetches it']]
+    grid, (title, paper) = generator.grid_size, catalogue.PAPERS[generator.zoo]
+    return rows + [
+        ['parameters', f'{generator.num_params:,} of the GPT'],
+        ['images', f'256 x 256 pixels, {grid} x {grid} of {generator.vqgan_args["num_codes"]} codes'],
+        ['paper', f'{title} (arXiv:{paper})'],
+        ['licence of the weights', 'not stated by the publisher'],
+    ]
+
+
 def _header_rows(header: dict[str, Any]) -> list[list[str]]:
     return [[f'header: {k}', str(v)] for k, v in sorted(header.items())]
 
 
 def _download(args: argparse.Namespace) -> int:
-    sources = {name: find_source(name, args.zoo) for name in args.names}  # a typo stops here, before any download
+    # A typo stops here, before any download.
+    sources = [(name, source) for name in args.names for source in find_sources(name, args.zoo)]
     left_out = unchecked = 0
-    for name, source in sources.items():
+    for name, source in sources:
         try:
             path = locate(source, refresh=True, say=lambda message: print(message, flush=True))
             print(f'{name}: {path}', flush=True)
@@ -166,7 +208,10 @@ def _convert(args: argparse.Namespace) -> int:
         raise ValueError(f'{args.source} cannot be converted onto itself')
     weights = read_weights(args.source, mapped=True)
     about = {k: v for k, v in weights.header.items() if k not in ('format', 'source', 'source_sha256')}
-    if args.model:
+    generator = args.model and catalogue.find_generator(args.model, args.zoo)
+    if generator:
+        about = dict(generator_source(generator, part_in(generator, weights, str(args.source))).about)
+    elif args.model:
         timm_name = timm_name_of(args.model, args.zoo)
         check_weights(weights, str(args.source), timm_name)
         cfg = get_pretrained_cfg(timm_name)
@@ -175,7 +220,7 @@ def _convert(args: argparse.Namespace) -> int:
         else:
             about = dict(mean=cfg.mean, std=cfg.std) | about
     architecture = recognise(weights.tensors)
-    if args.model and not serves(architecture, cfg.architecture):
+    if args.model and not generator and not serves(architecture, cfg.architecture):
         raise ValueError(f'{args.source} is not {args.model}: its tensors are those of no model of this package')
     about.update(architecture=architecture, input_size=about.get('input_size') or input_size_of(weights.tensors))
     convert(args.source, args.target, about, dtype=getattr(torch, args.dtype) if args.dtype else None)
@@ -190,8 +235,9 @@ def _verify(args: argparse.Namespace) -> int:
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
     record = (
-        catalogue.packaged_as(str(path.resolve())) if path.is_file() else catalogue.find(args.name, args.zoo))
-    if record and record.packaged:
+        catalogue.packaged_as(str(path.resolve())) if path.is_file() else
+        catalogue.find_generator(args.name, args.zoo) or catalogue.find(args.name, args.zoo))
+    if isinstance(record, catalogue.Checkpoint) and record.packaged:
         lines = _verify_packaged(record.packaged)
     elif path.is_file():
         made_from = read_header(path).get('source')
@@ -201,7 +247,7 @@ def _verify(args: argparse.Namespace) -> int:
             raise FileNotFoundError(f'{path} was made from {made_from}, which is not there')
         lines = verify(Source(file=Path(made_from)), path)
     else:
-        lines = verify(find_source(args.name, args.zoo))
+        lines = [line for source in find_sources(args.name, args.zoo) for line in verify(source)]
     for line in lines:
         print(line)
     print(f'{args.name}: verified')

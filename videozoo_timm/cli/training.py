@@ -12,7 +12,18 @@ from ..factory import timm_name_of
 from ..video import RECOGNITION, Augmentation, find_videos
 from ..video.drawing import MOTIONS, SIZE, make_scene, save_video
 from ..video.transforms import RAND_AUGMENT
-from .common import add_command, add_files, add_model, add_reading, add_span, complain, files, load_trainable, sizes
+from .common import (
+    add_command,
+    add_files,
+    add_model,
+    add_reading,
+    add_span,
+    check_trainable,
+    complain,
+    files,
+    load_trainable,
+    sizes,
+)
 
 
 def add_to(commands: Any) -> None:
@@ -200,6 +211,7 @@ def _draw(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace, default: str, **kwargs: Any) -> tuple[torch.nn.Module, str]:
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
+    check_trainable(args)
     torch.manual_seed(args.seed)
     if args.force and args.weights is not None and args.out.resolve() in args.weights.resolve().parents:
         raise ValueError(f'--force would remove --weights {args.weights}: name another --out')

@@ -106,6 +106,23 @@ def build_model(
     )
 
 
+def build_filled(
+        model_cls: type[nn.Module],
+        model_args: dict[str, Any],
+        source: Source | None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """A model that is no timm model, filled from the store; with random weights if there is no source."""
+    if source is None:
+        return model_cls(**model_args, device=device, dtype=dtype)
+    path = locate(source)
+    tensors = to_timm(read_weights(path).tensors)
+    model = model_cls(**model_args, device='meta')
+    fill(model, tensors, str(path))
+    return model.to(device=device, dtype=dtype)
+
+
 def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
     """Number and names of the classes that a finetuned file of this package tells in its header."""
     path = Path(overlay['file']).expanduser()

@@ -147,9 +147,11 @@ class ImageResNet(ResNet):
 def _convert_in_place(model, state_dict, prefix):
     """For timm's checkpoint_path, load_checkpoint and plain load_state_dict, inside wrappers too."""
     mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
+    mine = mine.get('teacher', mine)
     has_head = model.num_classes > 0
-    for key, value in to_timm(mine).items():
-        if has_head or not key.startswith(('head.', 'fc.')):
+    for key, value in to_timm({k.removeprefix('module.'): v for k, v in mine.items()}).items():
+        is_decoder = key.startswith(('decoder_', 'mask_token'))
+        if not is_decoder and (has_head or not key.startswith(('head.', 'fc.'))):
             state_dict[prefix + key] = value
 
 

@@ -8,11 +8,12 @@ import torch
 Tensors = dict[str, torch.Tensor]
 
 # DINO and Mugs keep the encoder beside a projection head, and all of it twice, as teacher and as student.
-_CONTAINERS = ('teacher', 'model', 'state_dict')
+_CONTAINERS = ('teacher', 'model', 'state_dict', 'model_state_dict')
 _WRAPPERS = ('backbone.', 'encoder.')
 _PROJECTION = re.compile(r'(\w+_)?head\.')
 _PROJECTION_ALONE = re.compile(r'head\.(mlp|last_layer)\.')
-_SEPARATE = re.compile(r'(?P<attention>(?:.*\.)?attn)\.(?P<part>[qkv])\.(?P<kind>weight|bias)$')
+_SEPARATE = re.compile(r'(?P<attention>(?:.*\.)?attn)\.(?P<part>[qkv]|query|key|value)\.(?P<kind>weight|bias)$')
+_CAUSAL_MASK = re.compile(r'blocks\.\d+\.attn\.mask$')
 
 
 def model_tensors(checkpoint: Any, origin: str) -> Tensors:
@@ -20,7 +21,8 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
 
     Args:
         checkpoint: `{'model': {key: tensor}, ...}` as the MAEs are published, `{'teacher': {key: tensor}, ...}` as
-            DINO and Mugs are, or `{key: tensor}` itself, or a dictionary that has it as `state_dict`.
+            DINO and Mugs are, or `{key: tensor}` itself, or a dictionary that has it as `state_dict` (VQGAN) or
+            `model_state_dict` (GPT).
         origin: What to call it in errors.
 
     Raises:
@@ -43,15 +45,20 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
 
 
 def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """A checkpoint in timm's layout: separate q, k and v become one qkv, an encoder is taken out of what was trained
-    around it. In timm's layout already, it stays as it is.
+    """A checkpoint in timm's layout, which stays as it is if it has that already.
+
+    Separate q, k and v become one qkv; an encoder is taken out of what was trained around it; a GPT's causal mask and a
+    VQGAN's discriminator are left out.
 
     Raises:
         ValueError: An attention layer lacks one of its three parts.
     """
     wrapper = next((w for w in _WRAPPERS if tensors.keys() & {f'{w}patch_embed.proj.weight', f'{w}conv1.weight'}), '')
     projection = _PROJECTION if wrapper else _PROJECTION_ALONE
-    tensors = {k.removeprefix(wrapper): v for k, v in tensors.items() if not projection.match(k)}
+    tensors = {k.removeprefix(wrapper): v for k, v in tensors.items()
+               if not projection.match(k) and not _CAUSAL_MASK.match(k)}
+    if 'quantize.embedding.weight' in tensors:
+        tensors = {k: v for k, v in tensors.items() if not k.startswith('loss.')}
     converted = {}
     for key, value in tensors.items():
         match = _SEPARATE.match(key)
@@ -59,10 +66,11 @@ def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
             converted[key] = value
             continue
         attention, kind = match['attention'], match['kind']
-        parts = [f'{attention}.{part}.{kind}' for part in 'qkv']
+        names = 'qkv' if match['part'] in 'qkv' else ('query', 'key', 'value')
+        parts = [f'{attention}.{part}.{kind}' for part in names]
         absent = [part for part in parts if part not in tensors]
         if absent:
             raise ValueError(f'the checkpoint has {key} but lacks {", ".join(absent)}')
-        if match['part'] == 'q':
+        if match['part'] == names[0]:
             converted[f'{attention}.qkv.{kind}'] = torch.cat([tensors[part] for part in parts])
     return converted

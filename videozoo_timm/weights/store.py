@@ -38,6 +38,7 @@ class Source:
         repo: Hub repository, `organisation/name`, with `@revision` behind it if need be.
         filename: The safetensors file in it; the published pickle beside it has the same stem.
         cache_dir: Another cache for downloads and conversions.
+        published: The published pickle in it, if its name has another ending than `.pth`.
         label: What the user calls it, for messages.
         about: What a converted file's header shall say: name, architecture, input_size, mean, std.
     """
@@ -45,6 +46,7 @@ class Source:
     repo: str = ''
     filename: str = ''
     cache_dir: str | Path | None = None
+    published: str = ''
     label: str = ''
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,6 +58,8 @@ class Source:
     @property
     def pickles(self) -> list[str]:
         """What the published pickle may be called."""
+        if self.published:
+            return [self.published]
         stem = self.filename.rsplit('.', 1)[0]
         return ['pytorch_model.bin', 'model.pth'] if self.filename == 'model.safetensors' else [f'{stem}.pth']
 

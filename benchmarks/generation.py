@@ -1,0 +1,100 @@
+"""Drawing codes with and without the cache of keys and values, in one run, on the CPU. Random weights.
+
+    python benchmarks/generation.py
+
+The `alef` size draws 4 samples of 256 codes, uncached in float32 once from start to end. The `gimel` size draws 4
+samples of the 1024 codes of the 32x32 grid; its uncached time is summed from steps measured at a few lengths. Memory is
+that of a process of its own, above what its imports take.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+BATCH = 4
+MEMORY = '''
+import json, torch
+from videozoo_timm import catalogue
+from videozoo_timm.models import GPT, VQGAN, ImageGenerator
+from videozoo_timm.models.gpt import Cache
+def memory(field):
+    return 1024 * int(next(line for line in open('/proc/self/status') if line.startswith(field)).split()[1])
+record = catalogue.find_generator({name!r})
+before = memory('VmRSS')
+gpt = GPT(**record.gpt_args, dtype=torch.{dtype}).eval()
+generator = ImageGenerator(gpt, VQGAN(**record.vqgan_args).eval())
+weights = sum(p.nbytes for p in generator.parameters())
+generator.generate({batch}, seed=0)
+print(json.dumps(dict(peak=memory('VmHWM') - before, weights=weights, cache=Cache(gpt, {batch}).nbytes)))
+'''
+
+
+def sample(gpt, use_cache: bool = True) -> list[float]:
+    """Times at which each code was there, in seconds from the start."""
+    times, start = [], time.perf_counter()
+    gpt.sample(
+        torch.zeros(BATCH, 1, dtype=torch.int64), gpt.block_size + 1, use_cache=use_cache,
+        generator=torch.Generator().manual_seed(0), progress=lambda codes: times.append(time.perf_counter() - start))
+    return times
+
+
+def uncached_by_steps(gpt, lengths: int = 9) -> float:
+    """Seconds of all steps, by the trapezoidal rule over steps of some lengths."""
+    places = [round(1 + k * (gpt.block_size - 1) / (lengths - 1)) for k in range(lengths)]
+    costs = []
+    with torch.inference_mode():
+        for place in places:
+            codes = torch.zeros(BATCH, place, dtype=torch.int64)
+            runs = []
+            for _ in range(3):
+                start = time.perf_counter()
+                gpt.head(gpt.forward_features(codes)[:, -1])
+                runs.append(time.perf_counter() - start)
+            costs.append(statistics.median(runs))
+    return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(places, places[1:], costs, costs[1:], strict=False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--runs', type=int, default=3)
+    args = parser.parse_args()
+    from videozoo_timm import catalogue
+    from videozoo_timm.models.gpt import GPT
+    print(f'{BATCH} samples, torch {torch.__version__}, {os.cpu_count()} cores\n')
+    print('| | dtype | seconds | against uncached float32 | last hundred codes against the first |')
+    print('|---|---|---|---|---|')
+    for name, codes in (('imagenet100_alef', 256), ('say_gimel', 1024)):
+        torch.manual_seed(0)
+        gpt = GPT(**catalogue.find_generator(name).gpt_args).eval()
+        plain = sample(gpt, use_cache=False)[-1] if codes == 256 else uncached_by_steps(gpt)
+        print(f'| `{name}`, {codes} codes, uncached | float32 | {plain:.1f} | 1 | |', flush=True)
+        for dtype in ('float32', 'bfloat16') if codes == 256 else ('bfloat16',):
+            gpt = gpt.to(getattr(torch, dtype))
+            sample(gpt) if codes == 256 else None
+            runs = [sample(gpt) for _ in range(args.runs if codes == 256 else 1)]
+            times = min(runs, key=lambda run: run[-1]) if len(runs) < 3 else sorted(runs, key=lambda run: run[-1])[1]
+            growth = (times[-1] - times[-101]) / (times[100] - times[0])
+            ratio = plain / times[-1]
+            print(f'| the same, cached | {dtype} | {times[-1]:.1f} | {ratio:.1f} | {growth:.2f} |', flush=True)
+        del gpt
+    env = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    for name, dtype in (('imagenet100_alef', 'float32'), ('say_gimel', 'bfloat16')):
+        code = MEMORY.format(name=name, dtype=dtype, batch=BATCH)
+        done = subprocess.run([sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True)
+        r = json.loads(done.stdout.splitlines()[-1])
+        share = r['peak'] / (r['weights'] + r['cache'])
+        print(f'\n{name}, {dtype}: peak {r["peak"] / 1e9:.2f} GB, weights {r["weights"] / 1e9:.2f} GB, cache '
+              f'{r["cache"] / 1e9:.2f} GB: {share:.2f} times the two')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,284 @@
+"""The image generators of silicon-menagerie: a GPT draws a grid of codes, a VQGAN decodes it.
+
+Paper: https://arxiv.org/abs/2305.15372.
+"""
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .gpt import GPT, check_sampling
+from .vqgan import VQGAN
+
+__all__ = ['ImageGenerator']
+
+TOP_K = 128  # published defaults of sampling, at temperature 1
+
+
+class ImageGenerator(nn.Module):
+    """A GPT and the VQGAN whose codes it draws. `gpt, vqgan = generator` takes it apart.
+
+    Images are float in [0, 1], [N, 3, 256, 256] of the published models; codes are int64 [N, H', W'], in the order in
+    which they are drawn: rows from top to bottom, each from left to right. The first code is drawn uniformly, since the
+    GPT says nothing of it.
+
+    Args:
+        gpt: Over as many codes as the codebook has.
+        vqgan: Of a grid that the GPT can draw.
+
+    Raises:
+        ValueError: The two do not belong together.
+    """
+
+    def __init__(self, gpt: GPT, vqgan: VQGAN) -> None:
+        super().__init__()
+        if gpt.vocab_size != vqgan.num_codes or gpt.block_size + 1 != vqgan.grid_size ** 2:
+            raise ValueError(
+                f'this GPT draws {gpt.block_size + 1} of {gpt.vocab_size} codes, this VQGAN has {vqgan.grid_size} x '
+                f'{vqgan.grid_size} of {vqgan.num_codes}')
+        self.gpt, self.vqgan = gpt, vqgan
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter((self.gpt, self.vqgan))
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, 3, H, W] in [0, 1] -> codes [N, H', W'].
+
+        Raises:
+            ValueError: Another size or range.
+        """
+        self._check_images(images)
+        return torch.cat([
+            self.vqgan.encode((2 * batch - 1).to(self._pixel_like)) for batch in images.split(self._at_once)])
+
+    @torch.no_grad()
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [N, H', W'] -> images [N, 3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: A code that is not in the codebook, or another grid.
+        """
+        grid = self.vqgan.grid_size
+        if codes.ndim != 3 or codes.shape[1:] != (grid, grid):
+            raise ValueError(f'codes must be [N, {grid}, {grid}], got {list(codes.shape)}')
+        if codes.is_floating_point() or not len(codes):
+            raise ValueError(f'codes must be whole numbers of an image or more, got {codes.dtype} {list(codes.shape)}')
+        return torch.cat([
+            ((self.vqgan.decode(batch.to(self._pixel_like.device)).float() + 1) / 2).clamp_(0, 1)
+            for batch in codes.split(self._at_once)])
+
+    def generate(
+            self,
+            num_images: int,
+            *,
+            seed: int | None = None,
+            temperature: float = 1.0,
+            top_k: int | None = TOP_K,
+            top_p: float | None = None,
+            batch_size: int | None = None,
+            use_cache: bool = True,
+            progress: Callable[[float], Any] = lambda images: None,
+    ) -> torch.Tensor:
+        """Draw images.
+
+        Args:
+            num_images: How many.
+            seed: Of the draws; None for others each time.
+            temperature: As in `GPT.sample`.
+            top_k: As in `GPT.sample`; 128 and temperature 1 are the published defaults.
+            top_p: As in `GPT.sample`.
+            batch_size: Images at a time; None for as many as fit the free memory. The same seed draws the same images
+                only in the same batches.
+            use_cache: As in `GPT.sample`.
+            progress: Told how many images more were drawn, in parts of one.
+
+        Returns:
+            [N, 3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: A setting that cannot be.
+        """
+        return torch.cat(list(self.batches(
+            num_images, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, batch_size=batch_size,
+            use_cache=use_cache, progress=progress)))
+
+    def batches(
+            self,
+            num_images: int,
+            *,
+            seed: int | None = None,
+            temperature: float = 1.0,
+            top_k: int | None = TOP_K,
+            top_p: float | None = None,
+            batch_size: int | None = None,
+            use_cache: bool = True,
+            progress: Callable[[float], Any] = lambda images: None,
+    ) -> Iterator[torch.Tensor]:
+        """As `generate`, which has the arguments too, but batch by batch, for more images than memory holds."""
+        if num_images < 1:
+            raise ValueError(f'num_images={num_images}: must be at least 1')
+        generator = _generator(seed, self._code_device)
+        first = torch.randint(self.gpt.vocab_size, (num_images, 1), generator=generator, device=self._code_device)
+        drawn = self._continue(
+            first, generator, batch_size, progress, temperature=temperature, top_k=top_k, top_p=top_p,
+            use_cache=use_cache)
+        return map(self.decode, drawn)
+
+    def complete(
+            self,
+            images: torch.Tensor,
+            *,
+            keep: float = 0.5,
+            samples: int = 2,
+            seed: int | None = None,
+            temperature: float = 1.0,
+            top_k: int | None = TOP_K,
+            top_p: float | None = None,
+            batch_size: int | None = None,
+            use_cache: bool = True,
+            progress: Callable[[float], Any] = lambda images: None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw the rest of images of which the upper part is given.
+
+        Args:
+            images: [N, 3, H, W] in [0, 1].
+            keep: Share of the rows of codes that is given, from the top; rounded to whole rows, at least one, and
+                at least one is drawn.
+            samples: Completions of each image.
+            seed: As in `generate`.
+            temperature: As in `generate`.
+            top_k: As in `generate`.
+            top_p: As in `generate`.
+            batch_size: As in `generate`.
+            use_cache: As in `generate`.
+            progress: As in `generate`.
+
+        Returns:
+            The originals [N, 3, H, W] and the samples [N, samples, 3, H, W]. Of a sample the given part too has gone
+            through the codebook.
+
+        Raises:
+            ValueError: Another size or range of the images, or a setting that cannot be.
+        """
+        if samples < 1:
+            raise ValueError(f'samples={samples}: must be at least 1')
+        rows = self.rows_kept(keep)
+        given = self.encode(images)[:, :rows].flatten(1).to(self._code_device)  # [N, rows * W']
+        drawn = self._continue(
+            given.repeat_interleave(samples, dim=0), _generator(seed, self._code_device), batch_size, progress,
+            temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache)
+        return images, self.decode(torch.cat(list(drawn))).unflatten(0, (len(images), samples))
+
+    def rows_kept(self, keep: float) -> int:
+        """Rows of codes that `complete` is given."""
+        if not 0 < keep < 1:
+            raise ValueError(f'keep={keep}: must be above 0 and below 1')
+        grid = self.vqgan.grid_size
+        return min(max(round(keep * grid), 1), grid - 1)
+
+    @torch.no_grad()
+    def log_likelihood(self, images: torch.Tensor) -> torch.Tensor:
+        """How probable images are to the GPT.
+
+        Args:
+            images: [N, 3, H, W] in [0, 1].
+
+        Returns:
+            float32 [N], in nats per code, the mean over all codes but the first.
+        """
+        def of(codes: torch.Tensor) -> torch.Tensor:
+            logits = self.gpt(codes[:, :-1]).float()
+            return -F.cross_entropy(logits.transpose(1, 2), codes[:, 1:], reduction='none').mean(dim=1)
+
+        return self._of_codes(images, of)
+
+    @torch.no_grad()
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Features for linear probes: the GPT's last hidden states, their mean over all codes but the last.
+
+        Args:
+            images: [N, 3, H, W] in [0, 1].
+
+        Returns:
+            float32 [N, C].
+        """
+        return self._of_codes(images, lambda codes: self.gpt.forward_features(codes[:, :-1]).float().mean(dim=1))
+
+    def _of_codes(self, images, function):
+        codes = self.encode(images).flatten(1).to(self._code_device)
+        return torch.cat([function(batch) for batch in codes.split(4)])
+
+    def _continue(self, prefix, generator, batch_size, progress, *, use_cache, **sampling):
+        """Grids of codes [B, H', W'], batch by batch."""
+        check_sampling(**sampling)
+        length = self.gpt.block_size + 1
+        batch_size = self._fitting(len(prefix)) if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}: must be at least 1')
+
+        def sample(batch):
+            share = len(batch) / (length - prefix.shape[1])
+            codes = self.gpt.sample(
+                batch, length, generator=generator, use_cache=use_cache,
+                progress=lambda codes: progress(share * codes), **sampling)
+            return codes.unflatten(1, (self.vqgan.grid_size,) * 2)
+
+        return map(sample, prefix.split(batch_size))
+
+    def _fitting(self, wanted: int) -> int:
+        """As many sequences as half of the free memory has room for."""
+        attention = self.gpt.blocks[0].attn
+        width = attention.num_heads * attention.head_dim
+        size = self.gpt.head.weight.element_size()
+        each = 2 * len(self.gpt.blocks) * self.gpt.block_size * width * size + 16 * self.gpt.vocab_size
+        return max(1, min(wanted, 64, free_memory(self._code_device) // 2 // each))
+
+    def _check_images(self, images):
+        side = self.vqgan.resolution
+        if images.ndim != 4 or images.shape[1:] != (self.vqgan.in_channels, side, side):
+            raise ValueError(f'images must be [N, {self.vqgan.in_channels}, {side}, {side}], got {list(images.shape)}')
+        if not images.is_floating_point():
+            raise ValueError(f'images must be float in [0, 1], got {images.dtype}')
+        if not len(images):
+            raise ValueError('there are no images')
+        low, high = (value.item() for value in images.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f'images must be in [0, 1], got values from {low:.3g} to {high:.3g}')
+
+    @property
+    def _at_once(self) -> int:
+        """Images that the VQGAN is given together; their activations are large, and a CPU gains nothing by it."""
+        return 1 if self._pixel_like.device.type == 'cpu' else 8
+
+    @property
+    def _pixel_like(self) -> torch.Tensor:
+        return self.vqgan.quant_conv.weight
+
+    @property
+    def _code_device(self) -> torch.device:
+        return self.gpt.head.weight.device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated there."""
+    if device.type == 'cuda':
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        for line in open('/proc/meminfo'):
+            if line.startswith('MemAvailable'):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return 4 << 30
+
+
+def _generator(seed, device):
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator

@@ -1,0 +1,252 @@
+"""The GPT that draws grids of codes: learned positions, pre-norm blocks, GELU, a head without bias.
+
+Paper: https://arxiv.org/abs/2305.15372. The architecture is that of https://arxiv.org/abs/2012.09841's second stage.
+"""
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ['GPT', 'Cache']
+
+
+class Cache:
+    """Keys and values of what was read so far, in buffers that are allocated once.
+
+    Args:
+        gpt: Whose.
+        batch_size: Sequences.
+        length: Codes that there is room for; None for the model's block.
+    """
+
+    def __init__(self, gpt: 'GPT', batch_size: int, length: int | None = None) -> None:
+        attention, length = gpt.blocks[0].attn, gpt.block_size if length is None else length
+        shape = (len(gpt.blocks), batch_size, attention.num_heads, length, attention.head_dim)
+        like = gpt.head.weight
+        self.keys = torch.empty(shape, device=like.device, dtype=like.dtype)  # [L, B, heads, N, C // heads]
+        self.values = torch.empty_like(self.keys)
+        self.length = 0
+
+    def check(self, codes: torch.Tensor) -> None:
+        """Raise a ValueError unless there is room for these codes."""
+        batch_size, room = self.keys.shape[1], self.keys.shape[3] - self.length
+        if len(codes) != batch_size or codes.shape[1] > room:
+            raise ValueError(
+                f'codes {list(codes.shape)} do not fit this cache: {batch_size} sequences, room for {room} more codes')
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+
+class GPT(nn.Module):
+    """A GPT over codes.
+
+    Args:
+        vocab_size: Codes that there are.
+        block_size: Longest input, in codes.
+        depth: Blocks.
+        num_heads: Attention heads.
+        embed_dim: Width.
+        device: Where to make the parameters.
+        dtype: Of the parameters.
+    """
+
+    def __init__(
+            self,
+            vocab_size: int,
+            block_size: int,
+            depth: int,
+            num_heads: int,
+            embed_dim: int,
+            device: Any = None,
+            dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd = {'device': device, 'dtype': dtype}
+        self.tok_emb = nn.Embedding(vocab_size, embed_dim, **dd)
+        self.pos_emb = nn.Parameter(torch.zeros(1, block_size, embed_dim, **dd))
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, **dd) for _ in range(depth))
+        self.ln_f = nn.LayerNorm(embed_dim, **dd)
+        self.head = nn.Linear(embed_dim, vocab_size, bias=False, **dd)
+        self.apply(self._init_weights)
+
+    @staticmethod
+    def _init_weights(module):
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+            if getattr(module, 'bias', None) is not None:
+                nn.init.zeros_(module.bias)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tok_emb.num_embeddings
+
+    @property
+    def block_size(self) -> int:
+        return self.pos_emb.shape[1]
+
+    def forward(self, codes: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        """What comes next.
+
+        Args:
+            codes: int64 [B, N]; with a cache those that follow what it holds.
+            cache: Read before, and added to.
+
+        Returns:
+            Logits [B, N, vocab_size] of the code after each.
+
+        Raises:
+            ValueError: More codes than the block has room for, or codes that there are not.
+        """
+        return self.head(self.forward_features(codes, cache))
+
+    def forward_features(self, codes: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        """The last hidden states [B, N, C], after the final norm; arguments as of `forward`."""
+        past = cache.length if cache is not None else 0
+        self.check(codes, past)
+        if cache is not None:
+            cache.check(codes)
+        x = self.tok_emb(codes) + self.pos_emb[:, past:past + codes.shape[1]]  # [B, N, C]
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if cache is None else (cache.keys[i], cache.values[i]), past)
+        if cache is not None:
+            cache.length += codes.shape[1]
+        return self.ln_f(x)
+
+    def check(self, codes: torch.Tensor, past: int = 0) -> None:
+        """Raise a ValueError unless these codes can follow so many others."""
+        if past + codes.shape[1] > self.block_size:
+            raise ValueError(
+                f'{past + codes.shape[1]} codes are more than this GPT reads at once ({self.block_size})')
+        if codes.numel() and not torch.compiler.is_compiling():
+            low, high = codes.aminmax()
+            if low < 0 or high >= self.vocab_size:
+                raise ValueError(f'codes from {low} to {high}: must be in 0 to {self.vocab_size - 1}')
+
+    @torch.no_grad()
+    def sample(
+            self,
+            prefix: torch.Tensor,
+            length: int,
+            *,
+            temperature: float = 1.0,
+            top_k: int | None = 128,
+            top_p: float | None = None,
+            generator: torch.Generator | None = None,
+            use_cache: bool = True,
+            progress: Callable[[int], Any] = lambda codes: None,
+    ) -> torch.Tensor:
+        """Continue sequences of codes.
+
+        Args:
+            prefix: int64 [B, N], N at least 1.
+            length: Of the result.
+            temperature: Logits are divided by it; 0 takes the most probable code.
+            top_k: Draw from so many of the most probable codes; None from all.
+            top_p: Draw from the fewest codes that hold this share of the probability; None from all.
+            generator: Of the draws.
+            use_cache: False computes the whole prefix for every code, for comparison.
+            progress: Told the number of codes in a sequence that were just drawn.
+
+        Returns:
+            int64 [B, length], the prefix included.
+
+        Raises:
+            ValueError: A setting that cannot be, an empty prefix, or more codes than the block has room for.
+        """
+        check_sampling(temperature, top_k, top_p)
+        if prefix.shape[1] < 1:
+            raise ValueError('the prefix is empty: a GPT continues at least one code')
+        if length - 1 > self.block_size:
+            raise ValueError(f'length={length}: this GPT draws at most {self.block_size + 1} codes')
+        if prefix.shape[1] >= length:
+            raise ValueError(f'a prefix of {prefix.shape[1]} codes leaves nothing to draw of {length}')
+        self.check(prefix)
+        codes = torch.empty(len(prefix), length, dtype=torch.int64, device=prefix.device)
+        codes[:, :prefix.shape[1]] = prefix
+        cache = Cache(self, len(prefix), length - 1) if use_cache else None
+        done = 0
+        for end in range(prefix.shape[1], length):
+            x = self.forward_features(codes[:, done:end], cache)[:, -1]  # [B, C]
+            codes[:, end] = draw(self.head(x), temperature, top_k, top_p, generator)
+            done = end if use_cache else 0
+            progress(1)
+        return codes
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Raise a ValueError unless codes can be drawn so."""
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f'temperature={temperature}: must be a number, at least 0')
+    if top_k is not None and top_k < 1:
+        raise ValueError(f'top_k={top_k}: must be at least 1, or None for all codes')
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f'top_p={top_p}: must be above 0 and at most 1, or None for all codes')
+
+
+def draw(
+        logits: torch.Tensor,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Codes [B] from logits [B, vocab_size]; the arguments are those of `GPT.sample`."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits.float() / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        # Codes as probable as the last one of them stay, as in the published sampling.
+        lowest = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < lowest, -float('inf'))
+    probabilities = logits.softmax(dim=-1)
+    if top_p is not None and top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        ordered = ordered.masked_fill(ordered.cumsum(dim=-1) - ordered >= top_p, 0)
+        probabilities = torch.zeros_like(probabilities).scatter(1, order, ordered)
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+
+
+class Block(nn.Module):
+    def __init__(self, embed_dim: int, num_heads: int, **dd: Any) -> None:
+        super().__init__()
+        self.ln1 = nn.LayerNorm(embed_dim, **dd)
+        self.attn = CausalAttention(embed_dim, num_heads, **dd)
+        self.ln2 = nn.LayerNorm(embed_dim, **dd)
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dim, 4 * embed_dim, **dd), nn.GELU(), nn.Linear(4 * embed_dim, embed_dim, **dd))
+
+    def forward(self, x: torch.Tensor, cached: tuple[torch.Tensor, torch.Tensor] | None, past: int) -> torch.Tensor:
+        x = x + self.attn(self.ln1(x), cached, past)
+        return x + self.mlp(self.ln2(x))
+
+
+class CausalAttention(nn.Module):
+    def __init__(self, embed_dim: int, num_heads: int, **dd: Any) -> None:
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f'embed_dim={embed_dim}: must be a multiple of num_heads={num_heads}')
+        self.num_heads, self.head_dim = num_heads, embed_dim // num_heads
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, **dd)
+        self.proj = nn.Linear(embed_dim, embed_dim, **dd)
+
+    def forward(self, x: torch.Tensor, cached: tuple[torch.Tensor, torch.Tensor] | None, past: int) -> torch.Tensor:
+        # [B, N, 3 * C] -> 3 of [B, heads, N, C // heads]
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        number = x.shape[1]
+        if cached is not None:
+            keys, values = cached
+            keys[:, :, past:past + number], values[:, :, past:past + number] = k, v
+            k, v = keys[:, :, :past + number], values[:, :, :past + number]
+        if number == 1:
+            x = F.scaled_dot_product_attention(q, k, v)
+        elif past == 0:
+            x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            seen = torch.ones(number, past + number, dtype=torch.bool, device=x.device).tril(past)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.proj(x.transpose(1, 2).flatten(2))  # [B, heads, N, C // heads] -> [B, N, C]
