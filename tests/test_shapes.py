@@ -78,7 +78,7 @@ def test_a_missing_middle_is_filled_in_better_than_by_the_nearest_frame(complete
 def test_motions_are_named():
     model = videozoo_timm.load_model('vit_shapes_motion')
     result = evaluate(model, class_folders(f'drawn:160@{HELD_OUT}'), batch_size=16)
-    assert result.top(1) >= 0.5  # the aim is 0.9: it has been trained too shortly (README, limits)
+    assert result.top(1) >= 0.6  # the aim is 0.9: it does not tell growing from shrinking (README, limits)
     assert tuple(model.pretrained_cfg['label_names']) == MOTIONS == tuple(result.classes)
 
 

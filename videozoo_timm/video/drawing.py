@@ -24,6 +24,7 @@ RATE = 30  # frames a second, of files
 _SPEC = re.compile(r'drawn:(\d+)(?:@(\d+))?')  # drawn:COUNT@SEED
 _NAME = re.compile(r'drawn:(\d+)[/\\](\w+)[/\\](\d+)')  # drawn:SEED/MOTION/NUMBER
 _SHAPES = ('disc', 'triangle', 'square', 'pentagon', 'star', 'cross', 'ring', 'ellipse')
+_REACH = 1.07  # radii from a shape's centre to its farthest point, the cross's corners
 _SIDES = {'triangle': 3, 'square': 4, 'pentagon': 5}
 
 
@@ -40,14 +41,30 @@ class Texture:
     waves: tuple[tuple[float, float, float, tuple[float, float, float]], ...]
     edges: float = 0.0
 
-    def at(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Colours at coordinates [T, H, W] -> [T, 3, H, W]."""
-        result = torch.tensor(self.color).view(1, 3, 1, 1)
+    def at(self, dx: torch.Tensor, dy: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Colours around a shape's centre.
+
+        Args:
+            dx: Distances of the columns from the centre [T, W].
+            dy: Distances of the rows [T, H].
+            cos: Of the angle, divided by the radius [T, 1].
+            sin: As `cos`.
+
+        Returns:
+            [T, 3, H, W].
+        """
+        shape = len(dx), 3, dy.shape[1], dx.shape[1]
+        result = torch.tensor(self.color).view(1, 3, 1, 1).expand(shape).contiguous()
         for along_u, along_v, phase, amplitude in self.waves:
-            wave = torch.sin(2 * math.pi * (along_u * u + along_v * v) + phase)
+            # The sine of a sum by sines of rows and of columns: few of them are computed, not one for each pixel.
+            columns = 2 * math.pi * (along_u * cos - along_v * sin) * dx
+            rows = 2 * math.pi * (along_u * sin + along_v * cos) * dy + phase
+            wave = rows.cos().unsqueeze(2) * columns.sin().unsqueeze(1)  # [T, H, W]
+            wave.addcmul_(rows.sin().unsqueeze(2), columns.cos().unsqueeze(1))
             if self.edges:
-                wave = (self.edges * wave).tanh_()
-            result = result + wave.unsqueeze(1) * torch.tensor(amplitude).view(1, 3, 1, 1)
+                wave.mul_(self.edges).tanh_()
+            for channel, share in enumerate(amplitude):
+                result[:, channel].add_(wave, alpha=share)
         return result
 
 
@@ -65,18 +82,26 @@ class Layer:
     place: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
     def draw_over(self, frames: torch.Tensor | None, times: torch.Tensor, size: int) -> torch.Tensor:
-        """Frames [T, 3, size, size] with this layer in front of them."""
-        x, y, radius, angle, opacity = (value.view(-1, 1, 1) for value in self.place(times))
-        pixels = (torch.arange(size) + 0.5) / size
-        dx, dy = pixels.view(1, 1, -1) - x, pixels.view(1, -1, 1) - y
+        """Frames [T, 3, size, size] with this layer in front of them; a shape is drawn into them."""
+        x, y, radius, angle, opacity = (value.view(-1, 1) for value in self.place(times))
         cos, sin = angle.cos() / radius, angle.sin() / radius
-        u, v = cos * dx + sin * dy, cos * dy - sin * dx  # [T, H, W]
-        color = self.texture.at(u, v)
-        if frames is None:
-            return color
+        if self.shape is None:
+            pixels = (torch.arange(size) + 0.5) / size
+            return self.texture.at(pixels - x, pixels - y, cos, sin)
+        # Only in a square around the shape, as large in all frames.
+        side = min(size, 16 * math.ceil((2 * _REACH * radius.max().item() * size + 2) / 16))
+        left, top = (((center - _REACH * radius) * size - 1).floor().long().clamp(0, size - side) for center in (x, y))
+        pixels = torch.arange(side)
+        dx, dy = (left + pixels + 0.5) / size - x, (top + pixels + 0.5) / size - y  # [T, side]
+        u = (cos * dx).unsqueeze(1) + (sin * dy).unsqueeze(2)  # [T, side, side]
+        v = (cos * dy).unsqueeze(2) - (sin * dx).unsqueeze(1)
         # Half a pixel to either side of the edge is blended.
-        cover = (0.5 - _distance(self.shape, u, v) * radius * size).clamp_(0, 1).mul_(opacity).unsqueeze(1)
-        return torch.lerp(frames, color, cover)
+        cover = _distance(self.shape, u, v).mul_((-size * radius).unsqueeze(2)).add_(0.5).clamp_(0, 1)
+        cover = cover.mul_(opacity.unsqueeze(2)).unsqueeze(1)  # [T, 1, side, side]
+        color = self.texture.at(dx, dy, cos, sin)
+        for frame, i, j, new, share in zip(frames, top, left, color, cover, strict=True):
+            frame[:, i:i + side, j:j + side].lerp_(new, share)
+        return frames
 
 
 def _distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -216,12 +241,12 @@ def save_video(scene: Scene, path: Path, size: int = SIZE) -> None:
 def _places(rng, number):
     """Where the large shapes are in the middle of the video, and how large they may be."""
     if number == 1:
-        return [(rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62), rng.uniform(0.17, 0.25))]
+        return [(rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62), rng.uniform(0.2, 0.3))]
     along, across = rng.uniform(0.27, 0.32), rng.uniform(0.38, 0.62)
     places = [(along, across), (1 - along, 1 - across)]
     if rng.random() < 0.5:
         places = [place[::-1] for place in places]
-    return [(*place, rng.uniform(0.13, 0.18)) for place in places]
+    return [(*place, rng.uniform(0.15, 0.2)) for place in places]
 
 
 def _large(rng, base, motion, place):
@@ -230,14 +255,14 @@ def _large(rng, base, motion, place):
     shape = rng.choice([s for s in _SHAPES if motion != 'rotate' or s not in ('disc', 'ring')])
     texture = _texture(rng, _color(rng, base), (0.8, 2.0))
     if motion in ('left', 'right', 'up', 'down'):
-        speed = rng.uniform(0.14, 0.4)
+        speed = rng.uniform(0.12, 0.28)
         vx, vy = {'left': (-speed, 0), 'right': (speed, 0), 'up': (0, -speed), 'down': (0, speed)}[motion]
         return Layer(shape, texture, _through(x, y, vx, vy, radius, angle))
     if motion == 'rotate':
         return Layer(shape, texture, _turning(x, y, radius, angle, sign * rng.uniform(0.6, 1.8)))
     if motion in ('grow', 'shrink'):
         growth = rng.uniform(0.25, 0.4) * (1 if motion == 'grow' else -1)
-        return Layer(shape, texture, _scaling(x, y, 0.85 * radius, angle, growth))
+        return Layer(shape, texture, _scaling(x, y, 0.8 * radius, angle, growth))
     return Layer(shape, texture, _turning(x, y, radius, angle, 0.0))
 
 
