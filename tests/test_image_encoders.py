@@ -337,6 +337,22 @@ def test_attention_of_whole_photographs(photos, encoder, tmp_path, monkeypatch):
     assert attend(model, view.x).weights.shape == (3, 1, 15, 18)
 
 
+def test_odd_pictures(photos, encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photo = Image.open(photos / 'train' / 'coffee' / '0.png').convert('L')
+    photo.save('grey.png')
+    Image.fromarray(np.array(photo).astype(np.uint16) * 257).save('grey16.png')
+    from videozoo_timm.video import read_image
+    assert torch.equal(read_image('grey16.png'), read_image('grey.png'))
+    Image.new('RGB', (452, 6)).save('strip.png')
+    given = ['--model', 'vit_t16_im', '--weights', str(encoder), '--num-workers', '0', '--img-size', '32']
+    assert main(['attend', 'strip.png', *given]) == 0  # 2400 x 32 pixels, four below each other
+    assert Image.open('attention/strip_vit_t16_im_attention_block11.jpg').height > 4 * 32
+    assert main(['info', 'vit_t16_im', '--weights', str(encoder)]) == 0
+    assert main(['embed', 'grey.png', '--model', 'say_gimel']) == 2
+    assert 'is an image generator' in capsys.readouterr().err
+
+
 def test_features_and_maps_of_photographs(photos, encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ['--model', 'vit_t16_im', '--weights', str(encoder), '--num-workers', '0']

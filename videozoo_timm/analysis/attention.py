@@ -83,7 +83,10 @@ class Attention:
         highest = _brightest(self.weights.mean(dim=0))
         strongest = strongest_head(self.maps(heads=True, threshold=threshold)[:, 0]).unsqueeze(0)
         tiles = torch.cat([self.frames, heat(maps, highest), overlay(self.frames, maps, highest), strongest])
-        return Grid([('', tiles)], ['image', 'sum of the heads', 'overlay', 'strongest head'], title)
+        names = ['image', 'sum of the heads', 'overlay', 'strongest head']
+        if tiles.shape[-1] > 2 * tiles.shape[-2]:  # panoramas one below the other
+            return Grid([(name, tile[None]) for name, tile in zip(names, tiles, strict=True)], (), title)
+        return Grid([('', tiles)], names, title)
 
 
 def strongest_head(maps: torch.Tensor) -> torch.Tensor:

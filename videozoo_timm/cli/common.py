@@ -97,6 +97,8 @@ def load(
         device: torch.device | None = None,
 ) -> tuple[nn.Module, str]:
     """The model that the options of `add_model` ask for, the default if they name none, and what to call it."""
+    if args.model is not None and catalogue.find_generator(args.model, args.zoo):
+        raise ValueError(f'{args.model} is an image generator: `videozoo generate`, in Python load_model')
     options = sizes(args)
     if options and _is_image_encoder(args):
         if 'num_frames' in options:

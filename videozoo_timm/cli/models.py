@@ -124,22 +124,12 @@ def _info(args: argparse.Namespace) -> int:
         timm_name = timm_name_of(args.name, args.zoo)
         cfg = get_pretrained_cfg(timm_name)
         rows += [['timm name', timm_name]]
-        record = catalogue.find(timm_name)
-        path = cached(find_source(timm_name))
-        rows += [['published name', f'{record.name} ({record.zoo})']]
-        if record.repo:
-            rows += [['on the Hub', f'{cfg.hf_hub_id}: {cfg.hf_hub_filename}, or {record.filename}']]
+        if timm_name == catalogue.SMALL_IMAGE_ARCHITECTURE:
+            rows += [['weights', 'none are published']]
+        else:
+            rows += _published_rows(args.name, catalogue.find(timm_name), cfg)
         rows += [
-            ['on disk', str(path) if path else f'no, `videozoo download {args.name}` fetches it'],
-            ['parameters', f'{record.num_params:,}'],
-            ['classes', f'{cfg.num_classes} {catalogue.CLASS_NAMES[cfg.num_classes]}'.strip()],
-            ['paper', f'{cfg.paper_name} ({cfg.paper_ids})' if cfg.paper_name else '-'],
-            ['licence of the weights', cfg.license],
-        ]
-        if path:
-            rows += _header_rows(read_header(path))
-        rows += [
-            ['input', ('' if record.is_image_encoder else '16 frames of ')
+            ['input', ('' if cfg.architecture.endswith('_im') else '16 frames of ')
              + f'{cfg.input_size[1]} x {cfg.input_size[2]} pixels'],
             ['preprocessing', f'short side to {round(cfg.input_size[1] / cfg.crop_pct)}, {cfg.interpolation}, '
                               f'centre crop; mean {list(cfg.mean)}, std {list(cfg.std)}'],
@@ -157,6 +147,21 @@ def _info(args: argparse.Namespace) -> int:
             check_weights(weights, str(args.weights), timm_name)
     table([], rows)
     return 0
+
+
+def _published_rows(name: str, record: catalogue.Checkpoint, cfg: Any) -> list[list[str]]:
+    path = cached(find_source(record.timm_name))
+    rows = [['published name', f'{record.name} ({record.zoo})']]
+    if record.repo:
+        rows += [['on the Hub', f'{cfg.hf_hub_id}: {cfg.hf_hub_filename}, or {record.filename}']]
+    rows += [
+        ['on disk', str(path) if path else f'no, `videozoo download {name}` fetches it'],
+        ['parameters', f'{record.num_params:,}'],
+        ['classes', f'{cfg.num_classes} {catalogue.CLASS_NAMES[cfg.num_classes]}'.strip()],
+        ['paper', f'{cfg.paper_name} ({cfg.paper_ids})' if cfg.paper_name else '-'],
+        ['licence of the weights', cfg.license],
+    ]
+    return rows + (_header_rows(read_header(path)) if path else [])
 
 
 def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:

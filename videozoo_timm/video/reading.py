@@ -133,7 +133,7 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
     """Reads an image as a video of one frame, upright.
 
     Returns:
-        uint8 [1, H, W, 3], RGB; transparency is laid on black.
+        uint8 [1, H, W, 3], RGB; transparency is laid on black, grey of 16 bits is scaled to 8.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -143,7 +143,11 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
     from PIL import Image, ImageOps, UnidentifiedImageError
     try:
         with Image.open(path) as image:
-            pixels = np.array(ImageOps.exif_transpose(image).convert('RGB'))  # [H, W, 3]
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith('I;16'):  # which Pillow would clip to white
+                pixels = np.repeat((np.array(image)[..., None] // 257).astype(np.uint8), 3, axis=2)
+            else:
+                pixels = np.array(image.convert('RGB'))  # [H, W, 3]
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{path}: no such file') from error
     except UnidentifiedImageError as error:
