@@ -42,6 +42,13 @@ class AttentionRows:
         rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens:]  # [B, heads, patches]
         return self._maps_of(rows, x)
 
+    def _embed(self, x: torch.Tensor) -> torch.Tensor:
+        """From pixels to what enters the first block, [B, N, C]."""
+        x = self.patch_embed(x)
+        x = self._pos_embed(x)
+        x = self.patch_drop(x)
+        return self.norm_pre(x)
+
     def _attention_rows(self, x: torch.Tensor, block: int, num_rows: int | None) -> torch.Tensor:
         """Softmaxed attention of the first tokens (all if None) in a block, [B, heads, rows, N]."""
         x = self._embed(x)

@@ -117,13 +117,6 @@ class ImageVisionTransformer(AttentionRows, VisionTransformer):
                 layers.append(self.norm(x))
         return layers
 
-    def _embed(self, x: torch.Tensor) -> torch.Tensor:
-        """From pixels to what enters the first block, [B, N, C]."""
-        x = self.patch_embed(x)
-        x = self._pos_embed(x)
-        x = self.patch_drop(x)
-        return self.norm_pre(x)
-
     def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return rows.unflatten(-1, self.patch_embed.dynamic_feat_size(x.shape[-2:]))  # [B, heads, H', W']
 

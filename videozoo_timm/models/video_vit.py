@@ -161,13 +161,6 @@ class VideoVisionTransformer(AttentionRows, VisionTransformer):
                 state_dict[prefix + key] = value
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _embed(self, x: torch.Tensor) -> torch.Tensor:
-        """From pixels to what enters the first block, [B, N, C]."""
-        x = self.patch_embed(x)
-        x = self._pos_embed(x)
-        x = self.patch_drop(x)
-        return self.norm_pre(x)
-
     def forward_intermediates(
             self,
             x: torch.Tensor,
