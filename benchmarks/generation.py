@@ -4,12 +4,11 @@
 
 The `alef` size draws 4 samples of 256 codes, uncached in float32 once from start to end. The `gimel` size draws 4
 samples of the 1024 codes of the 32x32 grid; its uncached time is summed from steps measured at a few lengths. Memory is
-that of a process of its own, above what its imports take.
+that of a process of its own, above what its imports take. bfloat16 is measured where the processor has instructions.
 """
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -47,19 +46,17 @@ def sample(gpt, use_cache: bool = True) -> list[float]:
     return times
 
 
-def uncached_by_steps(gpt, lengths: int = 9) -> float:
+def uncached_by_steps(gpt, lengths: int = 5) -> float:
     """Seconds of all steps, by the trapezoidal rule over steps of some lengths."""
     places = [round(1 + k * (gpt.block_size - 1) / (lengths - 1)) for k in range(lengths)]
     costs = []
     with torch.inference_mode():
+        gpt(torch.zeros(BATCH, 1, dtype=torch.int64))
         for place in places:
             codes = torch.zeros(BATCH, place, dtype=torch.int64)
-            runs = []
-            for _ in range(3):
-                start = time.perf_counter()
-                gpt.head(gpt.forward_features(codes)[:, -1])
-                runs.append(time.perf_counter() - start)
-            costs.append(statistics.median(runs))
+            start = time.perf_counter()
+            gpt.head(gpt.forward_features(codes)[:, -1])
+            costs.append(time.perf_counter() - start)
     return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(places, places[1:], costs, costs[1:], strict=False))
 
 
@@ -68,7 +65,11 @@ def main() -> None:
     parser.add_argument('--runs', type=int, default=3)
     args = parser.parse_args()
     from videozoo_timm import catalogue
+    from videozoo_timm.models.attention import fast_in_bfloat16
     from videozoo_timm.models.gpt import GPT
+    fast = fast_in_bfloat16(torch.device('cpu'))
+    if not fast:
+        print('this processor has no instructions for bfloat16: everything is measured in float32\n')
     print(f'{BATCH} samples, torch {torch.__version__}, {os.cpu_count()} cores\n')
     print('| | dtype | seconds | against uncached float32 | last hundred codes against the first |')
     print('|---|---|---|---|---|')
@@ -77,7 +78,7 @@ def main() -> None:
         gpt = GPT(**catalogue.find_generator(name).gpt_args).eval()
         plain = sample(gpt, use_cache=False)[-1] if codes == 256 else uncached_by_steps(gpt)
         print(f'| `{name}`, {codes} codes, uncached | float32 | {plain:.1f} | 1 | |', flush=True)
-        for dtype in ('float32', 'bfloat16') if codes == 256 else ('bfloat16',):
+        for dtype in ('float32', 'bfloat16')[:1 + fast] if codes == 256 else ('bfloat16' if fast else 'float32',):
             gpt = gpt.to(getattr(torch, dtype))
             sample(gpt) if codes == 256 else None
             runs = [sample(gpt) for _ in range(args.runs if codes == 256 else 1)]
@@ -87,7 +88,7 @@ def main() -> None:
             print(f'| the same, cached | {dtype} | {times[-1]:.1f} | {ratio:.1f} | {growth:.2f} |', flush=True)
         del gpt
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY))
-    for name, dtype in (('imagenet100_alef', 'float32'), ('say_gimel', 'bfloat16')):
+    for name, dtype in (('imagenet100_alef', 'float32'), ('say_gimel', 'bfloat16' if fast else 'float32')):
         code = MEMORY.format(name=name, dtype=dtype, batch=BATCH)
         done = subprocess.run([sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True)
         r = json.loads(done.stdout.splitlines()[-1])

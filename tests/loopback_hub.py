@@ -1,8 +1,10 @@
 """A Hugging Face Hub on loopback, for the unmodified client: set HF_ENDPOINT, or pass endpoint=hub.url.
 
 It answers /{repo}/resolve/{revision}/{file} and /api/models/{repo}[/revision/...|/tree/...]. Every file
-is served as the real Hub serves an LFS file, minus the redirect to its CDN, and never through xet.
+is served as the real Hub serves an LFS file, minus the redirect to its CDN, and never through xet. Who has `TOKEN`
+may make repositories and upload (with HF_HUB_DISABLE_XET=1): small text as part of a commit, the rest as LFS files.
 """
+import base64
 import hashlib
 import io
 import json
@@ -34,6 +36,10 @@ _REFUSALS = {
     'no_route': (404, '', 'Not found'),
     'server_error': (500, '', 'Internal Error'),
 }
+_COMMIT = re.compile(f'/api/models/{_REPO}/(?P<what>preupload|commit)/main')
+_LFS_BATCH = re.compile(f'/{_REPO}\\.git/info/lfs/objects/batch')
+_UPLOAD = re.compile('/lfs/(?P<oid>[0-9a-f]{64})')
+TOKEN = 'hf_loopback'
 _BODY_MODES = ('cut', 'cut_always', 'slow')
 
 
@@ -54,6 +60,7 @@ class LoopbackHub:
         self._repos = {}  # repo -> {commit: {file name: _File}}; the newest commit, 'main', is the last
         self._faults = {}  # (repo, file name or None for all) -> [mode, how often it still strikes, delay]
         self._lock = threading.Lock()
+        self._uploads = {}  # sha256 -> bytes of LFS files that no commit names yet
         self._server = None
         self._port = 0  # the OS chooses; kept afterwards, so that a stopped hub comes back at the same url
 
@@ -96,6 +103,11 @@ class LoopbackHub:
                     digest.update(chunk)
             file = file._replace(sha256=digest.hexdigest())
         self._change(repo_id, filename, file)
+
+    def files(self, repo_id):
+        """Names and contents of a repository's files, as uploaded or added."""
+        _, files = self._snapshot(repo_id, 'main')
+        return {name: file.open().read() for name, file in (files or {}).items()}
 
     def remove(self, repo_id, filename):
         """Publish a commit without that file; earlier commits keep it."""
@@ -206,6 +218,61 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_PUT(self):
+        body = self._read_body()
+        match = _UPLOAD.fullmatch(urlsplit(self.path).path)
+        if not match or hashlib.sha256(body).hexdigest() != match['oid']:
+            return self._refuse('no_route')
+        self.server.hub._uploads[match['oid']] = body
+        self._send_json(200, {})
+
+    def do_POST(self):
+        hub, path, body = self.server.hub, urlsplit(self.path).path, self._read_body()
+        hub.requests.append((self.command, path))
+        if path == '/api/validate-yaml':
+            return self._send_json(200, {'errors': [], 'warnings': []})
+        if self.headers.get('Authorization') != f'Bearer {TOKEN}':
+            return self._refuse('unauthorized')
+        if path == '/api/repos/create':
+            wanted = json.loads(body)
+            repo = f'{wanted["organization"]}/{wanted["name"]}'
+            if hub._snapshot(repo, 'main')[0]:
+                return self._send_json(409, {'error': 'It is there already', 'url': f'{hub.url}/{repo}'})
+            hub.add(repo, '.gitattributes', b'')
+            return self._send_json(200, {'url': f'{hub.url}/{repo}', 'id': '0', 'name': repo})
+        if _LFS_BATCH.fullmatch(path):
+            objects = json.loads(body)['objects']
+            for wanted in objects:
+                wanted['actions'] = {'upload': {'href': f'{hub.url}/lfs/{wanted["oid"]}'}}
+            return self._send_json(200, {'transfer': 'basic', 'objects': objects})
+        match = _COMMIT.fullmatch(path)
+        if not match or hub._snapshot(match['repo'], 'main')[0] is None:
+            return self._refuse('not_found')
+        if match['what'] == 'preupload':
+            files = [
+                {'path': f['path'], 'shouldIgnore': False,
+                 'uploadMode': 'regular' if f['path'].endswith(('.json', '.md')) else 'lfs'}
+                for f in json.loads(body)['files']]
+            return self._send_json(200, {'files': files})
+        for line in map(json.loads, body.splitlines()):
+            value = line['value']
+            if line['key'] == 'file':
+                hub.add(match['repo'], value['path'], base64.b64decode(value['content']))
+            elif line['key'] == 'lfsFile':
+                hub.add(match['repo'], value['path'], hub._uploads.pop(value['oid']))
+        commit = hub._snapshot(match['repo'], 'main')[0]
+        self._send_json(200, {'commitOid': commit, 'commitUrl': f'{hub.url}/{match["repo"]}/commit/{commit}'})
+
+    def _read_body(self):
+        if self.headers.get('Transfer-Encoding') != 'chunked':
+            return self.rfile.read(int(self.headers.get('Content-Length', 0)))
+        body = b''
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
     def _refuse(self, mode, headers=()):
         status, code, message = _REFUSALS[mode]
         headers = {**dict(headers), 'X-Error-Message': message, **({'X-Error-Code': code} if code else {})}
@@ -214,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, status, value, headers=()):
         body = json.dumps(value).encode()
         self._send_head(status, len(body), {'Content-Type': 'application/json; charset=utf-8', **dict(headers)})
-        if self.command == 'GET':
+        if self.command != 'HEAD':
             self.wfile.write(body)
 
     def _send_head(self, status, length, headers):

@@ -17,7 +17,7 @@ import videozoo_timm
 from videozoo_timm import catalogue
 from videozoo_timm.cli import main
 from videozoo_timm.models import GPT, VQGAN, ImageGenerator
-from videozoo_timm.models.gpt import Cache, draw
+from videozoo_timm.models.gpt import Cache, Linear, draw
 from videozoo_timm.weights import read_weights, to_timm
 
 TINY_VQGAN = dict(z_channels=16, embed_dim=16, resolution=32, ch=32, ch_mult=(1, 2), num_res_blocks=1,
@@ -327,7 +327,8 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     small = lambda name, **kwargs: generator  # noqa: E731
     monkeypatch.setattr('videozoo_timm.cli.generation.load_model', small)
     assert main(['generate', '--model', 'say_gimel', '-n', '5', '--seed', '1', '--out', 'samples.png']) == 0
-    assert 'images a minute' in capsys.readouterr().out
+    assert 'seed 1, ' in capsys.readouterr().out
+    assert json.loads(Image.open('samples.png').info['Comment'])['seed'] == 1
     assert Image.open('samples.png').size == (3 * 34 + 2, 2 * 34 + 2)
     assert main(['generate', '--model', 'say_gimel', '-n', '3', '--out', 'many']) == 0
     assert sorted(p.name for p in (tmp_path / 'many').iterdir()) == [f'{k:06}.png' for k in range(3)]
@@ -349,7 +350,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     monkeypatch.setattr('videozoo_timm.cli.generation.load_model', None)  # refused before anything is loaded
     for wrong, words in ((['-n', '0'], '--num-images 0'), (['--out', 'a.xyz'], '.png'), (['--top-k', '0'], '--top-k 0'),
                          (['--complete', 'nowhere'], 'nowhere'), (['--samples', '0'], '--samples 0'),
-                         (['--keep', '1'], '--keep 1'), (['--temperature', 'nan'], 'temperature=nan'),
+                         (['--keep', '1'], '--keep 1'), (['--temperature', 'nan'], '--temperature nan'),
                          (['--out', 'many'], 'no empty folder'), (['--out', 'nowhere/a.png'], 'no folder nowhere')):
         assert main(['generate', '--model', 'say_gimel', *wrong]) == 2
         assert words in capsys.readouterr().err
@@ -406,3 +407,13 @@ def test_files_hold_what_is_read(tmp_path, monkeypatch):
     path = save_lightning(published('vqgan_tiny'), tmp_path / 'a.ckpt', monkeypatch)
     tensors = to_timm(read_weights(path).tensors)
     assert not [k for k in tensors if k.startswith('loss.')] and 'encoder.conv_in.weight' in tensors
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_products_of_few_rows_are_the_same(bias):
+    ours, theirs = Linear(24, 40, bias=bias), torch.nn.Linear(24, 40, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    for shape in ((24,), (4, 1, 24), (2, 3, 24), (70, 24), (2, 0, 24)):
+        x = torch.randn(shape)
+        assert ours(x).shape == theirs(x).shape and ours(x).is_contiguous()
+        assert torch.allclose(ours(x), theirs(x), atol=1e-5)

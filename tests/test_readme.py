@@ -10,7 +10,8 @@ from PIL import Image
 from videozoo_timm.cli.models import markdown_table
 
 README = (REPOSITORY / 'README.md').read_text()
-SNIPPETS = re.findall(r'```python\n(.*?)```', README, flags=re.S)
+FRAMEWORKS = README.split('## In the frameworks you already use')[1].split('\n## ')[0]  # tests/test_frameworks.py
+SNIPPETS = re.findall(r'```python\n(.*?)```', README.replace(FRAMEWORKS, ''), flags=re.S)
 COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)```', README, flags=re.S)
             for line in block.splitlines()]
 
@@ -103,6 +104,7 @@ for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     for folder, number in (('completions', 4), ('published', 4), ('pictures', 3), ('attention', 14), ('pca', 4)):
         assert len(list((tmp_path / folder).glob('*.jpg'))) == number
     assert (tmp_path / 'evaluation' / 'confusion.png').exists()
+    assert (tmp_path / 'to-upload' / 'config.json').exists()
 
 
 def test_the_table_is_the_catalogue():

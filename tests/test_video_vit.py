@@ -323,3 +323,12 @@ def test_compile_without_graph_breaks(model, clip, still):
 def test_compile_with_the_default_backend(model, clip):
     torch._dynamo.reset()
     assert relative_error(torch.compile(model, fullgraph=True)(clip), model(clip)) < 1e-5
+
+
+def test_a_head_of_ones_own_is_loaded():
+    model = timm.create_model('vit_t14_st', num_classes=0)
+    model.head = torch.nn.Linear(128, 5)
+    again = copy.deepcopy(model)
+    torch.nn.init.zeros_(again.head.weight)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.head.weight, model.head.weight)

@@ -113,9 +113,17 @@ def upsample(maps: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torc
     return F.interpolate(flat, size, mode='nearest-exact').squeeze(1).unflatten(0, maps.shape[:-2])
 
 
-def save_image(image: Any, path: Path) -> None:
-    """Write a picture, whole or not at all; JPEG at its best."""
-    options = dict(quality=95, subsampling=0) if path.suffix in ('.jpg', '.jpeg') else {}
+def save_image(image: Any, path: Path, about: str = '') -> None:
+    """Write a picture, whole or not at all; JPEG at its best. `about` becomes its comment."""
+    if path.suffix in ('.jpg', '.jpeg'):
+        options = dict(quality=95, subsampling=0, comment=about)
+    else:
+        from PIL.PngImagePlugin import PngInfo
+        options = dict(pnginfo=PngInfo())
+        options['pnginfo'].add_text('Comment', about)
+    if not about:
+        options.pop('comment', None)
+        options.pop('pnginfo', None)
     with written(path) as partial:
         image.save(partial, **options)
 

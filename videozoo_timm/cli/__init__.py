@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from . import analysis, generation, models, training
+from . import analysis, deployment, generation, models, training
 from .common import ERRORS, complain
 
 __all__ = ['main']
@@ -29,7 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     analysis.add_to(commands)
     training.add_to(commands)
     generation.add_to(commands)
-    args = parser.parse_args(_spelled(sys.argv[1:] if argv is None else argv))
+    deployment.add_to(commands)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    script = argv[2:] if argv[1:2] == ['--'] else argv[1:]
+    if argv[:1] == ['run'] and script and not script[0].startswith('-'):
+        return deployment.run_script(script)
+    args = parser.parse_args(_spelled(argv))
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:

@@ -14,6 +14,7 @@ from torch import nn
 from .. import catalogue
 from ..analysis.pipeline import takes_clips
 from ..factory import load_file, load_model, recognise, timm_name_of
+from ..models.attention import fast_in_bfloat16
 from ..video import find_videos
 from ..weights import read_weights
 
@@ -95,18 +96,31 @@ def load(
         args: argparse.Namespace,
         default: str = 'vit_shapes_motion',
         device: torch.device | None = None,
+        pretrained: bool = True,
 ) -> tuple[nn.Module, str]:
-    """The model that the options of `add_model` ask for, the default if they name none, and what to call it."""
-    if args.model is not None and catalogue.find_generator(args.model, args.zoo):
-        raise ValueError(f'{args.model} is an image generator: `videozoo generate`, in Python load_model')
+    """The model that the options of `add_model` ask for, the default if they name none, and what to call it.
+
+    Without `pretrained` it comes with random weights, unless --weights names a file.
+    """
+    _refuse_generator(args)
     options = sizes(args)
     if options and _is_image_encoder(args):
         if 'num_frames' in options:
             raise ValueError(f'--num-frames {args.num_frames}: {args.model or args.weights} takes images; leave it out')
         options = {}  # such a model takes images of any size: --img-size is that of the views (`view_options`)
-    return _load(
-        args, default, device=pick_device(args.device) if args.device or device is None else device,
-        dtype=getattr(torch, args.dtype), **options)
+    if not pretrained and args.weights is None:
+        options['pretrained'] = False
+    if args.device or device is None:
+        device = pick_device(args.device)
+    if args.dtype == 'bfloat16' and device.type in ('cpu', 'cuda') and not fast_in_bfloat16(device):
+        complain(f'--dtype bfloat16: this {device} seems to have no instructions for it; float32 may be far faster')
+    return _load(args, default, device=device, dtype=getattr(torch, args.dtype), **options)
+
+
+def _refuse_generator(args: argparse.Namespace) -> None:
+    if args.model is not None and catalogue.find_generator(args.model, args.zoo):
+        raise ValueError(
+            f'{args.model} is an image generator: `videozoo generate` (--complete DIR), in Python load_model')
 
 
 def load_trainable(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
@@ -168,6 +182,8 @@ def short_name(args: argparse.Namespace, model: nn.Module) -> str:
 
 def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[list[str], int]:
     """The files that PATH... names, each once, and how many of PATH... are not there (reported)."""
+    if hasattr(args, 'model'):
+        _refuse_generator(args)
     given = [*args.paths, *args.folders]
     if not given:
         raise ValueError('name files or folders')

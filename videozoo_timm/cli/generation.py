@@ -1,6 +1,8 @@
 """The commands around the image generators: generate, fid."""
 import argparse
+import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from .. import catalogue
 from ..analysis.pictures import save_image, to_bytes
 from ..factory import load_model
 from ..models import ImageGenerator
+from ..models.attention import fast_in_bfloat16
 from ..models.gpt import check_sampling
 from ..video import find_media, is_image, prepare_clip, read_image
 from .common import add_command, add_zoo, complain, pick_device, unique_stems
@@ -34,10 +37,11 @@ def add_to(commands: Any) -> None:
     sub.add_argument('--keep', type=float, default=0.5, metavar='SHARE',
                      help='of the rows that is given, with --complete (default: %(default)s)')
     sub.add_argument('--samples', type=int, default=2, metavar='N', help='of each image (default: %(default)s)')
-    sub.add_argument('--seed', type=int, help='of the draws (default: others each time)')
+    sub.add_argument('--seed', type=int, help='of the draws (default: another each time, which is told)')
     sub.add_argument('--temperature', type=float, default=1.0, help='(default: %(default)s)')
     sub.add_argument('--top-k', type=int, default=128, metavar='K',
-                     help='draw from so many of the most probable codes (default: %(default)s, as published)')
+                     help='draw from so many of the most probable codes, all if there are no more '
+                          '(default: %(default)s, as published)')
     sub.add_argument('--top-p', type=float, metavar='SHARE',
                      help='draw from the fewest codes that hold this share of the probability')
     sub.add_argument('--batch-size', type=int, metavar='N', help='images at a time (default: as fit the memory)')
@@ -64,16 +68,18 @@ def _generate(args: argparse.Namespace) -> int:
     _check(args)
     paths = _images_in(args.complete) if args.complete is not None else []
     device = pick_device(args.device)
-    dtype = getattr(torch, args.dtype) if args.dtype else fast_dtype(device)
+    dtype = getattr(torch, args.dtype or ('bfloat16' if fast_in_bfloat16(device) else 'float32'))
     files = {kind: file for kind in ('gpt', 'vqgan') if (file := getattr(args, kind)) is not None}
     generator = load_model(args.model, zoo=args.zoo, device=device, dtype=dtype, files=files)
+    if args.seed is None:
+        args.seed = random.randrange(2 ** 31)  # told, so that a run can be repeated
     how = dict(seed=args.seed, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
                batch_size=args.batch_size)
     start = time.perf_counter()
     number, failed = (_complete if paths else _draw)(generator, args, paths, how)
     minutes = (time.perf_counter() - start) / 60
     where = str(args.out) if args.out.suffix else f'{args.out}: one file each'
-    print(f'{where}, {number} images of {args.model}, {number / minutes:.1f} images a minute '
+    print(f'{where}, {number} images of {args.model}, seed {args.seed}, {number / minutes:.1f} images a minute '
           f'({str(dtype).removeprefix("torch.")} on {device})')
     if failed:
         complain(f'{failed} of {len(paths)} images could not be read')
@@ -88,7 +94,11 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f'--{name.replace("_", "-")} {value}: must be at least {least}')
     if not 0 < args.keep < 1:
         raise ValueError(f'--keep {args.keep}: must be above 0 and below 1')
-    check_sampling(args.temperature, args.top_k, args.top_p)
+    try:
+        check_sampling(args.temperature, args.top_k, args.top_p)
+    except ValueError as error:  # in the words of the command line
+        words = str(error).replace(', or None for all codes', '').replace('_', '-', 1).replace('=', ' ', 1)
+        raise ValueError(f'--{words}') from error
     if args.out.suffix and args.out.suffix not in _PICTURES:
         raise ValueError(f'--out {args.out}: must end in {", ".join(_PICTURES)}, or be a folder (without ending)')
     if not args.out.parent.is_dir():
@@ -108,11 +118,11 @@ def _draw(
             if args.out.suffix:
                 kept.append(images.cpu())
             else:  # what is drawn is not lost when the rest is
-                _save_each(images, [f'{done + k:06}' for k in range(len(images))], args.out)
+                _save_each(images, [f'{done + k:06}' for k in range(len(images))], args)
             done += len(images)
     if args.out.suffix:
         images = torch.cat(kept)
-        save_image(_mosaic(images.split(math.ceil(math.sqrt(len(images))))), args.out)
+        save_image(_mosaic(images.split(math.ceil(math.sqrt(len(images))))), args.out, _about(args))
     return done, 0
 
 
@@ -126,10 +136,10 @@ def _complete(
         border = generator.rows_kept(args.keep) * generator.vqgan.resolution // generator.vqgan.grid_size
         samples[..., border - 1:border, :] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
         rows = [torch.cat([original[None], drawn]) for original, drawn in zip(originals, samples, strict=True)]
-        save_image(_mosaic(rows), args.out)
+        save_image(_mosaic(rows), args.out, _about(args))
     else:
         names = [f'{stem}_{k}' for stem in unique_stems(kept) for k in range(args.samples)]
-        _save_each(samples.flatten(0, 1), names, args.out)
+        _save_each(samples.flatten(0, 1), names, args)
     return len(given) * args.samples, len(paths) - len(kept)
 
 
@@ -175,20 +185,18 @@ def _mosaic(rows: Any) -> Any:
     return picture
 
 
-def _save_each(images: torch.Tensor, names: list[str], folder: Path) -> None:
+def _save_each(images: torch.Tensor, names: list[str], args: argparse.Namespace) -> None:
     from PIL import Image
-
-    folder.mkdir(exist_ok=True)
+    args.out.mkdir(exist_ok=True)
     for name, image in zip(names, to_bytes(images), strict=True):
-        save_image(Image.fromarray(image), folder / f'{name}.png')
+        save_image(Image.fromarray(image), args.out / f'{name}.png', _about(args))
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has instructions for it, else float32."""
-    if device.type == 'cuda':
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    fast = device.type == 'cpu' and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if fast else torch.float32
+def _about(args: argparse.Namespace) -> str:
+    """What a picture says of itself: enough to draw it again."""
+    names = ('model', 'seed', 'temperature', 'top_k', 'top_p', 'batch_size', 'num_images')
+    names += ('keep', 'samples') if args.complete else ()
+    return json.dumps({name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
 
 @contextmanager

@@ -1,5 +1,72 @@
-"""What a ViT's tokens attend to, for video and image ViTs alike."""
+"""Attention of video and image ViTs alike: how it is computed, and what the tokens attend to."""
+import platform
+from functools import lru_cache
+
 import torch
+import torch.nn.functional as F
+from timm.layers import Attention
+
+# Shorter sequences are left to PyTorch's fused attention: the products are too small to pay for a loop.
+_MIN_TOKENS = 512
+_CHUNK = 512  # queries at a time, so that their scores stay in the cache
+
+
+class TokenAttention(Attention):
+    """timm's attention, and on CPUs in bfloat16 the same head by head (see `attention`)."""
+
+    def forward(
+            self,
+            x: torch.Tensor,
+            attn_mask: torch.Tensor | None = None,
+            is_causal: bool = False,
+    ) -> torch.Tensor:
+        """Tokens [B, N, C] -> [B, N, C], as timm's."""
+        if attn_mask is not None or is_causal or self.gate is not None or not self.fused_attn:
+            return super().forward(x, attn_mask, is_causal)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))  # [B, N, 3, heads, C // heads]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, C // heads]
+        x = attention(self.q_norm(q), self.k_norm(k), v, self.attn_drop.p if self.training else 0.0)
+        return self.proj_drop(self.proj(self.norm(x.transpose(1, 2).flatten(2))))
+
+
+@lru_cache
+def fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; without them it is many times slower than float32."""
+    if device.type == 'cuda':
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == 'cpu' and platform.machine().lower() in ('aarch64', 'arm64'):
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == 'cpu' and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@torch.fx.wrap
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float = 0.0) -> torch.Tensor:
+    """Scaled dot-product attention, [B, heads, N, C // heads] each.
+
+    PyTorch's, but for long sequences in bfloat16 on a CPU that has instructions for it, where plain matrix products of
+    one head are several times as fast as its fused kernel. Their scores are rounded to bfloat16, as everything between
+    two layers is. With gradients, in a compiled or an exported model, and on other devices it is PyTorch's, flash
+    attention included.
+    """
+    by_heads = (
+        not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'
+        and q.shape[-2] >= _MIN_TOKENS and not dropout_p and not (torch.is_grad_enabled() and q.requires_grad)
+        and fast_in_bfloat16(q.device))
+    return _attention_by_heads(q, k, v) if by_heads else F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
+
+
+def _attention_by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    batch, heads, num_tokens, dim = q.shape
+    result = q.new_empty(batch, num_tokens, heads, dim)  # as what follows wants it
+    scale = dim ** -0.5
+    for i in range(batch):
+        for j in range(heads):
+            keys, values, queries = k[i, j].t().contiguous(), v[i, j].contiguous(), q[i, j] * scale
+            for start in range(0, num_tokens, _CHUNK):
+                weights = (queries[start:start + _CHUNK] @ keys).softmax(dim=-1)  # [chunk, N]
+                result[i, start:start + _CHUNK, j] = weights @ values
+    return result.transpose(1, 2)
 
 
 class AttentionRows:

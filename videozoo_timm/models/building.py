@@ -37,6 +37,24 @@ _MAY_BE_LEFT = re.compile(
     r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$')
 
 
+class PublishedLayout:
+    """Beside a timm model: what is loaded into it may have a published layout.
+
+    For timm's `checkpoint_path`, `load_checkpoint` and plain `load_state_dict`, inside wrappers too. What an MAE's or a
+    finetuned file has beyond this model is dropped.
+    """
+
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+        mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
+        mine = mine.get('teacher', mine)
+        has_head = any(True for _ in self.get_classifier().parameters())
+        for key, value in to_timm({k.removeprefix('module.'): v for k, v in mine.items()}).items():
+            is_decoder = key.startswith(('decoder_', 'mask_token')) and not hasattr(self, 'mask_token')
+            if not is_decoder and (has_head or not key.startswith(_HEADS)):
+                state_dict[prefix + key] = value
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
 def build_model(
         model_cls: type[nn.Module],
         variant: str,

@@ -42,6 +42,21 @@ class Cache:
         return self.keys.nbytes + self.values.nbytes
 
 
+class Linear(nn.Linear):
+    """PyTorch's; of few rows on a CPU the weights come first in the product, which reads them up to twice as fast."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., C] -> [..., C']."""
+        if x.numel() > 64 * self.in_features or x.device.type != 'cpu' or x.dtype != torch.float32:
+            return super().forward(x)
+        columns = x.reshape(-1, self.in_features).t()
+        if self.bias is None:
+            result = self.weight @ columns
+        else:
+            result = torch.addmm(self.bias.unsqueeze(1), self.weight, columns)
+        return result.t().contiguous().view(*x.shape[:-1], self.out_features)
+
+
 class GPT(nn.Module):
     """A GPT over codes.
 
@@ -71,7 +86,7 @@ class GPT(nn.Module):
         self.pos_emb = nn.Parameter(torch.zeros(1, block_size, embed_dim, **dd))
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, **dd) for _ in range(depth))
         self.ln_f = nn.LayerNorm(embed_dim, **dd)
-        self.head = nn.Linear(embed_dim, vocab_size, bias=False, **dd)
+        self.head = Linear(embed_dim, vocab_size, bias=False, **dd)
         self.apply(self._init_weights)
 
     @staticmethod
@@ -218,7 +233,7 @@ class Block(nn.Module):
         self.attn = CausalAttention(embed_dim, num_heads, **dd)
         self.ln2 = nn.LayerNorm(embed_dim, **dd)
         self.mlp = nn.Sequential(
-            nn.Linear(embed_dim, 4 * embed_dim, **dd), nn.GELU(), nn.Linear(4 * embed_dim, embed_dim, **dd))
+            Linear(embed_dim, 4 * embed_dim, **dd), nn.GELU(), Linear(4 * embed_dim, embed_dim, **dd))
 
     def forward(self, x: torch.Tensor, cached: tuple[torch.Tensor, torch.Tensor] | None, past: int) -> torch.Tensor:
         x = x + self.attn(self.ln1(x), cached, past)
@@ -231,8 +246,8 @@ class CausalAttention(nn.Module):
         if embed_dim % num_heads:
             raise ValueError(f'embed_dim={embed_dim}: must be a multiple of num_heads={num_heads}')
         self.num_heads, self.head_dim = num_heads, embed_dim // num_heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, **dd)
-        self.proj = nn.Linear(embed_dim, embed_dim, **dd)
+        self.qkv = Linear(embed_dim, 3 * embed_dim, **dd)
+        self.proj = Linear(embed_dim, embed_dim, **dd)
 
     def forward(self, x: torch.Tensor, cached: tuple[torch.Tensor, torch.Tensor] | None, past: int) -> torch.Tensor:
         # [B, N, 3 * C] -> 3 of [B, heads, N, C // heads]

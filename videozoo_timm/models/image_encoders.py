@@ -18,14 +18,13 @@ from timm.models.resnet import Bottleneck
 from torch import nn
 
 from ..catalogue import CHECKPOINTS, SMALL_IMAGE_ARCHITECTURE, preprocessing
-from ..weights import to_timm
-from .attention import AttentionRows
-from .building import build_model, stored_grid
+from .attention import AttentionRows, TokenAttention
+from .building import PublishedLayout, build_model, stored_grid
 
 __all__ = ['ImageResNet', 'ImageVisionTransformer']
 
 
-class ImageVisionTransformer(AttentionRows, VisionTransformer):
+class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     """Image ViT as DINO, Mugs and the image MAE have it.
 
     All of timm's `VisionTransformer` interface works. Images of any size are taken whose sides are multiples of the
@@ -36,6 +35,7 @@ class ImageVisionTransformer(AttentionRows, VisionTransformer):
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
+    _no_split_modules = ('Block',)  # what Accelerate shards by
 
     def __init__(
             self,
@@ -45,6 +45,7 @@ class ImageVisionTransformer(AttentionRows, VisionTransformer):
             num_classes: int = 0,
             **kwargs: Any,
     ) -> None:
+        kwargs.setdefault('attn_layer', TokenAttention)
         super().__init__(
             dynamic_img_size=dynamic_img_size, weight_init=weight_init, num_classes=num_classes, **kwargs)
 
@@ -120,32 +121,13 @@ class ImageVisionTransformer(AttentionRows, VisionTransformer):
     def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return rows.unflatten(-1, self.patch_embed.dynamic_feat_size(x.shape[-2:]))  # [B, heads, H', W']
 
-    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
-        _convert_in_place(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
-
-class ImageResNet(ResNet):
+class ImageResNet(PublishedLayout, ResNet):
     """ResNeXt as DINO trained it; timm's ResNet that takes files of the published layout."""
 
     def __init__(self, *, weight_init: str = '', num_classes: int = 0, **kwargs: Any) -> None:
         # timm's ResNet initialises whatever it is told; on the meta device that costs nothing.
         super().__init__(num_classes=num_classes, **kwargs)
-
-    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
-        _convert_in_place(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _convert_in_place(model, state_dict, prefix):
-    """For timm's checkpoint_path, load_checkpoint and plain load_state_dict, inside wrappers too."""
-    mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
-    mine = mine.get('teacher', mine)
-    has_head = model.num_classes > 0
-    for key, value in to_timm({k.removeprefix('module.'): v for k, v in mine.items()}).items():
-        is_decoder = key.startswith(('decoder_', 'mask_token'))
-        if not is_decoder and (has_head or not key.startswith(('head.', 'fc.'))):
-            state_dict[prefix + key] = value
 
 
 # These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model.

@@ -17,6 +17,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from ..catalogue import CHECKPOINTS
+from .attention import TokenAttention
 from .building import build_model
 from .video_vit import (
     HUGE,
@@ -77,7 +78,9 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         self.decoder_pos_embed_spatial = nn.Parameter(torch.empty(1, height * width, dim, **dd))
         self.decoder_pos_embed_temporal = nn.Parameter(torch.empty(1, steps, dim, **dd))
         self.decoder_blocks = nn.Sequential(*[
-            Block(dim, decoder_num_heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm_layer, **dd)
+            Block(
+                dim, decoder_num_heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm_layer,
+                attn_layer=TokenAttention, **dd)
             for _ in range(decoder_depth)])
         self.decoder_norm = norm_layer(dim, **dd)
         self.decoder_pred = nn.Linear(dim, embed.proj.weight[0].numel(), **dd)

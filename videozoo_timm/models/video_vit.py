@@ -22,16 +22,15 @@ from timm.models._input import update_model_input_size
 from torch import nn
 
 from ..catalogue import CHECKPOINTS
-from ..weights import to_timm
-from .attention import AttentionRows
-from .building import build_model, stored_grid
+from .attention import AttentionRows, TokenAttention
+from .building import PublishedLayout, build_model, stored_grid
 
 __all__ = ['VideoVisionTransformer']
 
 Grid = tuple[int, int, int]  # tokens along time, height and width: (T', H', W')
 
 
-class VideoVisionTransformer(AttentionRows, VisionTransformer):
+class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     """Spatiotemporal ViT.
 
     All of timm's `VisionTransformer` interface works, with clips and with images.
@@ -46,6 +45,7 @@ class VideoVisionTransformer(AttentionRows, VisionTransformer):
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
     position_prefixes = ('',)  # of the position embeddings that follow the input's size
+    _no_split_modules = ('Block',)  # what Accelerate shards by
 
     def __init__(
             self,
@@ -65,6 +65,7 @@ class VideoVisionTransformer(AttentionRows, VisionTransformer):
         for name in ('pos_embed', 'no_embed_class', 'embed_layer'):
             if name in kwargs:
                 raise ValueError(f'{name}={kwargs[name]!r}: a video ViT has its own embedding, leave this argument out')
+        kwargs.setdefault('attn_layer', TokenAttention)
         super().__init__(
             img_size=img_size,
             patch_size=patch_size,
@@ -149,17 +150,6 @@ class VideoVisionTransformer(AttentionRows, VisionTransformer):
         if prefix:
             x = torch.cat(prefix + [x], dim=1)
         return self.pos_drop(x)
-
-    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
-        # For timm's checkpoint_path, load_checkpoint and plain load_state_dict, inside wrappers too: the published
-        # layout is converted, and what an MAE's or a finetuned file has beyond this model is dropped.
-        mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
-        has_head = any(True for _ in self.head.parameters())
-        for key, value in to_timm(mine).items():
-            is_decoder = key.startswith(('decoder_', 'mask_token')) and not hasattr(self, 'mask_token')
-            if not is_decoder and (has_head or not key.startswith('head.')):
-                state_dict[prefix + key] = value
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward_intermediates(
             self,

@@ -1,0 +1,308 @@
+"""From a model to what others load: a folder in timm's layout with a model card, a repository on the Hub."""
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from timm.models._hub import save_config_for_hf
+from torch import nn
+
+from . import __version__, catalogue
+from .factory import find_source, generator_source
+from .files import save_tensors, written
+from .weights import Source, locate
+
+# What a configuration says of the published weights, and of no others.
+_OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids')
+_PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
+
+
+def export(
+        model: nn.Module,
+        folder: str | Path,
+        repo: str = 'ORGANISATION/NAME',
+        *,
+        name: str | None = None,
+        label_names: Sequence[str] | None = None,
+        license: str | None = None,
+        dtype: torch.dtype | None = None,
+        force: bool = False,
+) -> Path:
+    """Write a model as timm and transformers load it: `model.safetensors`, `config.json` and a model card.
+
+    `timm.create_model('local-dir:FOLDER', pretrained=True)` and transformers' `AutoModel.from_pretrained(FOLDER)` load
+    it, and once it is on the Hub `timm.create_model('hf-hub:REPO', pretrained=True)` does; all of them after
+    `import videozoo_timm`.
+
+    Args:
+        model: A timm model of this package, changed or trained as one likes.
+        folder: Where to; appears whole or not at all.
+        repo: What the model card calls it.
+        name: The published model that it is; its training, classes and licence are told only then.
+        label_names: Of the classes, if `name` does not say them.
+        license: Of the weights, if `name` does not say it.
+        dtype: Of the written tensors, where they are floating-point numbers; None keeps that of each.
+        force: Replace an exported model that is there.
+
+    Raises:
+        ValueError: `folder` is there, the model is none of timm's, or it is not what `name` and `label_names` say.
+        OSError: The disk is full, or not to be written.
+    """
+    folder = Path(folder)
+    check_folder(folder, force)
+    if not isinstance(getattr(model, 'pretrained_cfg', None), dict) or not hasattr(model, 'forward_features'):
+        raise ValueError(f'{type(model).__name__} is no timm model; features_only models cannot be exported either')
+    cfg, record = model.pretrained_cfg, catalogue.find(name) if name else None
+    if record and (record.architecture, record.num_classes) != (cfg['architecture'], model.num_classes):
+        raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {model.num_classes} classes')
+    rows = getattr(model.get_classifier(), 'out_features', 0)
+    if rows != model.num_classes:
+        raise ValueError(
+            f'its head has {rows} rows, but num_classes={model.num_classes}; make it with num_classes={rows}')
+    known = record.pretrained_cfg() if record else {}
+    labels = dict(label_names=list(label_names)) if label_names else {
+        k: known[k] for k in ('label_names', 'label_descriptions') if k in known}
+    if labels and len(labels['label_names']) != model.num_classes:
+        raise ValueError(f'{len(labels["label_names"])} names of classes, the model has {model.num_classes}')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written(folder) as partial:
+        partial.mkdir()
+        save_config_for_hf(model, partial / 'config.json', model_config=dict(labels))
+        config = json.loads((partial / 'config.json').read_text())
+        # It stands at the top already; transformers' wrapper fails on it in both places.
+        config.get('model_args', {}).pop('num_classes', None)
+        stored = config['pretrained_cfg']
+        for field in ('label_names', 'label_descriptions', *(() if record else _OF_THE_PUBLISHED)):
+            stored.pop(field, None)
+        if license:
+            stored['license'] = license
+        (partial / 'config.json').write_text(json.dumps(config, indent=2))
+        about = {'format': 'pt', 'architecture': cfg['architecture']}
+        about |= dict(name=record.name, zoo=record.zoo) if record else {}
+        more = {k: stored[k] for k in ('input_size', 'mean', 'std')} | labels
+        about |= {k: json.dumps(v) for k, v in more.items() if k != 'label_descriptions'}
+        tensors = {
+            k: v.detach().to('cpu', dtype if v.is_floating_point() else None).contiguous()
+            for k, v in model.state_dict().items()}
+        save_tensors(tensors, partial / 'model.safetensors', about)
+        (partial / 'README.md').write_text(model_card(model, repo, record, license), encoding='utf-8')
+    return folder
+
+
+def check_folder(folder: Path, force: bool = False) -> None:
+    """Raise a ValueError unless a model can be exported there."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is a file; name a folder')
+    others = sorted({path.name for path in folder.iterdir()} - {'README.md', 'config.json', 'model.safetensors'})
+    if others:
+        raise ValueError(f'{folder} holds other things than an exported model ({others[0]}); name another folder')
+    if not force:
+        raise ValueError(f'{folder} is there; force=True (--force) replaces it')
+
+
+def model_card(
+        model: nn.Module,
+        repo: str,
+        record: catalogue.Checkpoint | None = None,
+        license: str | None = None,
+) -> str:
+    """Markdown that tells what a model is, what it was trained on, how to load it, its licence and what to cite.
+
+    Args:
+        model: A timm model of this package.
+        repo: Hub repository that it will be in.
+        record: The published model that it is.
+        license: Of the weights, if the record does not say it.
+    """
+    from huggingface_hub import ModelCardData
+    cfg = model.pretrained_cfg
+    is_video = cfg['architecture'].endswith('_st')
+    is_mae = cfg['architecture'].startswith('mae_')
+    task = 'image-feature-extraction' if not model.num_classes else (
+        'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
+    licence = license or (record.license if record else 'not stated')
+    front = ModelCardData(
+        license='unknown' if licence.startswith('not stated') else licence, library_name='timm', pipeline_tag=task,
+        tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
+    height, width = model.patch_embed.img_size if hasattr(model, 'patch_embed') else cfg['input_size'][1:]
+    takes = (f'clips `[B, 3, {model.num_frames}, {height}, {width}]`, and images as still clips' if is_video else
+             f'images `[B, 3, {height}, {width}]`')
+    rows = [
+        ('architecture', f'`{cfg["architecture"]}`, {sum(p.numel() for p in model.parameters()):,} parameters'),
+        ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),
+        ('gives', 'loss, prediction and mask; the encoder is the video ViT' if is_mae else
+         f'{model.num_classes} classes' if model.num_classes else f'{model.num_features} features'),
+    ]
+    if record:
+        rows += [('published as', f'`{record.name}` of {record.zoo}'), ('training', record.trained_on)]
+        if record.repo:
+            rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
+                                  f'[weights](https://huggingface.co/{record.repo})')]
+    rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
+    details = '\n'.join(f'- **{key}:** {value}' for key, value in rows)
+    auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
+    second = f'''
+model = videozoo_timm.load_model({record.name!r}, zoo={record.zoo!r})      # 2. as published
+''' if record else f'''
+from huggingface_hub import snapshot_download                   # 2. from a copy of this repository
+
+model = timm.create_model('local-dir:' + snapshot_download('{repo}'), pretrained=True).eval()
+'''
+    third = '' if is_mae else f'''
+from transformers import {auto}                                 # 3. transformers
+
+model = {auto}.from_pretrained('{repo}').eval()
+'''
+    citation = f'\n## Citation\n\n```bibtex\n{record.citation}\n```\n' if record and record.citation else ''
+    return f'''---
+{front.to_yaml()}
+---
+# {repo.split('/')[-1]}
+
+{details}
+
+## How to load it
+
+`pip install videozoo-timm`; importing the package registers the architecture.
+
+```python
+import timm, videozoo_timm                                      # 1. timm
+
+model = timm.create_model('hf-hub:{repo}', pretrained=True).eval()
+{second}{third}```
+{citation}'''
+
+
+def upload(
+        folder: str | Path,
+        repo: str,
+        *,
+        private: bool = False,
+        force: bool = False,
+        say: Callable[[str], None] = print,
+) -> str:
+    """Upload an exported folder; the repository is made if it is not there, and a model card that is there stays.
+
+    Args:
+        folder: What `export` wrote.
+        repo: `organisation/name`.
+        private: Make a new repository private.
+        force: Replace a model that is there.
+        say: Told what is going on.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        ValueError: The repository holds a model already, or is public but shall be private.
+        PermissionError: Not logged in, or not allowed to write there.
+        ConnectionError: The Hub is out of reach, or failed.
+    """
+    from huggingface_hub import HfApi
+    api = HfApi(library_name='videozoo-timm', library_version=__version__)
+    with _hub_errors(repo):
+        url = api.create_repo(repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise ValueError(f'{repo} is there and public; make it private on its page, or name another repository')
+        if not force and api.file_exists(repo, 'model.safetensors'):
+            raise ValueError(f'{repo} holds a model already; force=True (--force) replaces it')
+        has_card = api.file_exists(repo, 'README.md')
+        if has_card:
+            say(f'{repo} has a model card, which stays')
+        api.upload_folder(
+            repo_id=repo, folder_path=folder, commit_message='Upload with videozoo-timm',
+            ignore_patterns=['README.md'] if has_card else None)
+    return str(url)
+
+
+def published_in(repo: str) -> list[Source]:
+    """The files of the catalogue that a Hub repository holds, each once."""
+    sources = [find_source(c.timm_name) for c in catalogue.CHECKPOINTS if c.repo == repo]
+    sources += [generator_source(g, kind) for g in catalogue.GENERATORS if g.repo == repo for kind in ('gpt', 'vqgan')]
+    return list({source.filename: source for source in sources}.values())
+
+
+def offer_safetensors(
+        repo: str,
+        to: str | None = None,
+        *,
+        dry_run: bool = False,
+        say: Callable[[str], None] = print,
+) -> list[str]:
+    """Make and upload the `.safetensors` beside every published pickle of a Hub repository that lacks it.
+
+    A file is a commit of its own, so what is done stays done, and the next call goes on from there. The downloaded and
+    the converted files stay in their caches.
+
+    Args:
+        repo: Hub repository of the catalogue, `eminorhan/hvm-1` for instance.
+        to: Upload into this repository instead.
+        dry_run: Only say what would be done.
+        say: Told what is going on.
+
+    Returns:
+        What was left out, with the reasons.
+
+    Raises:
+        ValueError: The catalogue knows no file of this repository.
+        FileNotFoundError, PermissionError, ConnectionError: As `weights.locate`.
+    """
+    from huggingface_hub import HfApi
+    sources = published_in(repo)
+    if not sources:
+        known = sorted({c.repo for c in catalogue.CHECKPOINTS if c.repo} | {g.repo for g in catalogue.GENERATORS})
+        raise ValueError(f'no published model is known to be in {repo}; there are {", ".join(known)}')
+    api = HfApi(library_name='videozoo-timm', library_version=__version__)
+    target = to or repo
+    with _hub_errors(repo):
+        there = set(api.list_repo_files(repo))
+        done = there if target == repo else (
+            set(api.list_repo_files(target)) if api.repo_exists(target) else set())
+    left_out = [f'{name}: no published model of the catalogue' for name in sorted(there)
+                if name.endswith(_PICKLES) and not any(name in s.pickles for s in sources)]
+    for source in sources:
+        if source.filename in done:
+            say(f'{source.filename}: is there already')
+            continue
+        published = next((name for name in source.pickles if name in there), None)
+        if published is None and source.filename not in there:
+            left_out.append(f'{source.pickles[0]}: is not in {repo}')
+            continue
+        if dry_run:
+            say(f'{source.filename}: would be made of {published or source.filename} and uploaded to {target}')
+            continue
+        try:
+            path = locate(source, refresh=True, say=say)
+        except (ValueError, FileNotFoundError) as error:
+            left_out.append(f'{published}: {error}')
+            continue
+        with _hub_errors(target):
+            if target != repo:
+                api.create_repo(target, exist_ok=True)
+            api.upload_file(
+                path_or_fileobj=path, path_in_repo=source.filename, repo_id=target,
+                commit_message=f'Add {source.filename}')
+        say(f'{source.filename}: uploaded to {target}')
+    return left_out
+
+
+@contextmanager
+def _hub_errors(repo: str) -> Iterator[None]:
+    """Errors of the Hub's client as those that the store raises."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = getattr(error.response, 'status_code', None)
+        if status in (401, 403):
+            raise PermissionError(
+                f'{repo}: the Hub does not allow it ({status}): `hf auth login` with a token that may write there, and '
+                f'check the name') from error
+        if status == 404:
+            raise FileNotFoundError(f'there is no repository {repo} on the Hub') from error
+        raise ConnectionError(f'the Hub failed on {repo}: {error}') from error
+    except (HTTPError, ConnectionError, TimeoutError) as error:
+        raise ConnectionError(f'the Hub is out of reach ({type(error).__name__}: {error})') from error
