@@ -90,8 +90,9 @@ for snippet in {snippets!r}:
 
 
 def test_every_command_runs(zoo, tmp_path):
-    # Attention of 1400 pixels is a matter of minutes for the test's pictures.
-    commands = [c.replace('--img-size 1400', '--img-size 140') for c in COMMANDS if c.startswith('videozoo ')]
+    # Attention of 1400 pixels is a matter of minutes for the test's pictures, and so is bfloat16 for some processors.
+    commands = [c.replace('--img-size 1400', '--img-size 140').replace('--dtype bfloat16', '') for c in COMMANDS
+                if c.startswith('videozoo ')]
     assert len(commands) >= 12
     zoo(code=SMALL_BLOCKS + f'''
 from videozoo_timm.cli import main
@@ -118,7 +119,7 @@ def test_ci_runs_the_test_command():
 
 
 def test_what_the_readme_promises_is_there():
-    for path in re.findall(r'\]\((?!http)([^)]+)\)', README):
+    for path in re.findall(r'\]\((?!http|#)([^)]+)\)', README):
         assert (REPOSITORY / path).exists(), path
     first = next(c for c in COMMANDS if 'videozoo complete' in c)
     assert first == "pip install -e '.[all]' && videozoo complete tests/clips/pans drawn:4 --out completions"
