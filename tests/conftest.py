@@ -12,6 +12,10 @@ from golden import recipe
 from loopback_hub import LoopbackHub
 from safetensors.torch import load_file
 
+if 'PYTEST_XDIST_WORKER' in os.environ:  # the workers share the cores, and so do the processes that tests start
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+
 HERE = Path(__file__).parent
 GOLDEN = HERE / 'golden'
 CLIPS = HERE / 'clips'

@@ -120,6 +120,8 @@ class LoopbackHub:
     def fail(self, repo_id, filename=None, *, mode, times=None, delay=0.05):
         """From now on (or `times` times; 'cut': once) answer for the file, or the whole repo, with a fault.
 
+        The repo 'uploads' stands for large files on their way to the Hub.
+
         Modes: unauthorized, gated, not_found, server_error, cut, cut_always, slow (`delay` s per 256 KiB).
         """
         if mode not in _BODY_MODES and mode not in _REFUSALS:
@@ -220,6 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         body = self._read_body()
+        mode, _ = self.server.hub._fault('uploads', None, False)
+        if mode:
+            return self._refuse(mode)
         match = _UPLOAD.fullmatch(urlsplit(self.path).path)
         if not match or hashlib.sha256(body).hexdigest() != match['oid']:
             return self._refuse('no_route')

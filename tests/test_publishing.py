@@ -10,6 +10,7 @@ from safetensors.torch import load_file as read_safetensors
 
 import videozoo_timm
 from videozoo_timm import catalogue
+from videozoo_timm.cli import main
 from videozoo_timm.factory import load_file
 from videozoo_timm.publishing import export, model_card, published_in
 
@@ -72,6 +73,23 @@ def test_what_was_changed_is_exported(tmp_path):
             export(other, tmp_path / 'other')
 
 
+def test_files_of_ones_own_are_exported(tmp_path, capsys):
+    packaged = catalogue.find('vit_shapes_motion').packaged
+    export(load_file(packaged, num_classes=3), tmp_path / 'mine')
+    for file, to, name in ((packaged, 'same', 'vit_t14_st.shapes_motion'),
+                           (tmp_path / 'mine' / 'model.safetensors', 'changed', 'vit_t14_st')):
+        assert main(['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out',
+                     str(tmp_path / to)]) == 0
+        said = capsys.readouterr()
+        assert f'{to}: {name}, README.md' in said.out and ('licence' in said.err) == (to == 'changed')
+        again = timm.create_model(f'local-dir:{tmp_path / to}', pretrained=True).eval()
+        assert torch.equal(again(CLIP), load_file(file)(CLIP))
+    for wrong, message in ((['--weights', 'nowhere.safetensors'], 'nowhere.safetensors'),
+                           (['mae_shapes_none', '--weights', str(packaged)], 'is not mae_t14_st.shapes')):
+        assert main(['publish', *wrong, '--to', 'me/x', '--dry-run', '--out', str(tmp_path / 'x')]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / 'x').exists()
+
+
 @pytest.mark.parametrize('name', ['vit_h14_st.hvm1_448_imagenet_2pt', 'mae_h14_st.say', 'resnext50_im.dino_s'])
 def test_model_cards_tell_what_a_model_is(name):
     record = catalogue.find(name)
@@ -89,6 +107,11 @@ def test_every_model_has_its_training_in_words():
 
 
 def test_publishing_to_the_hub(publisher, hub):
+    hub.fail('uploads', mode='unauthorized')
+    done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', check=False)
+    assert done.returncode == 2 and 'hf auth login' in done.stderr
+    assert hub.files('me/shapes').keys() == {'.gitattributes'}  # nothing half-uploaded is to be seen
+    hub.heal()
     done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes')
     assert 'me/shapes' in done.stdout
     assert hub.files('me/shapes').keys() == {'.gitattributes', 'README.md', 'config.json', 'model.safetensors'}
@@ -170,6 +193,13 @@ def test_a_damaged_file_does_not_keep_the_others_from_being_offered(publisher, h
     assert 'dino_a_vits16.safetensors' in hub.files('eminorhan/dino_a_vits16')
     hub.add(repo, 'dino_s_vits16.pth', file)  # mended by its publisher
     assert publisher('offer', repo).returncode == 0 and 'dino_s_vits16.safetensors' in hub.files(repo)
+    # What was converted before is not offered as what has been published since.
+    hub.remove(repo, 'dino_s_vits16.safetensors')
+    changed = {k: v + 1 for k, v in published('dino_vits16').items()}
+    hub.add(repo, 'dino_s_vits16.pth', save_published(changed, tmp_path / 'changed.pth'))
+    publisher('offer', repo)
+    (tmp_path / 'offered.safetensors').write_bytes(hub.files(repo)['dino_s_vits16.safetensors'])
+    assert torch.equal(read_safetensors(tmp_path / 'offered.safetensors')['cls_token'], changed['cls_token'])
 
 
 def test_every_published_file_is_known_to_the_offer():

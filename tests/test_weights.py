@@ -84,28 +84,29 @@ def test_safetensors_on_the_hub_comes_first(hub, run, environment, checkpoint, t
 
 
 def test_a_file_replaced_upstream_is_noticed_on_refresh(hub, run, environment, checkpoint, tmp_path):
+    load = LOAD + DIGEST + 'print(digest(tiny()))\n'
+    download = "from videozoo_timm.cli import main\nassert main(['download', 'vit_hvm1_ssv2-50shot']) == 0\n"
     hub.add(REPO, checkpoint.name, checkpoint)
-    load = LOAD + DIGEST + 'print(digest(tiny()))'
     run(code=load)
     changed = {k: v + 1 for k, v in published('video_vit_tiny').items()}
     hub.add(REPO, checkpoint.name, save_published(changed, tmp_path / 'changed.pth'))
-    assert run(code=load).stdout.strip() == expected_digest(published('video_vit_tiny'))
-    said = run('download', 'vit_hvm1_ssv2-50shot').stdout
-    assert 'replaced by its publisher' in said
-    assert run(code=load).stdout.strip() == expected_digest(changed)
+    before, *said, after = run(code=load + download + 'print(digest(tiny()))').stdout.split('\n')[:-1]
+    assert before == expected_digest(published('video_vit_tiny')) and after == expected_digest(changed)
+    assert 'replaced by its publisher' in '\n'.join(said)
     stamp = converted(environment).stat().st_mtime_ns
-    assert 'replaced by' not in run('download', 'vit_hvm1_ssv2-50shot').stdout
+    assert 'replaced by' not in run(code=download).stdout
     assert converted(environment).stat().st_mtime_ns == stamp
     # By now the publisher offers safetensors.
     save_file(to_timm(published('video_vit_tiny')), tmp_path / 'x.safetensors')
     hub.add(REPO, 'hvm1_ssv2-50shot.safetensors', tmp_path / 'x.safetensors')
-    assert 'is new on the Hub' in run('download', 'vit_hvm1_ssv2-50shot').stdout
-    assert run(code=load, HF_HUB_OFFLINE='1').stdout.strip() == expected_digest(published('video_vit_tiny'))
-    assert converted(environment).is_symlink() and 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
+    assert 'is new on the Hub' in run(code=download).stdout and converted(environment).is_symlink()
+    verify = "from videozoo_timm.cli import main\nassert main(['verify', 'vit_hvm1_ssv2-50shot']) == 0\n"
+    digest, *said = run(code=load + verify, HF_HUB_OFFLINE='1').stdout.split('\n')
+    assert digest == expected_digest(published('video_vit_tiny')) and 'verified' in '\n'.join(said)
     # Later conversions of theirs do not write through the link, and a revert is followed.
     hub.add(REPO, 'hvm1_ssv2-50shot.safetensors', b'')
     hub.remove(REPO, 'hvm1_ssv2-50shot.safetensors')
-    assert 'converting' in run('download', 'vit_hvm1_ssv2-50shot').stdout
+    assert 'converting' in run(code=download).stdout
     assert run(code=load, HF_HUB_OFFLINE='1').stdout.strip() == expected_digest(changed)
 
 

@@ -60,7 +60,7 @@ AUTHORS = {
 
 # What the parts of a published name stand for.
 METHODS = {
-    'mae': 'as a masked autoencoder', 'vit': 'as a masked autoencoder, of which this is the encoder',
+    'mae': 'as a masked autoencoder', 'vit': 'as the encoder of a masked autoencoder',
     'dino': 'with DINO', 'mugs': 'with Mugs'}
 DATA = {
     'hvm1': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1)',

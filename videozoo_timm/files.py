@@ -1,5 +1,6 @@
 """Writing files so that they appear whole or not at all."""
 import csv
+import json
 import os
 import shutil
 import socket
@@ -46,14 +47,15 @@ def written(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all.
+def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapping[str, Any]) -> None:
+    """Write a safetensors file, whole or not at all; what is no text in the header becomes JSON, None is left out.
 
     Raises:
         OSError: The disk is full, or not to be written.
     """
     with written(target) as partial:
-        save_file(dict(tensors), partial, metadata=dict(header))
+        save_file(dict(tensors), partial, metadata={
+            k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items() if v is not None})
 
 
 def _remove_stale(target: Path, host: str) -> None:

@@ -1,7 +1,7 @@
 """From a model to what others load: a folder in timm's layout with a model card, a repository on the Hub."""
+import difflib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from . import __version__, catalogue
 from .factory import find_source, generator_source
 from .files import save_tensors, written
-from .weights import Source, locate
+from .weights import Source, hub_errors, locate
 
 # What a configuration says of the published weights, and of no others.
 _OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids')
@@ -80,8 +80,7 @@ def export(
         (partial / 'config.json').write_text(json.dumps(config, indent=2))
         about = {'format': 'pt', 'architecture': cfg['architecture']}
         about |= dict(name=record.name, zoo=record.zoo) if record else {}
-        more = {k: stored[k] for k in ('input_size', 'mean', 'std')} | labels
-        about |= {k: json.dumps(v) for k, v in more.items() if k != 'label_descriptions'}
+        about |= {k: stored[k] for k in ('input_size', 'mean', 'std')} | dict(label_names=labels.get('label_names'))
         tensors = {
             k: v.detach().to('cpu', dtype if v.is_floating_point() else None).contiguous()
             for k, v in model.state_dict().items()}
@@ -152,7 +151,7 @@ from huggingface_hub import snapshot_download                   # 2. from a copy
 model = timm.create_model('local-dir:' + snapshot_download('{repo}'), pretrained=True).eval()
 '''
     third = '' if is_mae else f'''
-from transformers import {auto}                                 # 3. transformers
+from transformers import {auto}                                 # 3. transformers, once videozoo_timm is imported
 
 model = {auto}.from_pretrained('{repo}').eval()
 '''
@@ -166,7 +165,7 @@ model = {auto}.from_pretrained('{repo}').eval()
 
 ## How to load it
 
-`pip install videozoo-timm`; importing the package registers the architecture.
+`pip install videozoo-timm`; importing the package registers the architecture, for timm and for transformers.
 
 ```python
 import timm, videozoo_timm                                      # 1. timm
@@ -202,20 +201,37 @@ def upload(
         ConnectionError: The Hub is out of reach, or failed.
     """
     from huggingface_hub import HfApi
+    check_login(repo)
     api = HfApi(library_name='videozoo-timm', library_version=__version__)
-    with _hub_errors(repo):
-        url = api.create_repo(repo, private=private or None, exist_ok=True)
-        if private and not api.model_info(repo).private:
-            raise ValueError(f'{repo} is there and public; make it private on its page, or name another repository')
-        if not force and api.file_exists(repo, 'model.safetensors'):
-            raise ValueError(f'{repo} holds a model already; force=True (--force) replaces it')
-        has_card = api.file_exists(repo, 'README.md')
+    with hub_errors(repo):
+        is_new = not api.repo_exists(repo)
+        if not is_new:
+            if private and not api.model_info(repo).private:
+                raise ValueError(
+                    f'{repo} is there and public; make it private on its page, or name another repository')
+            if not force and api.file_exists(repo, 'model.safetensors'):
+                raise ValueError(f'{repo} holds a model already; force=True (--force) replaces it')
+        has_card = not is_new and api.file_exists(repo, 'README.md')
         if has_card:
             say(f'{repo} has a model card, which stays')
-        api.upload_folder(
-            repo_id=repo, folder_path=folder, commit_message='Upload with videozoo-timm',
-            ignore_patterns=['README.md'] if has_card else None)
+        url = api.create_repo(repo, private=private or None, exist_ok=True)
+        try:
+            api.upload_folder(
+                repo_id=repo, folder_path=folder, commit_message='Upload with videozoo-timm',
+                ignore_patterns=['README.md'] if has_card else None)
+        except BaseException:
+            if is_new:
+                say(f'{repo} was made and is still empty: publish again, or delete it on its page')
+            raise
     return str(url)
+
+
+def check_login(repo: str) -> None:
+    """Raise a PermissionError, before gigabytes are moved, if nobody is logged in who could write to a repository."""
+    from huggingface_hub import get_token
+    if get_token() is None:
+        raise PermissionError(
+            f'writing to {repo} needs a token of the Hub: `hf auth login`, or put one that may write into HF_TOKEN')
 
 
 def published_in(repo: str) -> list[Source]:
@@ -253,11 +269,17 @@ def offer_safetensors(
     from huggingface_hub import HfApi
     sources = published_in(repo)
     if not sources:
-        known = sorted({c.repo for c in catalogue.CHECKPOINTS if c.repo} | {g.repo for g in catalogue.GENERATORS})
-        raise ValueError(f'no published model is known to be in {repo}; there are {", ".join(known)}')
-    api = HfApi(library_name='videozoo-timm', library_version=__version__)
+        known = {r.repo: r.zoo for r in (*catalogue.CHECKPOINTS, *catalogue.GENERATORS) if r.repo}
+        near = difflib.get_close_matches(repo, [*known, *known.values()], n=3)
+        hint = f'did you mean {" or ".join(near)}? ' if near else ''
+        raise ValueError(
+            f'no published model is known to be in {repo!r}; {hint}`videozoo info MODEL` tells the repository of a '
+            f'model, and a zoo stands for all of its own: {", ".join(sorted(set(known.values())))}')
     target = to or repo
-    with _hub_errors(repo):
+    if not dry_run:
+        check_login(target)
+    api = HfApi(library_name='videozoo-timm', library_version=__version__)
+    with hub_errors(repo):
         there = set(api.list_repo_files(repo))
         done = there if target == repo else (
             set(api.list_repo_files(target)) if api.repo_exists(target) else set())
@@ -279,7 +301,7 @@ def offer_safetensors(
         except (ValueError, FileNotFoundError) as error:
             left_out.append(f'{published}: {error}')
             continue
-        with _hub_errors(target):
+        with hub_errors(target):
             if target != repo:
                 api.create_repo(target, exist_ok=True)
             api.upload_file(
@@ -287,22 +309,3 @@ def offer_safetensors(
                 commit_message=f'Add {source.filename}')
         say(f'{source.filename}: uploaded to {target}')
     return left_out
-
-
-@contextmanager
-def _hub_errors(repo: str) -> Iterator[None]:
-    """Errors of the Hub's client as those that the store raises."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-    try:
-        yield
-    except HfHubHTTPError as error:
-        status = getattr(error.response, 'status_code', None)
-        if status in (401, 403):
-            raise PermissionError(
-                f'{repo}: the Hub does not allow it ({status}): `hf auth login` with a token that may write there, and '
-                f'check the name') from error
-        if status == 404:
-            raise FileNotFoundError(f'there is no repository {repo} on the Hub') from error
-        raise ConnectionError(f'the Hub failed on {repo}: {error}') from error
-    except (HTTPError, ConnectionError, TimeoutError) as error:
-        raise ConnectionError(f'the Hub is out of reach ({type(error).__name__}: {error})') from error

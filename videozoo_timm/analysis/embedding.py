@@ -65,7 +65,7 @@ class Embeddings:
         if self.blocks is not None:
             arrays['blocks'] = torch.tensor(self.blocks)
         if out.suffix == '.safetensors':
-            save_tensors(arrays, out, {'paths': json.dumps(self.paths), **about})
+            save_tensors(arrays, out, {'paths': self.paths, **about})
             return
         with written(out) as partial:
             if out.suffix == '.npz':

@@ -115,15 +115,14 @@ def upsample(maps: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torc
 
 def save_image(image: Any, path: Path, about: str = '') -> None:
     """Write a picture, whole or not at all; JPEG at its best. `about` becomes its comment."""
-    if path.suffix in ('.jpg', '.jpeg'):
-        options = dict(quality=95, subsampling=0, comment=about)
-    else:
+    is_jpeg = path.suffix in ('.jpg', '.jpeg')
+    options = dict(quality=95, subsampling=0) if is_jpeg else {}
+    if about and is_jpeg:
+        options['comment'] = about
+    elif about:
         from PIL.PngImagePlugin import PngInfo
-        options = dict(pnginfo=PngInfo())
+        options['pnginfo'] = PngInfo()
         options['pnginfo'].add_text('Comment', about)
-    if not about:
-        options.pop('comment', None)
-        options.pop('pnginfo', None)
     with written(path) as partial:
         image.save(partial, **options)
 

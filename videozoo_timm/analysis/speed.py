@@ -4,7 +4,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,20 @@ class Speed:
 
     Attributes:
         latency: Seconds of a batch, the median of the runs.
+        fastest: Of the runs.
+        slowest: Of the runs; far from the median if the machine has other work.
         rate: Clips (of an image model images) a second.
         peak_memory: Bytes: allocated on a GPU, resident of the whole process on a CPU; None where it cannot be told.
         flops: Floating-point operations of a batch, of its matrix products.
         share: Of the rate at which this machine multiplies large matrices of this type.
     """
     latency: float
+    fastest: float
+    slowest: float
     rate: float
     peak_memory: int | None
     flops: int
     share: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def measure(model: nn.Module, x: torch.Tensor, product_rate: float, runs: int = 5, warm_up: int = 2) -> Speed:
@@ -56,7 +57,8 @@ def measure(model: nn.Module, x: torch.Tensor, product_rate: float, runs: int = 
         peak = _peak_memory(x.device)
     flops = count_flops(model, x)
     latency = statistics.median(seconds)
-    return Speed(latency, len(x) / latency, peak, flops, flops / latency / product_rate)
+    return Speed(
+        latency, min(seconds), max(seconds), len(x) / latency, peak, flops, flops / latency / product_rate)
 
 
 def matrix_product_rate(device: torch.device, dtype: torch.dtype, runs: int = 5) -> float:

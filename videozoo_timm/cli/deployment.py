@@ -3,13 +3,14 @@ import argparse
 import json
 import runpy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import catalogue
-from ..factory import timm_name_of
+from ..factory import load_file, load_model, timm_name_of
 from ..weights import read_header
 from .common import add_command, add_model, add_zoo, complain, load, table
 
@@ -20,7 +21,7 @@ def add_to(commands: Any) -> None:
         commands, _run, 'Run a Python script that knows timm only; the models of this package are registered.',
         shared=True)
     sub.add_argument('script', metavar='SCRIPT')
-    sub.add_argument('arguments', nargs=argparse.REMAINDER, metavar='ARGS')
+    sub.add_argument('arguments', nargs=argparse.REMAINDER, metavar='ARGS').required = False
 
     sub = add_command(commands, _publish, 'Export a model with a model card, and upload it to the Hub.')
     sub.add_argument('name', nargs='?', metavar='NAME', help='published or timm name; with --weights, of that file')
@@ -56,7 +57,7 @@ def run_script(argv: list[str]) -> int:
     """Run a script as `python SCRIPT ARGS...` would; its flags, signals and errors are its own."""
     script = Path(argv[0])
     if not script.is_file():
-        complain(f'no script {script}')
+        complain(f'no script {script}' + (', which is a folder' if script.is_dir() else ''))
         return 2
     sys.argv = argv
     sys.path[0] = str(script.resolve().parent)  # as for `python SCRIPT`, instead of what `python -m` puts there
@@ -73,33 +74,33 @@ def _publish(args: argparse.Namespace) -> int:
 
     from huggingface_hub.utils import validate_repo_id
 
-    from ..publishing import check_folder, export, upload
+    from ..publishing import check_folder, check_login, export, upload
     if args.name is None and args.weights is None:
         raise ValueError('name a model, or a file with --weights')
     if args.to.count('/') != 1 or not all(args.to.split('/')):
         raise ValueError(f'--to {args.to}: must be ORGANISATION/NAME')
     validate_repo_id(args.to)
-    args.model, args.img_size, args.num_frames, args.device = args.name, None, None, 'cpu'
-    dtype, args.dtype = args.dtype, 'float32'
-    published, labels = args.name, None
-    if args.weights is not None:  # the file says what it is
-        header = read_header(args.weights) if args.weights.suffix == '.safetensors' else {}
-        published, labels = header.get('name'), header.get('label_names')
-        if published in catalogue.available_models():
-            published = timm_name_of(published, header.get('zoo'))
-        else:
-            published = None
-    elif args.name is not None:
+    if not args.dry_run:
+        check_login(args.to)
+    published, labels = None, None
+    if args.weights is None:
         published = timm_name_of(args.name, args.zoo)
+    elif args.weights.suffix == '.safetensors':  # the file says what it is
+        header = read_header(args.weights)
+        labels = header.get('label_names')
+        if header.get('name') in catalogue.available_models():
+            published = timm_name_of(header['name'], header.get('zoo'))
     with tempfile.TemporaryDirectory() as temporary:
         out = args.out or Path(args.to.split('/')[1] if args.dry_run else f'{temporary}/model')
         check_folder(out, args.force)
-        model, name = load(args)
+        model = load_model(published) if args.weights is None else load_file(args.weights, args.name, zoo=args.zoo)
+        name = published or model.pretrained_cfg['architecture']
         folder = export(
             model, out, args.to, name=published, label_names=labels, license=args.license,
-            dtype=dtype and getattr(torch, dtype), force=args.force)
+            dtype=args.dtype and getattr(torch, args.dtype), force=args.force)
         if args.dry_run or args.out:
-            print(f'{folder}: {name}, ' + ', '.join(sorted(path.name for path in folder.iterdir())))
+            files = ', '.join(sorted(path.name for path in folder.iterdir()))
+            print(f'{folder}: {name}, {files}' + ('; nothing is uploaded' if args.dry_run else ''))
         stated = args.license or (catalogue.find(published).license if published else 'not stated')
         if stated.startswith('not stated'):
             complain('the licence of these weights is not stated: ask their publisher before you redistribute them, or '
@@ -157,20 +158,24 @@ def _bench(args: argparse.Namespace) -> int:
     shape = (args.batch_size, 3, *frames, height, width)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     rate = matrix_product_rate(device, dtype, args.runs)
-    rows = [dict(variant='eager', dtype=args.dtype, **measure(model, x, rate, args.runs).as_dict())]
+
+    def measured(variant: str, model: torch.nn.Module, x: torch.Tensor, rate: float) -> dict[str, Any]:
+        speed = measure(model, x, rate, args.runs)
+        complain(f'{variant}: {_time(speed.latency)} ({_time(speed.fastest)} to {_time(speed.slowest)})')
+        return dict(variant=variant, dtype=str(x.dtype).removeprefix('torch.'), **asdict(speed))
+
+    rows = [measured('eager', model, x, rate)]
     if args.compile:
-        compiled = torch.compile(model)
-        rows.append(dict(variant='compiled', dtype=args.dtype, **measure(compiled, x, rate, args.runs).as_dict()))
+        complain('compiling, which may take minutes ...')
+        rows.append(measured('compiled', torch.compile(model), x, rate))
     if args.against:
         plain = PlainViT(model).to(device).eval()
         with torch.inference_mode():
             ours, theirs = model(x).float(), plain(x.float())
         difference = ((ours - theirs).norm() / theirs.norm()).item()
-        model = compiled = None  # their memory is not that of the plain one
+        del model  # its memory is not that of the plain one
         plain_rate = rate if dtype == torch.float32 else matrix_product_rate(device, torch.float32, args.runs)
-        rows.append(dict(
-            variant='plain', dtype='float32', **measure(plain, x.float(), plain_rate, args.runs).as_dict(),
-            difference=difference))
+        rows.append(measured('plain', plain, x.float(), plain_rate) | dict(difference=difference))
         for row in rows:
             row['against_plain'] = row['rate'] / rows[-1]['rate']
     head = dict(
@@ -180,11 +185,19 @@ def _bench(args: argparse.Namespace) -> int:
         return 0
     print(', '.join(f'{key} {value}' for key, value in head.items()))
     unit = 'clips' if frames else 'images'
-    table(
-        ['variant', 'dtype', f'{unit} a second', 'latency', 'memory', 'share of a matrix product', 'against plain'],
-        [[row['variant'], row['dtype'], f'{row["rate"]:.3g}', f'{1000 * row["latency"]:.3g} ms',
-          '-' if row['peak_memory'] is None else f'{row["peak_memory"] / 1e9:.2f} GB', f'{row["share"]:.0%}',
-          f'{row["against_plain"]:.2f}' if 'against_plain' in row else '-'] for row in rows])
+    columns = ['variant', 'dtype', f'{unit} a second', 'latency', 'memory', 'share of a matrix product']
+    cells = [[row['variant'], row['dtype'], f'{row["rate"]:.3g}', _time(row['latency']),
+              '-' if row['peak_memory'] is None else f'{row["peak_memory"] / 1e9:.2f} GB', f'{row["share"]:.0%}']
+             for row in rows]
+    if args.against:
+        columns.append('against plain')
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(f'{row["against_plain"]:.2f}')
+    table(columns, cells)
     if args.against:
         print(f'outputs differ by {rows[-1]["difference"]:.1e} of their norm')
     return 0
+
+
+def _time(seconds):
+    return f'{seconds:.2f} s' if seconds >= 1 else f'{1000 * seconds:.1f} ms'

@@ -324,10 +324,10 @@ def save_model(
         config, embed = model.pretrained_cfg, model.patch_embed
         header = dict(
             format='pt', architecture=config['architecture'],
-            input_size=json.dumps([embed.in_chans, *embed.img_size]), mean=json.dumps(config['mean']),
-            std=json.dumps(config['std']), interpolation=config['interpolation'])
+            input_size=[embed.in_chans, *embed.img_size], mean=config['mean'],
+            std=config['std'], interpolation=config['interpolation'])
         if label_names:
-            header['label_names'] = json.dumps(list(label_names))
+            header['label_names'] = list(label_names)
         save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, header)
     accelerator.wait_for_everyone()
 

@@ -156,7 +156,6 @@ def convert(
     about.setdefault('source', str(published.resolve()))
     if 'source_sha256' not in about:
         about['source_sha256'] = _sha256(published)
-    header = {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items() if v is not None}
     # Tensors of one storage cannot be saved together, and views of mapped files are not all contiguous.
     tensors = {k: v.to(dtype).contiguous() for k, v in tensors.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +164,7 @@ def convert(
         raise OSError(
             f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; free some, or write elsewhere '
             f'(VIDEOZOO_CACHE=<folder> moves the cache)')
-    save_tensors(tensors, target, {'format': 'pt', **header})
+    save_tensors(tensors, target, {'format': 'pt', **about})
     return target
 
 
@@ -295,43 +294,69 @@ def _local_file(path: Path) -> Path:
 def _download(source: Source, filenames: list[str], say: Callable[[str], None]) -> Path:
     """The first of these files that the Hub has; nothing is downloaded that is in the Hub's cache already."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+    repo, _, revision = source.repo.partition('@')
+    for filename in filenames:
+        if filename != source.filename:
+            _check_writable(source.converted)  # before gigabytes are downloaded
+        with hub_errors(source.repo, lambda error: _out_of_reach(source, filenames, error)):
+            try:
+                # Asked for its state first: the download itself would retry for 23 s before it says that the Hub is
+                # away.
+                state = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
+                say(f'{filename} of {repo}: {(state.size or 0) / 1e9:.2f} GB')
+                # One commit from start to end, also when the publisher replaces the file meanwhile.
+                return Path(hf_hub_download(repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir))
+            except RemoteEntryNotFoundError:
+                continue
+    raise FileNotFoundError(f'{repo} has no file {" or ".join(filenames)}')
+
+
+@contextmanager
+def hub_errors(repo: str, out_of_reach: Callable[[Exception], str] | None = None) -> Iterator[None]:
+    """Errors of the Hub's client as errors that say what to do.
+
+    Args:
+        repo: `organisation/name`, with `@revision` behind it if need be.
+        out_of_reach: What to say of a Hub that cannot be reached.
+
+    Raises:
+        PermissionError, FileNotFoundError, ConnectionError: As the names say.
+    """
+    from huggingface_hub import get_token
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
         HTTPError,
         LocalEntryNotFoundError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    repo, _, revision = source.repo.partition('@')
-    for filename in filenames:
-        if filename != source.filename:
-            _check_writable(source.converted)  # before gigabytes are downloaded
-        try:
-            # Asked for its state first: the download itself would retry for 23 s before it says that the Hub is away.
-            state = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
-            say(f'{filename} of {repo}: {(state.size or 0) / 1e9:.2f} GB')
-            # One commit from start to end, also when the publisher replaces the file meanwhile.
-            return Path(hf_hub_download(repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir))
-        except RemoteEntryNotFoundError:
-            continue
-        except GatedRepoError as error:
+    name, _, revision = repo.partition('@')
+    try:
+        yield
+    except GatedRepoError as error:
+        raise PermissionError(
+            f'{name} is gated: accept its conditions on its page, then `hf auth login`, then try again') from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f'{name} has no revision {revision!r}') from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, 'status_code', None)
+        if status == 404:
+            raise FileNotFoundError(f'there is no repository {name} on the Hub') from error
+        if status in (401, 403):
+            whose = 'the token in use' if get_token() else 'somebody who is not logged in'
             raise PermissionError(
-                f'{repo} is gated: accept its conditions on its page, then `hf auth login`, then try again') from error
-        except RevisionNotFoundError as error:
-            raise FileNotFoundError(f'{repo} has no revision {revision!r}') from error
-        except (RepositoryNotFoundError, HfHubHTTPError) as error:
-            status = getattr(error.response, 'status_code', None)
-            if status == 404:
-                raise FileNotFoundError(f'there is no repository {repo} on the Hub') from error
-            if status in (401, 403):
-                raise PermissionError(
-                    f'{repo} is not there or is private ({status}): check the name, or `hf auth login`') from error
-            raise ConnectionError(f'the Hub failed on {filename} of {repo}: {error}') from error
-        except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
-            raise ConnectionError(_out_of_reach(source, filenames, error)) from error
-    raise FileNotFoundError(f'{repo} has no file {" or ".join(filenames)}')
+                f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
+                f'check the name, or `hf auth login`') from error
+        raise ConnectionError(f'the Hub failed on {name}: {error}') from error
+    except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
+        message = f'the Hub is out of reach ({type(error).__name__}: {error})'
+        raise ConnectionError(out_of_reach(error) if out_of_reach else message) from error
+    except RuntimeError as error:
+        if error.__cause__ is None:
+            raise
+        with hub_errors(repo, out_of_reach):  # the client wraps what went wrong in an upload
+            raise error.__cause__ from None
 
 
 def _out_of_reach(source: Source, filenames: list[str], error: Exception) -> str:
