@@ -16,6 +16,11 @@ from loopback_hub import LoopbackHub
 from PIL import Image
 from safetensors.torch import load_file
 
+from videozoo_timm.models.attention import fast_in_bfloat16
+
+# For what need not be exact; without instructions for bfloat16 a clip would take an hour.
+DTYPE = 'bfloat16' if fast_in_bfloat16(torch.device('cpu')) else 'float32'
+
 THREE_DOORS = '''
 import sys, timm, torch, videozoo_timm
 sys.path.insert(0, {golden!r})
@@ -95,16 +100,17 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
         assert relative_error(ours[f'{key}.pred_mean'], want[f'{key}.pred_mean']) < 1e-5
 
     shutil.rmtree(tmp_path / 'hf')
-    videozoo(tmp_path, 'embed', CLIPS / 'pans', '--model', 'vit_hvm1_none', '--weights', 'published.pth')
+    files = CLIPS / 'pans' / 'people', CLIPS / 'pans' / 'things' / 'cat.mp4'
+    videozoo(tmp_path, 'embed', *files, '--model', 'vit_hvm1_none', '--weights', 'published.pth')
     result = np.load(tmp_path / 'features.npz')
-    assert result['features'].shape == (4, 1280) and len(result['paths']) == 4
-    assert np.isfinite(result['features']).all() and len(np.unique(result['features'][:, 0])) == 4
+    assert result['features'].shape == (2, 1280) and len(result['paths']) == 2
+    assert np.isfinite(result['features']).all() and len(np.unique(result['features'][:, 0])) == 2
     mae, vit = (('--model', f'{kind}_hvm1_none', '--weights', 'published.pth') for kind in ('mae', 'vit'))
     for command, *options in (
             ('complete', *mae, '--mask-type', 'center', '--mask-ratio', '0.5'), ('attend', *vit), ('pca', *vit)):
-        videozoo(tmp_path, command, CLIPS / 'pans', '--num-vids', '2', '--dtype', 'bfloat16', *options)
+        videozoo(tmp_path, command, CLIPS / 'pans', '--num-vids', '1', '--dtype', DTYPE, *options)
     pictures = [path for path in tmp_path.glob('*/*.jpg') if Image.open(path).width > 16 * 224]
-    assert len(pictures) == 6
+    assert len(pictures) == 3
 
 
 @pytest.mark.full
@@ -114,7 +120,7 @@ def test_finetuned_vit_at_224(through_the_hub, tmp_path):
         "answers['output'] = model(clip('vit_huge_224_ssv2', (1, 3, 16, 224, 224)))")
     assert relative_error(ours['output'], golden('vit_huge_224_ssv2')['output']) < 1e-5
     shutil.rmtree(tmp_path / 'hf')
-    model = ('--model', 'vit_hvm1_ssv2-50shot', '--weights', 'published.pth', '--dtype', 'bfloat16')
+    model = ('--model', 'vit_hvm1_ssv2-50shot', '--weights', 'published.pth', '--dtype', DTYPE)
     for k in range(174):
         (tmp_path / 'val' / f'class {k:03}').mkdir(parents=True)
     shutil.copy(CLIPS / 'pans' / 'things' / 'cat.mp4', tmp_path / 'val' / 'class 007')

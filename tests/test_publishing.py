@@ -1,5 +1,6 @@
 """Publishing: folders and repositories that timm and transformers load, and .safetensors beside every .pth."""
 import json
+import re
 
 import pytest
 import timm
@@ -21,6 +22,22 @@ CLIP = torch.randn(1, 3, 16, 112, 112, generator=torch.Generator().manual_seed(0
 def publisher(run):
     """Commands of somebody who may write to the loopback Hub."""
     return lambda *args, **kwargs: run(*args, **dict(dict(HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET='1'), **kwargs))
+
+
+def several(*commands):
+    """Code that runs commands one after the other; a process for each would take its time to import."""
+    return f'''
+import sys
+from videozoo_timm.cli import main
+for command in {commands!r}:
+    code = main(command)
+    print('->', code, flush=True)
+    print('->', code, file=sys.stderr, flush=True)
+'''
+
+
+def ends(text):
+    return [(int(code), said) for said, code in re.findall(r'(.*?)-> (\d+)\n', text, flags=re.S)]
 
 
 def test_a_folder_is_what_it_was_made_of(tmp_path):
@@ -126,12 +143,12 @@ assert torch.equal(same(x).logits, model(x)) and same.config.id2label[0] == 'dow
 '''
     publisher(code=code)
     hub.add('me/shapes', 'README.md', b'my own words')
-    done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', check=False)
-    assert done.returncode == 2 and 'holds a model already' in done.stderr
-    done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', '--private', check=False)
-    assert done.returncode == 2 and 'is there and public' in done.stderr
-    done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', '--dtype', 'float16', '--force')
-    assert 'has a model card, which stays' in done.stderr
+    publish = ['publish', 'vit_shapes_motion', '--to', 'me/shapes']
+    done = publisher(code=several(publish, [*publish, '--private'], [*publish, '--dtype', 'float16', '--force']))
+    for (code, said), (expected, message) in zip(ends(done.stderr), (
+            (2, 'holds a model already'), (2, 'is there and public'), (0, 'has a model card, which stays')),
+            strict=True):
+        assert code == expected and message in said
     assert hub.files('me/shapes')['README.md'] == b'my own words'
     assert len(hub.files('me/shapes')['model.safetensors']) < 2.5e6
 
@@ -139,13 +156,15 @@ assert torch.equal(same(x).logits, model(x)) and same.config.id2label[0] == 'dow
 def test_publishing_that_is_not_allowed_or_wrong(run, publisher, hub, tmp_path):
     done = run('publish', 'vit_shapes_motion', '--to', 'me/shapes', HF_HUB_DISABLE_XET='1', check=False)
     assert done.returncode == 2 and 'hf auth login' in done.stderr and not hub.files('me/shapes')
-    for args, message in (
-            (['vit_shapes_motoin', '--to', 'a/b'], "did you mean 'vit_shapes_motion'"),
-            (['vit_shapes_motion', '--to', 'b/'], 'must be ORGANISATION/NAME'), (['--to', 'a/b'], 'name a model'),
-            (['say_gimel', '--to', 'a/b'], 'image generator')):
-        done = publisher('publish', *args, check=False)
-        assert done.returncode == 2 and message in done.stderr
-    done = publisher('publish', 'mae_shapes_none', '--to', 'me/shapes', '--dry-run')
+    wrong = {"did you mean 'vit_shapes_motion'": ['vit_shapes_motoin', '--to', 'a/b'],
+             'must be ORGANISATION/NAME': ['vit_shapes_motion', '--to', 'b/'], 'name a model': ['--to', 'a/b'],
+             'image generator': ['say_gimel', '--to', 'a/b']}
+    done = publisher(code=several(
+        *(['publish', *args] for args in wrong.values()),
+        ['publish', 'mae_shapes_none', '--to', 'me/shapes', '--dry-run']))
+    *refused, (code, _) = ends(done.stderr)
+    assert code == 0 and all(
+        code == 2 and message in said for (code, said), message in zip(refused, wrong, strict=True))
     assert 'shapes: mae_t14_st.shapes' in done.stdout and (tmp_path / 'shapes' / 'config.json').is_file()
     assert not any(method == 'POST' and path == '/api/repos/create' for method, path in hub.requests[1:])
     hub.stop()
@@ -177,10 +196,10 @@ assert videozoo_timm.load_model('dino_s_vits16')(torch.ones(1, 3, 224, 224)).sha
 '''
     publisher(code=code)
     assert not any(path.endswith('.pth') for _, path in hub.requests)
-    for args, message in ((['eminorhan/hvm-2'], 'eminorhan/hvm-1'), (['shapes'], 'nothing of it is on the Hub'),
-                          (['hvm-1', 'video-models', '--to', 'me/all'], 'offer one at a time')):
-        done = publisher('offer', *args, check=False)
-        assert done.returncode == 2 and message in done.stderr
+    wrong = {'eminorhan/hvm-1': ['eminorhan/hvm-2'], 'nothing of it is on the Hub': ['shapes'],
+             'offer one at a time': ['hvm-1', 'video-models', '--to', 'me/all']}
+    refused = ends(publisher(code=several(*(['offer', *args] for args in wrong.values()))).stderr)
+    assert all(code == 2 and message in said for (code, said), message in zip(refused, wrong, strict=True))
 
 
 def test_a_damaged_file_does_not_keep_the_others_from_being_offered(publisher, hub, tmp_path):

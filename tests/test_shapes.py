@@ -35,7 +35,7 @@ def psnr(errors):
 def completed(mae):
     """Of each mask the PSNR of all dropped pixels: ours, of the visible mean, of the nearest visible frame."""
     result = {}
-    paths = [str(path) for path in find_videos(f'drawn:48@{HELD_OUT}')]
+    paths = [str(path) for path in find_videos(f'drawn:32@{HELD_OUT}')]
     views = views_of(mae, COMPLETION)
     clips = [next(read_views(Job(0, path), views)).x for path in paths]
     for mask_type, ratio in (('random', 0.9), ('center', 0.5), ('center', 0.75), ('temporal', 0.5)):
