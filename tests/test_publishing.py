@@ -126,7 +126,7 @@ def test_every_model_has_its_training_in_words():
 def test_publishing_to_the_hub(publisher, hub):
     hub.fail('uploads', mode='unauthorized')
     done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', check=False)
-    assert done.returncode == 2 and 'hf auth login' in done.stderr
+    assert done.returncode == 2 and 'hf auth login' in done.stderr and 'is still empty' in done.stderr
     assert hub.files('me/shapes').keys() == {'.gitattributes'}  # nothing half-uploaded is to be seen
     hub.heal()
     done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes')
@@ -183,6 +183,7 @@ def test_safetensors_are_offered_beside_every_pickle(run, publisher, hub, tmp_pa
     assert 'dino_s_vits16.safetensors' not in hub.files(repo)
     done = run('offer', repo, HF_HUB_DISABLE_XET='1', check=False)
     assert done.returncode == 2 and 'hf auth login' in done.stderr
+    assert not any(path.endswith('.pth') for _, path in hub.requests)  # nothing is fetched in vain
     done = publisher('offer', repo, check=False)
     assert done.returncode == 1 and f'dino_s_vits16.safetensors: uploaded to {repo}' in done.stdout
     hub.clear()
