@@ -168,8 +168,9 @@ def test_publishing_that_is_not_allowed_or_wrong(run, publisher, hub, tmp_path):
     assert 'shapes: mae_t14_st.shapes' in done.stdout and (tmp_path / 'shapes' / 'config.json').is_file()
     assert not any(method == 'POST' and path == '/api/repos/create' for method, path in hub.requests[1:])
     hub.stop()
-    done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', check=False)
-    assert done.returncode == 2 and 'out of reach' in done.stderr
+    for offline, why in (('0', 'the Hub is out of reach'), ('1', 'HF_HUB_OFFLINE is set')):
+        done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes', check=False, HF_HUB_OFFLINE=offline)
+        assert done.returncode == 2 and f'nothing was published to me/shapes, {why}' in done.stderr
 
 
 def test_safetensors_are_offered_beside_every_pickle(run, publisher, hub, tmp_path):

@@ -196,7 +196,7 @@ def test_a_connection_cut_half_way(hub, run, environment, checkpoint):
 
 @pytest.mark.parametrize('mode, words', [
     ('unauthorized', 'private'), ('gated', 'is gated'), ('not_found', 'no repository'),
-    ('server_error', 'the Hub failed'),
+    ('server_error', 'hvm1_ssv2-50shot.pth of eminorhan/hvm-1 cannot be fetched, the Hub failed'),
 ])
 def test_refusals_are_told_apart(hub, run, checkpoint, mode, words):
     hub.add(REPO, checkpoint.name, checkpoint)

@@ -203,7 +203,7 @@ def upload(
     from huggingface_hub import HfApi
     check_login(repo)
     api = HfApi(library_name='videozoo-timm', library_version=__version__)
-    with hub_errors(repo):
+    with hub_errors(repo, f'nothing was published to {repo}'):
         is_new = not api.repo_exists(repo)
         if not is_new:
             if private and not api.model_info(repo).private:
@@ -279,7 +279,7 @@ def offer_safetensors(
     if not dry_run:
         check_login(target)
     api = HfApi(library_name='videozoo-timm', library_version=__version__)
-    with hub_errors(repo):
+    with hub_errors(repo, f'the files of {repo} cannot be listed'):
         there = set(api.list_repo_files(repo))
         done = there if target == repo else (
             set(api.list_repo_files(target)) if api.repo_exists(target) else set())
@@ -301,7 +301,7 @@ def offer_safetensors(
         except (ValueError, FileNotFoundError) as error:
             left_out.append(f'{published}: {error}')
             continue
-        with hub_errors(target):
+        with hub_errors(target, f'{source.filename} was not uploaded to {target}'):
             if target != repo:
                 api.create_repo(target, exist_ok=True)
             api.upload_file(

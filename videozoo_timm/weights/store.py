@@ -296,10 +296,12 @@ def _download(source: Source, filenames: list[str], say: Callable[[str], None]) 
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError
     repo, _, revision = source.repo.partition('@')
+    failure = f'{" or ".join(filenames)} of {source.repo} cannot be fetched'
+    advice = f'with a network, `videozoo download {source.label}` fetches it' if source.label else ''
     for filename in filenames:
         if filename != source.filename:
             _check_writable(source.converted)  # before gigabytes are downloaded
-        with hub_errors(source.repo, lambda error: _out_of_reach(source, filenames, error)):
+        with hub_errors(source.repo, failure, advice):
             try:
                 # Asked for its state first: the download itself would retry for 23 s before it says that the Hub is
                 # away.
@@ -313,12 +315,13 @@ def _download(source: Source, filenames: list[str], say: Callable[[str], None]) 
 
 
 @contextmanager
-def hub_errors(repo: str, out_of_reach: Callable[[Exception], str] | None = None) -> Iterator[None]:
+def hub_errors(repo: str, failure: str, advice: str = '') -> Iterator[None]:
     """Errors of the Hub's client as errors that say what to do.
 
     Args:
         repo: `organisation/name`, with `@revision` behind it if need be.
-        out_of_reach: What to say of a Hub that cannot be reached.
+        failure: What is told first if the Hub fails or is out of reach.
+        advice: What to do if it is out of reach.
 
     Raises:
         PermissionError, FileNotFoundError, ConnectionError: As the names say.
@@ -329,6 +332,7 @@ def hub_errors(repo: str, out_of_reach: Callable[[Exception], str] | None = None
         HfHubHTTPError,
         HTTPError,
         LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
         RevisionNotFoundError,
     )
     name, _, revision = repo.partition('@')
@@ -348,23 +352,16 @@ def hub_errors(repo: str, out_of_reach: Callable[[Exception], str] | None = None
             raise PermissionError(
                 f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
                 f'check the name, or `hf auth login`') from error
-        raise ConnectionError(f'the Hub failed on {name}: {error}') from error
+        raise ConnectionError(f'{failure}, the Hub failed: {error}') from error
     except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
-        message = f'the Hub is out of reach ({type(error).__name__}: {error})'
-        raise ConnectionError(out_of_reach(error) if out_of_reach else message) from error
+        offline = any(isinstance(e, OfflineModeIsEnabled) for e in (error, error.__cause__))
+        why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
+        raise ConnectionError('; '.join(filter(None, (f'{failure}, {why}', advice)))) from error
     except RuntimeError as error:
         if error.__cause__ is None:
             raise
-        with hub_errors(repo, out_of_reach):  # the client wraps what went wrong in an upload
+        with hub_errors(repo, failure, advice):  # the client wraps what went wrong in an upload
             raise error.__cause__ from None
-
-
-def _out_of_reach(source: Source, filenames: list[str], error: Exception) -> str:
-    from huggingface_hub.errors import OfflineModeIsEnabled
-    offline = isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled)
-    why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
-    advice = f'; with a network, `videozoo download {source.label}` fetches it' if source.label else ''
-    return f'{" or ".join(filenames)} of {source.repo} cannot be fetched, {why}{advice}'
 
 
 def _in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
