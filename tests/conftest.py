@@ -2,12 +2,11 @@
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked_python import run_forked
 from golden import recipe
 from loopback_hub import LoopbackHub
 from safetensors.torch import load_file
@@ -73,9 +72,7 @@ def environment(hub, tmp_path):
 def run(environment, tmp_path):
     """Run Python code, or a videozoo command, in a process of its own that sees the loopback Hub."""
     def run(*args, code=None, check=True, **extra):
-        command = [sys.executable, '-c', code] if code else [sys.executable, '-m', 'videozoo_timm', *map(str, args)]
-        done = subprocess.run(
-            command, env=dict(environment, **extra), cwd=tmp_path, text=True, capture_output=True, timeout=600)
+        done = run_forked(args, code, dict(environment, **extra), tmp_path)
         if check:
             assert done.returncode == 0, done.stderr
         return done

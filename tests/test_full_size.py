@@ -129,7 +129,7 @@ def test_finetuned_vit_at_224(through_the_hub, tmp_path):
     assert 'class 1' in videozoo(tmp_path, 'classify', 'val/class 007', '--labels', 'val', *model)
 
 
-@pytest.mark.huge
+@pytest.mark.full
 def test_vit_at_448(through_the_hub):
     ours = through_the_hub(
         published('vit_huge_448'), 'hvm1@448_none.pth', 'vit_hvm1@448_none', 'vit_h14_st.hvm1_448',

@@ -16,10 +16,10 @@ COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)
             for line in block.splitlines()]
 
 # Full-size weights are 2.5 GB a model, so the recipes run on models of the published names, inputs and classes whose
-# blocks are the small variant's; tests/test_full_size.py runs the real ones.
+# blocks are narrow; tests/test_full_size.py runs the real ones.
 SMALL_BLOCKS = '''
 from videozoo_timm.models import image_encoders, video_vit
-video_vit.HUGE.update(embed_dim=64, num_heads=16)
+video_vit.HUGE.update(embed_dim=64, num_heads=2)
 image_encoders.BASE_14.update(embed_dim=48)
 from videozoo_timm import catalogue
 catalogue.GPT_SIZES['gimel'] = dict(depth=1, num_heads=2, embed_dim=32)
@@ -44,7 +44,7 @@ def zoo(hub, run, environment, tmp_path):
         torch.save({key: model.state_dict()}, tmp_path / 'generator')
         hub.add(record.repo, filename, (tmp_path / 'generator').read_bytes())
     huge, base = dict(video_vit.HUGE), dict(image_encoders.BASE_14)
-    video_vit.HUGE.update(embed_dim=64, num_heads=16)
+    video_vit.HUGE.update(embed_dim=64, num_heads=2)
     image_encoders.BASE_14.update(embed_dim=48)
     try:
         for name in ('mae_hvm1_none', 'mae_hvm1@448_none', 'mae_say_none', 'vit_hvm1_imagenet-2pt',

@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_where_it_was(command, uninterrupted, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['features.npz']
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_killed_at_ten_random_moments(command, uninterrupted, tmp_path):
     rng = random.Random(0)
     moments = [rng.randrange(1, 20) if k % 2 else rng.uniform(0, 5) for k in range(10)]
@@ -142,7 +142,7 @@ def test_two_processes_give_the_same_features(small, tmp_path):
     assert all(np.array_equal(one[key], two[key]) for key in one.files)  # to the bit
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_two_processes_give_the_same_accuracy(small, tmp_path):
     command = ['-m', 'videozoo_timm', 'evaluate', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small,
                '--num-workers', '1', '--batch-size', '2', '--json']
@@ -152,7 +152,7 @@ def test_two_processes_give_the_same_accuracy(small, tmp_path):
     assert (tmp_path / 'one' / 'predictions.csv').read_text() == (tmp_path / 'two' / 'predictions.csv').read_text()
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_path):
     launcher = launched('torchrun', '--nproc_per_node', '2')
     process = start(command, tmp_path, launcher, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -319,7 +319,7 @@ def test_compile_without_graph_breaks(model, clip, still):
                           model.cls_attention(x)) < 1e-5
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_compile_with_the_default_backend(model, clip):
     torch._dynamo.reset()
     assert relative_error(torch.compile(model, fullgraph=True)(clip), model(clip)) < 1e-5
