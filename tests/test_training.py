@@ -227,17 +227,50 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
         run_pretrain(tmp_path / 'none', paths=[])
 
 
-def test_batches_of_two_processes_are_those_of_one_twice_as_large():
+@pytest.mark.parametrize('matched', [False, True])
+def test_batches_of_two_processes_are_those_of_one_twice_as_large(matched):
     views = views_of(small(), augmentation=TWICE)
-    whole = Stream(DRAWN, views, 8)
-    halves = [Stream(DRAWN, views, 4, rank=rank, size=2) for rank in range(2)]
+    whole = Stream(DRAWN, views, 8, matched=matched)
+    halves = [Stream(DRAWN, views, 4, rank=rank, size=2, matched=matched) for rank in range(2)]
     for _ in range(5):  # beyond an epoch
         batch, parts = next(whole), [next(half) for half in halves]
         assert batch.files == parts[0].files + parts[1].files
         assert torch.equal(batch.x, torch.cat([part.x for part in parts]))
     files = [file for _ in range(4) for file in next(halves[0]).files]
-    again = Stream(DRAWN, views, 4, rank=0, size=2, number=5, position=(10, 0))
+    again = Stream(DRAWN, views, 4, rank=0, size=2, number=5, position=(10, 0), matched=matched)
     assert [file for _ in range(4) for file in next(again).files] == files
+
+
+def are_pairs(files):
+    return all(abs(a - b) == 6 for a, b in zip(files[::2], files[1::2], strict=True))
+
+
+def least_difference_of_corners(a, b):
+    """Some corner shows the background alone, which is the same under the same view."""
+    return (a - b).abs().amax(dim=(0, 1))[[0, 0, -1, -1], [0, -1, 0, -1]].min()
+
+
+def test_matched_files_come_together_under_the_same_view():
+    paths = [f'drawn:0/{motion}/{number:06}' for motion in ('up', 'still') for number in range(6)]
+    views = views_of(small(), augmentation=Augmentation())
+    stream = Stream(paths, views, 6, matched=True)
+    batches = [next(stream) for _ in range(4)]  # two epochs
+    for batch in batches:
+        assert are_pairs(batch.files)
+        for up, still in zip(batch.x[::2], batch.x[1::2], strict=True):
+            assert least_difference_of_corners(up, still) < 0.05 and (up - still).abs().max() > 0.5
+    assert sorted(batches[0].files + batches[1].files) == sorted(batches[2].files + batches[3].files) == [*range(12)]
+    assert batches[0].files != batches[2].files
+    assert len({a < b for batch in batches for a, b in zip(batch.files[::2], batch.files[1::2], strict=True)}) == 2
+    first, again = (next(x for b in two for x, file in zip(b.x, b.files, strict=True) if file == 0)
+                    for two in (batches[:2], batches[2:]))
+    assert not torch.equal(first, again)  # another view in the next epoch
+    with pytest.raises(ValueError, match='of 6 files no two have the same name'):
+        Stream(paths[:6], views, 6, matched=True)
+    batch = next(Stream(paths, views, 12))
+    assert not are_pairs(batch.files)
+    ordered = batch.x[torch.tensor(batch.files).argsort()]
+    assert any(least_difference_of_corners(a, b) > 0.1 for a, b in zip(ordered[:6], ordered[6:], strict=True))
 
 
 def test_a_stream_is_entered_in_the_middle_of_a_file():
@@ -375,6 +408,11 @@ def test_few_shots():
     assert few_shots(files, 3, seed=1) == some != few_shots(files, 3, seed=2)
     with pytest.raises(ValueError, match="10 files of the class 'down', fewer than 11"):
         few_shots(files, 11)
+    matched = few_shots(files, 3, seed=1, matched=True)
+    assert [matched.targets.count(k) for k in range(8)] == [3] * 8
+    assert len({os.path.basename(path) for path in matched.paths}) == 3
+    with pytest.raises(ValueError, match='10 names that all classes share, fewer than 11'):
+        few_shots(files, 11, matched=True)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path):
@@ -383,6 +421,10 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
     accelerator, schedule, keeping = make_accelerator('cpu'), Schedule(steps=1, lr=1e-3), Keeping(tmp_path / 'run')
     with pytest.raises(ValueError, match='8 classes, the model has a head of 3'):
         finetune(accelerator, small('vit_t14_st', num_classes=3), files, None, schedule, keeping, **options)
+    with pytest.raises(ValueError, match="2 files of the class 'down' are named '000000'"):
+        twice = files._replace(paths=[path.replace('000001', '000000') for path in files.paths])
+        model = small('vit_t14_st', num_classes=8)
+        finetune(accelerator, model, twice, None, schedule, keeping, matched=True, **options)
     with pytest.raises(ValueError, match='must be even'):
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, None, schedule, keeping, **options)
     with pytest.raises(ValueError, match="other classes than drawn:16: .*'up'"):
@@ -416,7 +458,7 @@ def test_pretraining_draws_completions_and_learns(tmp_path):
     assert sorted(p.name for p in (tmp_path / 'pictures').iterdir()) == [
         'step_00000020_random.jpg', 'step_00000040_random.jpg']
     losses = [float(row['loss']) for row in read_log(tmp_path / 'log.csv')]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert list((tmp_path / 'tensorboard').iterdir())
 
 
@@ -424,7 +466,8 @@ COMMON = ['--from-scratch', '--img-size', '56', '--num-frames', '4', '--lr', '1e
           '--num-workers', '1', '--checkpoint-every', '2', '--device', 'cpu']
 COMMANDS = {
     'pretrain': ['pretrain', 'drawn:16', *COMMON, '--pictures-every', '0'],
-    'finetune': ['finetune', '--train', 'drawn:16', '--val', 'drawn:16@1', *COMMON, '--validate-every', '20'],
+    'finetune': [
+        'finetune', '--train', 'drawn:16', '--val', 'drawn:16@1', *COMMON, '--validate-every', '20', '--matched'],
 }
 
 
@@ -471,7 +514,7 @@ def wait_for_step(process, folder, step):
     raise AssertionError(f'never came to step {step}: {process.poll()}')
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize('processes', [1, 2])
 @pytest.mark.parametrize('command', list(COMMANDS))
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(tmp_path, command, processes):

@@ -64,6 +64,10 @@ def add_to(commands: Any) -> None:
                        help='dropout before the head (default: %(default)s)')
     group.add_argument('--patch-drop', type=float, default=0.0, metavar='SHARE',
                        help='of the tokens that is left out of each training clip, for speed (default: %(default)s)')
+    group.add_argument('--matched', action='store_true',
+                       help='files of one name in several classes are one scene: they come together, under the same '
+                            'random view, so that they differ in nothing but the class (in one batch, if '
+                            '--batch-size is a multiple of the number of classes times --repeat-aug)')
     group.add_argument('--validate-every', type=int, metavar='STEPS', help='default: once an epoch')
     how = group.add_mutually_exclusive_group()
     how.add_argument('--freeze', action='store_true', help='train the head alone')
@@ -165,7 +169,7 @@ def _finetune(args: argparse.Namespace) -> int:
     accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
     train = class_folders(args.train)
     if args.shots is not None:
-        train = few_shots(train, args.shots, args.seed)
+        train = few_shots(train, args.shots, args.seed, args.matched)
     held_out = None if args.val is None else class_folders(args.val)
     frozen = args.freeze or args.lora
     model, name = _model(
@@ -186,7 +190,7 @@ def _finetune(args: argparse.Namespace) -> int:
             accelerator, model, train, held_out, _schedule(args, steps, layer_decay), _keeping(args),
             batch_size=args.batch_size, augmentation=_augmentation(args),
             sampling=sampling_of(model, args.span), mixup=args.mixup, cutmix=args.cutmix,
-            smoothing=args.smoothing, validate_every=every, seed=args.seed,
+            smoothing=args.smoothing, validate_every=every, matched=args.matched, seed=args.seed,
             about=dict(model=name, drop=args.drop, drop_path=args.drop_path, patch_drop=args.patch_drop,
                        freeze=args.freeze, lora=args.lora),
             progress=progress, **_reading(args))
@@ -199,12 +203,12 @@ def _draw(args: argparse.Namespace) -> int:
         raise ValueError(f'--num {args.num}: must be at least 1')
     if args.size < 16 or args.size % 2:
         raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
-    motions = args.motion or MOTIONS
+    motions = list(dict.fromkeys(args.motion or MOTIONS))
     for number in tqdm(range(args.num), unit=' videos'):
         motion = motions[number % len(motions)]
-        folder = args.out / motion
+        folder, scene = args.out / motion, number // len(motions)
         folder.mkdir(parents=True, exist_ok=True)
-        save_video(make_scene(args.seed, number, motion), folder / f'{args.seed}_{number:06}.mp4', args.size)
+        save_video(make_scene(args.seed, scene, motion), folder / f'{args.seed}_{scene:06}.mp4', args.size)
     print(f'{args.out}: {args.num} videos in {min(args.num, len(motions))} folders')
     return 0
 

@@ -1,6 +1,8 @@
 """Finetuning a video ViT on classes."""
 import copy
+import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -55,7 +57,7 @@ def finetune(
         smoothing: Of the labels.
         validate_every: Steps between validations.
         seed: Of everything that is random.
-        **options: `about`, `num_workers`, `time_limit`, `progress`, `report` of `train`.
+        **options: `about`, `matched`, `num_workers`, `time_limit`, `progress`, `report` of `train`.
 
     Returns:
         The trained model's file, `model.safetensors` in the folder; `best.safetensors` is that of the best validation.
@@ -71,6 +73,13 @@ def finetune(
     if held_out is not None and held_out.classes != files.classes:
         differ = sorted(set(held_out.classes) ^ set(files.classes))
         raise ValueError(f'{held_out.folder} has other classes than {files.folder}: {differ[:5]}')
+    if options.get('matched'):
+        named = Counter((os.path.basename(path), t) for path, t in zip(files.paths, files.targets, strict=True))
+        (name, target), number = named.most_common(1)[0]
+        if number > 1:
+            raise ValueError(
+                f'matched=True (--matched): {number} files of the class {files.classes[target]!r} are named {name!r}; '
+                f'one name is one scene, so each class may have it once')
     views = views_of(model, sampling, augmentation=augmentation, seed=seed)
     about = dict(
         options.pop('about', {}), **vars(augmentation), span=sampling.span, mixup=mixup, cutmix=cutmix,
@@ -114,14 +123,25 @@ def finetune(
     return keeping.folder / MODEL
 
 
-def few_shots(files: ClassFolders, shots: int, seed: int = 0) -> ClassFolders:
-    """So many files of each class, drawn at random.
+def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = False) -> ClassFolders:
+    """So many files of each class, drawn at random; with `matched` of the same names, which all classes have.
 
     Raises:
         ValueError: A class has fewer.
     """
     if shots < 1:
         raise ValueError(f'shots={shots}: must be at least 1')
+    if matched:
+        names = [os.path.basename(path) for path in files.paths]
+        common = set.intersection(*(
+            {name for name, t in zip(names, files.targets, strict=True) if t == target}
+            for target in range(len(files.classes))))
+        if len(common) < shots:
+            raise ValueError(
+                f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots')
+        common = set(random.Random(f'{seed}').sample(sorted(common), shots))
+        chosen = [k for k, name in enumerate(names) if name in common]
+        return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
     chosen = []
     for target, name in enumerate(files.classes):
         mine = [k for k, t in enumerate(files.targets) if t == target]

@@ -155,6 +155,7 @@ def train(
         seed: int = 0,
         about: Mapping[str, Any] | None = None,
         hooks: Sequence[Hook] = (),
+        matched: bool = False,
         num_workers: int = 0,
         time_limit: float = 60.0,
         progress: Callable[[int, Mapping[str, float]], Any] = lambda step, row: None,
@@ -174,6 +175,7 @@ def train(
         seed: Of everything that is random.
         about: What decides the result, beside these arguments; another run's checkpoints are refused by it.
         hooks: What else to do every so many steps, before the checkpoint of that step.
+        matched: As in `Stream`.
         num_workers: As in `load_views`.
         time_limit: As in `load_views`.
         progress: Told the step that is done, and the latest row of the log.
@@ -190,10 +192,10 @@ def train(
     from accelerate.utils import set_seed
     from timm.scheduler import CosineLRScheduler
     about = json.loads(json.dumps(dict(
-        about or {}, **vars(schedule), batch_size=batch_size, seed=seed, processes=accelerator.num_processes,
-        precision=accelerator.mixed_precision, files=len(paths),
+        about or {}, **vars(schedule), matched=matched, batch_size=batch_size, seed=seed,
+        processes=accelerator.num_processes, precision=accelerator.mixed_precision, files=len(paths),
         files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest())))
-    check_files(paths, batch_size)
+    check_files(paths, batch_size, matched)
     start = _prepare_folder(accelerator, keeping, about)
     set_seed(seed, device_specific=True)
     optimizer = make_optimizer(model, schedule)
@@ -209,8 +211,8 @@ def train(
     step, rank = state['step'], accelerator.process_index
     stream = Stream(
         paths, views, batch_size, seed=seed, rank=rank, size=accelerator.num_processes,
-        number=step * schedule.accumulate, position=tuple(state['positions'][rank]), num_workers=num_workers,
-        time_limit=time_limit, report=report)
+        number=step * schedule.accumulate, position=tuple(state['positions'][rank]), matched=matched,
+        num_workers=num_workers, time_limit=time_limit, report=report)
     stream.failed.update(dict.fromkeys(state['failed'][rank], 'as before'))
     with ExitStack() as stack:
         stack.enter_context(closing(stream))

@@ -1,4 +1,5 @@
 """An endless stream of training batches that can be entered at any place."""
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -38,6 +39,8 @@ class Stream(Iterator[Batch]):
         size: Number of processes.
         number: Batches that are done already.
         position: Files that this process is done with, and views of the next one.
+        matched: Files of one name, in different folders, follow one another and have the same random views. They are in
+            one batch if its files are a multiple of such a set.
         num_workers: As in `load_views`.
         time_limit: As in `load_views`.
         report: Told of each file that cannot be read, with the reason.
@@ -57,13 +60,18 @@ class Stream(Iterator[Batch]):
             size: int = 1,
             number: int = 0,
             position: tuple[int, int] = (0, 0),
+            matched: bool = False,
             num_workers: int = 0,
             time_limit: float = 60.0,
             report: Callable[[str, str], Any] = lambda path, reason: None,
     ) -> None:
-        check_files(paths, batch_size)
+        check_files(paths, batch_size, matched)
         self.paths, self.batch_size, self.seed, self.rank, self.size = paths, batch_size, seed, rank, size
         self.number, self.report, self.failed = number, report, {}
+        self._sets = {}  # of files that stay together, by what they have in common
+        for k, path in enumerate(paths):
+            self._sets.setdefault(os.path.basename(path) if matched else k, []).append(k)
+        self._first_of_set = {file: files[0] for files in self._sets.values() for file in files}
         self._repeats = views.augmentation.repeats
         self._share = max(1, batch_size // self._repeats)  # files of a batch
         self._done, self._within = position
@@ -105,7 +113,10 @@ class Stream(Iterator[Batch]):
         while True:
             turn, place = divmod(k, self._share)
             ordinal = (turn * self.size + self.rank) * self._share + place
-            yield Job(ordinal, self.paths[self._file(ordinal)], skip if k == done else 0)
+            file = self._file(ordinal)
+            epoch = ordinal // len(self.paths)
+            view_seed = epoch * len(self.paths) + self._first_of_set[file]
+            yield Job(ordinal, self.paths[file], skip if k == done else 0, view_seed)
             k += 1
 
     def _file(self, ordinal):
@@ -113,10 +124,12 @@ class Stream(Iterator[Batch]):
         return self._order(epoch)[place]
 
     def _order_of(self, epoch):
-        return random.Random(f'{self.seed} {epoch}').sample(range(len(self.paths)), len(self.paths))
+        sets = list(self._sets.values())
+        rng = random.Random(f'{self.seed} {epoch}')
+        return [k for files in rng.sample(sets, len(sets)) for k in rng.sample(files, len(files))]
 
 
-def check_files(paths: Sequence[str], batch_size: int) -> None:
+def check_files(paths: Sequence[str], batch_size: int, matched: bool = False) -> None:
     """Raise a ValueError unless batches can be made of these files."""
     if not paths:
         raise ValueError('there are no files to train on')
@@ -124,3 +137,6 @@ def check_files(paths: Sequence[str], batch_size: int) -> None:
         raise ValueError('videos and images are of different shape: give the one or the other')
     if batch_size < 1:
         raise ValueError(f'batch_size={batch_size}: must be at least 1')
+    if matched and len({os.path.basename(path) for path in paths}) == len(paths):
+        raise ValueError(
+            f'matched=True (--matched): of {len(paths)} files no two have the same name, as a/1.mp4 and b/1.mp4 have')

@@ -1,8 +1,9 @@
 """Drawn videos: textured shapes that move over moving textured backgrounds, named by their motion.
 
 A drawn video is a function of its seed and its number, and every frame one of its time, so it is rendered where it is
-needed: the name `drawn:0/left/000003` is read as a video file is, and `drawn:100` as a folder of 100 is. Lengths are in
-units of the frame's side, with the origin in its top left corner, angles in radians, times in seconds.
+needed: the name `drawn:0/left/000003` is read as a video file is, and `drawn:100` as a folder of 100 is. The videos of
+one number are matched: `drawn:0/right/000003` shows the same shapes before the same background, moving otherwise.
+Lengths are in units of the frame's side, with the origin in its top left corner, angles in radians, times in seconds.
 """
 import math
 import os
@@ -26,6 +27,7 @@ _NAME = re.compile(r'drawn:(\d+)[/\\](\w+)[/\\](\d+)')  # drawn:SEED/MOTION/NUMB
 _SHAPES = ('disc', 'triangle', 'square', 'pentagon', 'star', 'cross', 'ring', 'ellipse')
 _REACH = 1.07  # radii from a shape's centre to its farthest point, the cross's corners
 _SIDES = {'triangle': 3, 'square': 4, 'pentagon': 5}
+_DARK, _BRIGHT = (0.05, 0.4), (0.5, 0.95)  # mean colours of the background, and of shapes; of each channel
 
 
 @dataclass(frozen=True)
@@ -152,27 +154,27 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
 
     Args:
         seed: Of a set of videos.
-        number: Of the video in the set.
-        motion: One of `MOTIONS`; drawn if None.
+        number: Of the scene in the set.
+        motion: One of `MOTIONS`; drawn if None. Scenes of one number differ in nothing else.
 
     Raises:
         ValueError: No such motion.
     """
     if motion is not None and motion not in MOTIONS:
         raise ValueError(f'no motion {motion!r}; there are {list(MOTIONS)}')
-    rng = random.Random(f'{seed} {number} {motion}')
-    motion = motion or rng.choice(MOTIONS)
-    base = _color(rng)
-    heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.02, 0.12)
-    layers = [Layer(None, _texture(rng, base, (0.5, 1.4)), _drift(
-        rng.random(), rng.random(), speed * math.cos(heading), speed * math.sin(heading), rng.uniform(-0.06, 0.06)))]
-    small = [_bouncing(rng, base)] if rng.random() < 0.4 else []
-    if rng.random() < 0.3:
-        small.append(_appearing(rng, base))
-    large = [_large(rng, base, motion, place) for place in _places(rng, 1 if rng.random() < 0.6 else 2)]
+    rng = random.Random(f'{seed} {number}')  # of all that the motions of one number have in common
+    drawn = rng.choice(MOTIONS)
+    motion = motion or drawn
+    heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.01, 0.05)
+    layers = [Layer(None, _texture(rng, _color(rng, *_DARK), (0.5, 1.4)), _drift(
+        rng.random(), rng.random(), speed * math.cos(heading), speed * math.sin(heading), rng.uniform(-0.03, 0.03)))]
+    small = [_bouncing(rng)] if rng.random() < 0.3 else []
+    if rng.random() < 0.2:
+        small.append(_appearing(rng))
+    large = [_large(rng, motion, place) for place in _places(rng, 1 if rng.random() < 0.85 else 2)]
     layers += small[:1] + large + small[1:]
-    if rng.random() < 0.25:
-        layers.append(_bar(rng, base))
+    if rng.random() < 0.2:
+        layers.append(_bar(rng))
     return Scene(motion, tuple(layers))
 
 
@@ -188,7 +190,7 @@ def drawn_videos(spec: str | os.PathLike) -> list[Path]:
         spec: `drawn:COUNT`, `drawn:COUNT@SEED` (the motions take turns), or the name of one drawn video.
 
     Returns:
-        `drawn:SEED/MOTION/NUMBER` of each.
+        `drawn:SEED/MOTION/NUMBER` of each; a number under all motions before the next number.
 
     Raises:
         ValueError: Not of this form.
@@ -200,7 +202,7 @@ def drawn_videos(spec: str | os.PathLike) -> list[Path]:
         raise ValueError(
             f'{spec}: drawn videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or drawn:100@7')
     count, seed = int(match[1]), int(match[2] or 0)
-    return [Path(f'drawn:{seed}/{MOTIONS[k % len(MOTIONS)]}/{k:06}') for k in range(count)]
+    return [Path(f'drawn:{seed}/{MOTIONS[k % len(MOTIONS)]}/{k // len(MOTIONS):06}') for k in range(count)]
 
 
 def scene_of(path: str | os.PathLike) -> Scene:
@@ -239,34 +241,34 @@ def save_video(scene: Scene, path: Path, size: int = SIZE) -> None:
 
 
 def _places(rng, number):
-    """Where the large shapes are in the middle of the video, and how large they may be."""
+    """Centre, in the middle of the video, and radius of the large shapes; what grows has 1.5 times that in the end."""
     if number == 1:
-        return [(rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62), rng.uniform(0.2, 0.3))]
+        return [(rng.uniform(0.44, 0.56), rng.uniform(0.44, 0.56), rng.uniform(0.18, 0.26))]
     along, across = rng.uniform(0.27, 0.32), rng.uniform(0.38, 0.62)
     places = [(along, across), (1 - along, 1 - across)]
     if rng.random() < 0.5:
         places = [place[::-1] for place in places]
-    return [(*place, rng.uniform(0.15, 0.2)) for place in places]
+    return [(*place, rng.uniform(0.14, 0.18)) for place in places]
 
 
-def _large(rng, base, motion, place):
+def _large(rng, motion, place):
     x, y, radius = place
-    angle, sign = rng.uniform(0, 2 * math.pi), rng.choice((-1, 1))
-    shape = rng.choice([s for s in _SHAPES if motion != 'rotate' or s not in ('disc', 'ring')])
-    texture = _texture(rng, _color(rng, base), (0.8, 2.0))
+    angle, sign, share = rng.uniform(0, 2 * math.pi), rng.choice((-1, 1)), rng.random()
+    shape = rng.choice([s for s in _SHAPES if s not in ('disc', 'ring')])  # whose rotation could hardly be seen
+    texture = _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0))
     if motion in ('left', 'right', 'up', 'down'):
-        speed = rng.uniform(0.12, 0.28)
+        speed = 0.18 + 0.14 * share
         vx, vy = {'left': (-speed, 0), 'right': (speed, 0), 'up': (0, -speed), 'down': (0, speed)}[motion]
         return Layer(shape, texture, _through(x, y, vx, vy, radius, angle))
     if motion == 'rotate':
-        return Layer(shape, texture, _turning(x, y, radius, angle, sign * rng.uniform(0.6, 1.8)))
+        return Layer(shape, texture, _turning(x, y, radius, angle, sign * (0.9 + 0.9 * share)))
     if motion in ('grow', 'shrink'):
-        growth = rng.uniform(0.25, 0.4) * (1 if motion == 'grow' else -1)
-        return Layer(shape, texture, _scaling(x, y, 0.8 * radius, angle, growth))
+        growth = (0.35 + 0.15 * share) * (1 if motion == 'grow' else -1)
+        return Layer(shape, texture, _scaling(x, y, 1.5 * radius, angle, growth))
     return Layer(shape, texture, _turning(x, y, radius, angle, 0.0))
 
 
-def _bouncing(rng, base):
+def _bouncing(rng):
     radius, heading, speed = rng.uniform(0.05, 0.08), rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.5)
     x, y, spin = rng.random(), rng.random(), rng.uniform(-1, 1)
 
@@ -276,10 +278,10 @@ def _bouncing(rng, base):
             for start, velocity in ((x, speed * math.cos(heading)), (y, speed * math.sin(heading)))]
         return *position, torch.full_like(t, radius), spin * t, torch.ones_like(t)
 
-    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, base), (0.8, 2.0)), place)
+    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
 
 
-def _appearing(rng, base):
+def _appearing(rng):
     radius, x, y = rng.uniform(0.06, 0.09), rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85)
     start, end = sorted(rng.uniform(0, DURATION) for _ in range(2))
     angle = rng.uniform(0, 2 * math.pi)
@@ -288,12 +290,12 @@ def _appearing(rng, base):
         opacity = ((t - start) / 0.3).clamp(0, 1) * ((end + 0.6 - t) / 0.3).clamp(0, 1)
         return *(torch.full_like(t, value) for value in (x, y, radius, angle)), opacity
 
-    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, base), (0.8, 2.0)), place)
+    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
 
 
-def _bar(rng, base):
+def _bar(rng):
     """A narrow ellipse in front of all, that hides a part of what passes behind it."""
-    return Layer('ellipse', Texture(_color(rng, base), ()), _turning(
+    return Layer('ellipse', Texture(_color(rng, *_DARK), ()), _turning(
         rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85), rng.uniform(0.12, 0.2), rng.choice((0, math.pi / 2)), 0.0))
 
 
@@ -316,21 +318,19 @@ def _through(x, y, vx, vy, radius, angle):
 
 def _turning(x, y, radius, angle, spin):
     return lambda t: (
-        *(torch.full_like(t, value) for value in (x, y, radius)), angle + spin * t, torch.ones_like(t))
+        *(torch.full_like(t, value) for value in (x, y, radius)), angle + spin * (t - DURATION / 2), torch.ones_like(t))
 
 
 def _scaling(x, y, radius, angle, growth):
+    """Up to this radius, or down from it."""
     return lambda t: (
-        torch.full_like(t, x), torch.full_like(t, y), radius * (growth * (t - DURATION / 2)).exp(),
+        torch.full_like(t, x), torch.full_like(t, y),
+        radius * (growth * (t - DURATION if growth > 0 else t)).exp(),
         torch.full_like(t, angle), torch.ones_like(t))
 
 
-def _color(rng, other=None):
-    """A colour; one that stands out against another."""
-    while True:
-        color = tuple(rng.uniform(0.08, 0.92) for _ in range(3))
-        if other is None or sum((a - b) ** 2 for a, b in zip(color, other, strict=True)) > 0.25:
-            return color
+def _color(rng, darkest, brightest):
+    return tuple(rng.uniform(darkest, brightest) for _ in range(3))
 
 
 def _texture(rng, color, wavelengths):

@@ -111,13 +111,19 @@ class Job(NamedTuple):
     """A file to load.
 
     Attributes:
-        index: What the caller knows it by; also decides its random views.
+        index: What the caller knows it by.
         path: The file.
         skip: How many of its views to leave out, from the first.
+        view_seed: Decides its random views, beside the seed of all; the index if None.
     """
     index: int
     path: str
     skip: int = 0
+    view_seed: int | None = None
+
+    def rng(self, seed: int) -> random.Random:
+        """For its random views, of a seed."""
+        return random.Random(f'{seed} {self.index if self.view_seed is None else self.view_seed}')
 
 
 def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
@@ -153,7 +159,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
 
 
 def _random_view(job, views, num_threads):
-    rng = random.Random(f'{views.seed} {job.index}')
+    rng = job.rng(views.seed)
 
     def starts(duration: float) -> list[float]:
         return [rng.uniform(0, max(duration - views.sampling.seconds, 0))]
@@ -166,7 +172,7 @@ def _random_view(job, views, num_threads):
 
 
 def _augmented_views(job, views, num_threads):
-    rng = random.Random(f'{views.seed} {job.index}')
+    rng = job.rng(views.seed)
     repeats = views.augmentation.repeats
     start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
     if is_image(job.path):
