@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from safetensors.torch import load_file
 if 'PYTEST_XDIST_WORKER' in os.environ:  # the workers share the cores, and so do the processes that tests start
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests press Ctrl-C
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / 'golden'

@@ -33,7 +33,7 @@ def small(tmp_path_factory):
 
 
 def long_command(small):
-    return ['-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small, '--stride', '0.1',
+    return ['-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small, '--stride', '0.2',
             '--batch-size', '2', '--blocks', '1,-1', '--num-workers', '2', '--out', 'features.npz']
 
 
@@ -95,7 +95,7 @@ def test_a_killed_run_goes_on_where_it_was(command, uninterrupted, tmp_path):
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(command, uninterrupted, tmp_path):
     rng = random.Random(0)
-    moments = [rng.randrange(1, 20) if k % 2 else rng.uniform(0, 5) for k in range(10)]
+    moments = [rng.randrange(1, 10) if k % 2 else rng.uniform(0, 3) for k in range(10)]
     kill_and_resume(command, tmp_path, moments)
     assert same(tmp_path, uninterrupted)
 
