@@ -7,8 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psutil
 import pytest
@@ -502,6 +503,26 @@ def test_decoders_leave_the_batch_systems_signal_to_their_parent():
             child.terminate()
         got += loaded
     assert [item for _, item in got if isinstance(item, Failure)] == [] and len(got) == 6 * 3
+
+
+def test_decoders_leave_ctrl_c_to_their_parent_while_they_start():
+    done = threading.Event()
+
+    def press():
+        while not done.wait(0.02):
+            for child in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):
+                    child.send_signal(signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    try:
+        with closing(load_views([Job(0, DRAWN[0])], views_of(small()), num_workers=1)) as loaded:
+            items = [item for _, item in loaded]
+    finally:
+        done.set()
+        pressing.join()
+    assert items and not any(isinstance(item, Failure) for item in items)
 
 
 def wait_for_step(process, folder, step):

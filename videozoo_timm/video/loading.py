@@ -10,9 +10,9 @@ import random
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import NamedTuple
 
 import torch
@@ -395,7 +395,8 @@ class _Worker(threading.Thread):
                 return False
             self.pipe, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True, name=self.name)
-            process.start()
+            with _signals_blocked():
+                process.start()
             self.process = process
         theirs.close()
         try:
@@ -408,6 +409,20 @@ class _Worker(threading.Thread):
                 f'a decoding process did not start (exit code {process.exitcode}; its message is above): a script that '
                 f"uses num_workers needs `if __name__ == '__main__':`") from error
         return True
+
+
+@contextmanager
+def _signals_blocked():
+    """A process that is started in here is not ended by a Ctrl-C or SIGTERM to all before it can ignore them."""
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # unblocks them when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _acquire(places):
