@@ -275,6 +275,8 @@ def _progress(accelerator: Any, steps: int) -> Iterator[Any]:
     import sys
 
     from tqdm import tqdm
+
+    from ..training.loop import Stopped
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=steps, unit=' steps', mininterval=interval, disable=not accelerator.is_main_process) as bar:
         shown: dict[str, str] = {}
@@ -286,7 +288,12 @@ def _progress(accelerator: Any, steps: int) -> Iterator[Any]:
                 bar.initial = step - 1  # resumed
             bar.update(step - bar.n)
 
-        yield update
+        try:
+            yield update
+        except Stopped:
+            if accelerator.is_main_process:
+                complain(f'stopped after step {bar.n}, which is in a checkpoint: the same with --resume goes on')
+            raise
 
 
 def _done(accelerator: Any, path: Path, missing: int) -> int:
