@@ -490,7 +490,7 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(tmp_path):
     assert process.returncode == 143, text
     (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
     step = int(checkpoint.name.split('_')[1])
-    assert f'stopped after step {step}, which is in a checkpoint: with --resume' in text
+    assert f'stopped after step {step}, which is in a checkpoint: the same with --resume goes on' in text
     assert read_log(tmp_path / 'pretrained' / 'log.csv')[-1]['failed'] == '0'
     assert step == json.loads((checkpoint / 'training.json').read_text())['step'] >= 3
     assert not (tmp_path / 'pretrained' / 'model.safetensors').exists()
