@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the models that come with the package, from nothing but its own drawn videos:
 #     examples/make_shapes.sh [FOLDER]
-# Less than an hour of pretraining and half an hour of finetuning on two cores. Run again after an interruption, it goes on.
+# 50 minutes of pretraining and 40 of finetuning on two cores. Run again after an interruption, it goes on.
 set -euo pipefail
 work=${1:-shapes}
 # glibc gives large blocks back to the system after each step, and fetching them again costs an eighth of the time.

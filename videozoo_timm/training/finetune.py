@@ -133,14 +133,13 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
         raise ValueError(f'shots={shots}: must be at least 1')
     if matched:
         names = [os.path.basename(path) for path in files.paths]
-        common = set.intersection(*(
-            {name for name, t in zip(names, files.targets, strict=True) if t == target}
-            for target in range(len(files.classes))))
+        classes = Counter(name for name, _ in set(zip(names, files.targets, strict=True)))  # in how many a name is
+        common = sorted(name for name, number in classes.items() if number == len(files.classes))
         if len(common) < shots:
             raise ValueError(
                 f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots')
-        common = set(random.Random(f'{seed}').sample(sorted(common), shots))
-        chosen = [k for k, name in enumerate(names) if name in common]
+        drawn = set(random.Random(f'{seed}').sample(common, shots))
+        chosen = [k for k, name in enumerate(names) if name in drawn]
         return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
     chosen = []
     for target, name in enumerate(files.classes):

@@ -68,10 +68,11 @@ class Stream(Iterator[Batch]):
         check_files(paths, batch_size, matched)
         self.paths, self.batch_size, self.seed, self.rank, self.size = paths, batch_size, seed, rank, size
         self.number, self.report, self.failed = number, report, {}
-        self._sets = {}  # of files that stay together, by what they have in common
+        sets: dict[str | int, list[int]] = {}  # of files that stay together, by what they have in common
         for k, path in enumerate(paths):
-            self._sets.setdefault(os.path.basename(path) if matched else k, []).append(k)
-        self._first_of_set = {file: files[0] for files in self._sets.values() for file in files}
+            sets.setdefault(os.path.basename(path) if matched else k, []).append(k)
+        self._sets = list(sets.values())
+        self._first_of_set = {file: files[0] for files in self._sets for file in files}
         self._repeats = views.augmentation.repeats
         self._share = max(1, batch_size // self._repeats)  # files of a batch
         self._done, self._within = position
@@ -113,8 +114,7 @@ class Stream(Iterator[Batch]):
         while True:
             turn, place = divmod(k, self._share)
             ordinal = (turn * self.size + self.rank) * self._share + place
-            file = self._file(ordinal)
-            epoch = ordinal // len(self.paths)
+            epoch, file = ordinal // len(self.paths), self._file(ordinal)
             view_seed = epoch * len(self.paths) + self._first_of_set[file]
             yield Job(ordinal, self.paths[file], skip if k == done else 0, view_seed)
             k += 1
@@ -124,9 +124,8 @@ class Stream(Iterator[Batch]):
         return self._order(epoch)[place]
 
     def _order_of(self, epoch):
-        sets = list(self._sets.values())
         rng = random.Random(f'{self.seed} {epoch}')
-        return [k for files in rng.sample(sets, len(sets)) for k in rng.sample(files, len(files))]
+        return [k for files in rng.sample(self._sets, len(self._sets)) for k in rng.sample(files, len(files))]
 
 
 def check_files(paths: Sequence[str], batch_size: int, matched: bool = False) -> None:
