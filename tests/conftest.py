@@ -49,6 +49,11 @@ def save_published(tensors, path, **torch_save):
     return path
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    torch.manual_seed(0)  # before its fixtures, so that a test meets the same weights and inputs in any order
+
+
 def relative_error(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 

@@ -240,5 +240,23 @@ def test_a_closed_pipe_is_no_error(environment, tmp_path):
     process.wait(timeout=60)
 
 
+def test_what_is_not_understood_is_named(here, tmp_path):
+    for wrong, words in (
+            (['complete', 'drawn:1', '--mask-tipe=center'], 'videozoo complete: error: no option --mask-tipe; did you '
+                                                            'mean --mask-type?'),
+            (['list', 'hvm-1'], 'videozoo list: error: what is meant by hvm-1?'),
+            (['pretrain', 'drawn:8', '--steps', '0'], '--steps: 0: must be a whole number of at least 1'),
+            (['complete', 'drawn:1', '--num-vids', 'all'], '--num-vids: all: must be'), (['--speed'], 'required')):
+        done = here(*wrong, check=False)
+        assert done.returncode == 2 and words in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_files_stand_before_and_behind_options(here, tmp_path):
+    first, second = CLIPS / 'pans' / 'things' / 'cat.mp4', 'drawn:1'
+    for paths in ([first, '--num-workers', '0', second], ['--num-workers', '0', second, '--seed', '0', first]):
+        assert 'attention: 2 pictures' in here('attend', *paths).stdout
+    assert len(list((tmp_path / 'attention').iterdir())) == 2
+
+
 def test_version(run):
     assert videozoo_timm.__version__ in run('--version').stdout

@@ -315,18 +315,20 @@ dist.destroy_process_group()
 
 def test_peft(vit, tmp_path):
     from peft import LoraConfig, PeftModel, get_peft_model
+    torch.manual_seed(0)
+    vit, clip = copy.deepcopy(vit).double(), CLIP.double()  # so exact that what is asked for needs no luck
     model = get_peft_model(copy.deepcopy(vit), LoraConfig(r=4, target_modules=['qkv'], modules_to_save=['head']))
-    assert torch.allclose(model(CLIP), vit(CLIP), atol=1e-6)
+    assert torch.allclose(model(clip), vit(clip), atol=1e-9)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert len(trained) == 5 * 2 + 2 and all('lora_' in name or 'head' in name for name in trained)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    model(CLIP).square().mean().backward()
+    model(clip).square().mean().backward()
     optimizer.step()
-    assert not torch.allclose(model(CLIP), vit(CLIP), atol=1e-3)
+    assert not torch.allclose(model(clip), vit(clip), atol=1e-3)
     model.save_pretrained(tmp_path / 'lora')
     again = PeftModel.from_pretrained(copy.deepcopy(vit), tmp_path / 'lora')
-    assert torch.allclose(again(CLIP), model(CLIP), atol=1e-6)
-    assert torch.allclose(again.merge_and_unload()(CLIP), model(CLIP), atol=1e-5)
+    assert torch.allclose(again(clip), model(clip), atol=1e-9)
+    assert torch.allclose(again.merge_and_unload()(clip), model(clip), atol=1e-9)
 
 
 @INPUTS

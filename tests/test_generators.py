@@ -206,7 +206,7 @@ for g in catalogue.GENERATORS:
     assert len(asked) == 26 + len({g.vqgan for g in catalogue.GENERATORS})
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_generator_of_full_size_through_the_hub(hub, run, tmp_path, monkeypatch):
     record = catalogue.find_generator('imagenet100_alef')
     torch.save({'model_state_dict': published('gpt_alef_16x16_16384')}, tmp_path / 'gpt.pt')
@@ -348,8 +348,9 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     assert main(['generate', '--model', 'say_gimel', '--complete', 'twice', '--out', 'apart']) == 0
     assert len(list((tmp_path / 'apart').glob('*.png'))) == 4
     monkeypatch.setattr('videozoo_timm.cli.generation.load_model', None)  # refused before anything is loaded
-    for wrong, words in ((['-n', '0'], '--num-images 0'), (['--out', 'a.xyz'], '.png'), (['--top-k', '0'], '--top-k 0'),
-                         (['--complete', 'nowhere'], 'nowhere'), (['--samples', '0'], '--samples 0'),
+    for wrong, words in ((['-n', '0'], '--num-images: 0'), (['--out', 'a.xyz'], '.png'),
+                         (['--top-k', '0'], '--top-k: 0'), (['--samples', '0'], '--samples: 0'),
+                         (['--complete', 'nowhere'], 'nowhere'),
                          (['--keep', '1'], '--keep 1'), (['--temperature', 'nan'], '--temperature nan'),
                          (['--out', 'many'], 'no empty folder'), (['--out', 'nowhere/a.png'], 'no folder nowhere')):
         assert main(['generate', '--model', 'say_gimel', *wrong]) == 2

@@ -138,7 +138,7 @@ assert not models[0].training and models[0](torch.zeros(1, 3, 224, 224)).shape =
     assert [p for _, p in hub.requests].count(f'/eminorhan/{name}/resolve/main/{name}.pth') >= 1
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_all_51_load_through_the_hub(hub, environment, tmp_path):
     files = {}
     for size, table in (('vits16', 'dino_vits16'), ('vitb16', 'dino_vitb16'), ('vitb14', 'dino_vitb14'),

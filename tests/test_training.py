@@ -107,8 +107,7 @@ def test_a_step_is_the_plain_step(tmp_path):
 
 
 def test_published_recipe_is_the_default(capsys):
-    with pytest.raises(SystemExit):
-        main(['pretrain', '--help'])
+    assert main(['pretrain', '--help']) == 0
     text = ' '.join(capsys.readouterr().out.split())
     for option, default in (('--lr', '0.0001'), ('--betas', '0.9 0.95'), ('--weight-decay', '0.05'), ('--span', '128'),
                             ('--clip-grad', '0.1'), ('--repeat-aug', '16'), ('--mask-ratio', '0.9')):
@@ -440,6 +439,21 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
     with pytest.raises(ValueError, match='steps'):
         Schedule(steps=0, lr=1.0)
     assert not (tmp_path / 'run').exists()
+
+
+def test_what_a_run_lacks_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['finetune', '--train', 'drawn:12', *COMMON, '--matched', '--batch-size', '8', '--steps', '1', '--resume']
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert '--resume: there is no checkpoint in finetuned' in said
+    assert '--matched: of 2 names 1 are in all 8 classes' in said
+    assert '--batch-size 8 is no multiple of the 16 views of a scene' in said
+    assert main([*command, '--seed', '1']) == 2
+    assert 'another run (seed was 0, is 1); name another --out, or --force starts over' in capsys.readouterr().err
+    assert main([arg.replace('drawn:12', 'drawn:16').replace('8', '16') if arg in ('drawn:12', '8') else arg
+                 for arg in command] + ['--out', 'other']) == 0
+    assert '--matched' not in capsys.readouterr().err
 
 
 def test_hooks_see_every_so_many_steps_and_the_last(tmp_path):

@@ -109,6 +109,11 @@ _NUM_PARAMS = {
 _WIDTHS = {'vit_h14_st': 1280, 'mae_h14_st': 1280, 'vit_t14_st': 128, 'mae_t14_st': 128}
 
 
+def takes_images(architecture: str) -> bool:
+    """Whether it is an image encoder; the others take clips, and images as still clips."""
+    return architecture.endswith('_im')
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One published checkpoint.
@@ -143,7 +148,7 @@ class Checkpoint:
 
     @property
     def is_image_encoder(self) -> bool:
-        return self.architecture.endswith('_im')
+        return takes_images(self.architecture)
 
     @property
     def trained_on_images(self) -> bool:

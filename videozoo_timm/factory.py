@@ -217,7 +217,7 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
         raise ValueError(f'{origin} is no video model: its tensors are {list(weights.tensors)[:4]} and so on')
     problems = []
     stored = header.get('architecture') or recognise(weights.tensors)
-    if not stored and cfg.architecture.endswith('_im'):
+    if not stored and catalogue.takes_images(cfg.architecture):
         raise ValueError(
             f'{origin} is no {cfg.architecture}: its tensors are {list(weights.tensors)[:4]} and so on')
     if stored and not serves(stored, cfg.architecture):
@@ -276,7 +276,7 @@ def recognise(tensors: Tensors) -> str | None:
         # Position embeddings follow the input's size, the head the classes.
         fixed = {k: v.shape for k, v in model.state_dict().items() if 'pos_embed' not in k}
         rest = {k for k in shapes if k not in fixed and 'pos_embed' not in k}
-        if architecture.endswith('_im'):  # an image MAE's file holds its decoder, which this package does not have
+        if catalogue.takes_images(architecture):  # an image MAE's file holds a decoder, which is not in this package
             rest = {k for k in rest if not k.startswith(('decoder_', 'mask_token'))}
         heads = {'head.weight', 'head.bias', 'fc.weight', 'fc.bias'}
         if all(shapes.get(k) == shape for k, shape in fixed.items()) and rest <= heads:

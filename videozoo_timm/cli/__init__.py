@@ -4,6 +4,7 @@ Exit codes: 0 all done; 1 done, but something was left out (listed on standard e
 or 143 stopped by Ctrl-C or by the batch system.
 """
 import argparse
+import difflib
 import os
 import re
 import signal
@@ -34,7 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     script = argv[2:] if argv[1:2] == ['--'] else argv[1:]
     if argv[:1] == ['run'] and script and not script[0].startswith('-'):
         return deployment.run_script(script)
-    args = parser.parse_args(_spelled(argv))
+    try:
+        args, rest = parser.parse_known_args(_spelled(argv))
+        _take_rest(args, rest)
+    except SystemExit as done:  # --help, --version, and words that are not understood
+        return done.code
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:
@@ -65,6 +70,18 @@ def _spelled(argv: Sequence[str]) -> list[str]:
             # The published scripts spell their flags with underscores.
             words.append(re.sub(r'^--\w+', lambda flag: flag[0].replace('_', '-'), word))
     return words
+
+
+def _take_rest(args: argparse.Namespace, rest: list[str]) -> None:
+    """What argparse leaves: PATH... that stand behind options, and what no option is called."""
+    flags = [word.split('=')[0] for word in rest if word.startswith('-')]
+    if flags:
+        near = difflib.get_close_matches(flags[0], re.findall(r'--[a-z-]+', args.parser.format_help()), n=1)
+        args.parser.error(f'no option {flags[0]}' + (f'; did you mean {near[0]}?' if near else ''))
+    if rest and not hasattr(args, 'paths'):
+        args.parser.error(f'what is meant by {" ".join(rest)}?')
+    if rest:
+        args.paths += rest
 
 
 def _terminated(number: int, frame: Any) -> None:

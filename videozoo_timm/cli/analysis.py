@@ -18,6 +18,7 @@ from .common import (
     add_reading,
     add_span,
     complain,
+    count,
     drawn,
     files,
     load,
@@ -41,13 +42,13 @@ def add_to(commands: Any) -> None:
                      help='of these blocks, counted from 0 or, negative, from the end (default: the end of the model)')
     sub.add_argument('--norm', action='store_true', help="apply the model's final norm to the tokens of every block")
     how = sub.add_mutually_exclusive_group()
-    how.add_argument('--num-clips', type=int, default=1, metavar='N',
+    how.add_argument('--num-clips', type=count, default=1, metavar='N',
                      help='clips spread evenly over each video; one is centred (default: %(default)s)')
     how.add_argument('--stride', type=float, metavar='SECONDS', help='a clip every so many seconds instead')
     sub.add_argument('--align', choices=list(ALIGNMENTS), default='center',
                      help="where in its window a row's time stands; causal: at the end (default: %(default)s)")
     add_span(sub, RECOGNITION.span)
-    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='clips at a time (default: %(default)s)')
+    sub.add_argument('--batch-size', type=count, default=4, metavar='N', help='clips at a time (default: %(default)s)')
     sub.add_argument('--out', type=Path, default=Path('features.npz'), metavar='FILE',
                      help='.npz, .safetensors, or a folder of memory-mapped arrays (a name without ending) '
                           '(default: %(default)s)')
@@ -122,9 +123,9 @@ def add_to(commands: Any) -> None:
                      default=['linear', 'neighbours', 'attentive'],
                      help='linear, neighbours, attentive (default: all; the attentive one keeps all patch tokens in '
                           'memory)')
-    sub.add_argument('--epochs', type=int, default=30, metavar='N', help='of the attentive probe (default: 30)')
+    sub.add_argument('--epochs', type=count, default=30, metavar='N', help='of the attentive probe (default: 30)')
     sub.add_argument('--seed', type=int, default=0, help='of whatever is random (default: %(default)s)')
-    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='files at a time (default: %(default)s)')
+    sub.add_argument('--batch-size', type=count, default=4, metavar='N', help='files at a time (default: %(default)s)')
     add_span(sub, RECOGNITION.span)
     sub.add_argument('--out', type=Path, default=Path('probe'), metavar='DIR',
                      help='folder for the tables (default: %(default)s)')
@@ -139,7 +140,7 @@ def _add_block(sub: argparse.ArgumentParser) -> None:
 def _add_views(sub: argparse.ArgumentParser) -> None:
     sub.add_argument('--views', metavar='CxK', help="clips times crops of each video, averaged: 1x1 (default), 5x3; or "
                                                     "'random', one random clip and crop, as the published script")
-    sub.add_argument('--batch-size', type=int, default=4, metavar='N', help='views at a time (default: %(default)s)')
+    sub.add_argument('--batch-size', type=count, default=4, metavar='N', help='views at a time (default: %(default)s)')
     add_span(sub, RECOGNITION.span)
 
 
@@ -164,7 +165,7 @@ def _embed(args: argparse.Namespace) -> int:
         tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
         align=args.align, sampling=sampling_of(model, args.span), batch_size=args.batch_size,
         **view_options(args, model))
-    with progress(len(paths), team.rank, team.size) as update:
+    with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = embed(
             model, paths, out=args.out, about=dict(model=name), num_workers=args.num_workers,
             time_limit=args.time_limit, start_over=args.force, team=team, progress=update,
@@ -204,8 +205,8 @@ def _complete(args: argparse.Namespace) -> int:
             mse=result.mse, psnr=result.psnr))
     if rows:
         _add_to_csv(rows, args.out / 'completions.csv')
-        table(['video', 'MSE', 'PSNR (dB)'],
-              [[Path(row['video']).name, f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
+        table(['picture', 'MSE', 'PSNR (dB)'],
+              [[row['picture'], f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
               + [['mean', *(f'{sum(row[key] for row in rows) / len(rows):.{digits}f}'
                             for key, digits in (('mse', 5), ('psnr', 2)))]])
         print(f'{args.out}: {_number(rows, "picture")}, and completions.csv')
@@ -306,7 +307,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     _refuse_other(args, about)
     check_pictures()  # now, rather than after hours
     folders = class_folders(given[0])
-    with progress(len(folders.paths), team.rank, team.size) as update:
+    with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
         result = evaluate(
             model, folders, views, batch_size=args.batch_size, num_workers=args.num_workers,
             time_limit=args.time_limit, team=team, progress=update, report=lambda path, reason: complain(reason))
@@ -318,10 +319,12 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(json.dumps(
             {**about, **summary, 'per_class': result.per_class(), 'failed_files': result.failed}, indent=2))
     else:
-        hardest = sorted((row for row in result.per_class() if row['files']), key=lambda row: row['top1'])[:5]
+        shown = sorted((row for row in result.per_class() if row['files']), key=lambda row: row['top1'])
+        if len(shown) > 12:
+            shown = shown[:5]  # the hardest
         table(['class', 'files', 'top-1', 'top-5'],
               [[row['class'], str(row['files']), f'{100 * row["top1"]:.1f}%', f'{100 * row["top5"]:.1f}%']
-               for row in [*hardest, {**summary, 'class': f'all {summary["classes"]}'}]])
+               for row in [*shown, {**summary, 'class': f'all {summary["classes"]}'}]])
         print(f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
               f'({summary["files"]} files, views {protocol}, {name}); the whole in {args.out}')
     return _left_out(len(result.failed), len(result.failed) + len(result.paths))
@@ -383,8 +386,6 @@ def _probe(args: argparse.Namespace) -> int:
     from ..analysis.probe import check_classes, check_linear, frozen_features, probe, save_probes
     train, held_out = class_folders(args.train), class_folders(args.val)
     check_classes(train, held_out)
-    if args.epochs < 1:
-        raise ValueError(f'--epochs {args.epochs}: must be at least 1')
     names = list(dict.fromkeys(args.probes))
     check_pictures()  # now, rather than after hours
     if 'linear' in names:

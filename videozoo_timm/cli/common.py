@@ -2,6 +2,7 @@
 import argparse
 import os
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,8 +31,15 @@ def add_command(
     """A command; of several processes all run it if they share its work, otherwise the first alone."""
     sub = commands.add_parser(run.__name__.strip('_'), help=help, description=help)
     elsewhere = int(os.environ.get('WORLD_SIZE', '1')) > 1 and os.environ.get('RANK', '0') != '0'
-    sub.set_defaults(run=(lambda args: 0) if elsewhere and not shared else run)
+    sub.set_defaults(run=(lambda args: 0) if elsewhere and not shared else run, parser=sub)
     return sub
+
+
+def count(text: str) -> int:
+    """A number of things, as a type of argparse."""
+    if not re.fullmatch(r'\+?0*[1-9]\d*', text):
+        raise argparse.ArgumentTypeError(f'{text}: must be a whole number of at least 1')
+    return int(text)
 
 
 def add_zoo(sub: argparse.ArgumentParser, help: str = 'which zoo is meant by a name that stands in both') -> None:
@@ -46,8 +54,8 @@ def add_model(sub: argparse.ArgumentParser, dtype: str | None = 'float32') -> No
                             '--weights, what the file says)')
     add_zoo(group)
     group.add_argument('--weights', type=Path, metavar='FILE', help='a local checkpoint, .pth or .safetensors')
-    group.add_argument('--img-size', type=int, metavar='PIXELS', help="another size than the model's own")
-    group.add_argument('--num-frames', type=int, metavar='N', help="another number of frames than the model's own")
+    group.add_argument('--img-size', type=count, metavar='PIXELS', help="another size than the model's own")
+    group.add_argument('--num-frames', type=count, metavar='N', help="another number of frames than the model's own")
     group.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default=dtype,
                        help=f'of the model and its input (default: {dtype})' if dtype else
@@ -75,13 +83,13 @@ def add_reading(group: Any) -> None:
 
 
 def add_span(sub: argparse.ArgumentParser, default: int) -> None:
-    sub.add_argument('--span', type=int, metavar='N', default=default,
+    sub.add_argument('--span', type=count, metavar='N', default=default,
                      help='frames at 30 a second over which the frames of a clip are spread (default: %(default)s)')
 
 
 def add_drawing(sub: argparse.ArgumentParser, out: str) -> None:
     """--num-vids, --seed and --out of the commands that make pictures."""
-    sub.add_argument('--num-vids', type=int, metavar='N', help='draw this many of the files at random (default: all)')
+    sub.add_argument('--num-vids', type=count, metavar='N', help='draw this many of the files at random (default: all)')
     sub.add_argument('--seed', type=int, default=0, help='of whatever is random (default: %(default)s)')
     sub.add_argument('--out', type=Path, default=Path(out), metavar='DIR',
                      help='folder for the pictures (default: %(default)s)')
@@ -145,10 +153,10 @@ def view_options(args: argparse.Namespace, model: nn.Module) -> dict[str, int]:
 
 def _is_image_encoder(args: argparse.Namespace) -> bool:
     if args.model is not None:
-        return timm_name_of(args.model, args.zoo).split('.')[0].endswith('_im')
+        return catalogue.takes_images(timm_name_of(args.model, args.zoo).split('.')[0])
     if args.weights is None:
         return False
-    return (recognise(read_weights(args.weights, mapped=True).tensors) or '').endswith('_im')
+    return catalogue.takes_images(recognise(read_weights(args.weights, mapped=True).tensors) or '')
 
 
 def _load(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Module, str]:
@@ -205,8 +213,6 @@ def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
     """--num-vids of the files, drawn with --seed."""
     if args.num_vids is None:
         return paths
-    if args.num_vids < 1:
-        raise ValueError(f'--num-vids {args.num_vids}: must be at least 1')
     if args.num_vids >= len(paths):
         if args.num_vids > len(paths):
             complain(f'there are {len(paths)} files, fewer than --num-vids {args.num_vids}: all are taken')
@@ -230,16 +236,16 @@ def unique_stems(paths: list[str]) -> list[str]:
 
 
 @contextmanager
-def progress(total: int, rank: int = 0, size: int = 1) -> Iterator[Callable[[float], None]]:
-    """A progress bar of files with rate and time left; in a log, a line every half minute.
+def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> Iterator[Callable[[float], None]]:
+    """A progress bar with rate and time left; in a log, a line every half minute.
 
     Of several processes the first one shows its own progress for that of all.
     """
     from tqdm import tqdm
     form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
     interval = 0.1 if sys.stderr.isatty() else 30
-    with tqdm(total=total, unit=' files', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
-        yield lambda files: bar.update(min(files * size, total - bar.n))
+    with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
+        yield lambda number: bar.update(min(number * size, total - bar.n))
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:

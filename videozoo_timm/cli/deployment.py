@@ -12,7 +12,7 @@ import torch
 from .. import catalogue
 from ..factory import load_file, load_model, timm_name_of
 from ..weights import read_header
-from .common import add_command, add_model, add_zoo, complain, load, table
+from .common import add_command, add_model, add_zoo, complain, count, load, table
 
 
 def add_to(commands: Any) -> None:
@@ -44,12 +44,12 @@ def add_to(commands: Any) -> None:
 
     sub = add_command(commands, _bench, 'Measure how fast a model runs on this machine.')
     add_model(sub)
-    sub.add_argument('--batch-size', type=int, default=1, metavar='N', help='clips at a time (default: 1)')
+    sub.add_argument('--batch-size', type=count, default=1, metavar='N', help='clips at a time (default: 1)')
     sub.add_argument('--compile', action='store_true', help='measure it compiled by torch.compile as well')
     sub.add_argument('--against', choices=['plain'],
                      help='compare, in the same run, with a plain implementation in float32: separate q, k and v, a '
                           '3-D convolution, the N x N matrix')
-    sub.add_argument('--runs', type=int, default=5, metavar='N', help='timed runs, of which the median counts')
+    sub.add_argument('--runs', type=count, default=5, metavar='N', help='timed runs, of which the median counts')
     sub.add_argument('--json', action='store_true', help='as JSON')
 
 
@@ -139,9 +139,6 @@ def _repos_of(zoo):
 def _bench(args: argparse.Namespace) -> int:
     from ..analysis.pipeline import takes_clips
     from ..analysis.speed import PlainViT, check_plain, matrix_product_rate, measure
-    for name in ('batch_size', 'runs'):
-        if getattr(args, name) < 1:
-            raise ValueError(f'--{name.replace("_", "-")} {getattr(args, name)}: must be at least 1')
     model, name = load(args, pretrained=False)  # nothing is fetched: what the weights are does not matter here
     if args.against:
         check_plain(model)

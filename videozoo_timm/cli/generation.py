@@ -4,8 +4,6 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from ..models import ImageGenerator
 from ..models.attention import fast_in_bfloat16
 from ..models.gpt import check_sampling
 from ..video import find_media, is_image, prepare_clip, read_image
-from .common import add_command, add_zoo, complain, pick_device, unique_stems
+from .common import add_command, add_zoo, complain, count, pick_device, progress, unique_stems
 
 _GAP = 2  # pixels between images
 _PICTURES = ('.png', '.jpg', '.jpeg')
@@ -31,20 +29,20 @@ def add_to(commands: Any) -> None:
     add_zoo(sub)
     sub.add_argument('--gpt', type=Path, metavar='FILE', help="a local file of the model's GPT, .pt or .safetensors")
     sub.add_argument('--vqgan', type=Path, metavar='FILE', help='the same of its VQGAN, .ckpt or .safetensors')
-    sub.add_argument('-n', '--num-images', type=int, default=36, metavar='N', help='images (default: %(default)s)')
+    sub.add_argument('-n', '--num-images', type=count, default=36, metavar='N', help='images (default: %(default)s)')
     sub.add_argument('--complete', type=Path, metavar='DIR',
                      help='instead draw the rest of these images, of which the upper part is given')
     sub.add_argument('--keep', type=float, default=0.5, metavar='SHARE',
                      help='of the rows that is given, with --complete (default: %(default)s)')
-    sub.add_argument('--samples', type=int, default=2, metavar='N', help='of each image (default: %(default)s)')
+    sub.add_argument('--samples', type=count, default=2, metavar='N', help='of each image (default: %(default)s)')
     sub.add_argument('--seed', type=int, help='of the draws (default: another each time, which is told)')
     sub.add_argument('--temperature', type=float, default=1.0, help='(default: %(default)s)')
-    sub.add_argument('--top-k', type=int, default=128, metavar='K',
+    sub.add_argument('--top-k', type=count, default=128, metavar='K',
                      help='draw from so many of the most probable codes, all if there are no more '
                           '(default: %(default)s, as published)')
     sub.add_argument('--top-p', type=float, metavar='SHARE',
                      help='draw from the fewest codes that hold this share of the probability')
-    sub.add_argument('--batch-size', type=int, metavar='N', help='images at a time (default: as fit the memory)')
+    sub.add_argument('--batch-size', type=count, metavar='N', help='images at a time (default: as fit the memory)')
     sub.add_argument('--device', help='cpu, cuda, cuda:1, mps (default: the best there is)')
     sub.add_argument('--dtype', choices=['float32', 'bfloat16'],
                      help='of the GPT (default: bfloat16 where the device is fast at it)')
@@ -55,7 +53,7 @@ def add_to(commands: Any) -> None:
     sub = add_command(commands, _fid, 'Compare generated with real images (Fréchet inception distance).')
     sub.add_argument('real', type=Path, metavar='REAL_DIR', help='folder of images')
     sub.add_argument('generated', type=Path, metavar='GENERATED_DIR', help='folder of images')
-    sub.add_argument('--batch-size', type=int, default=16, metavar='N', help='(default: %(default)s)')
+    sub.add_argument('--batch-size', type=count, default=16, metavar='N', help='(default: %(default)s)')
     sub.add_argument('--device', help='cpu, cuda (default: the best there is)')
 
 
@@ -88,10 +86,6 @@ def _generate(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be before gigabytes are loaded."""
-    for name, least in (('num_images', 1), ('samples', 1), ('batch_size', 1), ('top_k', 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f'--{name.replace("_", "-")} {value}: must be at least {least}')
     if not 0 < args.keep < 1:
         raise ValueError(f'--keep {args.keep}: must be above 0 and below 1')
     try:
@@ -112,9 +106,9 @@ def _check(args: argparse.Namespace) -> None:
 def _draw(
         generator: ImageGenerator, args: argparse.Namespace, paths: list[str], how: dict[str, Any]) -> tuple[int, int]:
     kept = []
-    with _progress(args.num_images) as progress:
+    with progress(args.num_images, 'images') as update:
         done = 0
-        for images in generator.batches(args.num_images, progress=progress, **how):
+        for images in generator.batches(args.num_images, progress=update, **how):
             if args.out.suffix:
                 kept.append(images.cpu())
             else:  # what is drawn is not lost when the rest is
@@ -129,8 +123,8 @@ def _draw(
 def _complete(
         generator: ImageGenerator, args: argparse.Namespace, paths: list[str], how: dict[str, Any]) -> tuple[int, int]:
     given, kept = _read(paths, generator.vqgan.resolution)
-    with _progress(len(given) * args.samples) as progress:
-        originals, samples = generator.complete(given, keep=args.keep, samples=args.samples, progress=progress, **how)
+    with progress(len(given) * args.samples, 'images') as update:
+        originals, samples = generator.complete(given, keep=args.keep, samples=args.samples, progress=update, **how)
     samples = samples.cpu()
     if args.out.suffix:
         border = generator.rows_kept(args.keep) * generator.vqgan.resolution // generator.vqgan.grid_size
@@ -199,17 +193,6 @@ def _about(args: argparse.Namespace) -> str:
     return json.dumps({name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[float], Any]]:
-    import sys
-
-    from tqdm import tqdm
-    interval = 0.1 if sys.stderr.isatty() else 30
-    form = '{l_bar}{bar}| {n:.3g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
-    with tqdm(total=total, unit=' images', mininterval=interval, bar_format=form) as bar:
-        yield lambda images: bar.update(min(images, total - bar.n))
-
-
 class _Images(torch.utils.data.Dataset):
     """Images of files as torch-fidelity takes them: uint8 [3, 256, 256]."""
 
@@ -235,8 +218,6 @@ def _fid(args: argparse.Namespace) -> int:
         from torch_fidelity import calculate_metrics
     except ImportError as error:
         raise ImportError("the distance needs torch-fidelity: pip install 'videozoo-timm[fid]'") from error
-    if args.batch_size < 1:
-        raise ValueError(f'--batch-size {args.batch_size}: must be at least 1')
     real, generated = _Images(args.real), _Images(args.generated)
     try:
         metrics = calculate_metrics(

@@ -1,5 +1,6 @@
 """The commands that train: pretrain, finetune; and draw, which makes videos to train on."""
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from .common import (
     add_span,
     check_trainable,
     complain,
+    count,
     files,
     load_trainable,
     sizes,
@@ -47,7 +49,8 @@ def add_to(commands: Any) -> None:
     group = sub.add_argument_group('the videos (or images)')
     group.add_argument('--train', required=True, metavar='DIR', help='a folder with one subfolder for each class')
     group.add_argument('--val', metavar='DIR', help='the same classes, to validate on')
-    group.add_argument('--shots', type=int, metavar='N', help='train on so many files of each class, drawn with --seed')
+    group.add_argument('--shots', type=count, metavar='N',
+                       help='train on so many files of each class, drawn with --seed')
     add_reading(group)
     _add_trained_model(sub)
     group = _add_training(sub, 'finetuned', lr=5e-4, betas=(0.9, 0.999), clip_grad=1.0, epochs=30.0, batch_size=16)
@@ -68,15 +71,15 @@ def add_to(commands: Any) -> None:
                        help='files of one name in several classes are one scene: they come together, under the same '
                             'random view, so that they differ in nothing but the class (in one batch, if '
                             '--batch-size is a multiple of the number of classes times --repeat-aug)')
-    group.add_argument('--validate-every', type=int, metavar='STEPS', help='default: once an epoch')
+    group.add_argument('--validate-every', type=count, metavar='STEPS', help='default: once an epoch')
     how = group.add_mutually_exclusive_group()
     how.add_argument('--freeze', action='store_true', help='train the head alone')
-    how.add_argument('--lora', type=int, metavar='RANK', help='train low-rank adapters and the head (needs peft)')
+    how.add_argument('--lora', type=count, metavar='RANK', help='train low-rank adapters and the head (needs peft)')
     _add_augmentation(sub, repeat_aug=1, auto_augment=RAND_AUGMENT)
 
     sub = add_command(commands, _draw, 'Draw videos of moving shapes, in folders named by their motion.')
     sub.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
-    sub.add_argument('--num', '-n', type=int, default=80, metavar='N', help='videos (default: %(default)s)')
+    sub.add_argument('--num', '-n', type=count, default=80, metavar='N', help='videos (default: %(default)s)')
     sub.add_argument('--seed', type=int, default=0, help='another one draws other videos (default: %(default)s)')
     sub.add_argument('--size', type=int, default=SIZE, metavar='PIXELS', help='height and width (default: %(default)s)')
     sub.add_argument('--motion', nargs='+', choices=MOTIONS, metavar='MOTION',
@@ -98,10 +101,10 @@ def _add_training(sub: argparse.ArgumentParser, out: str, **defaults: Any) -> An
     length = group.add_mutually_exclusive_group()
     length.add_argument('--epochs', type=float, default=defaults['epochs'], metavar='N',
                         help='times that each file is read (default: %(default)g)')
-    length.add_argument('--steps', type=int, metavar='N', help='updates of the weights instead')
-    group.add_argument('--batch-size', type=int, default=defaults['batch_size'], metavar='N',
+    length.add_argument('--steps', type=count, metavar='N', help='updates of the weights instead')
+    group.add_argument('--batch-size', type=count, default=defaults['batch_size'], metavar='N',
                        help='clips a batch, in each process (default: %(default)s)')
-    group.add_argument('--accumulate', type=int, default=1, metavar='N', help='batches an update (default: 1)')
+    group.add_argument('--accumulate', type=count, default=1, metavar='N', help='batches an update (default: 1)')
     group.add_argument('--lr', type=float, default=defaults['lr'], help='learning rate (default: %(default)g)')
     group.add_argument('--min-lr', type=float, default=0.0, help='at the end of its cosine (default: 0)')
     group.add_argument('--warmup', type=float, default=0.05, metavar='SHARE',
@@ -114,9 +117,9 @@ def _add_training(sub: argparse.ArgumentParser, out: str, **defaults: Any) -> An
                        help='longest gradient; 0: any (default: %(default)s)')
     group.add_argument('--grad-checkpointing', action='store_true', help='less memory for more time')
     group.add_argument('--seed', type=int, default=0, help='of everything that is random (default: %(default)s)')
-    group.add_argument('--checkpoint-every', type=int, default=500, metavar='STEPS', help='(default: %(default)s)')
-    group.add_argument('--keep', type=int, default=2, metavar='N', help='checkpoints (default: the last %(default)s)')
-    group.add_argument('--log-every', type=int, default=10, metavar='STEPS', help='rows of log.csv '
+    group.add_argument('--checkpoint-every', type=count, default=500, metavar='STEPS', help='(default: %(default)s)')
+    group.add_argument('--keep', type=count, default=2, metavar='N', help='checkpoints (default: the last %(default)s)')
+    group.add_argument('--log-every', type=count, default=10, metavar='STEPS', help='rows of log.csv '
                                                                                   '(default: %(default)s)')
     group.add_argument('--max-failed', type=float, default=0.1, metavar='SHARE',
                        help='stop when more of the files than this cannot be read (default: %(default)s)')
@@ -126,7 +129,7 @@ def _add_training(sub: argparse.ArgumentParser, out: str, **defaults: Any) -> An
 def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augment: str) -> None:
     group = sub.add_argument_group('random views, alike in all frames of a clip')
     add_span(group, RECOGNITION.span)
-    group.add_argument('--repeat-aug', type=int, default=repeat_aug, metavar='N',
+    group.add_argument('--repeat-aug', type=count, default=repeat_aug, metavar='N',
                        help='views of each clip that is decoded (default: %(default)s)')
     group.add_argument('--crop-scale', type=float, nargs=2, default=(0.5, 1.0), metavar=('MIN', 'MAX'),
                        help="share of the frame's area that is cropped (default: 0.5 1)")
@@ -154,7 +157,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     steps = _steps(args, accelerator, len(paths))
     with _progress(accelerator, steps) as progress:
         path = pretrain(
-            accelerator, model, paths, _schedule(args, steps), _keeping(args), batch_size=args.batch_size,
+            accelerator, model, paths, _schedule(args, steps), _keeping(args, accelerator), batch_size=args.batch_size,
             augmentation=_augmentation(args), sampling=sampling_of(model, args.span),
             mask_types=args.mask_type, mask_ratios=args.mask_ratio, pictures_every=args.pictures_every,
             seed=args.seed, about=dict(model=name), progress=progress, **_reading(args))
@@ -164,13 +167,21 @@ def _pretrain(args: argparse.Namespace) -> int:
 def _finetune(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders
     from ..analysis.pipeline import sampling_of
-    from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
+    from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head, matched_names
     from ..training.loop import make_accelerator
     accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
     train = class_folders(args.train)
     if args.shots is not None:
         train = few_shots(train, args.shots, args.seed, args.matched)
     held_out = None if args.val is None else class_folders(args.val)
+    if args.matched and accelerator.is_main_process:
+        names, common = {os.path.basename(path) for path in train.paths}, matched_names(train)
+        if len(common) < len(names):
+            complain(f'--matched: of {len(names)} names {len(common)} are in all {len(train.classes)} classes; the '
+                     f'files of the others come with fewer classes in a batch')
+        if args.batch_size % (views := len(train.classes) * args.repeat_aug):
+            complain(f'--matched: --batch-size {args.batch_size} is no multiple of the {views} views of a scene, so '
+                     f'scenes are split between batches')
     frozen = args.freeze or args.lora
     model, name = _model(
         args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
@@ -187,7 +198,7 @@ def _finetune(args: argparse.Namespace) -> int:
     every = args.validate_every or max(1, round(_steps_an_epoch(args, accelerator, len(train.paths))))
     with _progress(accelerator, steps) as progress:
         path = finetune(
-            accelerator, model, train, held_out, _schedule(args, steps, layer_decay), _keeping(args),
+            accelerator, model, train, held_out, _schedule(args, steps, layer_decay), _keeping(args, accelerator),
             batch_size=args.batch_size, augmentation=_augmentation(args),
             sampling=sampling_of(model, args.span), mixup=args.mixup, cutmix=args.cutmix,
             smoothing=args.smoothing, validate_every=every, matched=args.matched, seed=args.seed,
@@ -199,8 +210,6 @@ def _finetune(args: argparse.Namespace) -> int:
 
 def _draw(args: argparse.Namespace) -> int:
     from tqdm import tqdm
-    if args.num < 1:
-        raise ValueError(f'--num {args.num}: must be at least 1')
     if args.size < 16 or args.size % 2:
         raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
     motions = list(dict.fromkeys(args.motion or MOTIONS))
@@ -232,10 +241,7 @@ def _model(args: argparse.Namespace, default: str, **kwargs: Any) -> tuple[torch
 
 
 def _steps_an_epoch(args: argparse.Namespace, accelerator: Any, num_files: int) -> float:
-    clips = args.batch_size * accelerator.num_processes * args.accumulate
-    if clips < 1:
-        raise ValueError(f'--batch-size {args.batch_size} --accumulate {args.accumulate}: must be at least 1')
-    return num_files * args.repeat_aug / clips
+    return num_files * args.repeat_aug / (args.batch_size * accelerator.num_processes * args.accumulate)
 
 
 def _steps(args: argparse.Namespace, accelerator: Any, num_files: int) -> int:
@@ -253,11 +259,14 @@ def _schedule(args: argparse.Namespace, steps: int, layer_decay: float | None = 
         betas=tuple(args.betas), layer_decay=layer_decay, clip_grad=args.clip_grad, accumulate=args.accumulate)
 
 
-def _keeping(args: argparse.Namespace) -> Any:
-    from ..training.loop import Keeping
-    return Keeping(
+def _keeping(args: argparse.Namespace, accelerator: Any) -> Any:
+    from ..training.loop import Keeping, last_checkpoint
+    keeping = Keeping(
         folder=args.out, every=args.checkpoint_every, last=args.keep, log_every=args.log_every,
         resume=args.resume, force=args.force, max_failed=args.max_failed)
+    if args.resume and accelerator.is_main_process and last_checkpoint(keeping) is None:
+        complain(f'--resume: there is no checkpoint in {args.out}; the run starts at its beginning')
+    return keeping
 
 
 def _augmentation(args: argparse.Namespace) -> Augmentation:

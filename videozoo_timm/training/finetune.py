@@ -132,14 +132,12 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
     if shots < 1:
         raise ValueError(f'shots={shots}: must be at least 1')
     if matched:
-        names = [os.path.basename(path) for path in files.paths]
-        classes = Counter(name for name, _ in set(zip(names, files.targets, strict=True)))  # in how many a name is
-        common = sorted(name for name, number in classes.items() if number == len(files.classes))
+        common = matched_names(files)
         if len(common) < shots:
             raise ValueError(
                 f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots')
         drawn = set(random.Random(f'{seed}').sample(common, shots))
-        chosen = [k for k, name in enumerate(names) if name in drawn]
+        chosen = [k for k, path in enumerate(files.paths) if os.path.basename(path) in drawn]
         return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
     chosen = []
     for target, name in enumerate(files.classes):
@@ -148,6 +146,12 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
             raise ValueError(f'{files.folder} has {len(mine)} files of the class {name!r}, fewer than {shots} shots')
         chosen += sorted(random.Random(f'{seed} {name}').sample(mine, shots))
     return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
+
+
+def matched_names(files: ClassFolders) -> list[str]:
+    """Names of files that every class has."""
+    named = {(os.path.basename(path), target) for path, target in zip(files.paths, files.targets, strict=True)}
+    return sorted(name for name, number in Counter(name for name, _ in named).items() if number == len(files.classes))
 
 
 def freeze_all_but_head(model: nn.Module) -> None:

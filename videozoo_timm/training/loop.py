@@ -381,7 +381,8 @@ def _start_or_resume(keeping, record, about):
         differ = [f'{k} was {before.get(k)}, is {about.get(k)}' for k in {**before, **about}
                   if before.get(k) != about.get(k)]
         if differ:
-            raise ValueError(f'{keeping.folder} holds another run: ' + '; '.join(differ))
+            raise ValueError(
+                f'{keeping.folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
     elif _checkpoints(keeping):
         raise ValueError(f'{keeping.checkpoints} are of an unknown run (there is no {record.name}); --force removes it')
     keeping.checkpoints.mkdir(parents=True, exist_ok=True)
