@@ -24,6 +24,7 @@ from .common import (
     load,
     progress,
     short_name,
+    shown,
     table,
     unique_stems,
     view_options,
@@ -194,7 +195,7 @@ def _complete(args: argparse.Namespace) -> int:
         result = complete(
             model, view.x, mask_type=args.mask_type, mask_ratio=args.mask_ratio, mask=mask, seed=args.seed + index)
         share = result.mask.double().mean().item()
-        title = (f'{Path(path).name}, {called}, mask: {kind}, {100 * share:.0f}% dropped, '
+        title = (f'{shown(path)}, {called}, mask: {kind}, {100 * share:.0f}% dropped, '
                  f'PSNR of the dropped pixels {result.psnr:.2f} dB')
         target = args.out / f'{stem}_{called}_{kind}.jpg'
         result.picture(title, _captions(view, result.original.shape[1], args.span)).save(target)
@@ -243,14 +244,14 @@ def _attend(args: argparse.Namespace) -> int:
     for _, path, stem, view in _each(paths, model, args, failed, **whole):
         result = attend(model, view.x, block=args.block)
         what = f'attention_block{result.block}' + ('_heads' if args.heads else '')
-        title = f'{Path(path).name}, {called}, class token in block {result.block}'
+        title = f'{shown(path)}, {called}, class token in block {result.block}'
         if args.threshold is not None:
             what += f'_top{100 * args.threshold:g}'
             title += f', patches that hold {100 * args.threshold:g}%'
         target = args.out / f'{stem}_{called}_{what}.jpg'
         captions = _captions(view, len(result.frames), args.span)
         result.picture(title, captions, args.heads, args.threshold).save(target)
-        rows.append([Path(path).name, f'{result.weights.mean(dim=0).max():.5f}', target.name])
+        rows.append([shown(path), f'{result.weights.mean(dim=0).max():.5f}', target.name])
     if rows:
         table(['file', 'highest', 'picture'], rows)
         print(f'{args.out}: {_number(rows, "picture")}')
@@ -280,7 +281,7 @@ def _pca(args: argparse.Namespace) -> int:
             frames = view.x.transpose(0, 1).float() / 255
             color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
             rows = [('frames', frames), ('features', color)]
-            title = f'{Path(path).name}, {called}, block {block}, PCA over {_number(done, "file")}'
+            title = f'{shown(path)}, {called}, block {block}, PCA over {_number(done, "file")}'
             picture = Grid(rows, _captions(view, len(frames), args.span), title)
             picture.save(args.out / f'{stem}_{called}_pca_block{block}.jpg')
         print(f'{args.out}: {_number(done, "picture")}, one PCA of block {block}')

@@ -17,6 +17,7 @@ from ..analysis.pipeline import takes_clips
 from ..factory import load_file, load_model, recognise, timm_name_of
 from ..models.attention import fast_in_bfloat16
 from ..video import find_videos
+from ..video.drawing import is_drawn
 from ..weights import read_weights
 
 ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError, FloatingPointError)
@@ -218,6 +219,11 @@ def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
             complain(f'there are {len(paths)} files, fewer than --num-vids {args.num_vids}: all are taken')
         return paths
     return sorted(random.Random(args.seed).sample(paths, args.num_vids), key=paths.index)
+
+
+def shown(path: str) -> str:
+    """What a file is called in titles and tables; of drawn videos the number alone says little."""
+    return path if is_drawn(path) else Path(path).name
 
 
 def unique_stems(paths: list[str]) -> list[str]:
