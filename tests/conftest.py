@@ -51,7 +51,12 @@ def save_published(tensors, path, **torch_save):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    torch.manual_seed(0)  # before its fixtures, so that a test meets the same weights and inputs in any order
+    torch.manual_seed(0)  # what a fixture draws is the same, whichever test needs it first
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    torch.manual_seed(0)  # and what a test draws, whichever fixtures were drawn for it
 
 
 def relative_error(ours, theirs):

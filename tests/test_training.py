@@ -486,18 +486,29 @@ COMMANDS = {
 }
 
 
-def start(*arguments, cwd, processes=1, command='pretrain'):
-    launcher = [sys.executable, '-m'] if processes == 1 else [
-        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes), '-m']
-    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
-    return subprocess.Popen(
-        [*launcher, 'videozoo_timm', *COMMANDS[command], *arguments], cwd=cwd, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+@pytest.fixture
+def start(tmp_path):
+    """Start a command in processes of their own; what a failed test leaves of them is ended."""
+    started = []
+
+    def start(*arguments, processes=1, command='pretrain'):
+        launcher = [sys.executable, '-m'] if processes == 1 else [
+            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes), '-m']
+        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
+        started.append(subprocess.Popen(
+            [*launcher, 'videozoo_timm', *COMMANDS[command], '--log-every', '1', *arguments], cwd=tmp_path,
+            env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def test_a_signal_leaves_a_checkpoint_and_no_half_step(tmp_path):
-    process = start('--steps', '5000', '--batch-size', '4', '--log-every', '1', '--checkpoint-every', '10000',
-                    cwd=tmp_path)
+def test_a_signal_leaves_a_checkpoint_and_no_half_step(start, tmp_path):
+    process = start('--steps', '5000', '--batch-size', '4', '--checkpoint-every', '10000')
     wait_for_step(process, tmp_path / 'pretrained', 3)
     os.killpg(process.pid, signal.SIGTERM)  # as batch systems do, the decoders included
     text, _ = process.communicate(timeout=60)
@@ -512,10 +523,12 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(tmp_path):
 
 def test_decoders_leave_the_batch_systems_signal_to_their_parent():
     jobs = [Job(k, path) for k, path in enumerate(DRAWN[:6])]
+    before = set(psutil.Process().children(recursive=True))
     with closing(load_views(jobs, views_of(small(), augmentation=TWICE), num_workers=1)) as loaded:
         got = [next(loaded)]
-        for child in psutil.Process().children(recursive=True):
-            child.terminate()
+        for child in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
         got += loaded
     assert [item for _, item in got if isinstance(item, Failure)] == [] and len(got) == 6 * 3
 
@@ -523,9 +536,11 @@ def test_decoders_leave_the_batch_systems_signal_to_their_parent():
 def test_decoders_leave_ctrl_c_to_their_parent_while_they_start():
     done = threading.Event()
 
+    before = set(psutil.Process().children())
+
     def press():
         while not done.wait(0.02):
-            for child in psutil.Process().children():
+            for child in set(psutil.Process().children()) - before:
                 with suppress(psutil.NoSuchProcess):
                     child.send_signal(signal.SIGINT)
 
@@ -553,19 +568,19 @@ def wait_for_step(process, folder, step):
 @pytest.mark.slow
 @pytest.mark.parametrize('processes', [1, 2])
 @pytest.mark.parametrize('command', list(COMMANDS))
-def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(tmp_path, command, processes):
+def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(start, tmp_path, command, processes):
     """The whole command, one process and two; two also against one with twice the batch."""
     def run(name, processes, kills=0):
         arguments = ['--steps', '60', '--batch-size', str(4 // processes), '--out', name, '--resume']
         rng = random.Random(processes)
-        for _ in range(kills):
-            process = start(*arguments, cwd=tmp_path, processes=processes, command=command)
-            try:
-                process.wait(timeout=rng.uniform(6, 18))
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        process = start(*arguments, cwd=tmp_path, processes=processes, command=command)
+        for step in sorted(rng.sample(range(1, 40), kills)):
+            process = start(*arguments, processes=processes, command=command)
+            wait_for_step(process, tmp_path / name, step)
+            time.sleep(rng.uniform(0, 0.3))
+            assert process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process = start(*arguments, processes=processes, command=command)
         text, _ = process.communicate(timeout=300)
         assert process.returncode == 0, text
         return load_file(tmp_path / name / 'model.safetensors')
@@ -573,9 +588,10 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(tmp_pat
     whole = run('whole', processes)
     assert equal(run('killed', processes, kills=3), whole)
     assert not list((tmp_path / 'killed' / 'checkpoints').glob('.*'))
-    rows = [[list(row.values())[:4] for row in read_log(tmp_path / name / 'validation.csv')]
-            for name in ('whole', 'killed')]
-    assert rows[0] == rows[1] and len(rows[0]) == (3 if command == 'finetune' else 0)
+    for log, number in ('log', 60), ('validation', 3 if command == 'finetune' else 0):
+        rows = [[list(row.values())[:4] for row in read_log(tmp_path / name / f'{log}.csv')]
+                for name in ('whole', 'killed')]
+        assert rows[0] == rows[1] and len(rows[0]) == number
     if processes == 2 and command == 'pretrain':
         alone = run('alone', 1)
         assert all(torch.allclose(whole[k], alone[k], atol=1e-3) for k in alone)

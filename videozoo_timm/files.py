@@ -60,6 +60,8 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapp
 
 def _remove_stale(target: Path, host: str) -> None:
     """Remove what killed processes of this machine have left."""
+    if os.name == 'nt':  # no question, but a signal, is what os.kill sends there
+        return
     for folder in target.parent.glob(f'.{target.name}.{host}.*.partial'):
         try:
             os.kill(int(folder.name.split('.')[-2]), 0)

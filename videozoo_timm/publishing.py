@@ -91,6 +91,8 @@ def export(
 
 def check_folder(folder: Path, force: bool = False) -> None:
     """Raise a ValueError unless a model can be exported there."""
+    if folder.resolve() == Path.cwd():
+        raise ValueError(f'{folder}: what is exported is a folder of its own; name one in this folder')
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -299,7 +301,7 @@ def offer_safetensors(
         try:
             path = locate(source, refresh=True, say=say)
         except (ValueError, FileNotFoundError) as error:
-            left_out.append(f'{published}: {error}')
+            left_out.append(f'{published or source.filename}: {error}')
             continue
         with hub_errors(target, f'{source.filename} was not uploaded to {target}'):
             if target != repo:

@@ -74,7 +74,9 @@ def _spelled(argv: Sequence[str]) -> list[str]:
 
 def _take_rest(args: argparse.Namespace, rest: list[str]) -> None:
     """What argparse leaves: PATH... that stand behind options, and what no option is called."""
-    flags = [word.split('=')[0] for word in rest if word.startswith('-')]
+    end = rest.index('--') if '--' in rest else len(rest)  # behind it are PATH... that begin with a dash
+    flags = [word.split('=')[0] for word in rest[:end] if word.startswith('-')]
+    rest = rest[:end] + rest[end + 1:]
     if flags:
         near = difflib.get_close_matches(flags[0], re.findall(r'--[a-z-]+', args.parser.format_help()), n=1)
         args.parser.error(f'no option {flags[0]}' + (f'; did you mean {near[0]}?' if near else ''))

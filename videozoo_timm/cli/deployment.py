@@ -119,17 +119,18 @@ def _offer(args: argparse.Namespace) -> int:
         raise ValueError(f'--to {args.to}: {len(repos)} repositories share names of files; offer one at a time')
     if not repos:
         raise ValueError(f'{", ".join(args.repos)}: nothing of it is on the Hub')
-    left_out = []
+    number = 0
     for repo in repos:
         try:
-            left_out += offer_safetensors(repo, args.to, dry_run=args.dry_run, say=lambda text: print(text, flush=True))
+            left_out = offer_safetensors(repo, args.to, dry_run=args.dry_run, say=lambda text: print(text, flush=True))
         except (FileNotFoundError, PermissionError) as error:
             if len(repos) == 1:
                 raise
-            left_out.append(f'{repo}: {error}')
-    for line in left_out:
-        complain(line)
-    return 1 if left_out else 0
+            left_out = [f'{repo}: {error}']
+        for line in left_out:  # at once, as the next one may fail
+            complain(line)
+        number += len(left_out)
+    return 1 if number else 0
 
 
 def _repos_of(zoo):

@@ -1,5 +1,6 @@
 """The commands that train: pretrain, finetune; and draw, which makes videos to train on."""
 import argparse
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from .common import (
     count,
     files,
     load_trainable,
+    pick_device,
     sizes,
 )
 
@@ -143,9 +145,8 @@ def _pretrain(args: argparse.Namespace) -> int:
     from ..analysis.completion import check_mae
     from ..analysis.pipeline import sampling_of
     from ..models.video_mae import initialise_local
-    from ..training.loop import make_accelerator
     from ..training.pretrain import pretrain
-    accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
+    accelerator = _accelerator(args)
     paths, missing = files(args, find_videos)
     model, name = _model(args, 'mae_shapes_none')
     if args.init == 'local':
@@ -168,8 +169,7 @@ def _finetune(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders
     from ..analysis.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head, matched_names
-    from ..training.loop import make_accelerator
-    accelerator = make_accelerator(args.device, args.dtype, args.accumulate)
+    accelerator = _accelerator(args)
     train = class_folders(args.train)
     if args.shots is not None:
         train = few_shots(train, args.shots, args.seed, args.matched)
@@ -222,6 +222,13 @@ def _draw(args: argparse.Namespace) -> int:
     return 0
 
 
+def _accelerator(args: argparse.Namespace) -> Any:
+    from ..training.loop import make_accelerator
+    if args.device is not None:
+        pick_device(args.device)  # refused in the words of the command line
+    return make_accelerator(args.device, args.dtype, args.accumulate)
+
+
 def _model(args: argparse.Namespace, default: str, **kwargs: Any) -> tuple[torch.nn.Module, str]:
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
     check_trainable(args)
@@ -247,8 +254,8 @@ def _steps_an_epoch(args: argparse.Namespace, accelerator: Any, num_files: int) 
 def _steps(args: argparse.Namespace, accelerator: Any, num_files: int) -> int:
     if args.steps is not None:
         return args.steps
-    if not args.epochs > 0:
-        raise ValueError(f'--epochs {args.epochs:g}: must be above 0')
+    if not 0 < args.epochs < math.inf:
+        raise ValueError(f'--epochs {args.epochs:g}: must be a number above 0')
     return max(1, round(args.epochs * _steps_an_epoch(args, accelerator, num_files)))
 
 
@@ -310,10 +317,12 @@ def _done(accelerator: Any, path: Path, missing: int) -> int:
         from ..training.loop import read_log
         rows = read_log(path.parent / 'log.csv')
         if rows:
+            missing += int(rows[-1]['failed'])
             print(f'{path}: {rows[-1]["step"]} steps, loss {float(rows[-1]["loss"]):.4f}, '
                   f'{rows[-1]["failed"]} files could not be read')
         rows = read_log(path.parent / 'validation.csv')
         if rows:
+            missing += int(rows[-1]['failed'])
             best = max(rows, key=lambda row: float(row['top1']))
             print(f'top-1 {100 * float(rows[-1]["top1"]):.2f}% at the end, {100 * float(best["top1"]):.2f}% at step '
                   f'{best["step"]} (best.safetensors)')

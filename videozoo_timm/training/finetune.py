@@ -67,6 +67,11 @@ def finetune(
         FloatingPointError: The loss is not finite.
     """
     check_head(model)
+    if validate_every < 1:
+        raise ValueError(f'validate_every={validate_every}: must be at least 1')
+    if hasattr(model, 'merge_and_unload') and accelerator.distributed_type == 'FSDP':
+        raise ValueError('adapters (--lora) are merged in the end, which a model in pieces (FSDP) cannot be: train '
+                         'them with plain data parallelism')
     if len(files.classes) != model.num_classes:
         raise ValueError(
             f'{files.folder} has {len(files.classes)} classes, the model has a head of {model.num_classes}')
@@ -92,11 +97,18 @@ def finetune(
 
     from accelerate.utils import broadcast_object_list
 
+    def report(path: str, reason: str) -> None:
+        if path not in told:  # each validation meets it again
+            told.add(path)
+            options.get('report', lambda path, reason: None)(path, reason)
+
+    told: set[str] = set()
+
     def validate(step: int, model: nn.Module) -> None:
         result = evaluate(
             model, held_out, views_of(model, sampling), batch_size=batch_size,
             team=_team(accelerator), num_workers=options.get('num_workers', 0),
-            time_limit=options.get('time_limit', 60.0))
+            time_limit=options.get('time_limit', 60.0), report=report)
         is_best = [False]
         if accelerator.is_main_process:
             with closing(Log(keeping.folder, step - 1, True, 'validation')) as log:
@@ -108,10 +120,11 @@ def finetune(
         progress(step, {'top1': result.top(1)})
 
     def save(model: nn.Module, name: str) -> None:
-        state_dict = accelerator.get_state_dict(model)
         if hasattr(model, 'merge_and_unload'):
             model = copy.deepcopy(model).merge_and_unload()
             state_dict = model.state_dict()
+        else:
+            state_dict = accelerator.get_state_dict(model)
         save_model(accelerator, model, keeping.folder / name, files.classes, state_dict)
 
     progress: Callable[[int, dict[str, float]], Any] = options.get('progress', lambda step, row: None)

@@ -118,17 +118,22 @@ def make_accelerator(device: str | None = None, precision: str | None = None, ac
     """
     try:
         from accelerate import Accelerator
-        from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
+        from accelerate.utils import (
+            DistributedType,
+            GradientAccumulationPlugin,
+            InitProcessGroupKwargs,
+            patch_environment,
+        )
     except ImportError as error:
         raise ImportError("training needs Accelerate: pip install 'videozoo-timm[training]'") from error
-    if device not in (None, 'cpu'):
-        os.environ['ACCELERATE_TORCH_DEVICE'] = device
-    accelerator = Accelerator(
-        cpu=device == 'cpu' or not torch.cuda.is_available() and not torch.backends.mps.is_available(),
-        mixed_precision=PRECISIONS[precision] if precision else None,
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
-        # The first process may validate or draw for long while the others wait.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))])
+    wanted = {} if device in (None, 'cpu') else {'ACCELERATE_TORCH_DEVICE': device}
+    with patch_environment(**wanted):
+        accelerator = Accelerator(
+            cpu=device == 'cpu' or not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+            mixed_precision=PRECISIONS[precision] if precision else None,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
+            # The first process may validate or draw for long while the others wait.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))])
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ValueError('FSDP is taken in its version 2: accelerate launch --fsdp_version 2')
     return accelerator
@@ -196,18 +201,28 @@ def train(
         processes=accelerator.num_processes, precision=accelerator.mixed_precision, files=len(paths),
         files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest())))
     check_files(paths, batch_size, matched)
-    start = _prepare_folder(accelerator, keeping, about)
-    set_seed(seed, device_specific=True)
+    if accelerator.gradient_accumulation_steps != schedule.accumulate:
+        raise ValueError(
+            f'the accelerator accumulates {accelerator.gradient_accumulation_steps} batches, the schedule '
+            f'{schedule.accumulate}: make_accelerator(accumulate={schedule.accumulate})')
     optimizer = make_optimizer(model, schedule)
     model.train()
     model, optimizer = accelerator.prepare(model, optimizer)
+    start = _prepare_folder(accelerator, keeping, about)  # after all that may be refused, as it may start over
+    set_seed(seed, device_specific=True)
     rates = CosineLRScheduler(
         optimizer, t_initial=schedule.steps + 1, lr_min=schedule.min_lr, t_in_epochs=False,
         warmup_t=round(schedule.warmup * schedule.steps))
-    state = dict(step=0, positions=[[0, 0]] * accelerator.num_processes, failed=[[]] * accelerator.num_processes)
+    state = dict(
+        step=0, losses=[], positions=[[0, 0]] * accelerator.num_processes, failed=[[]] * accelerator.num_processes)
     if start is not None:
-        accelerator.load_state(str(start))
-        state = json.loads((start / 'training.json').read_text())
+        try:
+            accelerator.load_state(str(start))
+            state |= json.loads((start / 'training.json').read_text())
+        except Exception as error:  # of as many kinds as files
+            raise ValueError(
+                f'the checkpoint {start} cannot be read ({type(error).__name__}: {error}); remove it, and --resume '
+                f'goes on from the one before it') from error
     step, rank = state['step'], accelerator.process_index
     stream = Stream(
         paths, views, batch_size, seed=seed, rank=rank, size=accelerator.num_processes,
@@ -220,7 +235,7 @@ def train(
         log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
         steps_an_epoch = len(paths) * views.augmentation.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
-        losses, norm, since = [], torch.tensor(math.nan), time.monotonic()
+        losses, norm, since = state['losses'], torch.tensor(math.nan), time.monotonic()
         while step < schedule.steps:
             rates.step_update(step + 1)
             for _ in range(schedule.accumulate):
@@ -253,7 +268,7 @@ def train(
                     hook.call(step, accelerator.unwrap_model(model))
                     model.train()
             if last or stop.asked or step % keeping.every == 0:
-                _save_checkpoint(accelerator, keeping, step, stream)
+                _save_checkpoint(accelerator, keeping, step, losses, stream)
             if stop.asked and not last:
                 raise Stopped(*stop.number)
     return accelerator.unwrap_model(model)
@@ -344,16 +359,18 @@ def _checkpoints(keeping):
 
 
 # What a run writes into its folder; the record comes last, so that what is left of a removal is still known as a run.
-_WRITTEN = ('checkpoints', 'tensorboard', 'pictures', 'log.csv', 'validation.csv', MODEL, BEST, 'run.json')
+_RECORD = 'run.json'
+_WRITTEN = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
+            'log.csv', 'validation.csv', MODEL, BEST, _RECORD)
 
 
 def _prepare_folder(accelerator, keeping, about):
     """Refuse a folder that holds another run; the checkpoint to go on from."""
     from accelerate.utils import broadcast_object_list
-    record, answer = keeping.folder / 'run.json', [None, None]
+    answer = [None, None]
     if accelerator.is_main_process:  # it alone looks, so that all do the same
         try:
-            answer = [None, _start_or_resume(keeping, record, about)]
+            answer = [None, _start_or_resume(keeping, about)]
         except (ValueError, OSError) as error:
             answer = [error, None]
     broadcast_object_list(answer)
@@ -363,35 +380,40 @@ def _prepare_folder(accelerator, keeping, about):
     return start
 
 
-def _start_or_resume(keeping, record, about):
+def _start_or_resume(keeping, about):
+    record = keeping.folder / _RECORD
     if keeping.folder.exists() and not keeping.folder.is_dir():
         raise ValueError(f'--out {keeping.folder} is a file; a folder is wanted')
-    before = json.loads(record.read_text()) if record.exists() else None
+    there = [path for pattern in _WRITTEN for path in sorted(keeping.folder.glob(pattern))]
+    if there and not record.exists():
+        raise ValueError(
+            f'{there[0]} is there, of no run that is known (there is no {record}): name another --out, or move it away')
     if keeping.force:
-        before = None
-        for name in _WRITTEN:
-            path = keeping.folder / name
-            if path.is_dir():
+        for path in there:
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)
-    if before is not None and not keeping.resume:
-        raise ValueError(f'{keeping.folder} holds a run; --resume goes on with it, --force starts over')
-    if before is not None:
+                path.unlink()
+    elif there:
+        if not keeping.resume:
+            raise ValueError(f'{keeping.folder} holds a run; --resume goes on with it, --force starts over')
+        try:
+            before = json.loads(record.read_text())
+        except ValueError as error:
+            raise ValueError(f'{record} is damaged ({error}); --force starts over') from error
         differ = [f'{k} was {before.get(k)}, is {about.get(k)}' for k in {**before, **about}
                   if before.get(k) != about.get(k)]
         if differ:
             raise ValueError(
                 f'{keeping.folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
-    elif _checkpoints(keeping):
-        raise ValueError(f'{keeping.checkpoints} are of an unknown run (there is no {record.name}); --force removes it')
-    keeping.checkpoints.mkdir(parents=True, exist_ok=True)
+    keeping.folder.mkdir(parents=True, exist_ok=True)
     with written(record) as partial:
         partial.write_text(json.dumps(about, indent=2) + '\n')
+    keeping.checkpoints.mkdir(exist_ok=True)
     return last_checkpoint(keeping)
 
 
-def _save_checkpoint(accelerator, keeping, step, stream):
+def _save_checkpoint(accelerator, keeping, step, losses, stream):
     """Write all that is needed to go on, whole or not at all, and drop the oldest checkpoints."""
     from accelerate.utils import gather_object
     target = keeping.checkpoints / f'step_{step:08}'
@@ -406,7 +428,12 @@ def _save_checkpoint(accelerator, keeping, step, stream):
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         positions, failed = zip(*places, strict=True)
-        (partial / 'training.json').write_text(json.dumps(dict(step=step, positions=positions, failed=failed)))
+        (partial / 'training.json').write_text(
+            json.dumps(dict(step=step, losses=losses, positions=positions, failed=failed)))
+        for path in partial.rglob('*'):  # on the disk before the folder has its name, as a machine may go down
+            if path.is_file():
+                with open(path, 'rb+') as file:
+                    os.fsync(file.fileno())
         if target.exists():
             shutil.rmtree(target)
         os.replace(partial, target)

@@ -4,6 +4,7 @@ The method and its settings: https://arxiv.org/abs/2205.09113; the published mod
 """
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from ..analysis.completion import check_mae, complete
 from ..analysis.pipeline import views_of
 from ..models.video_mae import MASK_TYPES
-from ..video import RECOGNITION, Augmentation, Failure, Job, Sampling, load_views
+from ..video import RECOGNITION, Augmentation, Job, Sampling, View, load_views
 from .loop import MODEL, Hook, Keeping, Schedule, save_model, train
 from .stream import Batch
 
@@ -79,7 +80,8 @@ def pretrain(
         return model(batch.x, mask_ratio=mask_ratio, mask_type=mask_type, noise=noise)[0]
 
     def draw(step: int, model: nn.Module) -> None:
-        view = _first_view(paths, views_of(model, sampling))
+        view = _first_view(
+            paths, views_of(model, sampling), options.get('num_workers', 0), options.get('time_limit', 60.0))
         if view is None:
             return
         for mask_type, mask_ratio in dict.fromkeys(masks):
@@ -111,7 +113,8 @@ def _masks(types, ratios):
     return list(zip(types, ratios, strict=True))
 
 
-def _first_view(paths, views):
+def _first_view(paths, views, num_workers, time_limit):
     """The centred view of the first of the files that can be read; a few are tried."""
-    loaded = load_views([Job(k, path) for k, path in enumerate(paths[:8])], views)
-    return next((item for _, item in loaded if item is not None and not isinstance(item, Failure)), None)
+    jobs = [Job(k, path) for k, path in enumerate(paths[:8])]
+    with closing(load_views(jobs, views, num_workers=min(1, num_workers), time_limit=time_limit)) as loaded:
+        return next((item for _, item in loaded if isinstance(item, View)), None)

@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import NamedTuple
@@ -448,6 +448,7 @@ def _work(pipe, views, num_threads):
     threading.Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
     torch.set_num_threads(1)
     try:
+        _import_for(views)
         pipe.send('ready')
         while True:
             job, end = pipe.recv(), None
@@ -465,6 +466,17 @@ def _work(pipe, views, num_threads):
             pipe.send(end)
     except (EOFError, ConnectionError):  # nobody wants any more
         pass
+
+
+def _import_for(views):
+    """What reading imports where it needs it: the time limit is for files."""
+    with suppress(ImportError):  # the first file that needs it tells
+        import av  # noqa: F401
+        import numpy  # noqa: F401
+        import PIL.Image  # noqa: F401
+        if views.augmentation:
+            import timm.data  # noqa: F401
+            import torchvision.transforms  # noqa: F401
 
 
 def _follow(sentinel):

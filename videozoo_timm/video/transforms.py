@@ -139,6 +139,13 @@ class Augmentation:
             raise ValueError(f'hflip must be a share from 0 to 1, got {self.hflip}')
         if self.repeats < 1:
             raise ValueError(f'repeats must be at least 1, got {self.repeats}')
+        if self.auto_augment:
+            try:
+                _augmentation_of(self.auto_augment, 224, (0.5,))
+            except Exception as error:
+                raise ValueError(
+                    f'auto_augment={self.auto_augment!r} (--aa) is no configuration of timm such as '
+                    f'{RAND_AUGMENT!r}') from error
 
 
 def augment_clip(
