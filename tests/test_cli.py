@@ -256,6 +256,8 @@ def test_files_stand_before_and_behind_options(here, tmp_path):
     for paths in ([first, '--num-workers', '0', second], ['--num-workers', '0', second, '--seed', '0', first]):
         assert 'attention: 2 pictures' in here('attend', *paths).stdout
     assert len(list((tmp_path / 'attention').iterdir())) == 2
+    done = here('attend', first, '--seed', '0', '--', '-b.mp4', '--a.mp4', check=False)  # as dashes do elsewhere
+    assert done.returncode == 1 and '--a.mp4: no such file' in done.stderr and '-b.mp4: no such file' in done.stderr
 
 
 def test_version(run):

@@ -4,12 +4,14 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import closing, suppress
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -51,11 +53,11 @@ def small(name='mae_t14_st', **kwargs):
     return timm.create_model(name, img_size=56, num_frames=4, embed_dim=32, depth=2, num_heads=2, **kwargs)
 
 
-def run_pretrain(folder, model=None, paths=DRAWN, steps=6, resume=False, max_failed=0.1, **options):
-    options = dict(batch_size=4, augmentation=TWICE, pictures_every=0, **options)
+def run_pretrain(folder, model=None, paths=DRAWN, steps=6, resume=False, max_failed=0.1, log_every=1, **options):
+    options = dict(dict(batch_size=4, augmentation=TWICE, pictures_every=0), **options)
     return load_file(pretrain(
         make_accelerator('cpu'), model or small(), paths, Schedule(steps=steps, lr=1e-3),
-        Keeping(folder, every=2, log_every=1, resume=resume, max_failed=max_failed), **options))
+        Keeping(folder, every=2, log_every=log_every, resume=resume, max_failed=max_failed), **options))
 
 
 def equal(ours, theirs):
@@ -162,6 +164,34 @@ def test_a_run_that_crashes_goes_on_to_the_same_weights(tmp_path):
     assert [row['loss'] for row in log] == [row['loss'] for row in read_log(tmp_path / 'whole' / 'log.csv')]
 
 
+def test_rows_of_the_log_are_the_same_over_a_crash(tmp_path):
+    run_pretrain(tmp_path / 'whole', log_every=3)
+    with pytest.raises(Crash):
+        run_pretrain(tmp_path / 'crashed', log_every=3, progress=_crash_at(5))
+    run_pretrain(tmp_path / 'crashed', log_every=3, resume=True)
+    rows = [[(row['step'], row['loss']) for row in read_log(tmp_path / name / 'log.csv')]
+            for name in ('whole', 'crashed')]
+    assert rows[0] == rows[1] and [step for step, _ in rows[0]] == ['3', '6']
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path):
+    whole = run_pretrain(tmp_path / 'whole')
+    with pytest.raises(Crash):
+        run_pretrain(tmp_path / 'run', progress=_crash_at(5))
+    last = tmp_path / 'run' / 'checkpoints' / 'step_00000004'
+    for name in ('model.safetensors', 'optimizer.bin', 'training.json'):
+        kept = (last / name).read_bytes()
+        (last / name).write_bytes(b'')
+        with pytest.raises(ValueError, match=f'{re.escape(str(last))} cannot be read .* remove it'):
+            run_pretrain(tmp_path / 'run', resume=True)
+        (last / name).write_bytes(kept)
+    shutil.rmtree(last)
+    assert equal(run_pretrain(tmp_path / 'run', resume=True), whole)
+    (tmp_path / 'run' / 'run.json').write_text('')
+    with pytest.raises(ValueError, match='run.json is damaged'):
+        run_pretrain(tmp_path / 'run', resume=True)
+
+
 def _crash_at(step):
     def progress(now, row):
         if now == step:
@@ -194,6 +224,55 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
         run_pretrain(tmp_path, steps=3, resume=True)
     with pytest.raises(ValueError, match='files_sha256'):
         run_pretrain(tmp_path, steps=2, resume=True, paths=DRAWN[::-1])
+
+
+def test_force_removes_what_runs_write_and_nothing_else(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['pretrain', 'drawn:16', *COMMON, '--batch-size', '4', '--steps', '2', '--pictures-every', '1', '--force']
+    for name in ('model.safetensors', 'log.csv', 'checkpoints/step_1'):  # of something else
+        own = tmp_path / 'pretrained' / name
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text('mine')
+        for options in ([], ['--resume']):
+            assert main([*command[:-1], *options] if options else command) == 2
+            assert f'{name} is there, of no run that is known' in capsys.readouterr().err
+        assert own.read_text() == 'mine' and not (tmp_path / 'pretrained' / 'run.json').exists()
+        own.unlink()
+    (tmp_path / 'pretrained' / 'checkpoints').rmdir()
+    (tmp_path / 'scratch').mkdir()
+    (tmp_path / 'pretrained' / 'checkpoints').symlink_to(tmp_path / 'scratch')  # a larger disk
+    assert main(command[:-1]) == 0
+    mine = [tmp_path / 'pretrained' / name for name in ('pictures/mine.jpg', 'notes.txt', 'checkpoints/mine.ckpt')]
+    for path in mine:
+        path.write_text('mine')
+    before = (tmp_path / 'pretrained' / 'model.safetensors').read_bytes()
+    for wrong, words in ((['--lr', '-1'], 'learning rate'), (['--aa', 'nonsense'], "auto_augment='nonsense'"),
+                         (['--device', 'gpu'], '--device gpu')):
+        assert main([*command, *wrong]) == 2 and words in capsys.readouterr().err
+        assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() == before
+    assert main([*command, '--seed', '1']) == 0
+    assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() != before
+    assert all(path.read_text() == 'mine' for path in mine)
+    assert sorted(path.name for path in (tmp_path / 'scratch').iterdir()) == ['mine.ckpt', 'step_00000002']
+
+
+def test_files_left_out_make_the_exit_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['draw', '--num', '8', '--out', 'train', '--size', '64', '--motion', 'left', 'right']) == 0
+    shutil.copytree('train', 'val')
+    command = ['finetune', '--train', 'train', '--val', 'val', *COMMON, '--steps', '4', '--batch-size', '4',
+               '--validate-every', '2', '--max-failed', '0.5']
+    assert main(command) == 0
+    shutil.copy(CLIPS / 'odd' / 'empty.mp4', 'val/left')
+    assert main([*command, '--out', 'other']) == 1
+    assert capsys.readouterr().err.count('empty.mp4') == 1  # of two validations
+
+
+def test_a_file_that_hangs_delays_the_pictures_and_no_more(tmp_path):
+    os.mkfifo(tmp_path / 'hangs.mp4')
+    run_pretrain(tmp_path / 'run', paths=[str(tmp_path / 'hangs.mp4'), *DRAWN], steps=1, pictures_every=1,
+                 num_workers=1, time_limit=6.0)
+    assert len(list((tmp_path / 'run' / 'pictures').iterdir())) == 1
 
 
 def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):
@@ -425,6 +504,13 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         twice = files._replace(paths=[path.replace('000001', '000000') for path in files.paths])
         model = small('vit_t14_st', num_classes=8)
         finetune(accelerator, model, twice, None, schedule, keeping, matched=True, **options)
+    with pytest.raises(ValueError, match='accumulates 1 batches, the schedule 2'):
+        pretrain(accelerator, small(), DRAWN, Schedule(steps=1, lr=1e-3, accumulate=2), keeping)
+    with pytest.raises(ValueError, match='validate_every=0'):
+        finetune(accelerator, small('vit_t14_st', num_classes=8), files, files, schedule, keeping, validate_every=0)
+    with pytest.raises(ValueError, match='FSDP'):  # which needs a GPU
+        finetune(SimpleNamespace(distributed_type='FSDP'), add_lora(small('vit_t14_st', num_classes=8), 2), files, None,
+                 schedule, keeping)
     with pytest.raises(ValueError, match='must be even'):
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, None, schedule, keeping, **options)
     with pytest.raises(ValueError, match="other classes than drawn:16: .*'up'"):
