@@ -22,13 +22,22 @@ from golden import recipe
 from plain_mae import plain_loss
 from safetensors.torch import load_file, save_file
 
-from videozoo_timm.analysis.evaluation import class_folders
+from videozoo_timm.analysis.evaluation import class_folders, evaluate
 from videozoo_timm.analysis.pipeline import views_of
 from videozoo_timm.cli import main
 from videozoo_timm.factory import load_file as load_model_file
 from videozoo_timm.models.video_mae import initialise_local
 from videozoo_timm.training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
-from videozoo_timm.training.loop import Hook, Keeping, Schedule, make_accelerator, make_optimizer, read_log, train
+from videozoo_timm.training.loop import (
+    Hook,
+    Keeping,
+    Schedule,
+    Stopped,
+    make_accelerator,
+    make_optimizer,
+    read_log,
+    train,
+)
 from videozoo_timm.training.pretrain import pretrain
 from videozoo_timm.training.stream import Stream
 from videozoo_timm.video import (
@@ -43,6 +52,7 @@ from videozoo_timm.video import (
     read_clip,
     read_views,
 )
+from videozoo_timm.weights import read_header
 
 DRAWN = [str(path) for path in find_videos('drawn:16')]
 TWICE = Augmentation(repeats=2)
@@ -246,8 +256,8 @@ def test_force_removes_what_runs_write_and_nothing_else(tmp_path, monkeypatch, c
     for path in mine:
         path.write_text('mine')
     before = (tmp_path / 'pretrained' / 'model.safetensors').read_bytes()
-    for wrong, words in ((['--lr', '-1'], 'learning rate'), (['--aa', 'nonsense'], "auto_augment='nonsense'"),
-                         (['--device', 'gpu'], '--device gpu')):
+    for wrong, words in ((['--lr', '-1'], '--lr: -1: must be a number of at least 0'),
+                         (['--aa', 'nonsense'], "auto_augment='nonsense'"), (['--device', 'gpu'], '--device gpu')):
         assert main([*command, *wrong]) == 2 and words in capsys.readouterr().err
         assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() == before
     assert main([*command, '--seed', '1']) == 0
@@ -601,10 +611,66 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(start, tmp_path):
     assert process.returncode == 143, text
     (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
     step = int(checkpoint.name.split('_')[1])
+    assert 'stopping after this step' in text
     assert f'stopped after step {step}, which is in a checkpoint: the same with --resume goes on' in text
     assert read_log(tmp_path / 'pretrained' / 'log.csv')[-1]['failed'] == '0'
     assert step == json.loads((checkpoint / 'training.json').read_text())['step'] >= 3
     assert not (tmp_path / 'pretrained' / 'model.safetensors').exists()
+
+
+def test_a_signal_during_a_validation_keeps_what_was_learned(tmp_path, monkeypatch):
+    """The validation is left at once, and made up for by the run that goes on."""
+    files = class_folders('drawn:16')
+
+    def run(folder, resume=False, press_at=None):
+        seen = []
+
+        def progress(step, row):
+            if 'top1' in row:
+                seen.append(step)
+
+        def evaluate_and_press(*args, **options):
+            def read(number):
+                if press_at == len(seen):
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(*args, **options, progress=read)
+
+        monkeypatch.setattr('videozoo_timm.training.finetune.evaluate', evaluate_and_press)
+        finetune(
+            make_accelerator('cpu'), small('vit_t14_st', num_classes=8), files, files, Schedule(steps=4, lr=1e-3),
+            Keeping(folder, every=100, resume=resume, log_every=1), batch_size=4, mixup=0, cutmix=0,
+            augmentation=Augmentation(), validate_every=2, progress=progress)
+        return seen
+
+    assert run(tmp_path / 'whole') == [2, 4]
+    for press_at in (0, 1):  # the second is the end of the run
+        with pytest.raises(Stopped):
+            run(tmp_path / f'{press_at}', press_at=press_at)
+        assert not (tmp_path / f'{press_at}' / 'model.safetensors').exists()
+        assert run(tmp_path / f'{press_at}', resume=True) == [2, 4][press_at:]
+        assert equal(*(load_file(tmp_path / name / 'model.safetensors') for name in ('whole', f'{press_at}')))
+        rows = [[row['top1'] for row in read_log(tmp_path / name / 'validation.csv')]
+                for name in ('whole', f'{press_at}')]
+        assert rows[0] == rows[1] and len(rows[0]) == 2
+
+
+def test_a_new_head_knows_nothing(tmp_path, monkeypatch):
+    """Also where the seed is that of the run that the model comes from, whose head began as the same."""
+    monkeypatch.chdir(tmp_path)
+    assert main(['finetune', '--train', 'drawn:16', '--val', 'drawn:16@9', '--steps', '1', '--lr', '0',
+                 '--batch-size', '8', '--num-workers', '0']) == 0
+    row, = read_log(tmp_path / 'finetuned' / 'validation.csv')
+    assert float(row['top1']) == 1 / 8 and float(row['loss']) == pytest.approx(math.log(8), abs=1e-4)
+
+
+def test_what_is_pretrained_is_finetuned(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*COMMANDS['pretrain'], '--steps', '1', '--batch-size', '4']) == 0
+    common = [option for option in COMMON if option != '--from-scratch']
+    assert main(['finetune', '--train', 'drawn:16', *common, '--steps', '1', '--batch-size', '4',
+                 '--weights', 'pretrained/model.safetensors']) == 0
+    header = read_header(tmp_path / 'finetuned' / 'model.safetensors')
+    assert header['architecture'] == 'vit_t14_st' and len(header['label_names']) == 8
 
 
 def test_decoders_leave_the_batch_systems_signal_to_their_parent():

@@ -204,8 +204,8 @@ def _complete(args: argparse.Namespace) -> int:
         rows.append(dict(
             picture=target.name, video=path, model=name, mask=kind, masked=share, start=view.start, end=view.end,
             mse=result.mse, psnr=result.psnr))
+        _add_to_csv(rows[-1:], args.out / 'completions.csv')
     if rows:
-        _add_to_csv(rows, args.out / 'completions.csv')
         table(['picture', 'MSE', 'PSNR (dB)'],
               [[row['picture'], f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
               + [['mean', *(f'{sum(row[key] for row in rows) / len(rows):.{digits}f}'

@@ -1,5 +1,6 @@
 """What the commands share: options, the model and files that they name, progress, tables, complaints."""
 import argparse
+import math
 import os
 import random
 import re
@@ -41,6 +42,20 @@ def count(text: str) -> int:
     if not re.fullmatch(r'\+?0*[1-9]\d*', text):
         raise argparse.ArgumentTypeError(f'{text}: must be a whole number of at least 1')
     return int(text)
+
+
+def number(low: float, high: float = math.inf, below: bool = False) -> Callable[[str], float]:
+    """Numbers from `low` to `high`, or to `below` it, as a type of argparse."""
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or value == high and (below or high == math.inf):
+            bound = f' and {"below" if below else "at most"} {high:g}' if high < math.inf else ''
+            raise argparse.ArgumentTypeError(f'{text}: must be a number of at least {low:g}{bound}')
+        return value
+    return parse
 
 
 def add_zoo(sub: argparse.ArgumentParser, help: str = 'which zoo is meant by a name that stands in both') -> None:

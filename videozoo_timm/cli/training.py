@@ -10,10 +10,11 @@ from typing import Any
 import timm
 import torch
 
-from ..factory import timm_name_of
+from ..factory import recognise, timm_name_of
 from ..video import RECOGNITION, Augmentation, find_videos
 from ..video.drawing import MOTIONS, SIZE, make_scene, save_video
 from ..video.transforms import RAND_AUGMENT
+from ..weights import read_weights
 from .common import (
     add_command,
     add_files,
@@ -25,6 +26,7 @@ from .common import (
     count,
     files,
     load_trainable,
+    number,
     pick_device,
     sizes,
 )
@@ -56,18 +58,18 @@ def add_to(commands: Any) -> None:
     add_reading(group)
     _add_trained_model(sub)
     group = _add_training(sub, 'finetuned', lr=5e-4, betas=(0.9, 0.999), clip_grad=1.0, epochs=30.0, batch_size=16)
-    group.add_argument('--layer-decay', type=float, default=0.75, metavar='FACTOR',
+    group.add_argument('--layer-decay', type=number(0, 1), default=0.75, metavar='FACTOR',
                        help='of the learning rate from each block to the one before it; 1: one rate '
                             '(default: %(default)s)')
-    group.add_argument('--mixup', type=float, default=0.8, metavar='ALPHA', help='0: none (default: %(default)s)')
-    group.add_argument('--cutmix', type=float, default=1.0, metavar='ALPHA', help='0: none (default: %(default)s)')
-    group.add_argument('--smoothing', type=float, default=0.1, metavar='SHARE',
+    group.add_argument('--mixup', type=number(0), default=0.8, metavar='ALPHA', help='0: none (default: %(default)s)')
+    group.add_argument('--cutmix', type=number(0), default=1.0, metavar='ALPHA', help='0: none (default: %(default)s)')
+    group.add_argument('--smoothing', type=number(0, 1), default=0.1, metavar='SHARE',
                        help='label smoothing (default: %(default)s)')
-    group.add_argument('--drop-path', type=float, default=0.1, metavar='SHARE',
+    group.add_argument('--drop-path', type=number(0, 1, below=True), default=0.1, metavar='SHARE',
                        help='stochastic depth (default: %(default)s)')
-    group.add_argument('--drop', type=float, default=0.3, metavar='SHARE',
+    group.add_argument('--drop', type=number(0, 1, below=True), default=0.3, metavar='SHARE',
                        help='dropout before the head (default: %(default)s)')
-    group.add_argument('--patch-drop', type=float, default=0.0, metavar='SHARE',
+    group.add_argument('--patch-drop', type=number(0, 1, below=True), default=0.0, metavar='SHARE',
                        help='of the tokens that is left out of each training clip, for speed (default: %(default)s)')
     group.add_argument('--matched', action='store_true',
                        help='files of one name in several classes are one scene: they come together, under the same '
@@ -107,15 +109,15 @@ def _add_training(sub: argparse.ArgumentParser, out: str, **defaults: Any) -> An
     group.add_argument('--batch-size', type=count, default=defaults['batch_size'], metavar='N',
                        help='clips a batch, in each process (default: %(default)s)')
     group.add_argument('--accumulate', type=count, default=1, metavar='N', help='batches an update (default: 1)')
-    group.add_argument('--lr', type=float, default=defaults['lr'], help='learning rate (default: %(default)g)')
-    group.add_argument('--min-lr', type=float, default=0.0, help='at the end of its cosine (default: 0)')
-    group.add_argument('--warmup', type=float, default=0.05, metavar='SHARE',
+    group.add_argument('--lr', type=number(0), default=defaults['lr'], help='learning rate (default: %(default)g)')
+    group.add_argument('--min-lr', type=number(0), default=0.0, help='at the end of its cosine (default: 0)')
+    group.add_argument('--warmup', type=number(0, 1), default=0.05, metavar='SHARE',
                        help='of the steps, in which the rate rises (default: %(default)s)')
-    group.add_argument('--weight-decay', type=float, default=0.05,
+    group.add_argument('--weight-decay', type=number(0), default=0.05,
                        help='off biases, norms, tokens and positions (default: %(default)s)')
-    group.add_argument('--betas', type=float, nargs=2, default=defaults['betas'], metavar=('B1', 'B2'),
-                       help='of AdamW (default: {} {})'.format(*defaults['betas']))
-    group.add_argument('--clip-grad', type=float, default=defaults['clip_grad'], metavar='NORM',
+    group.add_argument('--betas', type=number(0, 1, below=True), nargs=2, default=defaults['betas'],
+                       metavar=('B1', 'B2'), help='of AdamW (default: {} {})'.format(*defaults['betas']))
+    group.add_argument('--clip-grad', type=number(0), default=defaults['clip_grad'], metavar='NORM',
                        help='longest gradient; 0: any (default: %(default)s)')
     group.add_argument('--grad-checkpointing', action='store_true', help='less memory for more time')
     group.add_argument('--seed', type=int, default=0, help='of everything that is random (default: %(default)s)')
@@ -123,7 +125,7 @@ def _add_training(sub: argparse.ArgumentParser, out: str, **defaults: Any) -> An
     group.add_argument('--keep', type=count, default=2, metavar='N', help='checkpoints (default: the last %(default)s)')
     group.add_argument('--log-every', type=count, default=10, metavar='STEPS', help='rows of log.csv '
                                                                                   '(default: %(default)s)')
-    group.add_argument('--max-failed', type=float, default=0.1, metavar='SHARE',
+    group.add_argument('--max-failed', type=number(0, 1), default=0.1, metavar='SHARE',
                        help='stop when more of the files than this cannot be read (default: %(default)s)')
     return group
 
@@ -135,7 +137,7 @@ def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augmen
                        help='views of each clip that is decoded (default: %(default)s)')
     group.add_argument('--crop-scale', type=float, nargs=2, default=(0.5, 1.0), metavar=('MIN', 'MAX'),
                        help="share of the frame's area that is cropped (default: 0.5 1)")
-    group.add_argument('--hflip', type=float, default=0.5, metavar='SHARE',
+    group.add_argument('--hflip', type=number(0, 1), default=0.5, metavar='SHARE',
                        help='how often a clip is mirrored; 0 where left and right matter (default: %(default)s)')
     group.add_argument('--aa', default=auto_augment, metavar='CONFIG',
                        help=f"timm's AutoAugment or RandAugment, '' for none (default: {auto_augment or 'none'})")
@@ -174,6 +176,8 @@ def _finetune(args: argparse.Namespace) -> int:
     if args.shots is not None:
         train = few_shots(train, args.shots, args.seed, args.matched)
     held_out = None if args.val is None else class_folders(args.val)
+    if args.model is None and args.weights is not None:  # what `pretrain` results in is finetuned as a ViT
+        args.model = _vit_of(recognise(read_weights(args.weights, mapped=True).tensors))
     if args.matched and accelerator.is_main_process:
         names, common = {os.path.basename(path) for path in train.paths}, matched_names(train)
         if len(common) < len(names):
@@ -187,7 +191,8 @@ def _finetune(args: argparse.Namespace) -> int:
         args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
         drop_path_rate=0.0 if args.freeze else args.drop_path, patch_drop_rate=args.patch_drop)
     model.reset_classifier(len(train.classes))  # a new one, also where the number of classes is that of the old
-    torch.nn.init.trunc_normal_(model.head.weight, std=0.02)
+    # Of zeros: a random one could be the very one that the model was finetuned from, with the same seed.
+    torch.nn.init.zeros_(model.head.weight)
     torch.nn.init.zeros_(model.head.bias)
     if args.freeze:
         freeze_all_but_head(model)
@@ -213,13 +218,17 @@ def _draw(args: argparse.Namespace) -> int:
     if args.size < 16 or args.size % 2:
         raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
     motions = list(dict.fromkeys(args.motion or MOTIONS))
-    for number in tqdm(range(args.num), unit=' videos'):
-        motion = motions[number % len(motions)]
-        folder, scene = args.out / motion, number // len(motions)
+    for k in tqdm(range(args.num), unit=' videos'):
+        motion = motions[k % len(motions)]
+        folder, scene = args.out / motion, k // len(motions)
         folder.mkdir(parents=True, exist_ok=True)
         save_video(make_scene(args.seed, scene, motion), folder / f'{args.seed}_{scene:06}.mp4', args.size)
     print(f'{args.out}: {args.num} videos in {min(args.num, len(motions))} folders')
     return 0
+
+
+def _vit_of(architecture: str | None) -> str | None:
+    return 'vit_' + architecture.removeprefix('mae_') if architecture and architecture.startswith('mae_') else None
 
 
 def _accelerator(args: argparse.Namespace) -> Any:
@@ -282,7 +291,8 @@ def _augmentation(args: argparse.Namespace) -> Augmentation:
 
 
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
-    return dict(num_workers=args.num_workers, time_limit=args.time_limit, report=lambda path, reason: complain(reason))
+    return dict(num_workers=args.num_workers, time_limit=args.time_limit, report=lambda path, reason: complain(reason),
+                say=complain)
 
 
 @contextmanager

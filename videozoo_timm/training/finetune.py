@@ -57,7 +57,7 @@ def finetune(
         smoothing: Of the labels.
         validate_every: Steps between validations.
         seed: Of everything that is random.
-        **options: `about`, `matched`, `num_workers`, `time_limit`, `progress`, `report` of `train`.
+        **options: `about`, `matched`, `num_workers`, `time_limit`, `progress`, `report`, `say` of `train`.
 
     Returns:
         The trained model's file, `model.safetensors` in the folder; `best.safetensors` is that of the best validation.

@@ -165,6 +165,7 @@ def train(
         time_limit: float = 60.0,
         progress: Callable[[int, Mapping[str, float]], Any] = lambda step, row: None,
         report: Callable[[str, str], Any] = lambda path, reason: None,
+    say: Callable[[str], Any] = lambda text: None,
 ) -> nn.Module:
     """Train a model on the views of files.
 
@@ -185,6 +186,7 @@ def train(
         time_limit: As in `load_views`.
         progress: Told the step that is done, and the latest row of the log.
         report: Told of each file that cannot be read.
+        say: Told when a signal has come.
 
     Returns:
         The trained model, without Accelerate's wrapping.
@@ -214,7 +216,8 @@ def train(
         optimizer, t_initial=schedule.steps + 1, lr_min=schedule.min_lr, t_in_epochs=False,
         warmup_t=round(schedule.warmup * schedule.steps))
     state = dict(
-        step=0, losses=[], positions=[[0, 0]] * accelerator.num_processes, failed=[[]] * accelerator.num_processes)
+        step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
+        failed=[[]] * accelerator.num_processes)
     if start is not None:
         try:
             accelerator.load_state(str(start))
@@ -231,11 +234,15 @@ def train(
     stream.failed.update(dict.fromkeys(state['failed'][rank], 'as before'))
     with ExitStack() as stack:
         stack.enter_context(closing(stream))
-        stop = stack.enter_context(_signals())
+        stop = stack.enter_context(_signals(say if accelerator.is_main_process else lambda text: None))
         log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
         steps_an_epoch = len(paths) * views.augmentation.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
         losses, norm, since = state['losses'], torch.tensor(math.nan), time.monotonic()
+        if not state['hooks_done']:
+            progress(step, {})
+            with stop.at_once(accelerator):
+                _call(_due(hooks, step, schedule), step, accelerator.unwrap_model(model))
         while step < schedule.steps:
             rates.step_update(step + 1)
             for _ in range(schedule.accumulate):
@@ -263,13 +270,16 @@ def train(
                 progress(step, row)
             else:
                 progress(step, {})
-            for hook in hooks:
-                if last or step % hook.every == 0:
-                    hook.call(step, accelerator.unwrap_model(model))
-                    model.train()
+            hooks_done = True
+            if due := _due(hooks, step, schedule):
+                try:
+                    with stop.at_once(accelerator):
+                        _call(due, step, accelerator.unwrap_model(model))
+                except Stopped:  # what was learned is kept first; --resume calls them again
+                    stop.asked, hooks_done = True, False
             if last or stop.asked or step % keeping.every == 0:
-                _save_checkpoint(accelerator, keeping, step, losses, stream)
-            if stop.asked and not last:
+                _save_checkpoint(accelerator, keeping, stream, step=step, losses=losses, hooks_done=hooks_done)
+            if stop.asked and not (last and hooks_done):
                 raise Stopped(*stop.number)
     return accelerator.unwrap_model(model)
 
@@ -413,9 +423,20 @@ def _start_or_resume(keeping, about):
     return last_checkpoint(keeping)
 
 
-def _save_checkpoint(accelerator, keeping, step, losses, stream):
+def _due(hooks, step, schedule):
+    return [hook for hook in hooks if step == schedule.steps or step % hook.every == 0]
+
+
+def _call(hooks, step, model):
+    for hook in hooks:
+        hook.call(step, model)
+        model.train()
+
+
+def _save_checkpoint(accelerator, keeping, stream, **state):
     """Write all that is needed to go on, whole or not at all, and drop the oldest checkpoints."""
     from accelerate.utils import gather_object
+    step = state['step']
     target = keeping.checkpoints / f'step_{step:08}'
     partial = target.with_name(f'.{target.name}.partial')
     if accelerator.is_main_process:
@@ -429,7 +450,7 @@ def _save_checkpoint(accelerator, keeping, step, losses, stream):
     if accelerator.is_main_process:
         positions, failed = zip(*places, strict=True)
         (partial / 'training.json').write_text(
-            json.dumps(dict(step=step, losses=losses, positions=positions, failed=failed)))
+            json.dumps(dict(state, positions=positions, failed=failed)))
         for path in partial.rglob('*'):  # on the disk before the folder has its name, as a machine may go down
             if path.is_file():
                 with open(path, 'rb+') as file:
@@ -453,7 +474,7 @@ def _agree(accelerator, loss, step, stream, batch, stop, keeping):
                  for name in part]
         raise FloatingPointError(
             f'the loss is not finite at step {step + 1}; the files of its batch: {", ".join(names)}. A lower --lr, '
-            f'--dtype float32, or leaving a file out may help; the last checkpoint is that of an earlier step')
+            f'--dtype float32, or leaving a file out may help, in a run of its own (another --out, or --force)')
     stop.asked |= any(noted for *_, noted in values)
     counts = sum(failed for _, failed, _ in values)
     if counts > stop.counts:  # a file may have failed in several processes
@@ -468,14 +489,26 @@ def _agree(accelerator, loss, step, stream, batch, stop, keeping):
 
 class _Stop:
     """What the processes agree on (`asked`, `failed`), and what this one has noted since (`noted`)."""
+    now = False
     noted = asked = False
     number: tuple[int, ...] = ()
     failed: frozenset[str] = frozenset()
     counts = 0
 
+    @contextmanager
+    def at_once(self, accelerator: Any) -> Iterator[None]:
+        """In here a signal raises `Stopped`. Several processes wait for each other instead, and go on to the end."""
+        self.now = accelerator.num_processes == 1
+        try:
+            if self.now and self.noted:
+                raise Stopped(*self.number)
+            yield
+        finally:
+            self.now = False
+
 
 @contextmanager
-def _signals() -> Iterator[_Stop]:
+def _signals(say: Callable[[str], Any]) -> Iterator[_Stop]:
     """Notes SIGINT and SIGTERM, so that a step is never left half-way; the second Ctrl-C interrupts at once."""
     stop = _Stop()
 
@@ -483,8 +516,12 @@ def _signals() -> Iterator[_Stop]:
         if stop.noted and number == signal.SIGINT:
             raise KeyboardInterrupt
         # A launcher passes on the SIGTERM that the batch system has sent to all.
+        if not stop.noted:
+            say('stopping after this step; a second Ctrl-C ends at once, and loses the steps since the last checkpoint')
         stop.noted = True
         stop.number = (number,) if number == signal.SIGTERM else ()
+        if stop.now:
+            raise Stopped(*stop.number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

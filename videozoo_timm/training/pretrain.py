@@ -52,7 +52,7 @@ def pretrain(
         mask_ratios: Share of the tokens that each drops, or one for all.
         pictures_every: Steps between completions that are drawn of the first video that can be read.
         seed: Of everything that is random.
-        **options: `about`, `num_workers`, `time_limit`, `progress`, `report` of `train`.
+        **options: `about`, `num_workers`, `time_limit`, `progress`, `report`, `say` of `train`.
 
     Returns:
         The trained model's file, `model.safetensors` in the folder.
