@@ -142,23 +142,25 @@ def test_complete(videozoo, tmp_path):
     folder = tmp_path / 'completions'
     assert code == 0 and out.splitlines()[-1] == 'completions: 4 pictures, and completions.csv'
     assert sorted(p.name for p in folder.glob('*.jpg')) == [
-        f'{name}_mae_t14_st_temporal.jpg' for name in ('astronaut', 'cat', 'coffee', 'motorcycle')]
-    picture = np.array(Image.open(folder / 'cat_mae_t14_st_temporal.jpg')).astype(int)
+        f'{name}_mae_t14_st_temporal50.jpg' for name in ('astronaut', 'cat', 'coffee', 'motorcycle')]
+    picture = np.array(Image.open(folder / 'cat_mae_t14_st_temporal50.jpg')).astype(int)
     rows = [(name, torch.zeros(16, 3, 112, 112)) for name in ('original', 'masked', 'completed')]
     left, top, right, bottom = Grid(rows, ['0.00 s'] * 16, 'title').box(0, 0)
     want = 255 * denormalize(clip_of(CAT), 0.45, 0.225)[:, 0].permute(1, 2, 0).numpy()
     assert np.abs(picture[top:bottom, left:right] - want).mean() < 3  # JPEG
     left, top, right, bottom = Grid(rows, ['0.00 s'] * 16, 'title').box(1, 15)
     assert np.abs(picture[top + 2:bottom - 2, left + 2:right - 2] - 115).max() <= 3
-    with Image.open(folder / 'cat_mae_t14_st_temporal.gif') as animation:
+    with Image.open(folder / 'cat_mae_t14_st_temporal50.gif') as animation:
         assert animation.n_frames == 16 and animation.size == (336, 112)
     videozoo('complete', CAT, '--mask-type', 'center', '--animate', 'mp4', model='mae_t14_st')
-    times, images = decode_all(folder / 'cat_mae_t14_st_center.mp4')
+    times, images = decode_all(folder / 'cat_mae_t14_st_center90.mp4')
     assert len(images) == 16 and images[0].shape == (112, 336, 3)
     assert times[-1] == pytest.approx(15 / 16 * 65 / 30, abs=0.01)
     with open(folder / 'completions.csv') as file:
         table = list(csv.DictReader(file))
     assert [row['mask'] for row in table] == ['temporal'] * 4 + ['center']  # the earlier ones stay
+    videozoo('complete', CAT, '--mask-type', 'center', '--mask-ratio', '0.5', model='mae_t14_st')
+    assert {p.name for p in folder.glob('cat*center*.jpg')} == {f'cat_mae_t14_st_center{k}.jpg' for k in (50, 90)}
     assert all(float(row['psnr']) == pytest.approx(-10 * math.log10(float(row['mse']))) for row in table)
 
 
@@ -187,7 +189,7 @@ def test_the_published_command_lines(videozoo, tmp_path):
     code, *_ = videozoo(
         'complete', '--model_name', 'mae_t14_st', '--img_size', '112', '--mask_ratio', '0.5', '--mask_type', 'center',
         '--video_dir', PANS, '--num_vids', '2', '--device', 'cpu', model='mae_t14_st')
-    assert code == 0 and len(list((tmp_path / 'completions').glob('*_center.jpg'))) == 2
+    assert code == 0 and len(list((tmp_path / 'completions').glob('*_center50.jpg'))) == 2
     code, *_ = videozoo(
         'attend', '--model_name', 'vit_t14_st', '--img_size', '84', '--video_dir', PANS, '--num_vids=1', '--device=cpu')
     assert code == 0 and len(list((tmp_path / 'attention').glob('*.jpg'))) == 1

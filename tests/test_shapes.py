@@ -113,7 +113,7 @@ def test_every_command_without_a_model_takes_the_shipped_one_and_says_so(tmp_pat
         paths = ['drawn:8'] if command == 'evaluate' else [cat, 'drawn:1']
         assert main([command, *paths, '--num-workers', '0', *rest]) == 0
         assert f'no --model, so the small one that comes with this package is taken: {name}' in capsys.readouterr().err
-    assert len(list((tmp_path / 'completions').glob('*_mae_shapes_none_random.jpg'))) == 2
+    assert len(list((tmp_path / 'completions').glob('*_mae_shapes_none_random90.jpg'))) == 2
     assert main(['complete', cat, '--zoo', 'hvm-1']) == 2
 
 

@@ -523,7 +523,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
                  schedule, keeping)
     with pytest.raises(ValueError, match='must be even'):
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, None, schedule, keeping, **options)
-    with pytest.raises(ValueError, match="other classes than drawn:16: .*'up'"):
+    with pytest.raises(ValueError, match='other classes than drawn:16: drawn:16 alone has up; drawn:16 alone has over'):
         other = files._replace(classes=[*files.classes[:-1], 'over'])
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, other, schedule, keeping, **options)
     with pytest.raises(ValueError, match='no decoder'):

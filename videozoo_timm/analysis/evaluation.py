@@ -313,6 +313,15 @@ def known_labels(model: nn.Module) -> list[str] | None:
     return [descriptions.get(name, name) for name in names]
 
 
+def check_same_classes(train: ClassFolders, held_out: ClassFolders) -> None:
+    """Raise a ValueError unless both have the same classes."""
+    if train.classes != held_out.classes:
+        differ = [f'{one.folder} alone has {", ".join(names[:5])}' + (', ...' if len(names) > 5 else '')
+                  for one, other in ((train, held_out), (held_out, train))
+                  if (names := sorted(set(one.classes) - set(other.classes)))]
+        raise ValueError(f'{held_out.folder} has other classes than {train.folder}: {"; ".join(differ)}')
+
+
 def check_head(model: nn.Module) -> None:
     """Raise a ValueError unless the model has a classification head."""
     if not getattr(model, 'num_classes', 0):

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..files import written
 from ..video import Views
-from .evaluation import ClassFolders, Evaluation
+from .evaluation import ClassFolders, Evaluation, check_same_classes
 from .pipeline import evaluating, groups_of, placement_of, process, views_of
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -164,9 +164,7 @@ def probe(
 
 def check_classes(train: ClassFolders, held_out: ClassFolders) -> None:
     """Raise a ValueError unless both have the same classes, at least two, and files to fit of all that are held out."""
-    if train.classes != held_out.classes:
-        differ = sorted(set(train.classes) ^ set(held_out.classes))
-        raise ValueError(f'{held_out.folder} has other classes than {train.folder}: {differ[:5]}')
+    check_same_classes(train, held_out)
     if len(set(train.targets)) < 2:
         raise ValueError(f'{train.folder} has files of one class only; a probe tells classes apart')
     lacking = sorted(set(held_out.targets) - set(train.targets))

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..models.attention import fast_in_bfloat16
 from .pipeline import takes_clips
 
 
@@ -64,6 +65,8 @@ def measure(model: nn.Module, x: torch.Tensor, product_rate: float, runs: int = 
 def matrix_product_rate(device: torch.device, dtype: torch.dtype, runs: int = 5) -> float:
     """Floating-point operations a second of a large square matrix product, the median of the runs."""
     size = 8192 if device.type == 'cuda' else 2048
+    if device.type == 'cpu' and dtype != torch.float32 and not fast_in_bfloat16(device):
+        size = 512  # without instructions for it a larger product takes minutes
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     with torch.inference_mode():
         a @ b

@@ -186,10 +186,13 @@ def _complete(args: argparse.Namespace) -> int:
     model, name = load(args, 'mae_shapes_none')
     check_mae(model)
     mask, kind = None, args.mask_type
+    what = f'{kind}{100 * args.mask_ratio:g}'  # in the pictures' names, so that those of several ratios stay
     if args.mask_file is not None:
         mask, kind = _read_mask(args.mask_file, model.patch_embed.video_grid_size), 'file'
     elif args.mask_box is not None:
         mask, kind = box_mask(model, args.mask_box), 'box'
+    if mask is not None:
+        what = kind
     rows, failed, called = [], [], short_name(args, model)
     for index, path, stem, view in _each(paths, model, args, failed):
         result = complete(
@@ -197,7 +200,7 @@ def _complete(args: argparse.Namespace) -> int:
         share = result.mask.double().mean().item()
         title = (f'{shown(path)}, {called}, mask: {kind}, {100 * share:.0f}% dropped, '
                  f'PSNR of the dropped pixels {result.psnr:.2f} dB')
-        target = args.out / f'{stem}_{called}_{kind}.jpg'
+        target = args.out / f'{stem}_{called}_{what}.jpg'
         result.picture(title, _captions(view, result.original.shape[1], args.span)).save(target)
         if args.animate:
             save_animation(result.frames(), target.with_suffix(f'.{args.animate}'), view.end - view.start)

@@ -95,6 +95,8 @@ def build_model(
     # A head is new, or left, where the caller asks for another number of classes than the checkpoint is known to have.
     other_head = 'num_classes' in kwargs or bool(kwargs.get('features_only'))
     new_head = num_classes != cfg.num_classes
+    if new_head and cfg.label_names:  # those of the old one
+        cfg = replace(cfg, label_names=None, label_descriptions=None)
     if pretrained:
         sizes = [cfg.input_size[-2:]]
         saved_size = (kwargs.get('pretrained_model_args') or {}).get('img_size')

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..analysis.evaluation import ClassFolders, check_head, evaluate
+from ..analysis.evaluation import ClassFolders, check_head, check_same_classes, evaluate
 from ..analysis.pipeline import Team, views_of
 from ..video import RECOGNITION, Augmentation, Sampling
 from ..video.transforms import RAND_AUGMENT
@@ -75,9 +75,8 @@ def finetune(
     if len(files.classes) != model.num_classes:
         raise ValueError(
             f'{files.folder} has {len(files.classes)} classes, the model has a head of {model.num_classes}')
-    if held_out is not None and held_out.classes != files.classes:
-        differ = sorted(set(held_out.classes) ^ set(files.classes))
-        raise ValueError(f'{held_out.folder} has other classes than {files.folder}: {differ[:5]}')
+    if held_out is not None:
+        check_same_classes(files, held_out)
     if options.get('matched'):
         named = Counter((os.path.basename(path), t) for path, t in zip(files.paths, files.targets, strict=True))
         (name, target), number = named.most_common(1)[0]

@@ -239,6 +239,7 @@ def train(
         steps_an_epoch = len(paths) * views.augmentation.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
         losses, norm, since = state['losses'], torch.tensor(math.nan), time.monotonic()
+        before = len(losses)  # of the run that goes on; they took none of this one's time
         if not state['hooks_done']:
             progress(step, {})
             with stop.at_once(accelerator):
@@ -263,10 +264,10 @@ def train(
                     step=step, epoch=round(step / steps_an_epoch, 4), loss=sum(losses) / len(losses),
                     lr=max(group['lr'] for group in optimizer.param_groups), grad_norm=float(norm),
                     clips_per_second=round(
-                        len(losses) * batch_size * accelerator.num_processes / (now - since), 3),
+                        (len(losses) - before) * batch_size * accelerator.num_processes / (now - since), 3),
                     failed=len(stop.failed))
                 log.add(row)
-                losses, since = [], now
+                losses, before, since = [], 0, now
                 progress(step, row)
             else:
                 progress(step, {})
