@@ -223,7 +223,7 @@ def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
     os.mkfifo(tmp_path / 'hangs.mp4')  # opening a pipe that nobody writes to never ends
     begin = time.monotonic()
     loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=2)
-    assert time.monotonic() - begin < 120
+    assert time.monotonic() - begin < 30
     assert [job.index for job, item in loaded if isinstance(item, View)] == [0, 2, 3]
     failure, = [item for _, item in loaded if isinstance(item, Failure)]
     assert 'hangs.mp4: gave nothing for 2 s' in failure.reason

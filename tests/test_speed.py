@@ -102,8 +102,8 @@ def test_speed_is_measured():
     model = torch.nn.Linear(512, 512)
     speed = measure(model, torch.randn(64, 512), rate, runs=3)
     assert speed.flops == 2 * 64 * 512 * 512 and speed.rate == 64 / speed.latency
-    assert speed.share == pytest.approx(speed.flops / speed.latency / rate) and speed.share > 0
-    assert speed.peak_memory is None or speed.peak_memory > 1e8
+    assert speed.share == pytest.approx(speed.flops / speed.latency / rate) and 0 < speed.share < 2
+    assert speed.peak_memory > 1e8
 
 
 def test_bench(capsys):

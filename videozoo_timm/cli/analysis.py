@@ -186,13 +186,12 @@ def _complete(args: argparse.Namespace) -> int:
     model, name = load(args, 'mae_shapes_none')
     check_mae(model)
     mask, kind = None, args.mask_type
-    what = f'{kind}{100 * args.mask_ratio:g}'  # in the pictures' names, so that those of several ratios stay
     if args.mask_file is not None:
         mask, kind = _read_mask(args.mask_file, model.patch_embed.video_grid_size), 'file'
     elif args.mask_box is not None:
         mask, kind = box_mask(model, args.mask_box), 'box'
-    if mask is not None:
-        what = kind
+    # In the pictures' names, so that those of several ratios stay.
+    what = f'{kind}{100 * args.mask_ratio:g}' if mask is None else kind
     rows, failed, called = [], [], short_name(args, model)
     for index, path, stem, view in _each(paths, model, args, failed):
         result = complete(
