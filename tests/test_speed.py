@@ -1,5 +1,7 @@
 """Attention on CPUs in bfloat16, and `videozoo bench`."""
+import itertools
 import json
+import types
 
 import pytest
 import timm
@@ -9,6 +11,7 @@ from conftest import TINY_VIT, golden, published, relative_error
 from golden import recipe
 
 import videozoo_timm
+from videozoo_timm.analysis import speed as speed_module
 from videozoo_timm.analysis.speed import PlainViT, count_flops, matrix_product_rate, measure
 from videozoo_timm.cli import main
 from videozoo_timm.models import attention as attention_module
@@ -96,13 +99,14 @@ def test_operations_are_counted():
     assert count_flops(model.bfloat16(), torch.empty(1, 3, 16, 112, 112, dtype=torch.bfloat16)) == expected
 
 
-def test_speed_is_measured():
-    device = torch.device('cpu')
-    rate = matrix_product_rate(device, torch.float32, runs=1)
-    model = torch.nn.Linear(512, 512)
-    speed = measure(model, torch.randn(64, 512), rate, runs=3)
-    assert speed.flops == 2 * 64 * 512 * 512 and speed.rate == 64 / speed.latency
-    assert speed.share == pytest.approx(speed.flops / speed.latency / rate) and 0 < speed.share < 2
+def test_speed_is_measured(monkeypatch):
+    ticks = itertools.count(step=0.5)  # each product, and each run of the model, takes half a second
+    monkeypatch.setattr(speed_module, 'time', types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+    rate = matrix_product_rate(torch.device('cpu'), torch.float32, runs=1)
+    assert rate == 4 * 2048 ** 3
+    speed = measure(torch.nn.Linear(512, 512), torch.randn(64, 512), rate, runs=3)
+    assert speed.flops == 2 * 64 * 512 * 512 and speed.latency == speed.fastest == speed.slowest == 0.5
+    assert speed.rate == 128 and speed.share == pytest.approx(64 * 512 * 512 / 2048 ** 3)
     assert speed.peak_memory > 1e8
 
 

@@ -165,7 +165,7 @@ def train(
         time_limit: float = 60.0,
         progress: Callable[[int, Mapping[str, float]], Any] = lambda step, row: None,
         report: Callable[[str, str], Any] = lambda path, reason: None,
-    say: Callable[[str], Any] = lambda text: None,
+        say: Callable[[str], Any] = lambda text: None,
 ) -> nn.Module:
     """Train a model on the views of files.
 
