@@ -386,7 +386,8 @@ def test_probes_of_photographs(photos, encoder, tmp_path, monkeypatch, capsys):
     given = ['--model', 'vit_t16_im', '--weights', str(encoder), '--num-workers', '0', '--img-size', '96']
     folders = ['--train', str(photos / 'train'), '--val', str(photos / 'val')]
     assert main(['probe', *folders, *given, '--epochs', '20']) == 0
-    assert 'linear' in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert 'linear' in told.out and 'in --train too' not in told.err
     content = json.loads((tmp_path / 'probe' / 'probes.json').read_text())
     assert [row['probe'] for row in content['probes']] == ['linear', 'neighbours', 'attentive']
     for row in content['probes']:
@@ -395,6 +396,8 @@ def test_probes_of_photographs(photos, encoder, tmp_path, monkeypatch, capsys):
         assert (tmp_path / 'probe' / row['probe'] / 'confusion.png').exists()
     assert main(['probe', *folders, *given, '--seed', '1']) == 2 and '--force' in capsys.readouterr().err
     assert main(['probe', *folders, *given[:-1], '112']) == 2 and 'size' in capsys.readouterr().err
+    assert main(['probe', *folders[:3], folders[1], *given, '--probes', 'neighbours', '--out', 'same']) == 0
+    assert 'files of --val are in --train too' in capsys.readouterr().err
     shutil.copytree(photos, tmp_path / 'few')
     for k in range(1, 6):
         (tmp_path / 'few' / 'train' / 'coffee' / f'{k}.png').unlink()

@@ -667,8 +667,9 @@ def test_what_is_pretrained_is_finetuned(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*COMMANDS['pretrain'], '--steps', '1', '--batch-size', '4']) == 0
     common = [option for option in COMMON if option != '--from-scratch']
-    assert main(['finetune', '--train', 'drawn:16', *common, '--steps', '1', '--batch-size', '4',
+    assert main(['finetune', '--train', 'drawn:16', '--val', 'drawn:8', *common, '--steps', '1', '--batch-size', '4',
                  '--weights', 'pretrained/model.safetensors']) == 0
+    assert '8 of the 8 files of --val are in --train too' in capsys.readouterr().err
     header = read_header(tmp_path / 'finetuned' / 'model.safetensors')
     assert header['architecture'] == 'vit_t14_st' and len(header['label_names']) == 8
 

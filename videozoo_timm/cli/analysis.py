@@ -22,10 +22,12 @@ from .common import (
     drawn,
     files,
     load,
+    number,
     progress,
     short_name,
     shown,
     table,
+    tell_shared,
     unique_stems,
     view_options,
 )
@@ -62,7 +64,7 @@ def add_to(commands: Any) -> None:
     add_drawing(sub, 'completions')
     sub.add_argument('--mask-type', choices=['random', 'temporal', 'center'], default='random',
                      help='drop tokens at random, at the end, or in the middle (default: %(default)s)')
-    sub.add_argument('--mask-ratio', type=float, default=0.9, metavar='SHARE',
+    sub.add_argument('--mask-ratio', type=number(0, 1, below=True), default=0.9, metavar='SHARE',
                      help='share of the tokens that is dropped (default: %(default)s)')
     own = sub.add_mutually_exclusive_group()
     own.add_argument('--mask-file', type=Path, metavar='FILE',
@@ -389,6 +391,7 @@ def _probe(args: argparse.Namespace) -> int:
     from ..analysis.probe import check_classes, check_linear, frozen_features, probe, save_probes
     train, held_out = class_folders(args.train), class_folders(args.val)
     check_classes(train, held_out)
+    tell_shared(train.paths, held_out.paths)
     names = list(dict.fromkeys(args.probes))
     check_pictures()  # now, rather than after hours
     if 'linear' in names:

@@ -225,6 +225,14 @@ def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[
     return [str(path) for path in found], missing
 
 
+def tell_shared(train: list[str], held_out: list[str]) -> None:
+    """Complain of files that are trained on and held out at once."""
+    fitted = set(map(os.path.realpath, train))
+    if both := [path for path in held_out if os.path.realpath(path) in fitted]:
+        complain(f'{len(both)} of the {len(held_out)} files of --val are in --train too ({both[0]}, ...): accuracy '
+                 f'on them says nothing of others')
+
+
 def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
     """--num-vids of the files, drawn with --seed."""
     if args.num_vids is None:

@@ -29,6 +29,7 @@ from .common import (
     number,
     pick_device,
     sizes,
+    tell_shared,
 )
 
 
@@ -176,6 +177,8 @@ def _finetune(args: argparse.Namespace) -> int:
     if args.shots is not None:
         train = few_shots(train, args.shots, args.seed, args.matched)
     held_out = None if args.val is None else class_folders(args.val)
+    if held_out and accelerator.is_main_process:
+        tell_shared(train.paths, held_out.paths)
     if args.model is None and args.weights is not None:  # what `pretrain` results in is finetuned as a ViT
         args.model = _vit_of(recognise(read_weights(args.weights, mapped=True).tensors))
     if args.matched and accelerator.is_main_process:
