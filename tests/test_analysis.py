@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -162,6 +163,30 @@ def test_complete(videozoo, tmp_path):
     videozoo('complete', CAT, '--mask-type', 'center', '--mask-ratio', '0.5', model='mae_t14_st')
     assert {p.name for p in folder.glob('cat*center*.jpg')} == {f'cat_mae_t14_st_center{k}.jpg' for k in (50, 90)}
     assert all(float(row['psnr']) == pytest.approx(-10 * math.log10(float(row['mse']))) for row in table)
+    (tmp_path / 'file').touch()
+    for wrong, words in ((['--mask-ratio', '0'], '--mask-ratio 0 drops nothing'),
+                         (['--out', 'file'], '--out file is a file'), (['--out', 'file/a'], 'file is no folder')):
+        code, _, err = videozoo('complete', CAT, *wrong, model='mae_t14_st')
+        assert code == 2 and words in err
+
+
+def test_pictures_of_another_command_stay_where_their_files_have_one_name(videozoo, tmp_path):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        shutil.copy(CAT, tmp_path / folder / 'cat.mp4')
+
+    def pictures():
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'attention').iterdir()}
+
+    assert videozoo('attend', 'a')[0] == 0
+    first = pictures()
+    assert videozoo('attend', 'b')[0] == 0
+    both = pictures()
+    assert sorted(both) == [f'{name}_vit_t14_st_attention_block4.jpg' for name in ('b_cat.mp4', 'cat')]
+    assert both.items() > first.items()
+    assert videozoo('attend', tmp_path / 'a' / 'cat.mp4')[0] == 0  # the same file again
+    again = pictures()
+    assert again.keys() == both.keys() and len(again.items() - both.items()) == 1
 
 
 def test_masks_of_ones_own(videozoo, tmp_path):
@@ -328,7 +353,11 @@ def test_pca(videozoo, tmp_path):
     code, out, _ = videozoo('pca', PANS, '--foreground', '0.3')
     assert code == 0 and 'pca: 4 pictures, one PCA of block 4' in out
     assert videozoo('pca', CAT, '--block', '1')[0] == 0
-    assert len(list((tmp_path / 'pca').glob('*.jpg'))) == 5
+    assert videozoo('pca', CAT, '--foreground', '0.3', '--invert')[0] == 0
+    assert len(list((tmp_path / 'pca').glob('*.jpg'))) == 6
+    names = {path.name for path in (tmp_path / 'pca').glob('cat*')}
+    assert names == {f'cat_vit_t14_st_pca_{end}.jpg' for end in (
+        'block1', 'block4_foreground30', 'block4_foreground30inverted')}
     code, _, err = videozoo('pca', CAT, '--foreground', '50')
     assert code == 2 and '--foreground 50.0' in err
 

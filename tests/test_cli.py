@@ -193,7 +193,7 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
 
 @pytest.mark.parametrize('args, words', [
     (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
-    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'no videos or images in nowhere'),
+    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere: no such file or folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or to a folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
@@ -240,13 +240,29 @@ def test_a_closed_pipe_is_no_error(environment, tmp_path):
     process.wait(timeout=60)
 
 
+def test_ctrl_c_while_pytorch_is_imported(environment, tmp_path):
+    code = '''
+import sys
+class Finder:
+    def find_spec(self, name, *args):
+        if name == 'torch':
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+import videozoo_script
+sys.exit(videozoo_script.main())'''
+    done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 130 and done.stderr == 'videozoo: interrupted\n'
+
+
 def test_what_is_not_understood_is_named(here, tmp_path):
     for wrong, words in (
             (['complete', 'drawn:1', '--mask-tipe=center'], 'videozoo complete: error: no option --mask-tipe; did you '
                                                             'mean --mask-type?'),
             (['list', 'hvm-1'], 'videozoo list: error: what is meant by hvm-1?'),
             (['pretrain', 'drawn:8', '--steps', '0'], '--steps: 0: must be a whole number of at least 1'),
-            (['complete', 'drawn:1', '--num-vids', 'all'], '--num-vids: all: must be'), (['--speed'], 'required')):
+            (['complete', 'drawn:1', '--num-vids', 'all'], '--num-vids: all: must be'), (['--speed'], 'required'),
+            (['finetune', '--train', 'drawn:8', '--smoothing', '1'], '--smoothing: 1: must be a number of at least 0'),
+            (['attend', '--', '--my_video.mp4'], '--my_video.mp4: no such file')):
         done = here(*wrong, check=False)
         assert done.returncode == 2 and words in done.stderr and not list(tmp_path.iterdir())
 

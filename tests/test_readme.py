@@ -118,7 +118,7 @@ def test_the_table_is_the_catalogue():
 
 def test_ci_runs_the_test_command():
     assert "pip install -e '.[test]' && pytest" in COMMANDS
-    assert "pip install -e '.[test]' && pytest\n" in (REPOSITORY / '.ci' / 'run').read_text()
+    assert "\n(pip install -e '.[test]' && pytest)  #" in (REPOSITORY / '.ci' / 'run').read_text()
 
 
 def test_what_the_readme_promises_is_there():

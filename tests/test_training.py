@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from contextlib import closing, suppress
 from types import SimpleNamespace
 
@@ -257,7 +258,10 @@ def test_force_removes_what_runs_write_and_nothing_else(tmp_path, monkeypatch, c
         path.write_text('mine')
     before = (tmp_path / 'pretrained' / 'model.safetensors').read_bytes()
     for wrong, words in ((['--lr', '-1'], '--lr: -1: must be a number of at least 0'),
-                         (['--aa', 'nonsense'], "auto_augment='nonsense'"), (['--device', 'gpu'], '--device gpu')):
+                         (['--aa', 'nonsense'], "auto_augment='nonsense'"), (['--device', 'gpu'], '--device gpu'),
+                         (['--seed', '-1'], 'Seed must be between 0'), (['--time-limit', '0'], 'time_limit=0.0'),
+                         (['--num-workers', '-1'], '--num-workers: -1: must be a whole number of at least 0'),
+                         (['--pictures-every', '-1'], '--pictures-every: -1: must be')):
         assert main([*command, *wrong]) == 2 and words in capsys.readouterr().err
         assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() == before
     assert main([*command, '--seed', '1']) == 0
@@ -308,7 +312,7 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
         tmp_path / 'few', paths=[*DRAWN[:5], bad], steps=9, max_failed=0.2,
         report=lambda path, reason: reported.append(path))
     assert reported == [bad] and read_log(tmp_path / 'few' / 'log.csv')[-1]['failed'] == '1'
-    with pytest.raises(ValueError, match='1 of 6 files could not be read, more than --max-failed 0.1'):
+    with pytest.raises(ValueError, match='1 of 6 files could not be read so far, more than --max-failed 0.1'):
         run_pretrain(tmp_path / 'many', paths=[*DRAWN[:5], bad], steps=9)
     with pytest.raises(ValueError, match='none of 1 files can be read'):
         run_pretrain(tmp_path / 'all', paths=[bad], max_failed=1.0)
@@ -560,6 +564,33 @@ def test_hooks_see_every_so_many_steps_and_the_last(tmp_path):
     assert seen == [2, 4, 5]
 
 
+def test_rates_rise_to_the_highest_and_fall_from_there(tmp_path):
+    model = small()
+    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE),
+          lambda model, batch: model(batch.x)[0], Schedule(steps=8, lr=1e-3, min_lr=1e-4, warmup=0.5),
+          Keeping(tmp_path, log_every=1), batch_size=4)
+    rates = [float(row['lr']) for row in read_log(tmp_path / 'log.csv')]
+    cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(5)]
+    assert rates == pytest.approx([2.5e-4, 5e-4, 7.5e-4, *cosine])
+
+
+def test_clips_a_second_are_those_of_training(tmp_path, monkeypatch):
+    model, clock = small(), [0.0]
+    monkeypatch.setattr('videozoo_timm.training.loop.time', types.SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def wait(seconds):
+        clock[0] += seconds
+
+    def loss_of(model, batch):
+        wait(2)
+        return model(batch.x)[0]
+
+    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE), loss_of,
+          Schedule(steps=3, lr=1e-3), Keeping(tmp_path, log_every=1), batch_size=4,
+          hooks=[Hook(1, lambda step, model: wait(1000))])
+    assert [row['clips_per_second'] for row in read_log(tmp_path / 'log.csv')] == ['2.0'] * 3
+
+
 def test_pretraining_draws_completions_and_learns(tmp_path):
     model = small()
     initialise_local(model)
@@ -567,7 +598,7 @@ def test_pretraining_draws_completions_and_learns(tmp_path):
         make_accelerator('cpu'), model, DRAWN, Schedule(steps=120, lr=5e-3), Keeping(tmp_path, log_every=10),
         batch_size=8, augmentation=TWICE, mask_ratios=[0.75], pictures_every=60)
     assert sorted(p.name for p in (tmp_path / 'pictures').iterdir()) == [
-        'step_00000060_random.jpg', 'step_00000120_random.jpg']
+        'step_00000060_random75.jpg', 'step_00000120_random75.jpg']
     losses = [float(row['loss']) for row in read_log(tmp_path / 'log.csv')]
     assert losses[-1] < 0.8 * losses[0]
     assert list((tmp_path / 'tensorboard').iterdir())
@@ -618,6 +649,16 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(start, tmp_path):
     assert not (tmp_path / 'pretrained' / 'model.safetensors').exists()
 
 
+def test_ctrl_c_that_ends_the_reader_of_the_messages_too_leaves_a_checkpoint(start, tmp_path):
+    process = start('--steps', '5000', '--batch-size', '4', '--checkpoint-every', '10000')
+    wait_for_step(process, tmp_path / 'pretrained', 3)
+    process.stdout.close()  # as `2>&1 | tee log` does
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
+    assert json.loads((checkpoint / 'training.json').read_text())['step'] >= 3
+
+
 def test_a_signal_during_a_validation_keeps_what_was_learned(tmp_path, monkeypatch):
     """The validation is left at once, and made up for by the run that goes on."""
     files = class_folders('drawn:16')
@@ -637,8 +678,8 @@ def test_a_signal_during_a_validation_keeps_what_was_learned(tmp_path, monkeypat
 
         monkeypatch.setattr('videozoo_timm.training.finetune.evaluate', evaluate_and_press)
         finetune(
-            make_accelerator('cpu'), small('vit_t14_st', num_classes=8), files, files, Schedule(steps=4, lr=1e-3),
-            Keeping(folder, every=100, resume=resume, log_every=1), batch_size=4, mixup=0, cutmix=0,
+            make_accelerator('cpu'), small('vit_t14_st', num_classes=8, drop_rate=0.3), files, files,
+            Schedule(steps=4, lr=1e-3), Keeping(folder, every=100, resume=resume, log_every=1), batch_size=4,
             augmentation=Augmentation(), validate_every=2, progress=progress)
         return seen
 

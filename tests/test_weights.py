@@ -1,5 +1,6 @@
 """The store: published checkpoint -> loopback Hub -> model; conversion, refreshing, faults, attacks."""
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -13,8 +14,10 @@ import pytest
 import timm
 import torch
 from conftest import GOLDEN, REPOSITORY, TINY_MAE, TINY_VIT, golden, published, relative_error, save_published
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from videozoo_timm.files import save_tensors
 from videozoo_timm.weights import Source, convert, load_inert, model_tensors, read_header, read_weights, store, to_timm
 
 REPO = 'eminorhan/hvm-1'
@@ -219,6 +222,17 @@ def test_not_there_offline_and_gone(hub, run, checkpoint):
     done = run(code=code, check=False)
     assert 'ConnectionError' in done.stderr and 'out of reach' in done.stderr
     assert time.monotonic() - start < 20  # and not after the client's 23 s of retries
+
+
+def test_equal_files_have_equal_bytes(tmp_path):
+    """safetensors writes the metadata in another order in each process, and each time."""
+    header = {f'{key}é"': [key, '\n\t\x7f/\\'] for key in 'abcdefgh'}
+    for name in ('one', 'other'):
+        save_tensors(dict(x=torch.ones(3), y=torch.zeros(2, dtype=torch.int8)), tmp_path / name, header)
+    assert (tmp_path / 'one').read_bytes() == (tmp_path / 'other').read_bytes()
+    with safe_open(tmp_path / 'one', 'pt') as file:
+        assert {key: json.loads(value) for key, value in file.metadata().items()} == header
+        assert torch.equal(file.get_tensor('x'), torch.ones(3))
 
 
 def test_eight_processes_convert_once(hub, environment, checkpoint, tmp_path):

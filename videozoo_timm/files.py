@@ -56,6 +56,19 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapp
     with written(target) as partial:
         save_file(dict(tensors), partial, metadata={
             k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items() if v is not None})
+        _sort_header(partial)
+
+
+def _sort_header(path: Path) -> None:
+    """Give equal files equal bytes, and so equal digests: safetensors writes metadata in an order of chance."""
+    with open(path, 'r+b') as file:
+        size = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(size))
+        header['__metadata__'] = dict(sorted(header.get('__metadata__', {}).items()))
+        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode().ljust(size)  # as it was padded
+        if len(text) == size:
+            file.seek(8)
+            file.write(text)
 
 
 def _remove_stale(target: Path, host: str) -> None:

@@ -120,4 +120,4 @@ def check_mae(model: nn.Module) -> None:
     """Raise a ValueError unless the model is a masked autoencoder."""
     if not hasattr(model, 'forward_decoder'):
         name = model.pretrained_cfg.get('architecture', type(model).__name__)
-        raise ValueError(f'{name} has no decoder to complete anything with: take an MAE (`mae_...`)')
+        raise ValueError(f'{name} has no decoder: what is wanted is a masked autoencoder (`mae_...`)')

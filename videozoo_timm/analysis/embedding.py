@@ -198,6 +198,7 @@ def embed(
         team: Team | None = None,
         progress: Callable[[float], Any] = lambda files: None,
         report: Callable[[str, str], Any] = lambda path, reason: None,
+        say: Callable[[str], Any] = lambda text: None,
 ) -> Embeddings | None:
     """Features of videos (or of images), by default of the centred recognition clip of each.
 
@@ -225,6 +226,7 @@ def embed(
         team: The processes that share the work; with `out` only.
         progress: Told the number of files that was just done in this process.
         report: Told of each file that cannot be read, with the reason.
+        say: Told when an unfinished run goes on.
 
     Returns:
         The features; with `out` they are mapped from the disk and vanish with this object. None in all processes of a
@@ -265,6 +267,8 @@ def embed(
         _refuse_other_results(out, about, paths)
     try:
         _open(journal, team, start_over)
+        if team.is_main and journal.goes_on:
+            say(f'going on with the unfinished run in {journal.folder}')
         todo = remaining(groups, journal.batches())
         progress((len(paths) - sum(len(group.files) for group in todo)) / team.size)
         team.wait()  # nobody writes before all have read

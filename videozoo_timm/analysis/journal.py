@@ -31,7 +31,11 @@ class Journal:
     Args:
         out: The result.
         command: What decides the result's content; a journal of another command is refused.
+
+    Attributes:
+        goes_on: Whether there was one already when it was opened.
     """
+    goes_on = False
 
     def __init__(self, out: Path, command: dict[str, Any]) -> None:
         self.folder = journal_folder(out)
@@ -70,6 +74,7 @@ class Journal:
             raise ValueError(
                 f'{self._out} was begun by another command and is unfinished ({_difference(before, self.command)}): '
                 f'repeat that command to go on, or start over with --force')
+        self.goes_on = True
 
     def batches(self) -> list[Batch]:
         """All batches that are done, in the order of the work; their rows are mapped from the files."""

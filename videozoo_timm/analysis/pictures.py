@@ -73,8 +73,8 @@ class Grid:
         top = self._top + band * self._band + row * (self.tile_height + _GAP)
         return left, top, left + self.tile_width, top + self.tile_height
 
-    def save(self, path: Path) -> None:
-        save_image(self.image, path)
+    def save(self, path: Path, about: str = '') -> None:
+        save_image(self.image, path, about)
 
 
 def to_bytes(tiles: torch.Tensor) -> np.ndarray:

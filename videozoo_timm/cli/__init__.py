@@ -9,7 +9,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from typing import Any
 
 from .. import __version__
@@ -40,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _take_rest(args, rest)
     except SystemExit as done:  # --help, --version, and words that are not understood
         return done.code
+    with redirect_stderr(_Unheard(sys.stderr)):
+        return _answer(args)
+
+
+def _answer(args: argparse.Namespace) -> int:
+    """Run a command; its exit code."""
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:
@@ -56,15 +63,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ERRORS as error:
-        complain(error)
+        told_by_system = isinstance(error, OSError) and error.filename is not None and error.strerror
+        complain(f'{error.filename}: {error.strerror}' if told_by_system else error)
         return 2
+
+
+class _Unheard:
+    """Standard error whose reader may be gone: Ctrl-C ends `tee` too, and a run must not lose its checkpoint by it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, call: Callable[..., Any], *args: Any) -> None:
+        try:
+            call(*args)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _spelled(argv: Sequence[str]) -> list[str]:
     """Words as argparse understands them."""
     words = []
     for word in argv:
-        if words and words[-1].startswith('--') and re.fullmatch(r'-\d+(,-?\d+)+', word):
+        if '--' in words:  # behind it are PATH...
+            words.append(word)
+        elif words and words[-1].startswith('--') and re.fullmatch(r'-\d+(,-?\d+)+', word):
             words[-1] += f'={word}'  # a list that begins with a negative number is no flag
         else:
             # The published scripts spell their flags with underscores.

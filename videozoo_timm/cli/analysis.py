@@ -1,7 +1,9 @@
 """The commands that run models: embed, complete, attend, pca, evaluate, classify, probe."""
 import argparse
 import csv
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 
 from ..video import ALIGNMENTS, COMPLETION, RECOGNITION, Job, Sampling, View, Views, find_media, find_videos, load_views
+from ..video.drawing import is_drawn
 from .common import (
     add_command,
     add_drawing,
@@ -17,11 +20,13 @@ from .common import (
     add_model,
     add_reading,
     add_span,
+    check_out,
     complain,
     count,
     drawn,
     files,
     load,
+    names_of,
     number,
     progress,
     short_name,
@@ -156,14 +161,11 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _embed(args: argparse.Namespace) -> int:
     from ..analysis.embedding import check_output, embed
-    from ..analysis.journal import journal_folder
     from ..analysis.pipeline import Team, sampling_of
     check_output(args.out)
     paths, missing = files(args, find_media)
     team = Team()
     model, name = load(args, device=team.device)
-    if team.is_main and not args.force and (folder := journal_folder(args.out)).exists():
-        complain(f'going on with the unfinished run in {folder}')
     options = dict(
         tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
         align=args.align, sampling=sampling_of(model, args.span), batch_size=args.batch_size,
@@ -171,7 +173,7 @@ def _embed(args: argparse.Namespace) -> int:
     with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = embed(
             model, paths, out=args.out, about=dict(model=name), num_workers=args.num_workers,
-            time_limit=args.time_limit, start_over=args.force, team=team, progress=update,
+            time_limit=args.time_limit, start_over=args.force, team=team, progress=update, say=complain,
             report=lambda path, reason: complain(reason), **options)
     if result is None:
         return 0
@@ -183,6 +185,9 @@ def _embed(args: argparse.Namespace) -> int:
 def _complete(args: argparse.Namespace) -> int:
     from ..analysis.completion import box_mask, check_mae, complete
     from ..analysis.pictures import save_animation
+    check_out(args.out)
+    if not args.mask_ratio and args.mask_file is None and args.mask_box is None:
+        raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to fill in')
     paths, missing = files(args, find_videos)
     paths = drawn(paths, args)
     model, name = load(args, 'mae_shapes_none')
@@ -201,8 +206,8 @@ def _complete(args: argparse.Namespace) -> int:
         share = result.mask.double().mean().item()
         title = (f'{shown(path)}, {called}, mask: {kind}, {100 * share:.0f}% dropped, '
                  f'PSNR of the dropped pixels {result.psnr:.2f} dB')
-        target = args.out / f'{stem}_{called}_{what}.jpg'
-        result.picture(title, _captions(view, result.original.shape[1], args.span)).save(target)
+        picture = result.picture(title, _captions(view, result.original.shape[1], args.span))
+        target = _save(picture, path, stem, f'{called}_{what}', args)
         if args.animate:
             save_animation(result.frames(), target.with_suffix(f'.{args.animate}'), view.end - view.start)
         rows.append(dict(
@@ -236,6 +241,7 @@ def _read_mask(path: Path, grid: tuple[int, int, int]) -> torch.Tensor:
 def _attend(args: argparse.Namespace) -> int:
     from ..analysis.attention import attend, check_attention, keep_share
     from ..analysis.pipeline import takes_clips
+    check_out(args.out)
     if args.threshold is not None:
         keep_share(torch.ones(1, 1), args.threshold)  # a wrong share is refused before any work
     paths, missing = files(args, find_media)
@@ -252,9 +258,8 @@ def _attend(args: argparse.Namespace) -> int:
         if args.threshold is not None:
             what += f'_top{100 * args.threshold:g}'
             title += f', patches that hold {100 * args.threshold:g}%'
-        target = args.out / f'{stem}_{called}_{what}.jpg'
-        captions = _captions(view, len(result.frames), args.span)
-        result.picture(title, captions, args.heads, args.threshold).save(target)
+        picture = result.picture(title, _captions(view, len(result.frames), args.span), args.heads, args.threshold)
+        target = _save(picture, path, stem, f'{called}_{what}', args)
         rows.append([shown(path), f'{result.weights.mean(dim=0).max():.5f}', target.name])
     if rows:
         table(['file', 'highest', 'picture'], rows)
@@ -267,6 +272,7 @@ def _pca(args: argparse.Namespace) -> int:
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
     from ..analysis.pictures import Grid
     from ..video import denormalize
+    check_out(args.out)
     if args.foreground is not None and not 0 <= args.foreground < 1:
         raise ValueError(f'--foreground {args.foreground}: must be at least 0 and below 1')
     paths, missing = files(args, find_media)
@@ -281,13 +287,17 @@ def _pca(args: argparse.Namespace) -> int:
     if done:
         colors = pca_colors([tokens for *_, tokens in done], foreground=args.foreground, invert=args.invert)
         block = args.block % num_blocks(model)
+        what, shows = f'pca_block{block}', f'block {block}, PCA over {_number(done, "file")}'
+        if args.foreground is not None:
+            end = 'inverted' if args.invert else ''
+            what += f'_foreground{100 * args.foreground:g}{end}'
+            shows += f', foreground {args.foreground:g}' + (f' ({end})' if end else '')
         for (path, stem, view, _), color in zip(done, colors, strict=True):
             frames = view.x.transpose(0, 1).float() / 255
             color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
             rows = [('frames', frames), ('features', color)]
-            title = f'{shown(path)}, {called}, block {block}, PCA over {_number(done, "file")}'
-            picture = Grid(rows, _captions(view, len(frames), args.span), title)
-            picture.save(args.out / f'{stem}_{called}_pca_block{block}.jpg')
+            picture = Grid(rows, _captions(view, len(frames), args.span), f'{shown(path)}, {called}, {shows}')
+            _save(picture, path, stem, f'{called}_{what}', args)
         print(f'{args.out}: {_number(done, "picture")}, one PCA of block {block}')
     return _left_out(len(failed) + missing, len(paths) + missing)
 
@@ -337,8 +347,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _refuse_other(args: argparse.Namespace, about: dict[str, Any], name: str = 'summary.json') -> None:
     summary = args.out / name
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f'--out {args.out} is a file; a folder is wanted')
+    check_out(args.out)
     if args.force or not summary.exists():
         return
     try:
@@ -451,6 +460,24 @@ def _each(
                 complain(item.reason)
                 failed.append(job.path)
             update(1)
+
+
+def _save(picture: Any, path: str, stem: str, what: str, args: argparse.Namespace) -> Path:
+    """Write the picture of a file; that of another file, which an earlier command has left, stays."""
+    from PIL import Image
+    source = path if is_drawn(path) else os.path.abspath(path)
+    about = f'videozoo {hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}'  # without the names of folders
+    for name in (stem, *list(names_of(path))[2:]):  # with folders
+        target = args.out / f'{name}_{what}.jpg'
+        try:
+            with Image.open(target) as there:
+                other = there.info.get('comment', about.encode()).decode(errors='replace')
+        except OSError:  # not there, or no picture
+            break
+        if other == about or not other.startswith('videozoo '):
+            break
+    picture.save(target, about)
+    return target
 
 
 def _views(args: argparse.Namespace, model: torch.nn.Module, **changes: Any) -> Views:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ def add_command(
     return sub
 
 
-def count(text: str) -> int:
+def count(text: str, least: int = 1) -> int:
     """A number of things, as a type of argparse."""
-    if not re.fullmatch(r'\+?0*[1-9]\d*', text):
-        raise argparse.ArgumentTypeError(f'{text}: must be a whole number of at least 1')
+    if not re.fullmatch(r'\+?\d+', text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f'{text}: must be a whole number of at least {least}')
     return int(text)
 
 
@@ -91,7 +92,7 @@ def add_files(sub: argparse.ArgumentParser, what: str, folder_flag: str = '--vid
 
 def add_reading(group: Any) -> None:
     """--num-workers, --time-limit."""
-    group.add_argument('--num-workers', type=int, metavar='N', default=default_workers(),
+    group.add_argument('--num-workers', type=partial(count, least=0), metavar='N', default=default_workers(),
                        help='processes that decode ahead of the model; 0: none, and no time limit '
                             '(default: %(default)s)')
     group.add_argument('--time-limit', type=float, metavar='SECONDS', default=60.0,
@@ -211,18 +212,21 @@ def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[
     given = [*args.paths, *args.folders]
     if not given:
         raise ValueError('name files or folders')
-    found, missing = [], 0
+    found, missing = [], []
     for path in given:
         try:
             found += find(path)
         except FileNotFoundError as error:
-            complain(error)
-            missing += 1
+            missing.append(error)
+    if len(missing) == len(given):
+        raise FileNotFoundError('; '.join(map(str, missing)))
+    for error in missing:
+        complain(error)
     found = find(found)  # each once
     if not found:
         what = 'videos' if find is find_videos else 'videos or images'
         raise ValueError(f'no {what} in {", ".join(given)}')
-    return [str(path) for path in found], missing
+    return [str(path) for path in found], len(missing)
 
 
 def tell_shared(train: list[str], held_out: list[str]) -> None:
@@ -244,20 +248,31 @@ def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
     return sorted(random.Random(args.seed).sample(paths, args.num_vids), key=paths.index)
 
 
+def check_out(out: Path) -> None:
+    """Raise an OSError now, rather than after the work, unless --out is, or can be made, a folder to write into."""
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f'--out {out} is a file; a folder is wanted')
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f'--out {out} cannot be written: {there} is no folder that may be written to')
+
+
 def shown(path: str) -> str:
     """What a file is called in titles and tables; of drawn videos the number alone says little."""
     return path if is_drawn(path) else Path(path).name
 
 
-def unique_stems(paths: list[str]) -> list[str]:
-    """A name for each file to call its pictures by: its stem, with its ending and folders where that is not enough."""
-    def candidates(path: str) -> Iterator[str]:
-        path = Path(os.path.abspath(path))
-        yield path.stem
-        for depth in range(len(path.parts)):
-            yield '_'.join(part.strip(os.sep) for part in (*path.parts[len(path.parts) - 1 - depth:-1], path.name))
+def names_of(path: str) -> Iterator[str]:
+    """What to call a file's pictures by: its stem; where that is not enough its name, with more and more folders."""
+    path = Path(os.path.abspath(path))
+    yield path.stem
+    for depth in range(len(path.parts)):
+        yield '_'.join(part.strip(os.sep) for part in (*path.parts[len(path.parts) - 1 - depth:-1], path.name))
 
-    names = [candidates(path) for path in paths]
+
+def unique_stems(paths: list[str]) -> list[str]:
+    """A name for each file to call its pictures by, as short as differs from those of the others."""
+    names = [names_of(path) for path in paths]
     result = [next(name) for name in names]
     while len(set(result)) < len(result):
         result = [next(names[i], name) if result.count(name) > 1 else name for i, name in enumerate(result)]

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .common import (
     add_model,
     add_reading,
     add_span,
+    check_out,
     check_trainable,
     complain,
     count,
@@ -47,7 +49,7 @@ def add_to(commands: Any) -> None:
     group.add_argument('--mask-ratio', nargs='+', type=float, default=[0.9], metavar='SHARE',
                        help='share of the tokens that is dropped; one for all, or one for each type (default: 0.9)')
     _add_augmentation(sub, repeat_aug=16, auto_augment='')
-    sub.add_argument('--pictures-every', type=int, default=1000, metavar='STEPS',
+    sub.add_argument('--pictures-every', type=partial(count, least=0), default=1000, metavar='STEPS',
                      help='draw completions of the first video; 0: never (default: %(default)s)')
 
     sub = add_command(commands, _finetune, 'Train a video ViT to name classes.', shared=True)
@@ -64,7 +66,7 @@ def add_to(commands: Any) -> None:
                             '(default: %(default)s)')
     group.add_argument('--mixup', type=number(0), default=0.8, metavar='ALPHA', help='0: none (default: %(default)s)')
     group.add_argument('--cutmix', type=number(0), default=1.0, metavar='ALPHA', help='0: none (default: %(default)s)')
-    group.add_argument('--smoothing', type=number(0, 1), default=0.1, metavar='SHARE',
+    group.add_argument('--smoothing', type=number(0, 1, below=True), default=0.1, metavar='SHARE',
                        help='label smoothing (default: %(default)s)')
     group.add_argument('--drop-path', type=number(0, 1, below=True), default=0.1, metavar='SHARE',
                        help='stochastic depth (default: %(default)s)')
@@ -201,6 +203,11 @@ def _finetune(args: argparse.Namespace) -> int:
         freeze_all_but_head(model)
     if args.lora is not None:
         model = add_lora(model, args.lora)
+    reading = _reading(args)
+    if args.matched:
+        reading['report'] = _told_once(
+            reading['report'], 'a batch without this file holds one of the next scene: from here on scenes are split '
+                               'between batches; leave such files out, in all classes')
     steps = _steps(args, accelerator, len(train.paths))
     layer_decay = None if frozen or args.layer_decay == 1 else args.layer_decay
     every = args.validate_every or max(1, round(_steps_an_epoch(args, accelerator, len(train.paths))))
@@ -212,7 +219,7 @@ def _finetune(args: argparse.Namespace) -> int:
             smoothing=args.smoothing, validate_every=every, matched=args.matched, seed=args.seed,
             about=dict(model=name, drop=args.drop, drop_path=args.drop_path, patch_drop=args.patch_drop,
                        freeze=args.freeze, lora=args.lora),
-            progress=progress, **_reading(args))
+            progress=progress, **reading)
     return _done(accelerator, path, 0)
 
 
@@ -220,6 +227,7 @@ def _draw(args: argparse.Namespace) -> int:
     from tqdm import tqdm
     if args.size < 16 or args.size % 2:
         raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
+    check_out(args.out)
     motions = list(dict.fromkeys(args.motion or MOTIONS))
     for k in tqdm(range(args.num), unit=' videos'):
         motion = motions[k % len(motions)]
@@ -280,6 +288,7 @@ def _schedule(args: argparse.Namespace, steps: int, layer_decay: float | None = 
 
 def _keeping(args: argparse.Namespace, accelerator: Any) -> Any:
     from ..training.loop import Keeping, last_checkpoint
+    check_out(args.out)
     keeping = Keeping(
         folder=args.out, every=args.checkpoint_every, last=args.keep, log_every=args.log_every,
         resume=args.resume, force=args.force, max_failed=args.max_failed)
@@ -296,6 +305,18 @@ def _augmentation(args: argparse.Namespace) -> Augmentation:
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
     return dict(num_workers=args.num_workers, time_limit=args.time_limit, report=lambda path, reason: complain(reason),
                 say=complain)
+
+
+def _told_once(report: Any, remark: str) -> Any:
+    """`report`, with a remark behind the first file."""
+    remarks = [remark]
+
+    def told(path: str, reason: str) -> None:
+        report(path, reason)
+        while remarks:
+            complain(f'--matched: {remarks.pop()}')
+
+    return told
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from ..files import save_csv, save_tensors, written
-from ..video import Views
+from ..video import Views, load_views
 from .stream import Batch, Stream, check_files
 
 MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
@@ -210,11 +210,13 @@ def train(
     optimizer = make_optimizer(model, schedule)
     model.train()
     model, optimizer = accelerator.prepare(model, optimizer)
-    start = _prepare_folder(accelerator, keeping, about)  # after all that may be refused, as it may start over
     set_seed(seed, device_specific=True)
+    load_views([], views, num_workers=num_workers, time_limit=time_limit)  # refuses what cannot be
+    start = _prepare_folder(accelerator, keeping, about)  # after all that may be refused, as it may start over
+    warmup = round(schedule.warmup * schedule.steps)
     rates = CosineLRScheduler(
-        optimizer, t_initial=schedule.steps + 1, lr_min=schedule.min_lr, t_in_epochs=False,
-        warmup_t=round(schedule.warmup * schedule.steps))
+        optimizer, t_initial=schedule.steps + 1 - warmup, lr_min=schedule.min_lr, t_in_epochs=False, warmup_t=warmup,
+        warmup_prefix=True)
     state = dict(
         step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
         failed=[[]] * accelerator.num_processes)
@@ -273,11 +275,13 @@ def train(
                 progress(step, {})
             hooks_done = True
             if due := _due(hooks, step, schedule):
+                paused = time.monotonic()
                 try:
                     with stop.at_once(accelerator):
                         _call(due, step, accelerator.unwrap_model(model))
                 except Stopped:  # what was learned is kept first; --resume calls them again
                     stop.asked, hooks_done = True, False
+                since += time.monotonic() - paused  # not spent on training
             if last or stop.asked or step % keeping.every == 0:
                 _save_checkpoint(accelerator, keeping, stream, step=step, losses=losses, hooks_done=hooks_done)
             if stop.asked and not (last and hooks_done):
@@ -393,8 +397,6 @@ def _prepare_folder(accelerator, keeping, about):
 
 def _start_or_resume(keeping, about):
     record = keeping.folder / _RECORD
-    if keeping.folder.exists() and not keeping.folder.is_dir():
-        raise ValueError(f'--out {keeping.folder} is a file; a folder is wanted')
     there = [path for pattern in _WRITTEN for path in sorted(keeping.folder.glob(pattern))]
     if there and not record.exists():
         raise ValueError(
@@ -482,9 +484,11 @@ def _agree(accelerator, loss, step, stream, batch, stop, keeping):
         stop.counts, stop.failed = counts, frozenset(
             path for part in gather_object([sorted(stream.failed)]) for path in part)
         if len(stop.failed) > keeping.max_failed * len(stream.paths):
+            named = sorted(stop.failed)
             raise ValueError(
-                f'{len(stop.failed)} of {len(stream.paths)} files could not be read, more than --max-failed '
-                f'{keeping.max_failed:g} allows: {", ".join(sorted(stop.failed)[:3])} ...')
+                f'{len(named)} of {len(stream.paths)} files could not be read so far, more than --max-failed '
+                f'{keeping.max_failed:g} allows: {", ".join(named[:3])}{", ..." * (len(named) > 3)}. With a larger '
+                f'share --resume goes on; without these files it is another run (--force, or another --out)')
     return sum(value for value, *_ in values) / len(values)
 
 
@@ -517,10 +521,12 @@ def _signals(say: Callable[[str], Any]) -> Iterator[_Stop]:
         if stop.noted and number == signal.SIGINT:
             raise KeyboardInterrupt
         # A launcher passes on the SIGTERM that the batch system has sent to all.
-        if not stop.noted:
-            say('stopping after this step; a second Ctrl-C ends at once, and loses the steps since the last checkpoint')
-        stop.noted = True
+        is_first, stop.noted = not stop.noted, True
         stop.number = (number,) if number == signal.SIGTERM else ()
+        if is_first:
+            with suppress(RuntimeError):  # it came while something else was being said
+                say('stopping after this step; a second Ctrl-C ends at once, and loses the steps since the last '
+                    'checkpoint')
         if stop.now:
             raise Stopped(*stop.number)
 

@@ -89,8 +89,9 @@ def pretrain(
             if accelerator.is_main_process:
                 folder = keeping.folder / 'pictures'
                 folder.mkdir(exist_ok=True)
-                title = f'step {step}, mask: {mask_type}, PSNR of the dropped pixels {result.psnr:.2f} dB'
-                result.picture(title).save(folder / f'step_{step:08}_{mask_type}.jpg')
+                title = (f'step {step}, mask: {mask_type}, {100 * mask_ratio:g}% dropped, PSNR of the dropped pixels '
+                         f'{result.psnr:.2f} dB')
+                result.picture(title).save(folder / f'step_{step:08}_{mask_type}{100 * mask_ratio:g}.jpg')
 
     trained = train(
         accelerator, model, paths, views, loss_of, schedule, keeping, batch_size=batch_size, seed=seed, about=about,

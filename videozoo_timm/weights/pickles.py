@@ -104,6 +104,8 @@ def load_inert(path: Path, mapped: bool = True) -> Any:
                 pickle_module=_inert_pickle)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(f'{path} is no readable PyTorch checkpoint: another kind of file, or a damaged one') from error
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f'{path} is no readable PyTorch checkpoint: {reason}') from error
