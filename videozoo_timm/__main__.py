@@ -1,4 +1,4 @@
-"""`python -m videozoo_timm`, the same as the `videozoo` script."""
+"""`python -m videozoo_timm`."""
 import sys
 
 

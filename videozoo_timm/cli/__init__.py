@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _take_rest(args, rest)
     except SystemExit as done:  # --help, --version, and words that are not understood
         return done.code
-    with redirect_stderr(_Unheard(sys.stderr)):
+    with redirect_stderr(sys.stderr and _Unheard(sys.stderr)):
         return _answer(args)
 
 
@@ -87,7 +87,7 @@ class _Unheard:
     def _try(self, call: Callable[..., Any], *args: Any) -> None:
         try:
             call(*args)
-        except BrokenPipeError:
+        except OSError:  # on Windows it is no BrokenPipeError
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 

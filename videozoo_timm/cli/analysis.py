@@ -471,10 +471,10 @@ def _save(picture: Any, path: str, stem: str, what: str, args: argparse.Namespac
         target = args.out / f'{name}_{what}.jpg'
         try:
             with Image.open(target) as there:
-                other = there.info.get('comment', about.encode()).decode(errors='replace')
+                other = there.info.get('comment')
         except OSError:  # not there, or no picture
             break
-        if other == about or not other.startswith('videozoo '):
+        if other == about.encode() or not isinstance(other, bytes) or not other.startswith(b'videozoo '):
             break
     picture.save(target, about)
     return target

@@ -231,10 +231,10 @@ def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[
 
 def tell_shared(train: list[str], held_out: list[str]) -> None:
     """Complain of files that are trained on and held out at once."""
-    fitted = set(map(os.path.realpath, train))
-    if both := [path for path in held_out if os.path.realpath(path) in fitted]:
-        complain(f'{len(both)} of the {len(held_out)} files of --val are in --train too ({both[0]}, ...): accuracy '
-                 f'on them says nothing of others')
+    fitted = set(map(os.path.abspath, train))
+    if both := [path for path in held_out if os.path.abspath(path) in fitted]:
+        complain(f'{len(both)} of the {len(held_out)} files of --val are in --train too ({both[0]}'
+                 f'{", ..." * (len(both) > 1)}): accuracy on them says nothing of others')
 
 
 def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
@@ -250,9 +250,10 @@ def drawn(paths: list[str], args: argparse.Namespace) -> list[str]:
 
 def check_out(out: Path) -> None:
     """Raise an OSError now, rather than after the work, unless --out is, or can be made, a folder to write into."""
-    if out.exists() and not out.is_dir():
+    if os.path.lexists(out) and not out.is_dir():
         raise FileExistsError(f'--out {out} is a file; a folder is wanted')
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    parents = (out, *out.absolute().parents)
+    there = next((path for path in parents if path.exists()), parents[-1])
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f'--out {out} cannot be written: {there} is no folder that may be written to')
 
@@ -264,7 +265,7 @@ def shown(path: str) -> str:
 
 def names_of(path: str) -> Iterator[str]:
     """What to call a file's pictures by: its stem; where that is not enough its name, with more and more folders."""
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.abspath(path).replace(':', ''))  # of drawn videos, and of drives
     yield path.stem
     for depth in range(len(path.parts)):
         yield '_'.join(part.strip(os.sep) for part in (*path.parts[len(path.parts) - 1 - depth:-1], path.name))

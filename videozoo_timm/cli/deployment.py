@@ -103,9 +103,8 @@ def _publish(args: argparse.Namespace) -> int:
             print(f'{folder}: {name}, {files}' + ('; nothing is uploaded' if args.dry_run else ''))
         stated = args.license or (catalogue.find(published).license if published else 'not stated')
         if stated.startswith('not stated'):
-            again = ' (and --force, as the folder is there now)' if args.dry_run or args.out else ''
-            complain(f'the licence of these weights is not stated: ask their publisher before you redistribute them, '
-                     f'or state yours with --license{again}')
+            complain('the licence of these weights is not stated: ask their publisher before you redistribute them, or '
+                     'state yours with --license (and --force, which replaces what is there)')
         if not args.dry_run:
             url = upload(folder, args.to, private=args.private, force=args.force, say=complain)
             print(f'{url}: {name}')

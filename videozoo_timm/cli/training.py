@@ -174,7 +174,7 @@ def _finetune(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders
     from ..analysis.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head, matched_names
-    accelerator = _accelerator(args)
+    accelerator, reading = _accelerator(args), _reading(args)
     train = class_folders(args.train)
     if args.shots is not None:
         train = few_shots(train, args.shots, args.seed, args.matched)
@@ -191,6 +191,10 @@ def _finetune(args: argparse.Namespace) -> int:
         if args.batch_size % (views := len(train.classes) * args.repeat_aug):
             complain(f'--matched: --batch-size {args.batch_size} is no multiple of the {views} views of a scene, so '
                      f'scenes are split between batches')
+        else:
+            reading['report'] = lambda path, reason: complain(
+                f'{reason}. From here on scenes are split between batches (--matched): leave this one out, in all '
+                f'classes')
     frozen = args.freeze or args.lora
     model, name = _model(
         args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
@@ -203,11 +207,6 @@ def _finetune(args: argparse.Namespace) -> int:
         freeze_all_but_head(model)
     if args.lora is not None:
         model = add_lora(model, args.lora)
-    reading = _reading(args)
-    if args.matched:
-        reading['report'] = _told_once(
-            reading['report'], 'a batch without this file holds one of the next scene: from here on scenes are split '
-                               'between batches; leave such files out, in all classes')
     steps = _steps(args, accelerator, len(train.paths))
     layer_decay = None if frozen or args.layer_decay == 1 else args.layer_decay
     every = args.validate_every or max(1, round(_steps_an_epoch(args, accelerator, len(train.paths))))
@@ -305,18 +304,6 @@ def _augmentation(args: argparse.Namespace) -> Augmentation:
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
     return dict(num_workers=args.num_workers, time_limit=args.time_limit, report=lambda path, reason: complain(reason),
                 say=complain)
-
-
-def _told_once(report: Any, remark: str) -> Any:
-    """`report`, with a remark behind the first file."""
-    remarks = [remark]
-
-    def told(path: str, reason: str) -> None:
-        report(path, reason)
-        while remarks:
-            complain(f'--matched: {remarks.pop()}')
-
-    return told
 
 
 @contextmanager

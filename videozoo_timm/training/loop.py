@@ -215,8 +215,8 @@ def train(
     start = _prepare_folder(accelerator, keeping, about)  # after all that may be refused, as it may start over
     warmup = round(schedule.warmup * schedule.steps)
     rates = CosineLRScheduler(
-        optimizer, t_initial=schedule.steps + 1 - warmup, lr_min=schedule.min_lr, t_in_epochs=False, warmup_t=warmup,
-        warmup_prefix=True)
+        optimizer, t_initial=max(2, schedule.steps + 1 - warmup), lr_min=schedule.min_lr, t_in_epochs=False,
+        warmup_t=warmup, warmup_prefix=True)  # of one step, timm warns of a cosine that is none
     state = dict(
         step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
         failed=[[]] * accelerator.num_processes)
@@ -240,12 +240,13 @@ def train(
         log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
         steps_an_epoch = len(paths) * views.augmentation.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
-        losses, norm, since = state['losses'], torch.tensor(math.nan), time.monotonic()
+        losses, norm = state['losses'], torch.tensor(math.nan)
         before = len(losses)  # of the run that goes on; they took none of this one's time
         if not state['hooks_done']:
             progress(step, {})
             with stop.at_once(accelerator):
                 _call(_due(hooks, step, schedule), step, accelerator.unwrap_model(model))
+        since = time.monotonic()
         while step < schedule.steps:
             rates.step_update(step + 1)
             for _ in range(schedule.accumulate):
