@@ -136,7 +136,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument('--model_name')
 args = parser.parse_args()
 model = timm.create_model(args.model_name)
-print(__name__, os.environ.get('RANK'), type(model).__name__, sys.argv[0], flush=True)
+# In one piece: torchrun's processes write unbuffered, and print would mix their words.
+sys.stdout.write(f"{__name__} {os.environ.get('RANK')} {type(model).__name__} {sys.argv[0]}\\n")
 sys.exit(beside.code)
 '''
 
