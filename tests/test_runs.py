@@ -81,10 +81,10 @@ def kill_and_resume(command, folder, moments):
             if rows_done(folder) >= before + moment if isinstance(moment, int) else time.monotonic() > begin + moment:
                 process.kill()
                 break
-        if process.wait() == 0 and not isinstance(moment, int):
+        code, is_over = process.wait(), (folder / 'features.npz').exists()
+        if is_over and not isinstance(moment, int):
             break  # this machine is fast; it has been killed before
-        assert process.returncode == -signal.SIGKILL, 'the run was over before it was killed'
-        assert not (folder / 'features.npz').exists()
+        assert code == -signal.SIGKILL and not is_over, 'the run was over before it was killed'
     return finish(command, folder)
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from contextlib import closing, suppress
 from types import SimpleNamespace
 
@@ -314,6 +313,12 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
     assert reported == [bad] and read_log(tmp_path / 'few' / 'log.csv')[-1]['failed'] == '1'
     with pytest.raises(ValueError, match='1 of 6 files could not be read so far, more than --max-failed 0.1'):
         run_pretrain(tmp_path / 'many', paths=[*DRAWN[:5], bad], steps=9)
+    told = []
+    for matched in (False, True):
+        with closing(Stream([*DRAWN[:5], bad], views_of(small(), augmentation=TWICE), 12, matched=matched,
+                            report=lambda path, reason: told.append(reason))) as stream:
+            next(stream)
+    assert ['scenes are split' in reason for reason in told] == [False, True]
     with pytest.raises(ValueError, match='none of 1 files can be read'):
         run_pretrain(tmp_path / 'all', paths=[bad], max_failed=1.0)
     with pytest.raises(ValueError, match='no files to train on'):
@@ -576,7 +581,7 @@ def test_rates_rise_to_the_highest_and_fall_from_there(tmp_path):
 
 def test_clips_a_second_are_those_of_training(tmp_path, monkeypatch):
     model, clock = small(), [0.0]
-    monkeypatch.setattr('videozoo_timm.training.loop.time', types.SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr('videozoo_timm.training.loop.time', SimpleNamespace(monotonic=lambda: clock[0]))
 
     def wait(seconds):
         clock[0] += seconds

@@ -174,7 +174,7 @@ def _finetune(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders
     from ..analysis.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head, matched_names
-    accelerator, reading = _accelerator(args), _reading(args)
+    accelerator = _accelerator(args)
     train = class_folders(args.train)
     if args.shots is not None:
         train = few_shots(train, args.shots, args.seed, args.matched)
@@ -191,10 +191,6 @@ def _finetune(args: argparse.Namespace) -> int:
         if args.batch_size % (views := len(train.classes) * args.repeat_aug):
             complain(f'--matched: --batch-size {args.batch_size} is no multiple of the {views} views of a scene, so '
                      f'scenes are split between batches')
-        else:
-            reading['report'] = lambda path, reason: complain(
-                f'{reason}. From here on scenes are split between batches (--matched): leave this one out, in all '
-                f'classes')
     frozen = args.freeze or args.lora
     model, name = _model(
         args, 'vit_shapes_motion', num_classes=len(train.classes), drop_rate=args.drop,
@@ -218,7 +214,7 @@ def _finetune(args: argparse.Namespace) -> int:
             smoothing=args.smoothing, validate_every=every, matched=args.matched, seed=args.seed,
             about=dict(model=name, drop=args.drop, drop_path=args.drop_path, patch_drop=args.patch_drop,
                        freeze=args.freeze, lora=args.lora),
-            progress=progress, **reading)
+            progress=progress, **_reading(args))
     return _done(accelerator, path, 0)
 
 

@@ -73,6 +73,8 @@ class Stream(Iterator[Batch]):
             sets.setdefault(os.path.basename(path) if matched else k, []).append(k)
         self._sets = list(sets.values())
         self._first_of_set = {file: files[0] for files in self._sets for file in files}
+        self._remark = ('; from here on scenes are split between batches (--matched): leave this one out, in all '
+                        'classes' if matched else '')
         self._repeats = views.augmentation.repeats
         self._share = max(1, batch_size // self._repeats)  # files of a batch
         self._done, self._within = position
@@ -101,7 +103,7 @@ class Stream(Iterator[Batch]):
             if isinstance(item, Failure):
                 if job.path not in self.failed:
                     self.failed[job.path] = item.reason
-                    self.report(job.path, item.reason)
+                    self.report(job.path, item.reason + self._remark)
                 in_vain += 1
                 if in_vain > len(self.paths):
                     raise ValueError(f'none of {len(self.paths)} files can be read; the last one: {item.reason}')
