@@ -192,7 +192,7 @@ def test_safetensors_are_offered_beside_every_pickle(run, publisher, hub, tmp_pa
     assert not any(path.endswith('.pth') for _, path in hub.requests)  # nothing is fetched again
     code = '''
 import shutil, torch, videozoo_timm
-from videozoo_timm.weights.store import cache_root
+from videozoo_timm.weights.source import cache_root
 shutil.rmtree(cache_root())
 assert videozoo_timm.load_model('dino_s_vits16')(torch.ones(1, 3, 224, 224)).shape == (1, 384)
 '''

@@ -18,7 +18,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from videozoo_timm.files import save_tensors
-from videozoo_timm.weights import Source, convert, load_inert, model_tensors, read_header, read_weights, store, to_timm
+from videozoo_timm.weights import (
+    Source,
+    convert,
+    load_inert,
+    model_tensors,
+    read_header,
+    read_weights,
+    reading,
+    store,
+    to_timm,
+)
 
 REPO = 'eminorhan/hvm-1'
 
@@ -384,11 +394,11 @@ def test_network_file_systems_are_read_sequentially(tmp_path, monkeypatch):
     mounts = tmp_path / 'mounts'
     mounts.write_text(
         f'/dev/a / ext4 rw 0 0\nserver:/x {tmp_path.parent} nfs4 rw 0 0\n/dev/b {tmp_path}/in ext4 rw 0 0\n')
-    assert store.file_system_of(tmp_path / 'a', str(mounts)) == 'nfs4'
-    assert store.file_system_of(tmp_path / 'in' / 'a', str(mounts)) == 'ext4'
+    assert reading.file_system_of(tmp_path / 'a', str(mounts)) == 'nfs4'
+    assert reading.file_system_of(tmp_path / 'in' / 'a', str(mounts)) == 'ext4'
     for kind, mapped in (('nfs4', False), ('lustre', False), ('fuse.sshfs', False), ('ext4', True), ('', True)):
-        monkeypatch.setattr(store, 'file_system_of', lambda path, kind=kind: kind)
-        assert store.should_map(tmp_path) is mapped
+        monkeypatch.setattr(reading, 'file_system_of', lambda path, kind=kind: kind)
+        assert reading.should_map(tmp_path) is mapped
 
 
 # Attacks: pickles that would write a file, in every place where a checkpoint holds a pickle.

@@ -1,7 +1,10 @@
 """From a published file to tensors in timm's layout. Knows no model."""
+from .hub import hub_errors
 from .layouts import Tensors, model_tensors, to_timm
 from .pickles import load_inert
-from .store import Source, Weights, cached, convert, hub_errors, locate, read_header, read_weights, verify
+from .reading import Weights, read_header, read_weights
+from .source import Source
+from .store import cached, convert, locate, verify
 
 __all__ = [
     'Source', 'Tensors', 'Weights', 'cached', 'convert', 'hub_errors', 'load_inert', 'locate', 'model_tensors',

@@ -1,0 +1,109 @@
+"""What the Hub has, and what its client has downloaded before."""
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .source import Source
+
+
+def download(source: Source, filenames: list[str], say: Callable[[str], None]) -> Path:
+    """The first of these files that the Hub has; nothing is downloaded that is in the Hub's cache already."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+    repo, _, revision = source.repo.partition('@')
+    failure = f'{" or ".join(filenames)} of {source.repo} cannot be fetched'
+    advice = f'with a network, `videozoo download {source.label}` fetches it' if source.label else ''
+    for filename in filenames:
+        if filename != source.filename:
+            _check_writable(source.converted)  # before gigabytes are downloaded
+        with hub_errors(source.repo, failure, advice):
+            try:
+                # Asked for its state first: the download itself would retry for 23 s before it says that the Hub is
+                # away.
+                state = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
+                say(f'{filename} of {repo}: {(state.size or 0) / 1e9:.2f} GB')
+                # One commit from start to end, also when the publisher replaces the file meanwhile.
+                return Path(hf_hub_download(repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir))
+            except RemoteEntryNotFoundError:
+                continue
+    raise FileNotFoundError(f'{repo} has no file {" or ".join(filenames)}')
+
+
+@contextmanager
+def hub_errors(repo: str, failure: str, advice: str = '') -> Iterator[None]:
+    """Errors of the Hub's client as errors that say what to do.
+
+    Args:
+        repo: `organisation/name`, with `@revision` behind it if need be.
+        failure: What is told first if the Hub fails or is out of reach.
+        advice: What to do if it is out of reach.
+
+    Raises:
+        PermissionError, FileNotFoundError, ConnectionError: As the names say.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RevisionNotFoundError,
+    )
+    name, _, revision = repo.partition('@')
+    try:
+        yield
+    except GatedRepoError as error:
+        raise PermissionError(
+            f'{name} is gated: accept its conditions on its page, then `hf auth login`, then try again') from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f'{name} has no revision {revision!r}') from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, 'status_code', None)
+        if status == 404:
+            raise FileNotFoundError(f'there is no repository {name} on the Hub') from error
+        if status in (401, 403):
+            whose = 'the token in use' if get_token() else 'somebody who is not logged in'
+            raise PermissionError(
+                f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
+                f'check the name, or `hf auth login`') from error
+        raise ConnectionError(f'{failure}, the Hub failed: {error}') from error
+    except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
+        offline = any(isinstance(e, OfflineModeIsEnabled) for e in (error, error.__cause__))
+        why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
+        raise ConnectionError('; '.join(filter(None, (f'{failure}, {why}', advice)))) from error
+    except RuntimeError as error:
+        if error.__cause__ is None:
+            raise
+        with hub_errors(repo, failure, advice):  # the client wraps what went wrong in an upload
+            raise error.__cause__ from None
+
+
+def in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
+    """The first of these files that the Hub's client has downloaded before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_CACHE
+    repo, _, revision = source.repo.partition('@')
+    for filename in filenames:
+        path = try_to_load_from_cache(repo, filename, cache_dir=source.cache_dir, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path)
+        if not revision:
+            # The client looks into the newest commit that it has seen alone, and would forget a file as soon as
+            # another one of its repository is downloaded from a later commit.
+            folder = Path(source.cache_dir or HF_HUB_CACHE) / f'models--{repo.replace("/", "--")}' / 'snapshots'
+            older = [path for commit in folder.glob('*') if (path := commit / filename).is_file()]
+            if older:
+                return max(older, key=lambda path: path.lstat().st_mtime)
+    return None
+
+
+def _check_writable(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK):
+            raise OSError('not to be written')
+    except OSError as error:
+        raise OSError(
+            f'{target.parent}, where conversions go: {error}; VIDEOZOO_CACHE=<folder> says another') from error
