@@ -1,5 +1,4 @@
 """From video files to the clips that the models take: finding, sampling, resizing, cropping, normalising."""
-from .loading import ALIGNMENTS, Failure, Job, View, Views, load_views, read_views
 from .reading import (
     COMPLETION,
     IMAGE_EXTENSIONS,
@@ -19,6 +18,8 @@ from .reading import (
     read_image,
 )
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
+from .views import ALIGNMENTS, Failure, Job, View, Views, read_views
+from .workers import load_views
 
 __all__ = [
     'ALIGNMENTS',

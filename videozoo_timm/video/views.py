@@ -1,0 +1,207 @@
+"""The views of a file that a model is given: clips of a video, or one image, under crops, resized and normalised."""
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from .reading import RECOGNITION, Sampling, centred_starts, is_image, read_clips, read_image
+from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
+
+ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of each file a model is given.
+
+    Attributes:
+        size: Height and width, in pixels.
+        mean: Of pixels in [0, 1], one a channel.
+        std: As `mean`.
+        interpolation: As in `prepare_clip`.
+        sampling: Which frames make a clip.
+        num_clips: Clips spread evenly over a video; one is centred.
+        stride: Seconds between clips instead, from the first frame to the end: a time course.
+        align: Where in a clip's window its time stands: 'start', 'center', or 'causal' (at the end, so that nothing
+            later than its time is seen). Beyond the ends of the video a window repeats the first or the last frame.
+        crops: As in `prepare_clip`; each clip is given once under each.
+        short_side: As in `prepare_clip`.
+        jitter: Random views instead of `crops` and of centred clips, as the published evaluation draws them: start and
+            crop anywhere, the short side between these two numbers of pixels, flipped every other time.
+        seed: Of the random views.
+        augmentation: Training views instead: one clip anywhere, under as many random crops as this asks for.
+        whole: Whole frames instead of crops: the short side becomes `size`, and the sides are cut to multiples of this
+            many pixels (`prepare_whole`).
+
+    With one frame a clip, the views of a video are images.
+    """
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = 'bilinear'
+    sampling: Sampling = RECOGNITION
+    num_clips: int = 1
+    stride: float | None = None
+    align: str = 'center'
+    crops: tuple[str | int, ...] = ('center',)
+    short_side: int | None = None
+    jitter: tuple[int, int] | None = None
+    seed: int = 0
+    augmentation: Augmentation | None = None
+    whole: int | None = None
+
+    def __post_init__(self):
+        if self.num_clips < 1:
+            raise ValueError(f'num_clips must be at least 1, got {self.num_clips}')
+        if self.stride is not None and not 0 < self.stride < math.inf:
+            raise ValueError(f'stride must be more than 0 seconds, got {self.stride}')
+        if self.align not in ALIGNMENTS:
+            raise ValueError(f'align must be one of {list(ALIGNMENTS)}, got {self.align!r}')
+        if self.jitter and not self.size <= self.jitter[0] <= self.jitter[1]:
+            raise ValueError(
+                f'the short side must be drawn from two ascending numbers of at least {self.size} pixels, '
+                f'got {list(self.jitter)}')
+
+    def starts(self, duration: float) -> list[float]:
+        """Starts of the clips' windows in a video, in seconds from its first frame."""
+        if self.stride is None:
+            return centred_starts(duration, self.sampling, self.num_clips)
+        before = ALIGNMENTS[self.align] * self.sampling.seconds
+        return [k * self.stride - before for k in range(max(math.ceil(duration / self.stride - 1e-9), 1))]
+
+
+class View(NamedTuple):
+    """One view.
+
+    Attributes:
+        x: Normalised, float32 [C, T, H, W] of a video, [C, H, W] of an image.
+        start: Start of the window, in seconds from the first frame.
+        end: End of the window.
+        time: The time in the window that the view stands for (`Views.align`).
+        duration: Of the video, in seconds; 0 of an image.
+        total: Number of views of the file.
+    """
+    x: torch.Tensor
+    start: float
+    end: float
+    time: float
+    duration: float
+    total: int
+
+
+class Failure(NamedTuple):
+    """Instead of a view: the file gives none, or no more."""
+    reason: str
+
+
+class Job(NamedTuple):
+    """A file to load.
+
+    Attributes:
+        index: What the caller knows it by.
+        path: The file.
+        skip: How many of its views to leave out, from the first.
+        view_seed: Decides its random views, beside the seed of all; the index if None.
+    """
+    index: int
+    path: str
+    skip: int = 0
+    view_seed: int | None = None
+
+    def rng(self, seed: int) -> random.Random:
+        """For its random views, of a seed."""
+        return random.Random(f'{seed} {self.index if self.view_seed is None else self.view_seed}')
+
+
+def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
+    """The views of a file.
+
+    Raises:
+        FileNotFoundError, VideoError, ImportError: As `read_clip`.
+    """
+    if views.augmentation:
+        yield from _augmented_views(job, views, num_threads)
+        return
+    if is_image(job.path):
+        if not job.skip:
+            yield View(_prepare(read_image(job.path), views)[:, 0], 0.0, 0.0, 0.0, 0.0, 1)
+        return
+    if views.jitter:
+        if not job.skip:
+            yield _random_view(job, views, num_threads)
+        return
+    num_crops, num_clips = len(views.crops), []
+    skip_clips, skip_crops = divmod(job.skip, num_crops)
+
+    def starts(duration: float) -> list[float]:
+        num_clips[:] = [len(every := views.starts(duration))]
+        return every
+
+    for clip in read_clips(
+            job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads):
+        for crop in views.crops[skip_crops:]:
+            x = _prepare(clip.frames, views, crop=crop)
+            yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops)
+        skip_crops = 0
+
+
+def _random_view(job, views, num_threads):
+    rng = job.rng(views.seed)
+
+    def starts(duration: float) -> list[float]:
+        return [rng.uniform(0, max(duration - views.sampling.seconds, 0))]
+
+    clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads))
+    short_side, crop = round(rng.uniform(*views.jitter)), (rng.random(), rng.random())
+    x = _prepare(clip.frames, replace(views, short_side=short_side), crop=crop)
+    x = x.flip(-1) if rng.random() < 0.5 else x
+    return View(_as_image(x, views), *_times(clip, views), 1)
+
+
+def _augmented_views(job, views, num_threads):
+    rng = job.rng(views.seed)
+    repeats = views.augmentation.repeats
+    start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
+    if is_image(job.path):
+        frames, times = read_image(job.path), (0.0, 0.0, 0.0, 0.0)
+    else:
+        clip = next(read_clips(
+            job.path, lambda duration: [start * max(duration - views.sampling.seconds, 0)], sampling=views.sampling,
+            num_threads=num_threads))
+        frames, times = clip.frames, _times(clip, views)
+    for seed in seeds[job.skip:]:
+        x = _on_one_thread(
+            augment_clip, frames, views.size, views.augmentation, seed, mean=views.mean, std=views.std,
+            interpolation=views.interpolation)
+        yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats)
+
+
+def _times(clip, views):
+    return clip.start, clip.end, clip.start + ALIGNMENTS[views.align] * views.sampling.seconds, clip.duration
+
+
+def _as_image(x, views):
+    """[C, 1, H, W] -> [C, H, W] where a clip is one frame."""
+    return x[:, 0] if views.sampling.num_frames == 1 else x
+
+
+def _prepare(frames, views, crop='center'):
+    how = dict(mean=views.mean, std=views.std)
+    if views.whole:
+        return _on_one_thread(prepare_whole, frames, views.size, views.whole, **how)
+    return _on_one_thread(
+        prepare_clip, frames, views.size, short_side=views.short_side, crop=crop, interpolation=views.interpolation,
+        **how)
+
+
+def _on_one_thread(function, *args, **kwargs):
+    """As in a worker process: the last bits of an interpolation depend on how it is split."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        torch.set_num_threads(num_threads)
