@@ -275,14 +275,14 @@ def _steps(args: argparse.Namespace, accelerator: Any, num_files: int) -> int:
 
 
 def _schedule(args: argparse.Namespace, steps: int, layer_decay: float | None = None) -> Any:
-    from ..training.loop import Schedule
+    from ..training.schedule import Schedule
     return Schedule(
         steps=steps, lr=args.lr, min_lr=args.min_lr, warmup=args.warmup, weight_decay=args.weight_decay,
         betas=tuple(args.betas), layer_decay=layer_decay, clip_grad=args.clip_grad, accumulate=args.accumulate)
 
 
 def _keeping(args: argparse.Namespace, accelerator: Any) -> Any:
-    from ..training.loop import Keeping, last_checkpoint
+    from ..training.run_folder import Keeping, last_checkpoint
     check_out(args.out)
     keeping = Keeping(
         folder=args.out, every=args.checkpoint_every, last=args.keep, log_every=args.log_every,
@@ -309,7 +309,7 @@ def _progress(accelerator: Any, steps: int) -> Iterator[Any]:
 
     from tqdm import tqdm
 
-    from ..training.loop import Stopped
+    from ..training.signals import Stopped
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=steps, unit=' steps', mininterval=interval, disable=not accelerator.is_main_process) as bar:
         shown: dict[str, str] = {}
@@ -331,7 +331,7 @@ def _progress(accelerator: Any, steps: int) -> Iterator[Any]:
 
 def _done(accelerator: Any, path: Path, missing: int) -> int:
     if accelerator.is_main_process:
-        from ..training.loop import read_log
+        from ..training.run_folder import read_log
         rows = read_log(path.parent / 'log.csv')
         if rows:
             missing += int(rows[-1]['failed'])

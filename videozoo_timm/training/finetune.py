@@ -15,7 +15,9 @@ from ..analysis.evaluation import ClassFolders, check_head, check_same_classes, 
 from ..analysis.pipeline import Team, views_of
 from ..video import RECOGNITION, Augmentation, Sampling
 from ..video.transforms import RAND_AUGMENT
-from .loop import BEST, MODEL, Hook, Keeping, Log, Schedule, read_log, save_model, train
+from .loop import Hook, train
+from .run_folder import BEST, MODEL, Keeping, Log, read_log, save_model
+from .schedule import Schedule
 from .stream import Batch
 
 FIELD = Augmentation(auto_augment=RAND_AUGMENT)

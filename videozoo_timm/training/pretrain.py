@@ -15,7 +15,9 @@ from ..analysis.completion import check_mae, complete
 from ..analysis.pipeline import views_of
 from ..models.video_mae import MASK_TYPES
 from ..video import RECOGNITION, Augmentation, Job, Sampling, View, load_views
-from .loop import MODEL, Hook, Keeping, Schedule, save_model, train
+from .loop import Hook, train
+from .run_folder import MODEL, Keeping, save_model
+from .schedule import Schedule
 from .stream import Batch
 
 PUBLISHED = Augmentation(repeats=16)
