@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 
 @contextmanager
-def written(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A temporary file (or folder, if the caller makes one) that becomes `target` at the end, or vanishes on an error.
 
     Files that something may have mapped are never written in place: truncating a mapped file kills its readers. The
@@ -53,7 +53,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapp
     Raises:
         OSError: The disk is full, or not to be written.
     """
-    with written(target) as partial:
+    with atomic_write(target) as partial:
         save_file(dict(tensors), partial, metadata={
             k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items() if v is not None})
         _sort_header(partial)
@@ -90,7 +90,7 @@ def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     Raises:
         OSError: The disk is full, or not to be written.
     """
-    with written(target) as partial, open(
+    with atomic_write(target) as partial, open(
             partial, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:  # as file names may need it
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..files import save_csv, save_tensors, written
+from ..files import atomic_write, save_csv, save_tensors
 from ..video import Views, load_views
 from .stream import Batch, Stream, check_files
 
@@ -421,7 +421,7 @@ def _start_or_resume(keeping, about):
             raise ValueError(
                 f'{keeping.folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
     keeping.folder.mkdir(parents=True, exist_ok=True)
-    with written(record) as partial:
+    with atomic_write(record) as partial:
         partial.write_text(json.dumps(about, indent=2) + '\n')
     keeping.checkpoints.mkdir(exist_ok=True)
     return last_checkpoint(keeping)

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from ..files import save_tensors, written
+from ..files import atomic_write, save_tensors
 from .layouts import Tensors, model_tensors, to_timm
 from .pickles import load_inert
 
@@ -387,7 +387,7 @@ def _remember(source: Source, path: Path) -> None:
     """Link a safetensors file of the Hub's cache from this package's, so that later loads take this very file."""
     try:
         source.converted.parent.mkdir(parents=True, exist_ok=True)
-        with written(source.converted) as partial:
+        with atomic_write(source.converted) as partial:
             partial.symlink_to(path.absolute())
     except OSError as error:  # no symbolic links here, or a cache that is not to be written: the Hub's cache serves
         _logger.debug('no link to %s: %s', path, error)
