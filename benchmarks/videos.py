@@ -94,7 +94,7 @@ def benchmark_pipeline(paths: list[str], runs: int) -> None:
     import timm
 
     from videozoo_timm.analysis.embedding import Features
-    from videozoo_timm.analysis.pipeline import evaluating, groups_of, placement_of, process, views_of
+    from videozoo_timm.inference.pipeline import evaluating, groups_of, placement_of, process, views_of
     from videozoo_timm.video import Job, View, load_views
     torch.manual_seed(0)
     model = timm.create_model('vit_t14_st').eval()

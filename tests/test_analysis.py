@@ -23,8 +23,8 @@ from videozoo_timm.analysis.completion import box_mask, complete
 from videozoo_timm.analysis.embedding import embed
 from videozoo_timm.analysis.feature_maps import pca_colors
 from videozoo_timm.analysis.pictures import Grid, to_bytes
-from videozoo_timm.analysis.pipeline import groups_of, views_of
 from videozoo_timm.cli import main
+from videozoo_timm.inference.pipeline import groups_of, views_of
 from videozoo_timm.video import (
     COMPLETION,
     RECOGNITION,

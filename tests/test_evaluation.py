@@ -22,8 +22,8 @@ from videozoo_timm.analysis.evaluation import (
     predict,
     read_labels,
 )
-from videozoo_timm.analysis.pipeline import views_of
 from videozoo_timm.cli import main
+from videozoo_timm.inference.pipeline import views_of
 from videozoo_timm.video import centred_starts, prepare_clip, probe, read_clip
 
 COLOURS = {  # in the order of the classes: sorted by code point, capitals first

@@ -330,7 +330,7 @@ def test_attention_of_whole_photographs(photos, encoder, tmp_path, monkeypatch):
     pixels = torch.from_numpy(np.array(Image.open(photo).resize((300, 240), Image.Resampling.BILINEAR)))[:, :288]
     mean, std = (torch.tensor(model.pretrained_cfg[key]) for key in ('mean', 'std'))
     x = ((pixels.float() / 255 - mean) / std).permute(2, 0, 1)
-    from videozoo_timm.analysis.pipeline import views_of
+    from videozoo_timm.inference.pipeline import views_of
     from videozoo_timm.video import Job, read_views
     view = next(read_views(Job(0, str(photo)), views_of(model, size=240, whole=16)))
     assert view.x.shape == (3, 240, 288) and relative_error(view.x, x) < 0.02  # a grey level of PIL's rounding

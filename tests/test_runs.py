@@ -17,8 +17,8 @@ from conftest import CLIPS, REPOSITORY
 from safetensors.torch import save_file
 
 from videozoo_timm.analysis.embedding import embed
-from videozoo_timm.analysis.journal import Journal, remaining
-from videozoo_timm.analysis.pipeline import Batch, Group
+from videozoo_timm.inference.journal import Journal, remaining
+from videozoo_timm.inference.pipeline import Group, RowBatch
 
 # The last bits of a matrix product depend on the number of threads.
 ENVIRONMENT = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
@@ -200,7 +200,7 @@ def test_a_disk_that_fills_up_loses_nothing(command, tmp_path):
 
 def batch(group, number, last, files, failed=None, value=0.0):
     times = [float(k) for k in range(len(files))]
-    return Batch(group, number, last, files, times, times, times, times, failed or {},
+    return RowBatch(group, number, last, files, times, times, times, times, failed or {},
                  torch.full((len(files), 3), value))
 
 

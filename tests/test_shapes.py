@@ -13,8 +13,8 @@ import videozoo_timm
 from videozoo_timm import catalogue
 from videozoo_timm.analysis.completion import complete
 from videozoo_timm.analysis.evaluation import class_folders, evaluate
-from videozoo_timm.analysis.pipeline import views_of
 from videozoo_timm.cli import main
+from videozoo_timm.inference.pipeline import views_of
 from videozoo_timm.video import COMPLETION, Job, find_videos, probe, read_clip, read_clips, read_views
 from videozoo_timm.video.drawing import DURATION, MOTIONS, make_scene
 

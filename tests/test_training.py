@@ -23,9 +23,9 @@ from plain_mae import plain_loss
 from safetensors.torch import load_file, save_file
 
 from videozoo_timm.analysis.evaluation import class_folders, evaluate
-from videozoo_timm.analysis.pipeline import views_of
 from videozoo_timm.cli import main
 from videozoo_timm.factory import load_file as load_model_file
+from videozoo_timm.inference.pipeline import views_of
 from videozoo_timm.models.video_mae import initialise_local
 from videozoo_timm.training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
 from videozoo_timm.training.loop import (

@@ -1,59 +1,233 @@
-"""Writing files so that they appear whole or not at all."""
+"""Writing files so that they appear whole or not at all, follow no link, and say what a full disk needs."""
 import csv
+import errno
 import json
 import os
+import re
 import shutil
 import socket
+import stat
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+MAKE_ROOM = 'free some space there, or write elsewhere'
+
+
+class WriteError(OSError):
+    """A file that could not be written, in words.
+
+    Attributes:
+        reason: Why, without the name of the file.
+    """
+    reason = ''
+
 
 @contextmanager
-def written(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path, needed: int | None = None, remedy: str = MAKE_ROOM) -> Iterator[Path]:
     """A temporary file (or folder, if the caller makes one) that becomes `target` at the end, or vanishes on an error.
 
     Files that something may have mapped are never written in place: truncating a mapped file kills its readers. The
-    temporary file has a folder of its own beside `target`, so that whatever a killed process left of it is known, and
-    the next writer removes it.
+    temporary file has a folder of its own beside `target`, of a name that nobody can know beforehand and with this
+    user's rights alone. Whatever a killed process left of such a folder is known by its name, and the next writer
+    removes it. A `target` that is a link is replaced, not followed.
+
+    Args:
+        target: What to write.
+        needed: Bytes that it takes, if they are known; for the words of an error.
+        remedy: As in `explain_write_errors`.
 
     Raises:
-        OSError: The disk is full, or not to be written.
+        WriteError: The disk is full, or not to be written.
     """
-    host = socket.gethostname()
-    _remove_stale(target, host)
-    folder = target.with_name(f'.{target.name}.{host}.{os.getpid()}.partial')
+    with explain_write_errors(target, needed, remedy):
+        prefix = f'.{target.name}.{socket.gethostname()}.'
+        folder = Path(tempfile.mkdtemp(_PARTIAL, f'{prefix}{os.getpid()}.', target.parent))
     try:
-        folder.mkdir(exist_ok=True)
+        with suppress(OSError):  # not everybody may list a folder to write into
+            _remove_stale(folder, prefix, target.name)
         partial = folder / target.name
-        yield partial
-        if partial.is_dir() and target.is_dir():  # no folder is replaced that is not empty
-            os.replace(target, folder / 'replaced')
-        if not partial.is_symlink() and not partial.is_dir():
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o666 & ~umask)  # safetensors writes for the owner alone
-        os.replace(partial, target)
-    except OSError as error:
-        raise OSError(f'{target} could not be written: {error.strerror or error}') from error
-    except SafetensorError as error:
-        raise OSError(f'{target} could not be written: {error}') from error
+        with explain_write_errors(target, needed, remedy, partial):
+            yield partial
+            if partial.is_dir() and target.is_dir():  # no folder is replaced that is not empty
+                os.replace(target, folder / f'{target.name}.replaced')
+            if not partial.is_symlink() and not partial.is_dir():
+                partial.chmod(_usual_mode(folder / f'{target.name}.mode'))  # safetensors writes for the owner alone
+            os.replace(partial, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], target: Path, header: Mapping[str, Any]) -> None:
+@contextmanager
+def explain_write_errors(
+        target: Path | str,
+        needed: int | None = None,
+        remedy: str = MAKE_ROOM,
+        partial: Path | None = None,
+) -> Iterator[None]:
+    """Put what system, safetensors and torch.save raise on a full disk (or any other obstacle) into one error.
+
+    It names the disk, what is free there and what is needed. Errors that are not about writing pass through.
+
+    Args:
+        target: What is written, as the user calls it.
+        needed: Bytes that it takes; None if they are not known.
+        remedy: What to do where there is no room.
+        partial: The file or folder that is written meanwhile; `target` if None.
+
+    Raises:
+        WriteError: It could not be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        partial = Path(target) if partial is None else partial
+        reason = _reason(error, partial, needed, remedy)
+        if reason is None:
+            raise
+        worded = WriteError(f'{target} could not be written: {reason}')
+        worded.reason = reason
+        raise worded from error
+
+
+# No space; no more than so much for this user; no more than so much for a file.
+_NO_ROOM = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC), errno.EFBIG)
+
+
+def _reason(error: Exception, partial: Path, needed: int | None, remedy: str) -> str | None:
+    """Why it could not be written; None for errors that are not about writing."""
+    if isinstance(error, WriteError):
+        return error.reason
+    code = _error_number(error, partial)
+    if code not in _NO_ROOM:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        return str(error) if isinstance(error, SafetensorError) else None
+    folder = next((path for path in (partial, *partial.parents) if path.is_dir()), Path())
+    disk = folder.resolve()
+    while not disk.is_mount() and disk != disk.parent:
+        disk = disk.parent
+    need = f'more than {size_in_words(_written(partial))}' if needed is None else size_in_words(needed)
+    with suppress(OSError):  # a disk that is no longer there
+        need += f' needed, {size_in_words(shutil.disk_usage(folder).free)} free'
+    if code == errno.ENOSPC:
+        return f'the disk mounted at {disk} is full ({need}); {remedy}'
+    if code == errno.EFBIG:
+        return f'the disk mounted at {disk} (or `ulimit -f`) allows no file of that size ({need}); {remedy}'
+    return f'your quota on the disk mounted at {disk} is used up ({need}); {remedy}'
+
+
+def _error_number(error: BaseException | None, partial: Path) -> int | None:
+    """The system's number for the cause of an error, wherever it stands."""
+    text = str(error)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        if isinstance(error, SafetensorError) and (found := re.search(r'\(os error (\d+)\)', str(error))):
+            return int(found[1])
+        error = error.__cause__ or error.__context__
+    if not re.search('unexpected pos|PytorchStreamWriter|iostream error|file write failed', text):
+        return None
+    # torch.save has lost the reason: the system tells it again.
+    files = [partial] if partial.is_file() else [path for path in partial.rglob('*') if path.is_file()]
+    try:
+        with open(max(files, key=lambda path: path.stat().st_mtime_ns), 'ab') as file:
+            file.write(bytes(1 << 20))
+    except (OSError, ValueError) as again:
+        return getattr(again, 'errno', None) or errno.ENOSPC
+    return errno.ENOSPC  # somebody has made room since
+
+
+def _written(partial: Path) -> int:
+    paths = [partial] if partial.is_file() else partial.rglob('*')
+    return sum(path.lstat().st_size for path in paths if path.is_file())
+
+
+def size_in_words(size: int) -> str:
+    """Bytes as people read them: 1,234,567 are 1.2 MB."""
+    for unit, name in ((1e9, 'GB'), (1e6, 'MB'), (1e3, 'kB')):
+        if size >= unit:
+            return f'{size / unit:.1f} {name}'
+    return f'{size} bytes'
+
+
+def allocate(file: BinaryIO, size: int) -> None:
+    """Take disk space for a file before it is mapped: a write into a mapping that finds none kills the process.
+
+    Args:
+        file: Open for writing.
+        size: Bytes that the file is to have.
+
+    Raises:
+        OSError: There is no room for it.
+    """
+    file.flush()
+    if size and hasattr(os, 'posix_fallocate'):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        except OSError as error:
+            if error.errno in _NO_ROOM or error.errno == errno.EIO:
+                raise  # otherwise this file system cannot: zeros take space on every one
+    for position in range(file.seek(0, os.SEEK_END), size, 1 << 20):
+        file.write(bytes(min(1 << 20, size - position)))
+    file.flush()
+
+
+def check_own_folder(folder: Path, purpose: str) -> None:
+    """Refuse a folder in which nothing may be believed or removed: a link, or another user's.
+
+    Args:
+        folder: It is there.
+        purpose: What it is for, in the words of an error.
+
+    Raises:
+        ValueError: It is no folder of this user.
+    """
+    state = folder.lstat()
+    if stat.S_ISLNK(state.st_mode):
+        raise ValueError(f'{folder} is a link, and {purpose} is never kept behind one: remove the link')
+    if not stat.S_ISDIR(state.st_mode):
+        raise ValueError(f'{folder} is no folder, so {purpose} cannot be kept there: move it away')
+    with tempfile.TemporaryFile(dir=folder.parent) as file:  # network file systems may have their own idea of users
+        owner = os.fstat(file.fileno()).st_uid
+    if state.st_uid != owner:
+        raise ValueError(
+            f'{folder} belongs to another user (number {state.st_uid}), so it holds no {purpose} of yours: have it '
+            f'removed, or write elsewhere')
+
+
+def remove_known(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove the files of these names from a folder, and the folder if nothing else is in it; links are not followed.
+
+    Args:
+        folder: It need not be there.
+        patterns: Names, with `*` for anything.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if any(fnmatchcase(path.name, pattern) for pattern in patterns) and (path.is_symlink() or path.is_file()):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def save_tensors(
+        tensors: Mapping[str, torch.Tensor], target: Path, header: Mapping[str, Any], remedy: str = MAKE_ROOM) -> None:
     """Write a safetensors file, whole or not at all; what is no text in the header becomes JSON, None is left out.
 
     Raises:
-        OSError: The disk is full, or not to be written.
+        WriteError: The disk is full, or not to be written.
     """
-    with written(target) as partial:
+    with atomic_write(target, sum(tensor.nbytes for tensor in tensors.values()), remedy) as partial:
         save_file(dict(tensors), partial, metadata={
             k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items() if v is not None})
         _sort_header(partial)
@@ -71,26 +245,50 @@ def _sort_header(path: Path) -> None:
             file.write(text)
 
 
-def _remove_stale(target: Path, host: str) -> None:
-    """Remove what killed processes of this machine have left."""
+_PARTIAL = '.partial'
+
+
+def _remove_stale(mine: Path, prefix: str, name: str) -> None:
+    """Remove what killed processes of this machine have left, beside a folder that this process has just made."""
     if os.name == 'nt':  # no question, but a signal, is what os.kill sends there
         return
-    for folder in target.parent.glob(f'.{target.name}.{host}.*.partial'):
-        try:
-            os.kill(int(folder.name.split('.')[-2]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (PermissionError, ValueError):
-            pass  # alive, or none of ours
+    owner = mine.lstat().st_uid
+    for folder in mine.parent.iterdir():
+        if not folder.name.startswith(prefix) or not folder.name.endswith(_PARTIAL):
+            continue
+        with suppress(OSError, ValueError, OverflowError):  # another writer was faster, or it is none of ours
+            state = folder.lstat()
+            is_known = stat.S_ISDIR(state.st_mode) and state.st_uid == owner and all(
+                path.name.startswith((name, '.tmp')) for path in folder.iterdir())  # .tmp: of safetensors
+            if is_known and not _is_alive(int(folder.name[len(prefix):].split('.')[0])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _usual_mode(path: Path) -> int:
+    """The rights of a new file, of which one is made and removed: asking for the umask changes it for all threads."""
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), 'wb') as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    path.unlink()
+    return mode
 
 
 def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     """Write a table, whole or not at all; the keys of the first row are its header.
 
     Raises:
-        OSError: The disk is full, or not to be written.
+        WriteError: The disk is full, or not to be written.
     """
-    with written(target) as partial, open(
+    with atomic_write(target) as partial, open(
             partial, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:  # as file names may need it
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

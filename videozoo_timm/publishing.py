@@ -10,7 +10,7 @@ from torch import nn
 
 from . import __version__, catalogue
 from .factory import find_source, generator_source
-from .files import save_tensors, written
+from .files import atomic_write, save_tensors
 from .weights import Source, hub_errors, locate
 
 # What a configuration says of the published weights, and of no others.
@@ -66,7 +66,7 @@ def export(
     if labels and len(labels['label_names']) != model.num_classes:
         raise ValueError(f'{len(labels["label_names"])} names of classes, the model has {model.num_classes}')
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written(folder) as partial:
+    with atomic_write(folder) as partial:
         partial.mkdir()
         save_config_for_hf(model, partial / 'config.json', model_config=dict(labels))
         config = json.loads((partial / 'config.json').read_text())

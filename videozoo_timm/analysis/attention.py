@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .pictures import Grid, heat, overlay, upsample
-from .pipeline import evaluating, placement_of
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .pictures import Grid, to_bytes
-from .pipeline import evaluating, placement_of
 
 
 @dataclass

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..files import save_tensors, written
+from ..files import atomic_write, save_tensors
+from ..inference.journal import Journal, digest_of, remaining
+from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..video import RECOGNITION, Sampling, VideoError
-from .journal import Journal, digest_of, remaining
-from .pipeline import Batch, Group, Team, evaluating, groups_of, placement_of, process, views_of
 
 TOKENS = ('class', 'mean', 'all')
 _COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
@@ -67,7 +67,7 @@ class Embeddings:
         if out.suffix == '.safetensors':
             save_tensors(arrays, out, {'paths': self.paths, **about})
             return
-        with written(out) as partial:
+        with atomic_write(out) as partial:
             if out.suffix == '.npz':
                 with open(partial, 'wb') as file:
                     np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
@@ -195,7 +195,7 @@ def embed(
         out: str | os.PathLike | None = None,
         about: dict[str, str] | None = None,
         start_over: bool = False,
-        team: Team | None = None,
+        team: ProcessGroup | None = None,
         progress: Callable[[float], Any] = lambda files: None,
         report: Callable[[str, str], Any] = lambda path, reason: None,
         say: Callable[[str], Any] = lambda text: None,
@@ -245,7 +245,7 @@ def embed(
     placement = placement_of(model)
     groups = groups_of(len(paths), views, batch_size)
 
-    def batches_of(groups: list[Group]) -> Iterator[Batch]:
+    def batches_of(groups: list[Group]) -> Iterator[RowBatch]:
         with evaluating(model):
             yield from process(
                 lambda x: features.compute(model, x), groups, paths, views, batch_size=batch_size,
@@ -253,7 +253,7 @@ def embed(
 
     if out is None:
         return _collect(batches_of(groups), paths, blocks, np.empty)
-    out, team = Path(out), team or Team()
+    out, team = Path(out), team or ProcessGroup()
     check_output(out)
     settings = dict(
         tokens=tokens, blocks=blocks, norm=norm, views=asdict(views), batch_size=batch_size,
@@ -305,7 +305,7 @@ def _refuse_other_results(out: Path, about: dict[str, str], paths: list[str]) ->
         raise ValueError(f'{out} exists and holds other results than this gives; --force (start_over=True) replaces it')
 
 
-def _open(journal: Journal, team: Team, start_over: bool) -> None:
+def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:
     """The first process opens the journal; what is wrong with it is told to all."""
     problem = None
     if team.is_main:
@@ -328,7 +328,7 @@ def _state_of(path: str) -> list[Any]:
 
 
 def _collect(
-        batches: Iterable[Batch],
+        batches: Iterable[RowBatch],
         paths: list[str],
         blocks: list[int] | None,
         allocate: Callable[[tuple[int, ...], type], np.ndarray],

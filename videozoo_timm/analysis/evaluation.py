@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..files import save_csv, written
+from ..files import atomic_write, save_csv
+from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..video import Views, find_media, is_image
 from ..video.drawing import MOTIONS, drawn_videos, is_drawn
 from .pictures import save_confusion
-from .pipeline import Batch, Team, evaluating, groups_of, placement_of, process, views_of
 
 PUBLISHED_JITTER = (256, 320)  # short sides, in pixels, that the published evaluation draws from at 224 px
 
@@ -96,7 +96,7 @@ class Evaluation:
             {'true \\ predicted': name, **dict(zip(self.classes, row.tolist(), strict=True))}
             for name, row in zip(self.classes, confusion, strict=True)
         ], folder / 'confusion.csv')
-        with written(folder / 'summary.json') as partial:
+        with atomic_write(folder / 'summary.json') as partial:
             partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
 
@@ -186,7 +186,7 @@ def predict(
         batch_size: int = 4,
         num_workers: int = 0,
         time_limit: float = 60.0,
-        team: Team | None = None,
+        team: ProcessGroup | None = None,
         progress: Callable[[float], Any] = lambda files: None,
         report: Callable[[str, str], Any] = lambda path, reason: None,
 ) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
@@ -210,10 +210,10 @@ def predict(
         ValueError: The model has no head.
     """
     check_head(model)
-    team = team or Team()
+    team = team or ProcessGroup()
     groups = groups_of(len(paths), views, batch_size)[team.rank::team.size]
     with evaluating(model):
-        batches: list[Batch] = list(process(
+        batches: list[RowBatch] = list(process(
             # In float64, so that the loss is as exact as the logits.
             lambda x: model(x).cpu().double().log_softmax(dim=-1), groups, paths, views, batch_size=batch_size,
             num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement_of(model)))

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..inference.pipeline import evaluating, placement_of
 from .embedding import num_blocks
-from .pipeline import evaluating, placement_of
 
 
 def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch.Tensor:

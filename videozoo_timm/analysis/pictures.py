@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..files import written
+from ..files import atomic_write
 
 _GAP = 4  # pixels between tiles
 _COLUMNS = 32  # more go into further bands of the same rows; JPEG ends at 65,500 pixels
@@ -123,7 +123,7 @@ def save_image(image: Any, path: Path, about: str = '') -> None:
         from PIL.PngImagePlugin import PngInfo
         options['pnginfo'] = PngInfo()
         options['pnginfo'].add_text('Comment', about)
-    with written(path) as partial:
+    with atomic_write(path) as partial:
         image.save(partial, **options)
 
 
@@ -141,7 +141,7 @@ def save_animation(images: Sequence[Any], path: Path, seconds: float) -> None:
     """
     if path.suffix not in ('.gif', '.mp4'):
         raise ValueError(f'{path}: animations are .gif or .mp4')
-    with written(path) as partial:
+    with atomic_write(path) as partial:
         if path.suffix == '.gif':
             duration = round(1000 * seconds / len(images))
             images[0].save(partial, save_all=True, append_images=images[1:], duration=duration, loop=0)
@@ -195,7 +195,7 @@ def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> No
             colour = 'white' if shares[row, column] > 0.5 else 'black'
             axes.text(column, row, str(counts[row, column]), ha='center', va='center', color=colour)
     figure.colorbar(image, label='share of the true class', shrink=0.7)
-    with written(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial)
 
 

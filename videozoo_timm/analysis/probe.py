@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..files import written
+from ..files import atomic_write
+from ..inference.pipeline import evaluating, groups_of, placement_of, process, views_of
 from ..video import Views
 from .evaluation import ClassFolders, Evaluation, check_same_classes
-from .pipeline import evaluating, groups_of, placement_of, process, views_of
 
 PROBES = ('linear', 'neighbours', 'attentive')
 REGULARISATIONS = tuple(10.0 ** k for k in range(-4, 4))  # C of scikit-learn's logistic regression
@@ -209,7 +209,7 @@ def save_probes(probes: Sequence[Probed], folder: Path, about: dict[str, Any], s
             shutil.rmtree(folder / name, ignore_errors=True)
     probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
     content = dict(about, probes=[probed.summary(seed) for probed in probes])
-    with written(folder / 'probes.json') as partial:
+    with atomic_write(folder / 'probes.json') as partial:
         partial.write_text(json.dumps(content, indent=2) + '\n')
 
 

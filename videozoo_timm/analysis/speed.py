@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..inference.pipeline import takes_clips
 from ..models.attention import fast_in_bfloat16
-from .pipeline import takes_clips
 
 
 @dataclass(frozen=True)

@@ -161,10 +161,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _embed(args: argparse.Namespace) -> int:
     from ..analysis.embedding import check_output, embed
-    from ..analysis.pipeline import Team, sampling_of
+    from ..inference.pipeline import ProcessGroup, sampling_of
     check_output(args.out)
     paths, missing = files(args, find_media)
-    team = Team()
+    team = ProcessGroup()
     model, name = load(args, device=team.device)
     options = dict(
         tokens=args.tokens, blocks=args.blocks, norm=args.norm, num_clips=args.num_clips, stride=args.stride,
@@ -240,7 +240,7 @@ def _read_mask(path: Path, grid: tuple[int, int, int]) -> torch.Tensor:
 
 def _attend(args: argparse.Namespace) -> int:
     from ..analysis.attention import attend, check_attention, keep_share
-    from ..analysis.pipeline import takes_clips
+    from ..inference.pipeline import takes_clips
     check_out(args.out)
     if args.threshold is not None:
         keep_share(torch.ones(1, 1), args.threshold)  # a wrong share is refused before any work
@@ -305,14 +305,14 @@ def _pca(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders, evaluate, parse_views
     from ..analysis.pictures import check_pictures
-    from ..analysis.pipeline import Team
+    from ..inference.pipeline import ProcessGroup
     given = [*args.paths, *args.folders]
     if len(given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
     if args.train_jitter_scales and args.views not in (None, 'random'):
         raise ValueError(f"--train-jitter-scales belongs to '--views random', not to --views {args.views}")
     protocol = args.views or ('random' if args.train_jitter_scales else '1x1')
-    team = Team()
+    team = ProcessGroup()
     model, name = load(args, device=team.device)
     jitter = tuple(args.train_jitter_scales) if args.train_jitter_scales else None
     views = parse_views(protocol, _views(args, model), jitter, args.seed)
@@ -395,9 +395,9 @@ def _probe(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..analysis.evaluation import class_folders
-    from ..analysis.journal import digest_of
     from ..analysis.pictures import check_pictures
     from ..analysis.probe import check_classes, check_linear, frozen_features, probe, save_probes
+    from ..inference.journal import digest_of
     train, held_out = class_folders(args.train), class_folders(args.val)
     check_classes(train, held_out)
     tell_shared(train.paths, held_out.paths)
@@ -482,7 +482,7 @@ def _save(picture: Any, path: str, stem: str, what: str, args: argparse.Namespac
 
 def _views(args: argparse.Namespace, model: torch.nn.Module, **changes: Any) -> Views:
     """The view of a file that the options ask for."""
-    from ..analysis.pipeline import sampling_of, views_of
+    from ..inference.pipeline import sampling_of, views_of
     return views_of(model, sampling_of(model, args.span), **view_options(args, model), **changes)
 
 

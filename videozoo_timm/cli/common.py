@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from .. import catalogue
-from ..analysis.pipeline import takes_clips
 from ..factory import load_file, load_model, recognise, timm_name_of
+from ..inference.pipeline import takes_clips
 from ..models.attention import fast_in_bfloat16
 from ..video import find_videos
 from ..video.drawing import is_drawn

@@ -148,7 +148,7 @@ def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augmen
 
 def _pretrain(args: argparse.Namespace) -> int:
     from ..analysis.completion import check_mae
-    from ..analysis.pipeline import sampling_of
+    from ..inference.pipeline import sampling_of
     from ..models.video_mae import initialise_local
     from ..training.pretrain import pretrain
     accelerator = _accelerator(args)
@@ -172,7 +172,7 @@ def _pretrain(args: argparse.Namespace) -> int:
 
 def _finetune(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders
-    from ..analysis.pipeline import sampling_of
+    from ..inference.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, finetune, freeze_all_but_head, matched_names
     accelerator = _accelerator(args)
     train = class_folders(args.train)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..analysis.evaluation import ClassFolders, check_head, check_same_classes, evaluate
-from ..analysis.pipeline import Team, views_of
+from ..inference.pipeline import ProcessGroup, views_of
 from ..video import RECOGNITION, Augmentation, Sampling
 from ..video.transforms import RAND_AUGMENT
 from .loop import Hook, train
@@ -210,7 +210,7 @@ def _criterion(mixup, cutmix, smoothing, batch_size, num_classes) -> Callable[..
     return loss
 
 
-def _team(accelerator) -> Team:
+def _team(accelerator) -> ProcessGroup:
     """The processes that share a validation; where the model is in pieces all take part in all of it."""
     from accelerate.utils import DistributedType
-    return Team(alone=accelerator.distributed_type == DistributedType.FSDP)
+    return ProcessGroup(alone=accelerator.distributed_type == DistributedType.FSDP)

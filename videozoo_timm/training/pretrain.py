@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..analysis.completion import check_mae, complete
-from ..analysis.pipeline import views_of
+from ..inference.pipeline import views_of
 from ..models.video_mae import MASK_TYPES
 from ..video import RECOGNITION, Augmentation, Job, Sampling, View, load_views
 from .loop import Hook, train

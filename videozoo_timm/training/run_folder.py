@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..files import save_csv, save_tensors, written
+from ..files import atomic_write, save_csv, save_tensors
 
 MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
 
@@ -179,7 +179,7 @@ def _start_or_resume(keeping, about):
             raise ValueError(
                 f'{keeping.folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
     keeping.folder.mkdir(parents=True, exist_ok=True)
-    with written(record) as partial:
+    with atomic_write(record) as partial:
         partial.write_text(json.dumps(about, indent=2) + '\n')
     keeping.checkpoints.mkdir(exist_ok=True)
     return last_checkpoint(keeping)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ..catalogue import MOTIONS
-from ..files import written
+from ..files import atomic_write
 
 DURATION = 4.5  # seconds; a little longer than a recognition clip
 SIZE = 128  # pixels
@@ -231,7 +231,7 @@ def save_video(scene: Scene, path: Path, size: int = SIZE) -> None:
     """
     from .reading import import_av
     av = import_av()
-    with written(path) as partial, av.open(str(partial), 'w') as container:
+    with atomic_write(path) as partial, av.open(str(partial), 'w') as container:
         stream = container.add_stream('libx264', rate=RATE, options={'crf': '18', 'threads': '1'})
         stream.width = stream.height = size
         stream.pix_fmt = 'yuv420p'

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..files import save_tensors, written
+from ..files import atomic_write, save_tensors
 from .hub import download, in_hub_cache
 from .layouts import to_timm
 from .reading import read_header, read_weights
@@ -171,7 +171,7 @@ def _remember(source: Source, path: Path) -> None:
     """Link a safetensors file of the Hub's cache from this package's, so that later loads take this very file."""
     try:
         source.converted.parent.mkdir(parents=True, exist_ok=True)
-        with written(source.converted) as partial:
+        with atomic_write(source.converted) as partial:
             partial.symlink_to(path.absolute())
     except OSError as error:  # no symbolic links here, or a cache that is not to be written: the Hub's cache serves
         _logger.debug('no link to %s: %s', path, error)

@@ -1,0 +1,1 @@
+"""A model over many files: batches, processes, and a journal of what is done."""
