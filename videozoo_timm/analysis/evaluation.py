@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..files import save_csv, written
+from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from ..video import Views, find_media, is_image
-from ..video.drawing import MOTIONS, drawn_videos, is_drawn
 from .pictures import save_confusion
 from .pipeline import Batch, Team, evaluating, groups_of, placement_of, process, views_of
 

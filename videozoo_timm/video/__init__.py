@@ -1,23 +1,10 @@
 """From video files to the clips that the models take: finding, sampling, resizing, cropping, normalising."""
+from .checks import VideoError
+from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos, is_image
+from .images import read_image
 from .loading import ALIGNMENTS, Failure, Job, View, Views, load_views, read_views
-from .reading import (
-    COMPLETION,
-    IMAGE_EXTENSIONS,
-    RECOGNITION,
-    VIDEO_EXTENSIONS,
-    Clip,
-    Sampling,
-    VideoError,
-    VideoInfo,
-    centred_starts,
-    find_media,
-    find_videos,
-    is_image,
-    probe,
-    read_clip,
-    read_clips,
-    read_image,
-)
+from .reading import Clip, VideoInfo, probe, read_clip, read_clips
+from .sampling import COMPLETION, RECOGNITION, Sampling, centred_starts
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 
 __all__ = [
