@@ -21,6 +21,7 @@ from videozoo_timm.video import (
     Clip,
     Sampling,
     VideoError,
+    decoding,
     denormalize,
     find_videos,
     prepare_clip,
@@ -315,7 +316,7 @@ def test_frames_held_by_the_decoder_survive_a_reading_error(long_video):
             raise av.FFmpegError(5, 'Input/output error')
 
     with av.open(str(long_video)) as container:
-        assert len(list(reading._frames(Failing(), container.streams.video[0]))) == 30
+        assert len(list(decoding._frames(Failing(), container.streams.video[0]))) == 30
 
 
 def test_frames_without_times_are_counted_from_the_beginning(long_video, monkeypatch):
@@ -328,8 +329,8 @@ def test_frames_without_times_are_counted_from_the_beginning(long_video, monkeyp
         def __getattr__(self, name):
             return getattr(self.frame, name)
 
-    frames = reading._frames
-    monkeypatch.setattr(reading, '_frames', lambda *args: map(Timeless, frames(*args)))
+    frames = decoding._frames
+    monkeypatch.setattr(decoding, '_frames', lambda *args: map(Timeless, frames(*args)))
     assert numbers(read_clip(long_video, sampling=Sampling(4, 10), start=5)) == [150, 153, 156, 159]
 
 
@@ -363,8 +364,8 @@ def test_seek_that_lands_too_late_is_repaired(long_video, monkeypatch):
 
 
 def test_a_late_window_is_sought(long_video, monkeypatch):
-    frames, count = reading._frames, []
-    monkeypatch.setattr(reading, '_frames', lambda *args: (count.append(f) or f for f in frames(*args)))
+    frames, count = decoding._frames, []
+    monkeypatch.setattr(decoding, '_frames', lambda *args: (count.append(f) or f for f in frames(*args)))
     read_clip(long_video, sampling=Sampling(2, 2), start=180 / 30)
     assert len(count) < 60
 

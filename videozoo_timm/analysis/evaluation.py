@@ -11,8 +11,8 @@ from torch import nn
 
 from ..files import atomic_write, save_csv
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from ..video import Views, find_media, is_image
-from ..video.drawing import MOTIONS, drawn_videos, is_drawn
 from .pictures import save_confusion
 
 PUBLISHED_JITTER = (256, 320)  # short sides, in pixels, that the published evaluation draws from at 224 px

@@ -1,7 +1,6 @@
 """Rows of frames with labels, heat maps, animations."""
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..files import atomic_write
+from ..video.writing import save_video
 
 _GAP = 4  # pixels between tiles
 _COLUMNS = 32  # more go into further bands of the same rows; JPEG ends at 65,500 pixels
@@ -141,28 +141,12 @@ def save_animation(images: Sequence[Any], path: Path, seconds: float) -> None:
     """
     if path.suffix not in ('.gif', '.mp4'):
         raise ValueError(f'{path}: animations are .gif or .mp4')
+    if path.suffix == '.mp4':
+        save_video((np.array(image) for image in images), path, len(images) / seconds, quality=15)
+        return
     with atomic_write(path) as partial:
-        if path.suffix == '.gif':
-            duration = round(1000 * seconds / len(images))
-            images[0].save(partial, save_all=True, append_images=images[1:], duration=duration, loop=0)
-        else:
-            _save_mp4(images, partial, len(images) / seconds)
-
-
-def _save_mp4(images, path, rate):
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError("MP4 needs PyAV: pip install 'videozoo-timm[video]'") from error
-    rate = Fraction(rate).limit_denominator(1000)
-    width, height = images[0].width // 2 * 2, images[0].height // 2 * 2  # H.264 wants even numbers
-    with av.open(str(path), 'w', format='mp4') as container:
-        stream = container.add_stream('libx264', rate=rate, options={'crf': '15', 'threads': '1'})
-        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
-        for image in images:
-            frame = av.VideoFrame.from_image(image.crop((0, 0, width, height)))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        duration = round(1000 * seconds / len(images))
+        images[0].save(partial, save_all=True, append_images=images[1:], duration=duration, loop=0)
 
 
 def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:

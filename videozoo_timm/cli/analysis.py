@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ..synthetic import is_drawn
 from ..video import ALIGNMENTS, COMPLETION, RECOGNITION, Job, Sampling, View, Views, find_media, find_videos, load_views
-from ..video.drawing import is_drawn
 from .common import (
     add_command,
     add_drawing,

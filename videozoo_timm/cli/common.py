@@ -18,8 +18,8 @@ from .. import catalogue
 from ..factory import load_file, load_model, recognise, timm_name_of
 from ..inference.pipeline import takes_clips
 from ..models.attention import fast_in_bfloat16
+from ..synthetic import is_drawn
 from ..video import find_videos
-from ..video.drawing import is_drawn
 from ..weights import read_weights
 
 ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError, FloatingPointError)

@@ -12,9 +12,10 @@ import timm
 import torch
 
 from ..factory import recognise, timm_name_of
+from ..synthetic import MOTIONS, RATE, SIZE, make_scene
 from ..video import RECOGNITION, Augmentation, find_videos
-from ..video.drawing import MOTIONS, SIZE, make_scene, save_video
 from ..video.transforms import RAND_AUGMENT
+from ..video.writing import save_video
 from ..weights import read_weights
 from .common import (
     add_command,
@@ -228,7 +229,9 @@ def _draw(args: argparse.Namespace) -> int:
         motion = motions[k % len(motions)]
         folder, scene = args.out / motion, k // len(motions)
         folder.mkdir(parents=True, exist_ok=True)
-        save_video(make_scene(args.seed, scene, motion), folder / f'{args.seed}_{scene:06}.mp4', args.size)
+        save_video(
+            make_scene(args.seed, scene, motion).images(args.size), folder / f'{args.seed}_{scene:06}.mp4', RATE,
+            quality=18)
     print(f'{args.out}: {args.num} videos in {min(args.num, len(motions))} folders')
     return 0
 

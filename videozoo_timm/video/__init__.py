@@ -1,27 +1,12 @@
 """From video files to the clips that the models take: finding, sampling, resizing, cropping, normalising."""
-from .reading import (
-    COMPLETION,
-    IMAGE_EXTENSIONS,
-    RECOGNITION,
-    VIDEO_EXTENSIONS,
-    Clip,
-    Sampling,
-    VideoError,
-    VideoInfo,
-    centred_starts,
-    find_media,
-    find_videos,
-    is_image,
-    probe,
-    read_clip,
-    read_clips,
-    read_image,
-)
+from .checks import VideoError
+from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos, is_image
+from .images import read_image
+from .reading import Clip, VideoInfo, probe, read_clip, read_clips
+from .sampling import COMPLETION, RECOGNITION, Sampling, centred_starts
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, read_views
 from .workers import load_views
-
-__all__ = [
     'ALIGNMENTS',
     'COMPLETION',
     'IMAGE_EXTENSIONS',

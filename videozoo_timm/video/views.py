@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from .reading import RECOGNITION, Sampling, centred_starts, is_image, read_clips, read_image
+from .finding import is_image
+from .images import read_image
+from .reading import read_clips
+from .sampling import RECOGNITION, Sampling, centred_starts
 from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands

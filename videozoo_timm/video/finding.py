@@ -1,0 +1,67 @@
+"""Which files are videos and images: by the endings of their names, in folders and below."""
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..synthetic import drawn_videos, is_drawn
+
+VIDEO_EXTENSIONS = frozenset((
+    '.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm',
+    '.wmv',
+))
+
+IMAGE_EXTENSIONS = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'))
+
+
+def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """Lists the videos that `paths` name.
+
+    Args:
+        paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
+            `VIDEO_EXTENSIONS`. What is hidden (a name with a leading dot) is skipped in folders. `drawn:COUNT@SEED`
+            stands for drawn videos (`drawing`).
+
+    Returns:
+        Every file once, in the order of `paths`, sorted within each folder.
+
+    Raises:
+        FileNotFoundError: One of `paths` does not exist.
+    """
+    return _find(paths, lambda folder: _search(folder, VIDEO_EXTENSIONS))
+
+
+def find_media(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """As `find_videos`, but of a folder that holds no video at all, its images (`IMAGE_EXTENSIONS`) are listed."""
+    return _find(paths, lambda folder: _search(folder, VIDEO_EXTENSIONS) or _search(folder, IMAGE_EXTENSIONS))
+
+
+def is_image(path: str | os.PathLike) -> bool:
+    """Whether a file is read as a still image, by the ending of its name."""
+    return Path(path).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def _find(paths, search):
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    found = {}  # absolute path -> path as given
+    for path in map(Path, paths):
+        if is_drawn(path):
+            found.update((str(name), name) for name in drawn_videos(path))
+            continue
+        if not path.exists():
+            raise FileNotFoundError(f'{path}: no such file or folder')
+        for file in search(path) if path.is_dir() else [path]:
+            found.setdefault(os.path.abspath(file), file)
+    return list(found.values())
+
+
+def _search(folder, extensions):
+    found, visited = [], set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        # A link to a folder above would go round for ever.
+        subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith('.')]
+        if real not in visited:
+            found += [Path(place, name) for name in names if not name.startswith('.')]
+        visited.add(real)
+    return sorted(file for file in found if file.suffix.lower() in extensions and file.is_file())

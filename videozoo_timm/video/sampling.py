@@ -1,0 +1,58 @@
+"""Which frames make a clip.
+
+The published models see video at 30 frames a second. Positions are those of a grid of that rate.
+"""
+import math
+from dataclasses import dataclass
+
+GRID_RATE = 30
+# Containers round presentation times, Matroska to whole milliseconds. Without some slack, frame k of a 30 fps file
+# would often come after k / 30 s and frame k - 1 be shown. Still far below a frame of a 120 fps video.
+TOLERANCE = 0.002
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames make a clip: `num_frames`, spread evenly over `span` frames at 30 a second, both ends in.
+
+    `dataclasses.replace(RECOGNITION, num_frames=4)` takes 4 frames over the same time.
+    """
+    num_frames: int
+    span: int
+
+    def __post_init__(self):
+        if self.num_frames < 1 or self.span < 1:
+            raise ValueError(f'num_frames and span must be at least 1, got {self.num_frames} and {self.span}')
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions on the 30 Hz grid, from the start of the window: floor(linspace(0, span - 1, num_frames))."""
+        gaps = max(self.num_frames - 1, 1)
+        return [k * (self.span - 1) // gaps for k in range(self.num_frames)]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window."""
+        return self.span / GRID_RATE
+
+
+RECOGNITION = Sampling(num_frames=16, span=128)
+COMPLETION = Sampling(num_frames=16, span=65)
+
+
+def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
+    """Starts of clips spread evenly over a video, as published: one is centred, several reach from end to end.
+
+    Args:
+        duration: Of the video, in seconds.
+        sampling: The clips' sampling.
+        num_clips: How many.
+
+    Returns:
+        Seconds from the first frame: positions `k * floor(room / (num_clips - 1))` of the 30 Hz grid, or `floor(room /
+        2)` of one clip, where room is what the video is longer than a clip, in frames at 30 a second.
+    """
+    room = max((duration + TOLERANCE) * GRID_RATE - sampling.span, 0)
+    if num_clips == 1:
+        return [math.floor(room / 2) / GRID_RATE]
+    return [k * math.floor(room / (num_clips - 1)) / GRID_RATE for k in range(num_clips)]
