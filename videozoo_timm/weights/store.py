@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from ..files import save_tensors, written
+from ..files import check_regular, save_tensors, written
 from .layouts import Tensors, model_tensors, to_timm
 from .pickles import load_inert
 
@@ -181,8 +181,9 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
         ValueError: It holds no model.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise FileNotFoundError(f'{path} is a folder, not a file' if path.is_dir() else f'no file {path}')
+    check_regular(path)
     if path.stat().st_size == 0:
         raise ValueError(f'{path} is empty')
     mapped = should_map(path) if mapped is None else mapped
@@ -199,6 +200,7 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
 def read_header(path: Path) -> dict[str, Any]:
     """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std, and
     label_names where it was finetuned by this package."""
+    check_regular(path)
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
@@ -286,8 +288,9 @@ def _local_file(path: Path) -> Path:
         if found is None:
             raise FileNotFoundError(f'no .safetensors, .pth or .bin file in {path}')
         return found
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f'no file {path}')
+    check_regular(path)
     return path
 
 
