@@ -7,6 +7,8 @@ from .sampling import COMPLETION, RECOGNITION, Sampling, centred_starts
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, read_views
 from .workers import load_views
+
+__all__ = [
     'ALIGNMENTS',
     'COMPLETION',
     'IMAGE_EXTENSIONS',

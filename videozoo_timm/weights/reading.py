@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from ..files import check_regular
 from .layouts import Tensors, model_tensors
 from .pickles import load_inert
 
@@ -35,8 +36,9 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
         ValueError: It holds no model.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise FileNotFoundError(f'{path} is a folder, not a file' if path.is_dir() else f'no file {path}')
+    check_regular(path)
     if path.stat().st_size == 0:
         raise ValueError(f'{path} is empty')
     mapped = should_map(path) if mapped is None else mapped
@@ -53,6 +55,7 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
 def read_header(path: Path) -> dict[str, Any]:
     """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std, and
     label_names where it was finetuned by this package."""
+    check_regular(path)
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..files import atomic_write, save_tensors
+from ..files import atomic_write, check_regular, save_tensors
 from .hub import download, in_hub_cache
 from .layouts import to_timm
 from .reading import read_header, read_weights
@@ -162,8 +162,9 @@ def _local_file(path: Path) -> Path:
         if found is None:
             raise FileNotFoundError(f'no .safetensors, .pth or .bin file in {path}')
         return found
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f'no file {path}')
+    check_regular(path)
     return path
 
 
