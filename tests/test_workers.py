@@ -123,9 +123,10 @@ class Odd(Exception):
 
 RAISED = {
     'a.mp4': OverflowError('too large'), 'b.mp4': TypeError('of no type'), 'c.mp4': ZeroDivisionError(),
-    'd.mp4': RecursionError('deep'), 'e.mp4': MemoryError(), 'f.mp4': EOFError(), 'g.mp4': BrokenPipeError('of the file'),
-    'h.mp4': KeyError('tag'), 'i.mp4': Odd('odd'), 'j.mp4': SyntaxError('bad'), 'k.mp4': AssertionError(),
-    'l.mp4': struct.error('unpack'), 'm.mp4': ConnectionResetError('of the file'),
+    'd.mp4': RecursionError('deep'), 'e.mp4': MemoryError(), 'f.mp4': EOFError(),
+    'g.mp4': BrokenPipeError('of the file'), 'h.mp4': KeyError('tag'), 'i.mp4': Odd('odd'), 'j.mp4': SyntaxError('bad'),
+    'k.mp4': AssertionError(), 'l.mp4': struct.error('unpack'),
+    'm.mp4': ConnectionResetError('of the file'),
     'library': ModuleNotFoundError('no PyAV: pip install')}
 
 def read(job, *args):

@@ -18,7 +18,7 @@ from .reading import (
     read_image,
 )
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
-from .views import ALIGNMENTS, Failure, Job, View, Views, read_views
+from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
 from .workers import load_views
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     'augment_clip',
     'centred_starts',
     'denormalize',
+    'failure_of',
     'find_media',
     'find_videos',
     'is_image',

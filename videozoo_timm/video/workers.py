@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 import torch
 
 from ..processes import start_python
-from .views import Failure, Job, View, Views, read_views
+from .views import Failure, Job, View, Views, failure_of, read_views
 
 # A terminal or a batch system sends them to all processes; what is to be done about them the parent decides.
 _FOR_THE_PARENT = [
@@ -64,16 +64,8 @@ def _load_here(jobs, views, num_threads):
         except ImportError:
             raise
         except Exception as error:
-            end = _failure(job, error)
+            end = failure_of(job.path, error)
         yield job, end
-
-
-def _failure(job, error):
-    """Whatever reading raises is the fault of that file: of damaged ones libraries raise more than they document."""
-    reason = str(error)
-    if not reason or not isinstance(error, (OSError, ValueError, RuntimeError)):  # those are in words
-        reason = f'{type(error).__name__}: {reason}'.removesuffix(': ')
-    return Failure(reason if job.path in reason else f'{job.path}: {reason}')
 
 
 def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
@@ -195,7 +187,7 @@ class _Worker(threading.Thread):
             elif has_ended:
                 yield Failure(f'{job.path}: the decoder crashed (exit code {code})')
             else:
-                yield _failure(job, error)
+                yield failure_of(job.path, error)
 
     def _receive(self, process):
         """What a process sends next; it is killed if that takes too long."""
@@ -286,7 +278,7 @@ def decode() -> None:
         except ImportError as error:
             end = ImportError(str(error))
         except Exception as error:
-            end = _failure(job, error)
+            end = failure_of(job.path, error)
         _answer(answers, end)
 
 
