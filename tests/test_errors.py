@@ -105,6 +105,8 @@ def test_what_cannot_be_printed_is_told(monkeypatch, capsys):
         monkeypatch.setattr(sys, 'stdout', full)
         assert main(['list', '--zoo', 'shapes']) == 2
         assert capsys.readouterr().err == 'videozoo: standard output: No space left on device\n'
+    with open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
         assert main(['list']) == 2  # more than is buffered
         assert capsys.readouterr().err == 'videozoo: [Errno 28] No space left on device\n'
     reader, writer = os.pipe()
