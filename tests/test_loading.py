@@ -235,7 +235,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
     def kill_the_worker():
         time.sleep(0.5)
         for process in psutil.Process().children():
-            if any('spawn_main' in word for word in process.cmdline()):
+            if any('import decode' in word for word in process.cmdline()):
                 process.kill()
 
     loaded = load_views(
@@ -249,18 +249,17 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
 
 
 CHILD = '''
-import sys, threading
 from videozoo_timm.video import Job, Views, load_views
-if __name__ == '__main__':
-    jobs = [Job(i, {path!r}) for i in range(100)]
-    loaded = load_views(jobs, Views(56, (0.45,), (0.225,)), num_workers=2)
-    next(loaded)
-    {then}
+jobs = [Job(0, {path!r}), Job(1, 'waits.mp4'), Job(2, 'waits.mp4')]
+loaded = load_views(jobs, Views(56, (0.45,), (0.225,)), num_workers=2)
+next(loaded)
+{then}
 '''
 
 
 @pytest.mark.parametrize('then', ['loaded.close()', 'import os; os.kill(os.getpid(), 9)', 'raise SystemExit'])
 def test_no_worker_outlives_its_parent(tmp_path, then):
+    os.mkfifo(tmp_path / 'waits.mp4')  # they are in the middle of it
     (tmp_path / 'script.py').write_text(CHILD.format(path=CAT, then=then))
     process = subprocess.Popen(
         [sys.executable, 'script.py'], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
@@ -274,21 +273,6 @@ def test_no_worker_outlives_its_parent(tmp_path, then):
     assert not left
 
 
-@pytest.mark.parametrize('guard, words', [('if __name__ == "__main__":', ''), ('if True:', 'did not start')])
-def test_scripts_import_the_package_as_they_like(tmp_path, guard, words):
-    (tmp_path / 'script.py').write_text(f"""
-from videozoo_timm import load_model
-from videozoo_timm.video import Job, Views, load_views
-{guard}
-    assert callable(load_model)
-    print(len(list(load_views([Job(0, {CAT!r})], Views(56, (0.45,), (0.225,)), num_workers=1))))
-""")
-    done = subprocess.run([sys.executable, 'script.py'], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-                          capture_output=True, text=True)
-    assert done.stdout.strip() == ('' if words else '2') and words in done.stderr
-    assert words or not done.stderr
-
-
 def test_stopping_while_workers_start():
     for seconds in (0.0, 0.005, 0.02, 0.1):
         loaded = load_views([Job(i, CAT) for i in range(4)], Views(**SMALL), num_workers=4)
@@ -300,29 +284,6 @@ def test_stopping_while_workers_start():
         assert not [thread for thread in threading.enumerate() if 'decoder' in thread.name]
 
 
-def test_what_is_wrong_with_all_files_is_raised_in_the_caller(monkeypatch):
-    with pytest.raises(TypeError):
-        load([CAT], Views(size=56, mean='grey', std=(0.225,)), num_workers=1)
+def test_workers_that_cannot_be():
     with pytest.raises(ValueError, match='num_workers=-1'):
         load([CAT], num_workers=-1)
-
-
-def test_decoding_processes_import_no_models():
-    code = '''
-import multiprocessing, sys
-def show(pipe):
-    import videozoo_timm.video
-    pipe.send([name for name in ('timm', 'torch') if name in sys.modules])
-if __name__ == '__main__':
-    context = multiprocessing.get_context('spawn')
-    ours, theirs = context.Pipe()
-    context.Process(target=show, args=(theirs,), name='videozoo decoder 0').start()
-    print(ours.recv())
-'''
-    import tempfile
-    with tempfile.NamedTemporaryFile('w', suffix='.py') as script:
-        script.write(code)
-        script.flush()
-        done = subprocess.run([sys.executable, script.name], env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-                              capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['torch']"

@@ -2,12 +2,22 @@
 
 Importing this package registers the models with timm and does nothing else.
 """
-from multiprocessing import current_process as _current_process
+import os as _os
+import sys as _sys
 
-if not _current_process().name.startswith('videozoo decoder'):
+# `python -m videozoo_timm` puts the current folder first; a `signal.py` that lies there would be imported from here on.
+if _sys.argv[:1] == ['-m'] and _sys.orig_argv[-len(_sys.argv):][:1] in ([__name__], [f'-m{__name__}']):
+    if not _sys.flags.isolated and not getattr(_sys.flags, 'safe_path', False):
+        _folder = _sys.path.pop(0)
+        if __path__[0] == _os.path.join(_folder, __name__):  # a checkout: at the end it hides nothing
+            _sys.path.append(_folder)
+
+# The switch of processes that need no models (`processes.start_python`), and are there sooner without. It is said to
+# this process alone, not to those that it starts.
+if _os.environ.pop('VIDEOZOO_NO_MODELS', None) is None:
     from . import models as models
     from .factory import get_available_models, load_model
-else:  # a process that decodes needs no models, and is there sooner without; but it imports its user's script again
+else:
     def __getattr__(name):
         if name not in __all__:
             raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,6 +1,8 @@
 """What a masked autoencoder fills in."""
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -114,6 +116,39 @@ def box_mask(model: nn.Module, box: tuple[int, int, int, int, int, int]) -> torc
         position = torch.arange(size // cell).view([-1 if k == axis else 1 for k in range(3)])
         mask &= (position * cell < end) & ((position + 1) * cell > first)
     return mask
+
+
+def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch.Tensor:
+    """A mask of a file.
+
+    Args:
+        path: `.npy`, bool [T', H', W'], True where a token is dropped.
+        grid: T', H', W' of the model.
+
+    Returns:
+        bool [T', H', W'].
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no such array, or drops every token.
+    """
+    import numpy as np
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f'no file {path}')
+    if not path.is_file():  # opening a FIFO may never end
+        raise ValueError(f'{path} is not a file')
+    try:
+        # Mapped, so that the file has to be as long as its header says; an archive is not unpacked.
+        mask = np.load(path, mmap_mode='r', allow_pickle=False)
+    except Exception as error:  # numpy raises whatever its parsers do
+        raise ValueError(f'{path} cannot be read as a .npy array of booleans') from error
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != tuple(grid) or mask.all():
+        got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else 'several arrays'
+        raise ValueError(f"{path}: a mask of this model is a boolean array (T', H', W') = {tuple(grid)}, True where a "
+                         f"token is dropped, and not everywhere; got {got}")
+    # Any byte but 0 means True, but to compare it PyTorch takes it for a number.
+    return torch.from_numpy(mask.view(np.uint8) != 0)
 
 
 def check_mae(model: nn.Module) -> None:

@@ -217,8 +217,7 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
-        num_workers: Processes that decode ahead, as in `load_views`; scripts that ask for any need
-            `if __name__ == '__main__':`.
+        num_workers: Processes that decode ahead, as in `load_views`.
         time_limit: Seconds until a worker process is given up, as in `load_views`.
         out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.

@@ -1,6 +1,7 @@
 """How well a model recognises."""
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from ..video import Views, find_media, is_image
 from .pictures import save_confusion
 
+_LARGEST_LABELS = 16 << 20  # bytes; a thousand times what a thousand names take
 PUBLISHED_JITTER = (256, 320)  # short sides, in pixels, that the published evaluation draws from at 224 px
 
 
@@ -281,27 +283,52 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
     if path.is_dir():
         names = [folder.name for folder in _subfolders(path)]
     else:
+        if not path.exists():
+            raise FileNotFoundError(f'{path}: no such file or folder')
+        if not path.is_file():  # opening a FIFO may never end
+            raise ValueError(f'{path} is neither a file nor a folder')
+        if path.stat().st_size > _LARGEST_LABELS:
+            raise ValueError(
+                f'{path} is larger than {_LARGEST_LABELS >> 20} MB, so it cannot be a list of names of classes')
         try:
             text = path.read_text(encoding='utf-8')
             if path.suffix == '.json':
-                content = json.loads(text)
-                if isinstance(content, dict):
-                    numbers = {str(k): v for k, v in content.items()}
-                    if all(k.isdecimal() for k in numbers):
-                        numbers = {v: k for k, v in numbers.items()}
-                    content = sorted(numbers, key=lambda name: int(numbers[name]))
-                    if [int(numbers[name]) for name in content] != list(range(len(content))):
-                        raise ValueError('its numbers do not run from 0 without gaps')
-                names = [str(name) for name in content]
+                names = _names_in(json.loads(text))
             else:
                 names = [line.strip() for line in text.splitlines() if line.strip()]
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f'{path}: no such file or folder') from error
-        except (UnicodeDecodeError, TypeError, AttributeError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{path} cannot be read as names of classes: {error}') from error
     if len(names) != num_classes:
         raise ValueError(f'{path} has {len(names)} class names, the model has {num_classes} classes')
     return names
+
+
+def _names_in(content):
+    """Names in the order of their numbers, of what a JSON file holds."""
+    if isinstance(content, dict):
+        numbers = content
+        if all(number.isdecimal() for number in content):
+            if wrong := [name for name in content.values() if not _is_name(name)]:
+                raise ValueError(f'{_shortly(wrong[0])} is no name')
+            numbers = {name: number for number, name in content.items()}
+        if wrong := [number for number in numbers.values() if not re.fullmatch('[0-9]{1,9}', str(number))]:
+            raise ValueError(f'{_shortly(wrong[0])} is no number of a class')
+        if sorted(map(int, numbers.values())) != list(range(len(content))):
+            raise ValueError('its numbers do not run from 0 without gaps')
+        content = sorted(numbers, key=lambda name: int(numbers[name]))
+    if not isinstance(content, list):
+        raise ValueError(f'{_shortly(content)} is neither a list nor an object')
+    if wrong := [name for name in content if not _is_name(name)]:
+        raise ValueError(f'{_shortly(wrong[0])} is no name')
+    return list(map(str, content))
+
+
+def _is_name(value):
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _shortly(value):
+    return json.dumps(value)[:40]
 
 
 def known_labels(model: nn.Module) -> list[str] | None:

@@ -1,7 +1,7 @@
 """The `videozoo` command; also `python -m videozoo_timm`.
 
-Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130
-or 143 stopped by Ctrl-C or by the batch system.
+Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130,
+143 or 129 stopped by Ctrl-C, by the batch system, or as the terminal was closed.
 """
 import argparse
 import difflib
@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from typing import Any
@@ -26,13 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog='videozoo',
         description='The models of HVM-1, video-models and silicon-menagerie: list, fetch, run and train them.')
     parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
+    parser.add_argument('--debug', action='store_true',
+                        help='show the traceback of an error, as the environment variable VIDEOZOO_DEBUG=1 does')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     models.add_to(commands)
     analysis.add_to(commands)
     training.add_to(commands)
     generation.add_to(commands)
     deployment.add_to(commands)
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv, debug = _without_debug(sys.argv[1:] if argv is None else argv)
     script = argv[2:] if argv[1:2] == ['--'] else argv[1:]
     if argv[:1] == ['run'] and script and not script[0].startswith('-'):
         return deployment.run_script(script)
@@ -42,29 +45,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:  # --help, --version, and words that are not understood
         return done.code
     with redirect_stderr(sys.stderr and _Unheard(sys.stderr)):
-        return _answer(args)
+        return _answer(args, debug or args.debug)
 
 
-def _answer(args: argparse.Namespace) -> int:
+def _answer(args: argparse.Namespace, debug: bool) -> int:
     """Run a command; its exit code."""
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:
-        # Batch systems end a job with this signal; as an exception it lets temporary files be removed.
+        # Batch systems end a job with SIGTERM, a terminal that closes with SIGHUP; as an exception they let temporary
+        # files be removed.
         signal.signal(signal.SIGTERM, _terminated)
+        if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, _terminated)
     except ValueError:  # not in the main thread
         pass
+    code = _exit_code(args, debug)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again, and would exit with 120
+        if code < 2 and not isinstance(error, BrokenPipeError):
+            complain(f'standard output: {error.strerror}')
+            return 2
+    return code
+
+
+def _exit_code(args: argparse.Namespace, debug: bool) -> int:
+    """Run a command; its exit code, or that of what it raises, which is told in a line."""
     try:
         return args.run(args)
+    except SystemExit:
+        raise
     except KeyboardInterrupt as error:
-        complain('terminated' if error.args else 'interrupted')
-        return 143 if error.args else 130
+        number = error.args[0] if error.args and error.args[0] in _ENDS else signal.SIGINT
+        complain(_ENDS.get(number, 'interrupted'))
+        return 128 + number
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except ERRORS as error:
-        told_by_system = isinstance(error, OSError) and error.filename is not None and error.strerror
-        complain(f'{error.filename}: {error.strerror}' if told_by_system else error)
+    except BaseException as error:  # what is written in Rust raises such as are no Exception
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            complain(f'{error.filename}: {error.strerror}')
+        elif isinstance(error, MemoryError):
+            complain('memory ran out')
+        elif isinstance(error, ERRORS) and str(error):
+            complain(error)
+        else:
+            what = ' '.join(f'{type(error).__name__}: {error}'.split()).removesuffix(':')
+            complain(f'internal error: {what}' + (' (--debug shows the traceback)' if not debug else ''))
         return 2
 
 
@@ -89,6 +121,13 @@ class _Unheard:
             call(*args)
         except OSError:  # on Windows it is no BrokenPipeError
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
+    """The words without --debug, wherever it stands; but a script that is run has its own."""
+    end = min(list(argv).index(word) if word in argv else len(argv) for word in ('--', 'run'))
+    words = [word for word in argv[:end] if word != '--debug']
+    return [*words, *argv[end:]], len(words) < end or os.environ.get('VIDEOZOO_DEBUG', '0') not in ('', '0')
 
 
 def _spelled(argv: Sequence[str]) -> list[str]:
@@ -119,5 +158,12 @@ def _take_rest(args: argparse.Namespace, rest: list[str]) -> None:
         args.paths += rest
 
 
+_ENDS = {signal.SIGTERM: 'terminated'}
+if hasattr(signal, 'SIGHUP'):
+    _ENDS[signal.SIGHUP] = 'hung up'
+
+
 def _terminated(number: int, frame: Any) -> None:
+    for other in _ENDS:  # they often come together, and the next one must not end the removal of temporary files
+        signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt(number)

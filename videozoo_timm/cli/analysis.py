@@ -183,7 +183,7 @@ def _embed(args: argparse.Namespace) -> int:
 
 
 def _complete(args: argparse.Namespace) -> int:
-    from ..analysis.completion import box_mask, check_mae, complete
+    from ..analysis.completion import box_mask, check_mae, complete, read_mask
     from ..analysis.pictures import save_animation
     check_out(args.out)
     if not args.mask_ratio and args.mask_file is None and args.mask_box is None:
@@ -194,7 +194,7 @@ def _complete(args: argparse.Namespace) -> int:
     check_mae(model)
     mask, kind = None, args.mask_type
     if args.mask_file is not None:
-        mask, kind = _read_mask(args.mask_file, model.patch_embed.video_grid_size), 'file'
+        mask, kind = read_mask(args.mask_file, model.patch_embed.video_grid_size), 'file'
     elif args.mask_box is not None:
         mask, kind = box_mask(model, args.mask_box), 'box'
     # In the pictures' names, so that those of several ratios stay.
@@ -221,21 +221,6 @@ def _complete(args: argparse.Namespace) -> int:
                             for key, digits in (('mse', 5), ('psnr', 2)))]])
         print(f'{args.out}: {_number(rows, "picture")}, and completions.csv')
     return _left_out(len(failed) + missing, len(paths) + missing)
-
-
-def _read_mask(path: Path, grid: tuple[int, int, int]) -> torch.Tensor:
-    import numpy as np
-    try:
-        mask = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'no file {path}') from error
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f'{path} cannot be read as a .npy array of booleans') from error
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != tuple(grid) or mask.all():
-        got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else 'several arrays'
-        raise ValueError(f"{path}: a mask of this model is a boolean array (T', H', W') = {tuple(grid)}, True where a "
-                         f"token is dropped, and not everywhere; got {got}")
-    return torch.from_numpy(mask)
 
 
 def _attend(args: argparse.Namespace) -> int:
@@ -351,8 +336,8 @@ def _refuse_other(args: argparse.Namespace, about: dict[str, Any], name: str = '
     if args.force or not summary.exists():
         return
     try:
-        before = json.loads(summary.read_text())
-    except ValueError:
+        before = dict(json.loads(summary.read_text()))
+    except (ValueError, TypeError, RecursionError):  # it is damaged
         before = {}
     differ = [k for k in about if before.get(k) != json.loads(json.dumps(about[k]))]
     if differ:
@@ -472,7 +457,7 @@ def _save(picture: Any, path: str, stem: str, what: str, args: argparse.Namespac
         try:
             with Image.open(target) as there:
                 other = there.info.get('comment')
-        except OSError:  # not there, or no picture
+        except Exception:  # not there, or no picture
             break
         if other == about.encode() or not isinstance(other, bytes) or not other.startswith(b'videozoo '):
             break
@@ -499,7 +484,10 @@ def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
     before = []
     if path.exists():
         with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
-            before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]
+            try:
+                before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]
+            except csv.Error as error:
+                raise ValueError(f'{path} cannot be read as a table: {error}; move it away') from error
     new = {row['picture'] for row in rows}
     save_csv([row for row in before if row['picture'] not in new] + rows, path)
 

@@ -60,7 +60,7 @@ def run_script(argv: list[str]) -> int:
         complain(f'no script {script}' + (', which is a folder' if script.is_dir() else ''))
         return 2
     sys.argv = argv
-    sys.path[0] = str(script.resolve().parent)  # as for `python SCRIPT`, instead of what `python -m` puts there
+    sys.path.insert(0, str(script.resolve().parent))  # as for `python SCRIPT`
     runpy.run_path(str(script), run_name='__main__')
     return 0
 

@@ -2,6 +2,7 @@
 import argparse
 import json
 import math
+import os
 import random
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..factory import load_model
 from ..models import ImageGenerator
 from ..models.attention import fast_in_bfloat16
 from ..models.gpt import check_sampling
-from ..video import find_media, is_image, prepare_clip, read_image
+from ..video import failure_of, find_media, is_image, prepare_clip, read_image
 from .common import add_command, add_zoo, complain, count, pick_device, progress, unique_stems
 
 _GAP = 2  # pixels between images
@@ -150,22 +151,25 @@ def _read(paths: list[str], side: int) -> tuple[torch.Tensor, list[str]]:
     """Images [N, 3, side, side] in [0, 1] under the centre crop, and the files that could be read."""
     images, kept = [], []
     for path in paths:
-        try:
-            frames = read_image(path)
-        except (OSError, RuntimeError) as error:
-            complain(error)
-            continue
-        images.append(_prepare(frames, side))
-        kept.append(path)
+        if (image := _image_of(path, side)) is not None:
+            images.append(image)
+            kept.append(path)
     if not images:
         raise ValueError(f'none of {len(paths)} images could be read')
     return torch.stack(images), kept
 
 
-def _prepare(frames: torch.Tensor, side: int) -> torch.Tensor:
-    """uint8 [1, H, W, 3] -> [3, side, side] in [0, 1], the centre crop."""
-    image = prepare_clip(frames, side, mean=0.0, std=1.0, short_side=side, interpolation='bicubic')
-    return image[:, 0].clamp(0, 1)
+def _image_of(path: str, side: int) -> torch.Tensor | None:
+    """The image [3, side, side] in [0, 1] under the centre crop; None, with a complaint, if it cannot be read."""
+    try:
+        frames = read_image(path)  # uint8 [1, H, W, 3]
+        image = prepare_clip(frames, side, mean=0.0, std=1.0, short_side=side, interpolation='bicubic')
+        return image[:, 0].clamp(0, 1)
+    except ImportError:
+        raise
+    except Exception as error:
+        complain(failure_of(path, error).reason)
+        return None
 
 
 def _mosaic(rows: Any) -> Any:
@@ -199,7 +203,10 @@ class _Images(torch.utils.data.Dataset):
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder')
-        self.paths = [str(path) for path in find_media([folder]) if is_image(path)]
+        found = [str(path) for path in find_media([folder]) if is_image(path)]
+        # Read once before, as one that fails later on would end it all.
+        self.paths = [path for path in found if _image_of(path, 256) is not None]
+        self.failed = len(found) - len(self.paths)
         if len(self.paths) < 2:
             raise ValueError(f'{folder} holds {len(self.paths)} images; a distribution needs more')
         if len(self.paths) < 2048:
@@ -209,7 +216,7 @@ class _Images(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return (255 * _prepare(read_image(self.paths[index]), 256)).round().to(torch.uint8)
+        return (255 * _image_of(self.paths[index], 256)).round().to(torch.uint8)
 
 
 def _fid(args: argparse.Namespace) -> int:
@@ -218,6 +225,7 @@ def _fid(args: argparse.Namespace) -> int:
         from torch_fidelity import calculate_metrics
     except ImportError as error:
         raise ImportError("the distance needs torch-fidelity: pip install 'videozoo-timm[fid]'") from error
+    os.environ['PYTHONSAFEPATH'] = '1'  # it starts processes, which import nothing from the current folder by that
     real, generated = _Images(args.real), _Images(args.generated)
     try:
         metrics = calculate_metrics(
@@ -228,4 +236,4 @@ def _fid(args: argparse.Namespace) -> int:
             f'the Inception network that the distance is measured with cannot be fetched: {error}; with a network it '
             f'is fetched once, into the cache of torch.hub') from error
     print(f'FID {metrics["frechet_inception_distance"]:.3f} ({len(generated)} generated images, {len(real)} real ones)')
-    return 0
+    return 1 if real.failed or generated.failed else 0

@@ -5,7 +5,7 @@ from .images import read_image
 from .reading import Clip, VideoInfo, probe, read_clip, read_clips
 from .sampling import COMPLETION, RECOGNITION, Sampling, centred_starts
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
-from .views import ALIGNMENTS, Failure, Job, View, Views, read_views
+from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
 from .workers import load_views
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     'augment_clip',
     'centred_starts',
     'denormalize',
+    'failure_of',
     'find_media',
     'find_videos',
     'is_image',

@@ -100,6 +100,17 @@ class Failure(NamedTuple):
     reason: str
 
 
+def failure_of(path: str, error: Exception) -> Failure:
+    """What an error is that reading a file has raised, whatever it is: libraries raise more than they document.
+
+    An ImportError alone is no file's fault: a library is missing.
+    """
+    reason = str(error)
+    if not reason or not isinstance(error, (OSError, ValueError, RuntimeError)):  # those are in words
+        reason = f'{type(error).__name__}: {reason}'.removesuffix(': ')
+    return Failure(reason if path in reason else f'{path}: {reason}')
+
+
 class Job(NamedTuple):
     """A file to load.
 

@@ -1,16 +1,22 @@
 """The views of many files, decoded ahead of the model in processes of their own."""
 import atexit
 import os
+import pickle
 import queue
 import signal
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import closing, contextmanager, suppress
-from multiprocessing import connection, get_context, parent_process, resource_tracker
+from contextlib import closing, suppress
 
 import torch
 
-from .views import Failure, Job, View, Views, read_views
+from ..processes import start_python
+from .views import Failure, Job, View, Views, failure_of, read_views
+
+# A terminal or a batch system sends them to all processes; what is to be done about them the parent decides.
+_FOR_THE_PARENT = [
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
 
 def load_views(
@@ -29,12 +35,16 @@ def load_views(
         jobs: The files; there may be no end of them.
         views: Which views of each.
         num_workers: Processes that decode; 0 decodes in this one when the next view is asked for, without a time limit.
-            Processes are spawned, so a script that uses them needs `if __name__ == '__main__':`.
+            They import nothing from the current folder, and not the script that asks for them.
         time_limit: Seconds that a file may take until its first view, and from each to the next.
         num_threads: Of the decoder, in each process.
 
     Yields:
         (job, view) for each view, and at the end of each file (job, None) or (job, Failure).
+
+    Raises:
+        ImportError: A library is missing, which is no file's fault.
+        RuntimeError: No process can be started.
     """
     if num_workers < 0 or not time_limit > 0:
         raise ValueError(f'num_workers={num_workers}, time_limit={time_limit}: must not be negative, and more than 0')
@@ -51,19 +61,11 @@ def _load_here(jobs, views, num_threads):
         try:
             for view in read_views(job, views, num_threads):
                 yield job, view
-        except _PASSED_OVER as error:
-            end = _failure(job, error)
+        except ImportError:
+            raise
+        except Exception as error:
+            end = failure_of(job.path, error)
         yield job, end
-
-
-# What is wrong with one file; a missing library is wrong with all of them. torch raises a RuntimeError where a frame
-# does not fit in memory.
-_PASSED_OVER = (OSError, ValueError, RuntimeError, MemoryError)
-
-
-def _failure(job, error):
-    reason = str(error) or type(error).__name__
-    return Failure(reason if job.path in reason else f'{job.path}: {reason}')
 
 
 def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
@@ -123,11 +125,13 @@ class _Worker(threading.Thread):
     def __init__(self, queues, places, closed, arguments, time_limit, name):
         super().__init__(name=name, daemon=True)
         self.queues, self.places, self.closed = queues, places, closed
-        self.arguments, self.time_limit = arguments, time_limit
-        self.process = self.pipe = None
+        self.arguments, self.time_limit = arguments, min(time_limit, threading.TIMEOUT_MAX)
+        self.process, self.is_late = None, False
         self.starting = threading.Lock()
 
     def run(self):
+        if hasattr(signal, 'pthread_sigmask'):  # not on Windows; a process inherits it from the thread that starts it
+            signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
         try:
             while self._wait_for(_acquire, self.places):
                 job, results = self.queues.take()
@@ -146,10 +150,12 @@ class _Worker(threading.Thread):
     def stop(self):
         with self.starting:
             process, self.process = self.process, None
-            if process is not None:
-                process.kill()
-                process.join()
-                self.pipe.close()
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    pipe.close()
 
     def _wait_for(self, attempt, *args):
         while not self.closed.is_set():
@@ -158,67 +164,74 @@ class _Worker(threading.Thread):
         return False
 
     def _load(self, job):
+        if self.process is not None and self.process.poll() is not None:  # it died after the last file, not of this one
+            self.stop()
         if self.process is None and not self._start():
             return
+        process = self.process
         try:
-            self.pipe.send(job)
+            _send(process.stdin, job)
             while True:
-                if not self.pipe.poll(self.time_limit):
-                    self.stop()
-                    yield Failure(f'{job.path}: gave nothing for {self.time_limit:g} s; left out (--time-limit)')
-                    return
-                item = self.pipe.recv()
-                if isinstance(item, View):
-                    shape = item.x
-                    item = item._replace(x=torch.frombuffer(
-                        bytearray(self.pipe.recv_bytes()), dtype=torch.float32).reshape(shape))
+                item = self._receive(process)
                 yield item
                 if not isinstance(item, View):
                     return
-        except (EOFError, ConnectionError):
+        except Exception as error:
             if self.closed.is_set():
                 return
-            process = self.process
-            process.join(5)
+            has_ended = isinstance(error, (EOFError, OSError, pickle.UnpicklingError))
+            code = _exit_code(process) if has_ended else None
             self.stop()
-            yield Failure(f'{job.path}: the decoder crashed (exit code {process.exitcode})')
+            if self.is_late:
+                yield Failure(f'{job.path}: gave nothing for {self.time_limit:g} s; left out (--time-limit)')
+            elif has_ended:
+                yield Failure(f'{job.path}: the decoder crashed (exit code {code})')
+            else:
+                yield failure_of(job.path, error)
+
+    def _receive(self, process):
+        """What a process sends next; it is killed if that takes too long."""
+        timer = threading.Timer(self.time_limit, self._give_up, [process])
+        timer.daemon = True
+        timer.start()
+        try:
+            item = pickle.load(process.stdout)
+            if isinstance(item, View):
+                x = torch.empty(item.x, dtype=torch.float32)
+                if process.stdout.readinto(memoryview(x.numpy()).cast('B')) < x.nbytes:
+                    raise EOFError
+                item = item._replace(x=x)
+            return item
+        finally:
+            timer.cancel()
+
+    def _give_up(self, process):
+        self.is_late = True
+        process.kill()
 
     def _start(self):
         """Start a process and wait until it has imported what it needs, as the time limit is for files; or closed."""
-        context = get_context('spawn')
         with self.starting:
             if self.closed.is_set():
                 return False
-            self.pipe, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True, name=self.name)
-            with _signals_blocked():
-                process.start()
-            self.process = process
-        theirs.close()
+            process = self.process = start_python(
+                'videozoo_timm.video.workers:decode', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.is_late = False
         try:
-            self.pipe.recv()
-        except (EOFError, OSError) as error:
+            _send(process.stdin, self.arguments)
+            pickle.load(process.stdout)
+        except (EOFError, OSError, ValueError) as error:  # a ValueError if it has been stopped
             if self.closed.is_set():
                 return False
-            process.join(5)
             raise RuntimeError(
-                f'a decoding process did not start (exit code {process.exitcode}; its message is above): a script that '
-                f"uses num_workers needs `if __name__ == '__main__':`") from error
+                f'a decoding process did not start (exit code {_exit_code(process)}; its message is above)') from error
         return True
 
 
-@contextmanager
-def _signals_blocked():
-    """A process that is started in here is not ended by a Ctrl-C or SIGTERM to all before it can ignore them."""
-    if not hasattr(signal, 'pthread_sigmask'):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # unblocks them when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _exit_code(process):
+    """Of a process that is about to end."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(5)
 
 
 def _acquire(places):
@@ -233,35 +246,56 @@ def _put(results, item):
     return True
 
 
-def _work(pipe, views, num_threads):
-    """What a worker process does."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they are the parent's, also where all processes get them
+def _send(pipe, item, data=b''):
+    head = pickle.dumps(item)  # first, as half an item could not be followed by another
+    pipe.write(head)
+    pipe.write(data)
+    pipe.flush()
+
+
+def decode() -> None:
+    """What a decoding process does: files come on its standard input, and their views go to its standard output."""
+    for number in _FOR_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(os, 'nice'):
         # Where model and decoders share the cores, the model's threads wait for each other, and lose far more by an
         # interruption than a decoder does.
         os.nice(15)
-    threading.Thread(target=_follow, args=(parent_process().sentinel,), daemon=True).start()
+    files, answers, jobs = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what a library prints
+    views, num_threads = pickle.load(files)
+    threading.Thread(target=_listen, args=(files, jobs), daemon=True).start()
     torch.set_num_threads(1)
+    _import_for(views)
+    _answer(answers, 'ready')
+    while True:
+        job, end = jobs.get(), None
+        try:
+            with closing(read_views(job, views, num_threads)) as loaded:
+                for view in loaded:
+                    data = memoryview(view.x.contiguous().numpy()).cast('B')
+                    _answer(answers, view._replace(x=tuple(view.x.shape)), data)
+        except ImportError as error:
+            end = ImportError(str(error))
+        except Exception as error:
+            end = failure_of(job.path, error)
+        _answer(answers, end)
+
+
+def _answer(pipe, item, data=b''):
     try:
-        _import_for(views)
-        pipe.send('ready')
+        _send(pipe, item, data)
+    except OSError:  # nobody wants any more
+        os._exit(1)
+
+
+def _listen(files, jobs):
+    """Take the files; end with the parent, however it ends and whatever the decoder is doing."""
+    try:
         while True:
-            job, end = pipe.recv(), None
-            try:
-                with closing(read_views(job, views, num_threads)) as loaded:
-                    for view in loaded:
-                        pipe.send(view._replace(x=tuple(view.x.shape)))
-                        pipe.send_bytes(view.x.contiguous().numpy())
-            except (EOFError, ConnectionError):
-                raise
-            except _PASSED_OVER as error:
-                end = _failure(job, error)
-            except Exception as error:
-                end = error
-            pipe.send(end)
-    except (EOFError, ConnectionError):  # nobody wants any more
-        pass
+            jobs.put(pickle.load(files))
+    finally:
+        os._exit(1)
 
 
 def _import_for(views):
@@ -273,9 +307,3 @@ def _import_for(views):
         if views.augmentation:
             import timm.data  # noqa: F401
             import torchvision.transforms  # noqa: F401
-
-
-def _follow(sentinel):
-    """End with the parent, however it ends and whatever the decoder is doing."""
-    connection.wait([sentinel])
-    os._exit(1)

@@ -1,0 +1,55 @@
+"""Python processes that this package starts, to decode videos for instance."""
+import os
+import subprocess
+import sys
+import sysconfig
+from multiprocessing import spawn
+from typing import Any
+
+
+def start_python(target: str, **popen: Any) -> subprocess.Popen:
+    """Start a Python process that calls a function of this package and imports nothing from the current folder.
+
+    It imports no script of the user's and registers no models.
+
+    Args:
+        target: 'package.module:function', which takes no arguments.
+        **popen: As in `subprocess.Popen`, but `env`.
+
+    Raises:
+        RuntimeError: This program has no interpreter that could be started.
+    """
+    executable = spawn.get_executable()  # `sys.executable`, or what `multiprocessing.set_executable` says
+    if not executable or getattr(sys, 'frozen', False):
+        raise RuntimeError(
+            'no Python interpreter is known that a process could be started with (this one is part of another '
+            'program): num_workers=0 (--num-workers 0) decodes in this process')
+    module, _, function = target.partition(':')
+    # Until its first statement such a process imports nothing from the '' that -c puts in front, as `sys` is built in.
+    code = f'import sys; sys.path[:] = sys.argv[1:]; from {module} import {function}; {function}()'
+    left_out = ('PYTHONPATH', 'PYTHONINSPECT')  # an empty entry of the first is the current folder
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    return subprocess.Popen(
+        # The same -W, -X, -I ... as here; multiprocessing has nothing public for it either.
+        [executable, *subprocess._args_from_interpreter_flags(), '-c', code, *import_path()],
+        env=dict(environment, VIDEOZOO_NO_MODELS='1'), **popen)
+
+
+def import_path() -> list[str]:
+    """`sys.path` without the current folder; but at its end if this package or Python itself lies in it."""
+    path = [entry for entry in sys.path if isinstance(entry, str) and entry]
+    try:
+        here = _place(os.getcwd())
+    except FileNotFoundError:  # it has been removed
+        return path
+    path = [entry for entry in path if _place(entry) != here]
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if here in map(_place, (ours, *sysconfig.get_paths().values())):
+        path.append(here)
+    elif ours not in path:  # an import hook has found it, as some editable installations have one
+        path.append(ours)
+    return path
+
+
+def _place(path):
+    return os.path.normcase(os.path.realpath(path))
