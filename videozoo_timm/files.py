@@ -1,9 +1,10 @@
-"""Writing files so that they appear whole or not at all."""
+"""Writing files so that they appear whole or not at all, and reading nothing that is no file."""
 import csv
 import json
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+
+_NO_FILES = {
+    stat.S_IFIFO: 'a FIFO', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device',
+    stat.S_IFDIR: 'a folder'}
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse, before it is opened, what is no file: a FIFO would be waited for, a device may never end.
+
+    Raises:
+        ValueError: A FIFO, a socket, a device or a folder, or a link to one.
+        OSError: It is not there, or out of reach.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f'{path} is {_NO_FILES.get(stat.S_IFMT(mode), "something else")}, not a file')
 
 
 @contextmanager
