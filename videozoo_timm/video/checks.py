@@ -8,7 +8,7 @@ import os
 from ..files import check_regular
 
 MAX_IMAGE_PIXELS = 200_000_000  # of a still image; VIDEOZOO_MAX_PIXELS instead
-MAX_FRAME_PIXELS = 2 ** 26  # of a frame of a video, of which a clip holds many: 8192 x 8192; VIDEOZOO_MAX_PIXELS instead
+MAX_FRAME_PIXELS = 2 ** 26  # 8192 x 8192, of a frame of a video: a clip holds many; VIDEOZOO_MAX_PIXELS instead
 MAX_RATIO = 200  # of the longer side to the shorter, by which resizing multiplies; VIDEOZOO_MAX_RATIO instead
 MAX_CLIPS = 10_000_000  # of one video; VIDEOZOO_MAX_CLIPS instead
 

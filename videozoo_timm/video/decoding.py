@@ -40,9 +40,8 @@ def opened(path, num_threads):
     """The container and its main video stream; whatever is raised within comes out as a VideoError."""
     av = import_av()
     check_file(path)
-    options = dict(
-        format_whitelist=','.join(_FORMATS), protocol_whitelist='file',
-        max_pixels=str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS)))
+    sizes = dict(max_pixels=str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS)))
+    options = dict(format_whitelist=','.join(_FORMATS), protocol_whitelist='file', **sizes)
     try:
         # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
         with av.open(os.path.abspath(path), metadata_errors='replace', options=options) as container:
@@ -52,9 +51,11 @@ def opened(path, num_threads):
                 raise VideoError(f'{path}: holds no video stream ({only})')
             if stream.codec_context is None:
                 raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
-            check_size(path, stream.width, stream.height, MAX_FRAME_PIXELS)
+            if stream.width and stream.height:  # or the first frame tells
+                check_size(path, stream.width, stream.height, MAX_FRAME_PIXELS)
             stream.thread_type = 'AUTO'
             stream.codec_context.thread_count = num_threads
+            stream.codec_context.options.update(sizes)  # frames may grow on the way
             yield container, stream
     except (VideoError, ImportError, MemoryError):
         raise
@@ -98,10 +99,10 @@ def _frames(container, stream):
             continue
 
 
-def _packets(container, stream):
+def _packets(container, *streams):
     av = import_av()
     try:
-        yield from container.demux(stream)
+        yield from container.demux(*streams)
     except av.FFmpegError:
         yield None  # the rest of the file is lost, the frames that the decoder still holds are not
 
@@ -114,10 +115,12 @@ def frames_after_seek(container, stream, time):
     return timed_frames(container, stream, sought=True)
 
 
-def first_frame(path, frames):
-    first = next(frames, None)
+def first_frame(path, container, stream):
+    """Its (time, frame)."""
+    first = next(timed_frames(container, stream), None)
     if first is None:
-        raise VideoError(f'{path}: no frame could be decoded')
+        hint = '' if stream.width else ' (or they are too large; the environment variable VIDEOZOO_MAX_PIXELS says how)'
+        raise VideoError(f'{path}: no frame could be decoded{hint}')
     return first
 
 
@@ -135,37 +138,47 @@ def duration_of(path, container, stream, origin):
     if not 0 < duration * _LEAST_BYTES < path.stat().st_size:
         return _counted(path, origin)
     # Where a stream has no length of its own, the file's is given for it.
-    if container.format.name[:3] not in ('mov', 'avi') and _ends_before(container, stream, origin + duration):
+    if container.format.name[:3] not in ('mov', 'avi') and _ends_before(path, container, stream, origin + duration):
         return _counted(path, origin)
     return duration
 
 
 def _counted(path, origin):
     with opened(path, num_threads=1) as (container, stream):
-        step, last, number = float(1 / (stream.guessed_rate or GRID_RATE)), None, 0
+        step, end, number = float(1 / (stream.guessed_rate or GRID_RATE)), -math.inf, 0
         for packet in _packets(container, stream):
             if packet is not None and packet.size:
                 number += 1
                 if packet.pts is not None:
-                    last = max(last or 0, float(packet.pts * stream.time_base))
-    return number * step if last is None else last - origin + step
+                    length = float((packet.duration or 0) * stream.time_base) or step
+                    end = max(end, float(packet.pts * stream.time_base) + length)
+    return number * step if end == -math.inf else end - origin
 
 
-def _ends_before(container, stream, end):
+def _ends_before(path, container, stream, end):
     """Whether the pictures end before a file that has other streams too, and is whole."""
     if len(container.streams) == 1 or not container.duration or end < container.duration / 1e6 - SLACK:
         return False
-    ends = {}
     try:
         container.seek(math.floor(max(end - 10, 0) * 1e6))
-        for packet in container.demux():
-            if packet.size and packet.pts is not None:
-                last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                ends[packet.stream_index] = max(last, ends.get(packet.stream_index, last))
+        ends = _ends(container)
     except import_av().FFmpegError:
-        return False
+        ends = {}
+    if not ends:  # no index to seek by
+        with opened(path, num_threads=1) as (container, stream):
+            ends = _ends(container)
     pictures = ends.pop(stream.index, -math.inf)
     return pictures < end - SLACK < max(ends.values(), default=-math.inf)
+
+
+def _ends(container):
+    """When each stream ends, by its index."""
+    ends = {}
+    for packet in _packets(container):
+        if packet is not None and packet.size and packet.pts is not None:
+            last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            ends[packet.stream_index] = max(last, ends.get(packet.stream_index, last))
+    return ends
 
 
 def to_images(path, frames):

@@ -89,7 +89,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
     with opened(path, num_threads=1) as (container, stream):
-        origin, frame = first_frame(path, timed_frames(container, stream))
+        origin, frame = first_frame(path, container, stream)
         width, height = (frame.height, frame.width) if quarter_turns(frame) % 2 else (frame.width, frame.height)
         rate = stream.average_rate or stream.guessed_rate or GRID_RATE
         return VideoInfo(duration_of(path, container, stream, origin), float(rate), width, height)
@@ -144,7 +144,7 @@ def read_clips(
     Args:
         path: A video file.
         starts: Starts of the windows in ascending order, in seconds from the first frame; or what gives them for a
-            duration in seconds, each asked for when it is needed. What lies before the first frame shows the first frame.
+            duration in seconds, each asked for when it is needed. What lies before the first frame shows that frame.
         sampling: Which frames of a window to take.
         skip: How many of the windows to leave out, from the first. The others are read from the same places in the file
             as with `skip=0`, so that they are the same also where a stream cannot be entered without a trace.
@@ -162,7 +162,7 @@ def read_clips(
         yield from _draw_clips(path, starts, sampling, skip)
         return
     with opened(path, num_threads=1) as (container, stream):
-        origin, _ = first_frame(path, timed_frames(container, stream))
+        origin, _ = first_frame(path, container, stream)
         duration = duration_of(path, container, stream, origin)
     for run in _runs(_checked(path, starts, duration), sampling):
         if skip >= len(run):

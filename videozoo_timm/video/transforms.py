@@ -279,9 +279,10 @@ def _resize(frame, size, box, interpolation):
 
 def _neighbors(old_size, new_size, start, number, device):
     """Of pixels of a resized side, from `start` on: the old pixels before and after each, and how far between them."""
-    # The scale in float32 and the place without further rounding, as torch has them.
-    scale = (torch.tensor(old_size, dtype=torch.float32) / new_size).double()
-    place = ((torch.arange(start, start + number) + 0.5) * scale - 0.5).clamp_(min=0).float()
+    scale, place = torch.tensor(old_size, dtype=torch.float32) / new_size, torch.arange(start, start + number) + 0.5
+    # As torch rounds it: on one thread its kernel multiplies and subtracts in one step. It shows far from the edge.
+    place = (place.double() * scale.double() - 0.5).float() if torch.get_num_threads() == 1 else place * scale - 0.5
+    place = place.clamp_(min=0)
     before = place.long().clamp_(max=old_size - 1)
     return before.to(device), (before + 1).clamp_(max=old_size - 1).to(device), (place - before).to(device)
 
