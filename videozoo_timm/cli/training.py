@@ -12,7 +12,7 @@ import timm
 import torch
 
 from ..factory import recognise, timm_name_of
-from ..synthetic import MOTIONS, RATE, SIZE, make_scene
+from ..synthetic import MAX_SIZE, MAX_VIDEOS, MOTIONS, RATE, SIZE, make_scene
 from ..video import RECOGNITION, Augmentation, find_videos
 from ..video.transforms import RAND_AUGMENT
 from ..video.writing import save_video
@@ -221,8 +221,12 @@ def _finetune(args: argparse.Namespace) -> int:
 
 def _draw(args: argparse.Namespace) -> int:
     from tqdm import tqdm
-    if args.size < 16 or args.size % 2:
-        raise ValueError(f'--size {args.size}: must be an even number of at least 16 pixels')
+    if not 16 <= args.size <= MAX_SIZE or args.size % 2:
+        raise ValueError(f'--size {args.size}: must be an even number of 16 to {MAX_SIZE:,} pixels')
+    if args.num > MAX_VIDEOS:
+        raise ValueError(f'--num {args.num}: must be at most {MAX_VIDEOS:,}')
+    if abs(args.seed) >= 10 ** 18:
+        raise ValueError('--seed: must have at most 18 digits')
     check_out(args.out)
     motions = list(dict.fromkeys(args.motion or MOTIONS))
     for k in tqdm(range(args.num), unit=' videos'):

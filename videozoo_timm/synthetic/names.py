@@ -10,8 +10,10 @@ from pathlib import Path
 from ..catalogue import MOTIONS
 from .scenes import Scene, make_scene
 
-_SPEC = re.compile(r'drawn:(\d+)(?:@(\d+))?')  # drawn:COUNT@SEED
-_NAME = re.compile(r'drawn:(\d+)[/\\](\w+)[/\\](\d+)')  # drawn:SEED/MOTION/NUMBER
+MAX_VIDEOS = 1_000_000  # that one name stands for
+
+_SPEC = re.compile(r'drawn:([0-9]{1,18})(?:@([0-9]{1,18}))?')  # drawn:COUNT@SEED
+_NAME = re.compile(r'drawn:([0-9]{1,18})[/\\](\w{1,18})[/\\]([0-9]{1,18})')  # drawn:SEED/MOTION/NUMBER
 
 
 def is_drawn(path: str | os.PathLike) -> bool:
@@ -29,14 +31,15 @@ def drawn_videos(spec: str | os.PathLike) -> list[Path]:
         `drawn:SEED/MOTION/NUMBER` of each; a number under all motions before the next number.
 
     Raises:
-        ValueError: Not of this form.
+        ValueError: Not of this form, or more than `MAX_VIDEOS`.
     """
     if _NAME.fullmatch(str(spec)):
         return [Path(spec)]
     match = _SPEC.fullmatch(str(spec))
-    if not match or int(match[1]) == 0:
+    if not match or not 1 <= int(match[1]) <= MAX_VIDEOS:
         raise ValueError(
-            f'{spec}: drawn videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or drawn:100@7')
+            f'{_short(spec)}: drawn videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or '
+            f'drawn:100@7; COUNT is at most {MAX_VIDEOS:,}, SEED has at most 18 digits')
     count, seed = int(match[1]), int(match[2] or 0)
     return [Path(f'drawn:{seed}/{MOTIONS[k % len(MOTIONS)]}/{k // len(MOTIONS):06}') for k in range(count)]
 
@@ -49,5 +52,11 @@ def scene_of(path: str | os.PathLike) -> Scene:
     """
     match = _NAME.fullmatch(str(path))
     if not match:
-        raise ValueError(f'{path}: one drawn video is named drawn:SEED/MOTION/NUMBER')
+        raise ValueError(
+            f'{_short(path)}: one drawn video is named drawn:SEED/MOTION/NUMBER, of at most 18 digits each')
     return make_scene(int(match[1]), int(match[3]), match[2])
+
+
+def _short(name):
+    name = str(name)
+    return name if len(name) <= 60 else f'{name[:57]}...'

@@ -15,6 +15,7 @@ from ..catalogue import MOTIONS
 
 DURATION = 4.5  # seconds; a little longer than a recognition clip
 SIZE = 128  # pixels
+MAX_SIZE = 2048
 RATE = 30  # frames a second, of files
 
 _SHAPES = ('disc', 'triangle', 'square', 'pentagon', 'star', 'cross', 'ring', 'ellipse')

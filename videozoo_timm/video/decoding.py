@@ -7,8 +7,19 @@ from typing import Any
 
 import torch
 
-from .checks import VideoError
+from .checks import MAX_FRAME_PIXELS, VideoError, check_file, check_size, limit
 from .sampling import GRID_RATE
+
+# The demuxers of `VIDEO_EXTENSIONS` and of bare streams. None of them opens what a file names, as playlists (HLS, DASH,
+# SDP), lists of files and image sequences do.
+_FORMATS = (
+    'mov', 'matroska', 'webm', 'avi', 'flv', 'asf', 'ogg', 'mpeg', 'mpegts', 'mpegvideo', 'h264', 'hevc', 'm4v', 'ivf',
+    'obu', 'mjpeg', 'yuv4mpegpipe', 'gif', 'nut', 'dv', 'mxf')
+_BARE = ('mpegvideo', 'h264', 'hevc', 'm4v', 'obu', 'mjpeg')  # whose length FFmpeg guesses from a bit rate, if at all
+# Fewer bytes a second than any video has. A length that would mean less is counted instead, at little cost: the file is
+# small for it.
+_LEAST_BYTES = 20
+SLACK = 0.5  # seconds by which a stated length may go beyond the pictures: headers round, and sound often lasts longer
 
 
 def import_av() -> Any:
@@ -26,27 +37,37 @@ def import_av() -> Any:
 
 @contextmanager
 def opened(path, num_threads):
-    """The container and its main video stream; whatever FFmpeg raises within comes out as a VideoError."""
+    """The container and its main video stream; whatever is raised within comes out as a VideoError."""
     av = import_av()
-    if not path.exists():
-        raise FileNotFoundError(f'{path}: no such file')
+    check_file(path)
+    sizes = dict(max_pixels=str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS)))
+    options = dict(format_whitelist=','.join(_FORMATS), protocol_whitelist='file', **sizes)
     try:
         # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
-        with av.open(os.path.abspath(path), metadata_errors='replace') as container:
+        with av.open(os.path.abspath(path), metadata_errors='replace', options=options) as container:
             stream = container.streams.best('video')
             if stream is None:
                 only = 'audio only' if container.streams.audio else 'no audio either'
                 raise VideoError(f'{path}: holds no video stream ({only})')
             if stream.codec_context is None:
                 raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
+            if stream.width and stream.height:  # or the first frame tells
+                check_size(path, stream.width, stream.height, MAX_FRAME_PIXELS)
             stream.thread_type = 'AUTO'
             stream.codec_context.thread_count = num_threads
+            stream.codec_context.options.update(sizes)  # frames may grow on the way
             yield container, stream
+    except (VideoError, ImportError, MemoryError):
+        raise
     except av.FFmpegError as error:
         raise VideoError(f'{path}: {_reason(path, av, error)}') from error
+    except Exception as error:  # numbers out of the header that nothing can be made of
+        raise VideoError(f'{path}: cannot be read as a video ({error or type(error).__name__})') from error
 
 
 def _reason(path, av, error):
+    if isinstance(error, av.ArgumentError):
+        return 'not a video (no format that is read here, or with settings that cannot be)'
     if not isinstance(error, av.InvalidDataError):
         return f'FFmpeg cannot read it ({error.strerror})'
     with open(path, 'rb') as file:
@@ -78,10 +99,10 @@ def _frames(container, stream):
             continue
 
 
-def _packets(container, stream):
+def _packets(container, *streams):
     av = import_av()
     try:
-        yield from container.demux(stream)
+        yield from container.demux(*streams)
     except av.FFmpegError:
         yield None  # the rest of the file is lost, the frames that the decoder still holds are not
 
@@ -94,30 +115,77 @@ def frames_after_seek(container, stream, time):
     return timed_frames(container, stream, sought=True)
 
 
-def first_frame(path, frames):
-    first = next(frames, None)
+def first_frame(path, container, stream):
+    """Its (time, frame)."""
+    first = next(timed_frames(container, stream), None)
     if first is None:
-        raise VideoError(f'{path}: no frame could be decoded')
+        hint = '' if stream.width else ' (or they are too large; the environment variable VIDEOZOO_MAX_PIXELS says how)'
+        raise VideoError(f'{path}: no frame could be decoded{hint}')
     return first
 
 
 def duration_of(path, container, stream, origin):
-    """Seconds from the first frame, which comes at `origin`, to the end of the last."""
+    """Seconds from the first frame, which comes at `origin`, to the end of the last; the place in the file is lost.
+
+    The header's word is taken where it can be true. Of a file that was cut off it is the length of the whole.
+    """
+    if container.format.name in _BARE:
+        return _counted(path, origin)
     if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if container.duration and container.duration / 1e6 > origin:  # Matroska: end of the file, not length
-        return container.duration / 1e6 - origin
-    step = float(1 / (stream.guessed_rate or GRID_RATE))
-    with opened(path, num_threads=1) as (container, stream):  # anew, so that the caller's place is kept
-        stamps = [packet.pts for packet in _packets(container, stream) if packet is not None and packet.size]
-        times = [float(stamp * stream.time_base) for stamp in stamps if stamp is not None]
-    return max(times) - origin + step if times else len(stamps) * step
+        duration = float(stream.duration * stream.time_base)
+    else:
+        duration = (container.duration or 0) / 1e6 - origin  # Matroska: end of the file, not length
+    if not 0 < duration * _LEAST_BYTES < path.stat().st_size:
+        return _counted(path, origin)
+    # Where a stream has no length of its own, the file's is given for it.
+    if container.format.name[:3] not in ('mov', 'avi') and _ends_before(path, container, stream, origin + duration):
+        return _counted(path, origin)
+    return duration
 
 
-def to_images(frames):
+def _counted(path, origin):
+    with opened(path, num_threads=1) as (container, stream):
+        step, end, number = float(1 / (stream.guessed_rate or GRID_RATE)), -math.inf, 0
+        for packet in _packets(container, stream):
+            if packet is not None and packet.size:
+                number += 1
+                if packet.pts is not None:
+                    length = float((packet.duration or 0) * stream.time_base) or step
+                    end = max(end, float(packet.pts * stream.time_base) + length)
+    return number * step if end == -math.inf else end - origin
+
+
+def _ends_before(path, container, stream, end):
+    """Whether the pictures end before a file that has other streams too, and is whole."""
+    if len(container.streams) == 1 or not container.duration or end < container.duration / 1e6 - SLACK:
+        return False
+    try:
+        container.seek(math.floor(max(end - 10, 0) * 1e6))
+        ends = _ends(container)
+    except import_av().FFmpegError:
+        ends = {}
+    if not ends:  # no index to seek by
+        with opened(path, num_threads=1) as (container, stream):
+            ends = _ends(container)
+    pictures = ends.pop(stream.index, -math.inf)
+    return pictures < end - SLACK < max(ends.values(), default=-math.inf)
+
+
+def _ends(container):
+    """When each stream ends, by its index."""
+    ends = {}
+    for packet in _packets(container):
+        if packet is not None and packet.size and packet.pts is not None:
+            last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            ends[packet.stream_index] = max(last, ends.get(packet.stream_index, last))
+    return ends
+
+
+def to_images(path, frames):
     """Decoded frames to RGB, uint8 [T, H, W, 3], all of the first one's size and rotation."""
     import numpy as np
 
+    check_size(path, frames[0].width, frames[0].height, MAX_FRAME_PIXELS)
     width, height, turns = frames[0].width, frames[0].height, quarter_turns(frames[0])
     shape = (width, height) if turns % 2 else (height, width)
     images = np.empty((len(frames), *shape, 3), np.uint8)  # [T, H, W, 3]
@@ -131,4 +199,10 @@ def to_images(frames):
 
 def quarter_turns(frame):
     """Counterclockwise turns by 90 degrees that put a frame upright, as numpy.rot90 counts them."""
-    return round(frame.rotation / 90)
+    return round(frame.rotation / 90) if abs(frame.rotation) <= 360 else 0  # NaN of a singular matrix
+
+
+def end_of(time, frame):
+    """When a frame, shown at this time, gives way to the next, as far as its packet says."""
+    length = getattr(frame, 'duration', None)  # PyAV 14.2 does not know it
+    return time + float(length * frame.time_base) if length and length > 0 and frame.time_base else time

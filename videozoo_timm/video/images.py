@@ -1,9 +1,17 @@
 """Reading still images."""
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from .checks import VideoError
+from .checks import MAX_IMAGE_PIXELS, VideoError, check_file, check_size
+
+# Of `IMAGE_EXTENSIONS`, and no others: Pillow hands PostScript to an external program.
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
+_ORIENTATION = 0x0112  # EXIF
+_pillow = threading.Lock()
 
 
 def read_image(path: str | os.PathLike) -> torch.Tensor:
@@ -14,21 +22,52 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
 
     Raises:
         FileNotFoundError: There is no such file.
-        VideoError: It is no image that Pillow reads.
+        VideoError: It is no image of the formats that are read, too large (`checks`), or damaged.
     """
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
+    check_file(path)
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
+        with _without_pillows_limit():
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            check_size(path, *image.size, MAX_IMAGE_PIXELS)
+            image = _upright(image)
             if image.mode.startswith('I;16'):  # which Pillow would clip to white
                 pixels = np.repeat((np.array(image)[..., None] // 257).astype(np.uint8), 3, axis=2)
             else:
                 pixels = np.array(image.convert('RGB'))  # [H, W, 3]
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{path}: no such file') from error
+    except (VideoError, ImportError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
-        raise VideoError(f'{path}: not an image (no format that Pillow knows)') from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(f'{path}: cannot be read as an image ({error})') from error
+        raise VideoError(f'{path}: not an image ({", ".join(_FORMATS)} are read)') from error
+    except Exception as error:  # Pillow's readers raise whatever they trip over
+        raise VideoError(f'{path}: cannot be read as an image ({error or type(error).__name__})') from error
     return torch.from_numpy(pixels).unsqueeze(0)
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Pillow warns of large pictures and refuses larger ones; `check_size` does that before anything is decoded."""
+    from PIL import Image
+    with _pillow:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _upright(image):
+    """Turned as its EXIF block says, of which nothing else is read: the rest may be damaged."""
+    from PIL.Image import Transpose
+    image.load()
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:
+        orientation = None
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+    turn = turns.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)

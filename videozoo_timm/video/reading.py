@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,7 +15,9 @@ import torch
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
 from .decoding import (
+    SLACK,
     duration_of,
+    end_of,
     first_frame,
     frames_after_seek,
     import_av,
@@ -87,7 +89,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
     with opened(path, num_threads=1) as (container, stream):
-        origin, frame = first_frame(path, timed_frames(container, stream))
+        origin, frame = first_frame(path, container, stream)
         width, height = (frame.height, frame.width) if quarter_turns(frame) % 2 else (frame.width, frame.height)
         rate = stream.average_rate or stream.guessed_rate or GRID_RATE
         return VideoInfo(duration_of(path, container, stream, origin), float(rate), width, height)
@@ -103,7 +105,8 @@ def read_clip(
     """Reads one clip out of a video.
 
     Position k of the 30 Hz grid shows the last frame whose presentation time is not after `start + k / 30`. A video
-    that ends within the window repeats its last frame. Packets that do not decode are passed over.
+    that ends within the window repeats its last frame; one that ends before it, though its header says otherwise, gives
+    no clip. Packets that do not decode are passed over.
 
     Args:
         path: A video file.
@@ -114,7 +117,7 @@ def read_clip(
 
     Raises:
         FileNotFoundError: There is no such file.
-        VideoError: No video can be read out of it.
+        VideoError: No video can be read out of it, or it ends before the window.
         ValueError: `start` is negative or not before the end of the video.
         ImportError: PyAV is not installed.
     """
@@ -141,7 +144,7 @@ def read_clips(
     Args:
         path: A video file.
         starts: Starts of the windows in ascending order, in seconds from the first frame; or what gives them for a
-            duration in seconds. What lies before the first frame shows the first frame.
+            duration in seconds, each asked for when it is needed. What lies before the first frame shows that frame.
         sampling: Which frames of a window to take.
         skip: How many of the windows to leave out, from the first. The others are read from the same places in the file
             as with `skip=0`, so that they are the same also where a stream cannot be entered without a trace.
@@ -159,11 +162,9 @@ def read_clips(
         yield from _draw_clips(path, starts, sampling, skip)
         return
     with opened(path, num_threads=1) as (container, stream):
-        origin, _ = first_frame(path, timed_frames(container, stream))
+        origin, _ = first_frame(path, container, stream)
         duration = duration_of(path, container, stream, origin)
-    starts = list(starts(duration) if callable(starts) else starts)
-    _check_starts(path, starts, duration)
-    for run in _runs(starts, sampling):
+    for run in _runs(_checked(path, starts, duration), sampling):
         if skip >= len(run):
             skip -= len(run)
             continue
@@ -174,31 +175,40 @@ def read_clips(
                 continue
             times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
             try:
-                images = to_images([frame for _, frame in shown])
-            except import_av().FFmpegError as error:
-                raise VideoError(f'{path}: a frame cannot be converted to RGB ({error.strerror})') from error
+                images = to_images(path, [frame for _, frame in shown])
+            except (import_av().FFmpegError, ValueError) as error:
+                reason = getattr(error, 'strerror', None) or error
+                raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
             yield Clip(images, times, start, start + sampling.seconds, duration)
 
 
 def _draw_clips(path, starts, sampling, skip):
     """As of a file at 30 frames a second: a position shows the frame that began last."""
     scene = scene_of(path)
-    starts = list(starts(DURATION) if callable(starts) else starts)
-    _check_starts(path, starts, DURATION)
     last = round(DURATION * RATE) - 1
-    for start in starts[skip:]:
+    for start in islice(_checked(path, starts, DURATION), skip, None):
         shown = [min(max(math.floor((start + TOLERANCE) * RATE + k), 0), last) for k in sampling.positions]
         times = torch.tensor(shown, dtype=torch.float64) / RATE
         yield Clip(scene.render(times), times, start, start + sampling.seconds, DURATION)
 
 
-def _check_starts(path, starts, duration):
-    for before, start in zip([-math.inf, *starts], starts, strict=False):
+def _checked(path, starts, duration):
+    """The starts, made one by one where they are a function's, of which a file may ask for any number."""
+    if not callable(starts):
+        return iter(list(_ascending(path, starts, duration)))
+    return _ascending(path, starts(duration), duration)
+
+
+def _ascending(path, starts, duration):
+    before = -math.inf
+    for start in starts:
         if not math.isfinite(start) or start < before:
             raise ValueError(f'{path}: starts must be ascending numbers of seconds, got {before:g} and then {start:g}')
         if start > 0 and start >= duration:
             raise ValueError(
                 f'{path}: start {start:g} s is not before the end of the video, which lasts {duration:g} s')
+        yield start
+        before = start
 
 
 def _runs(starts, sampling):
@@ -222,7 +232,7 @@ def _read_run(path, origin, starts, wanted, num_threads):
                 frames = frames_after_seek(container, stream, origin + starts[done] - margin)
             else:
                 frames = timed_frames(container, stream)
-            for shown in _select(frames, wanted[done:]):
+            for shown in _select(path, origin, frames, wanted[done:]):
                 yield shown
                 done += 1
         if done == len(wanted):
@@ -230,15 +240,18 @@ def _read_run(path, origin, starts, wanted, num_threads):
     raise VideoError(f'{path}: no frame could be decoded')
 
 
-def _select(frames, windows):
+def _select(path, origin, frames, windows):
     """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
 
     Yields nothing if the frames begin too late.
+
+    Raises:
+        VideoError: The frames end before a window starts, so that it would show nothing of its own.
     """
     order = sorted((time, window) for window, times in enumerate(windows) for time in times)
     shown = [[] for _ in windows]
     latest, next_window, position = None, 0, 0
-    for time, frame in chain(frames, [(math.inf, None)]):
+    for time, frame in frames:
         while position < len(order) and time > order[position][0] + TOLERANCE:
             if latest is None:
                 return
@@ -251,3 +264,11 @@ def _select(frames, windows):
         if position == len(order):
             return
         latest = time, frame
+    if latest is None:
+        return
+    end = end_of(*latest)
+    for times, begun in zip(windows[next_window:], shown[next_window:], strict=True):
+        if times[0] > end + SLACK:
+            ends, starts = f'{end - origin:.1f} s', f'{times[0] - origin:.1f} s'
+            raise VideoError(f'{path}: the file ends at {ends}, the window starts at {starts}: cut off?')
+        yield begun + [latest] * (len(times) - len(begun))

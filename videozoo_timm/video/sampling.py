@@ -3,7 +3,10 @@
 The published models see video at 30 frames a second. Positions are those of a grid of that rate.
 """
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from .checks import MAX_CLIPS, limit
 
 GRID_RATE = 30
 # Containers round presentation times, Matroska to whole milliseconds. Without some slack, frame k of a 30 fps file
@@ -56,3 +59,35 @@ def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> l
     if num_clips == 1:
         return [math.floor(room / 2) / GRID_RATE]
     return [k * math.floor(room / (num_clips - 1)) / GRID_RATE for k in range(num_clips)]
+
+
+@dataclass(frozen=True)
+class _EvenStarts(Sequence):
+    number: int
+    stride: float
+    first: float
+
+    def __len__(self):
+        return self.number
+
+    def __getitem__(self, k):
+        return self.first + range(self.number)[k] * self.stride
+
+
+def even_starts(duration: float, stride: float, first: float = 0.0) -> Sequence[float]:
+    """Starts of a time course, from the first frame to the end; each is made when it is asked for.
+
+    Args:
+        duration: Of the video, in seconds.
+        stride: Seconds from one to the next.
+        first: Where the first window starts, in seconds from the first frame.
+
+    Raises:
+        ValueError: There would be more than `MAX_CLIPS` (`checks`).
+    """
+    number, most = duration / stride, limit('VIDEOZOO_MAX_CLIPS', MAX_CLIPS)
+    if number > most:
+        raise ValueError(
+            f'{duration:g} s of video with a stride of {stride:g} s are more than the {most:,} clips that are read of '
+            f'one file (the environment variable VIDEOZOO_MAX_CLIPS raises this limit)')
+    return _EvenStarts(max(math.ceil(number - 1e-9), 1), stride, first)

@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
+from .checks import MAX_IMAGE_PIXELS, fault_of_size
+
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # as video ViTs are usually finetuned
 
 _INTERPOLATIONS = {'bilinear': ('bilinear', False), 'bicubic': ('bicubic', True), 'pil-bilinear': ('bilinear', True)}
@@ -42,7 +44,8 @@ def prepare_clip(
         float32 [3, T, size, size], on the device of `frames`.
 
     Raises:
-        ValueError: `frames` are no uint8 [T, H, W, 3], smaller than `size` once resized, or an option is unknown.
+        ValueError: `frames` are no uint8 [T, H, W, 3], too large or too narrow (`checks`), smaller than `size` once
+            resized, or an option is unknown.
     """
     frames = _checked(frames)
     if interpolation not in _INTERPOLATIONS:
@@ -98,16 +101,15 @@ def _checked(frames):
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         shape = list(frames.shape)
         raise ValueError(f'frames must be uint8 [T, H, W, 3], got {frames.dtype} {shape}'.replace('torch.', ''))
+    fault = fault_of_size(frames.shape[2], frames.shape[1], MAX_IMAGE_PIXELS)
+    if fault:
+        raise ValueError(f'frames of {fault}')
     return frames
 
 
 def _resize_crop_normalise(frames, size, box, mean, std, interpolation):
-    top, left, height, width = box
-    frames = frames.permute(0, 3, 1, 2)  # [T, H, W, C] -> [T, C, H, W]
-    # One frame after the other and cropped at once: a clip of large frames is never held in floats.
-    clip = torch.stack([
-        _resize(frame, *size, interpolation)[:, top:top + height, left:left + width] for frame in frames
-    ], dim=1)  # [C, T, height, width]
+    # One frame after the other: a clip of large frames is never held in floats.
+    clip = torch.stack([_resize(frame, size, box, interpolation) for frame in frames], dim=1)  # [C, T, height, width]
     # Interpolation weights sum to one, so normalising afterwards gives the same and touches fewer pixels.
     return clip.div_(255).sub_(_per_channel(mean, clip, 'mean')).div_(_per_channel(std, clip, 'std'))
 
@@ -174,13 +176,14 @@ def augment_clip(
     """
     # torchvision draws the crop from torch's generator; 32 bits are what NumPy's takes.
     from torchvision.transforms import RandomResizedCrop
-    frames = frames.permute(0, 3, 1, 2)  # [T, H, W, C] -> [T, C, H, W]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        top, left, height, width = RandomResizedCrop.get_params(frames, augmentation.scale, augmentation.ratio)
+        top, left, height, width = RandomResizedCrop.get_params(
+            frames.permute(0, 3, 1, 2), augmentation.scale, augmentation.ratio)
         flip = torch.rand(1).item() < augmentation.hflip
-    frames = frames[:, :, top:top + height, left:left + width]
-    frames = torch.stack([_resize(frame, size, size, interpolation) for frame in frames], dim=1)  # [C, T, H, W]
+    frames = frames[:, top:top + height, left:left + width]  # [T, H, W, C]
+    box = 0, 0, size, size
+    frames = torch.stack([_resize(frame, (size, size), box, interpolation) for frame in frames], dim=1)  # [C, T, H, W]
     if flip:
         frames = frames.flip(-1)
     if augmentation.auto_augment:
@@ -248,15 +251,40 @@ def _offsets(height, width, size, crop):
     return top, (0, left, width - size)[crop]
 
 
-def _resize(frame, height, width, interpolation):
-    """uint8 [C, H, W] -> float [C, height, width], still in 0..255."""
-    if frame.shape[1:] == (height, width):
-        return frame.float()
+def _resize(frame, size, box, interpolation):
+    """What a box (top, left, height, width) shows of a frame resized to `size`; no more of it is ever made.
+
+    uint8 [H, W, C] -> float [C, height, width], still in 0..255.
+    """
+    top, left, height, width = box
     mode, as_pil = _INTERPOLATIONS[interpolation]
-    # On bytes, which only the CPU can, torch does the fixed-point arithmetic of PIL.
-    pixels = frame[None].cpu() if as_pil else frame[None].float()
-    pixels = F.interpolate(pixels, (height, width), mode=mode, antialias=as_pil, align_corners=False)
-    return pixels[0].float().to(frame.device)
+    if frame.shape[:2] == size:
+        result = frame[top:top + height, left:left + width].float()
+    elif as_pil:
+        # On bytes, which only the CPU can, torch does the fixed-point arithmetic of PIL: rows first, then columns.
+        pixels = frame.permute(2, 0, 1)[None].cpu()  # [1, C, H, W]
+        how = dict(mode=mode, antialias=True, align_corners=False)
+        pixels = F.interpolate(pixels, (pixels.shape[2], size[1]), **how)[..., left:left + width]
+        pixels = F.interpolate(pixels, (size[0], width), **how)[0, :, top:top + height]
+        return pixels.float().to(frame.device)
+    else:
+        upper, lower, down = _neighbors(frame.shape[0], size[0], top, height, frame.device)
+        before, after, along = _neighbors(frame.shape[1], size[1], left, width, frame.device)
+        first = int(before[0])
+        part = frame[:, first:int(after[-1]) + 1]
+        rows = part.index_select(0, upper).float().lerp_(part.index_select(0, lower).float(), down.view(-1, 1, 1))
+        result = rows.index_select(1, before - first).lerp_(rows.index_select(1, after - first), along.view(-1, 1))
+    return result.permute(2, 0, 1)
+
+
+def _neighbors(old_size, new_size, start, number, device):
+    """Of pixels of a resized side, from `start` on: the old pixels before and after each, and how far between them."""
+    scale, place = torch.tensor(old_size, dtype=torch.float32) / new_size, torch.arange(start, start + number) + 0.5
+    # As torch rounds it: on one thread its kernel multiplies and subtracts in one step. It shows far from the edge.
+    place = (place.double() * scale.double() - 0.5).float() if torch.get_num_threads() == 1 else place * scale - 0.5
+    place = place.clamp_(min=0)
+    before = place.long().clamp_(max=old_size - 1)
+    return before.to(device), (before + 1).clamp_(max=old_size - 1).to(device), (place - before).to(device)
 
 
 def _per_channel(value, clip, name):

@@ -1,7 +1,7 @@
 """The views of a file that a model is given: clips of a video, or one image, under crops, resized and normalised."""
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from .finding import is_image
 from .images import read_image
 from .reading import read_clips
-from .sampling import RECOGNITION, Sampling, centred_starts
+from .sampling import RECOGNITION, Sampling, centred_starts, even_starts
 from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
@@ -68,12 +68,11 @@ class Views:
                 f'the short side must be drawn from two ascending numbers of at least {self.size} pixels, '
                 f'got {list(self.jitter)}')
 
-    def starts(self, duration: float) -> list[float]:
+    def starts(self, duration: float) -> Sequence[float]:
         """Starts of the clips' windows in a video, in seconds from its first frame."""
         if self.stride is None:
             return centred_starts(duration, self.sampling, self.num_clips)
-        before = ALIGNMENTS[self.align] * self.sampling.seconds
-        return [k * self.stride - before for k in range(max(math.ceil(duration / self.stride - 1e-9), 1))]
+        return even_starts(duration, self.stride, -ALIGNMENTS[self.align] * self.sampling.seconds)
 
 
 class View(NamedTuple):
@@ -150,7 +149,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
     num_crops, num_clips = len(views.crops), []
     skip_clips, skip_crops = divmod(job.skip, num_crops)
 
-    def starts(duration: float) -> list[float]:
+    def starts(duration: float) -> Sequence[float]:
         num_clips[:] = [len(every := views.starts(duration))]
         return every
 
