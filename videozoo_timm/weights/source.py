@@ -68,7 +68,7 @@ def _check_relative(field_name: str, name: Any) -> None:
     """Refuse a name that is a path out of its repository, on any system."""
     if name == '':
         return
-    parts = name.split('/') if isinstance(name, str) else ['']
+    parts = re.split('[/@]' if field_name == 'repo' else '/', name) if isinstance(name, str) else ['']
     # Backslashes and drive letters are paths on Windows; a ~ is told apart in `converted`, and is no name of the Hub's.
     if any(part.strip('. ') == '' or re.search(r'[\\:~\x00-\x1f\x7f]', part) for part in parts) or len(name) > 512:
         raise ValueError(

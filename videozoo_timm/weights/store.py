@@ -166,6 +166,10 @@ def verify(source: Source | None, path: Path | None = None) -> list[str]:
     if published is None:
         published = download(source, source.pickles, _logger.info)
     digest = hash_file(published)
+    if source.file is None and (told := digest_in_name(published)) not in (None, digest):
+        raise ValueError(
+            f'{published} is damaged: its sha256 is {digest}, the Hub says {told}; `videozoo download {name}` fetches '
+            f'it anew')
     problems = _problems(path, published)
     if header.get('source_sha256') not in (None, digest):
         problems.insert(0, f'sha256 of {published} is {digest}, {path} was made from {header["source_sha256"]}')
