@@ -1,4 +1,5 @@
 """A Hub that is not to be trusted, damaged caches, known digests, patience: on the loopback Hub, in this process."""
+import gzip
 import hashlib
 import json
 import time
@@ -118,6 +119,21 @@ def test_more_bytes_than_announced_are_not_taken(hub, data, tmp_path):
     assert not [p for p in (tmp_path / 'cache').rglob('*incomplete*')]
 
 
+@pytest.mark.parametrize('size', [5, 10 ** 9])
+def test_another_size_than_announced_is_refused(hub, data, tmp_path, size):
+    hub.lies = {'X-Linked-Size': size}
+    with pytest.raises(client.HubError, match='announced'):
+        locate(Source(repo=REPO, filename=FILE))
+    assert not list((tmp_path / 'cache').rglob('blobs/*'))
+
+
+def test_a_file_that_unpacks_to_more_is_refused(hub, tmp_path):
+    hub.add(REPO, FILE, gzip.compress(bytes(10 ** 7)))
+    hub.lies = {'Content-Encoding': 'gzip'}
+    with pytest.raises(client.HubError, match='sends more than'):
+        locate(Source(repo=REPO, filename=FILE))
+
+
 # What a repository's configuration names.
 
 @pytest.fixture
@@ -158,7 +174,8 @@ def test_one_s_own_files_are_as_free_as_they_were(model_on_the_hub, tensors, tmp
 @pytest.mark.parametrize('repo, filename', [
     ('evil/m', '../me--trusted/model.safetensors'), ('evil/m', '/etc/passwd'), ('evil/m', 'a//b.safetensors'),
     ('evil/m', r'..\me--trusted\x.safetensors'), ('evil/m', 'C:x.safetensors'), ('evil/m', 'a/../../x.safetensors'),
-    ('../m', FILE), ('/m', FILE), ('evil/..', FILE), ('evil/m@../x', FILE), ('evil/m\n', FILE), ('evil/m', 5),
+    ('../m', FILE), ('/m', FILE), ('evil/..', FILE), ('evil/m@../x', FILE), ('evil/m\n', FILE),
+    ('evil/m', 'a\x1b[2J.safetensors'), ('evil/m', 'a\u202eb'), ('evil/m', 5),
     ('a--b/c~', FILE),
 ])
 def test_names_that_are_paths_are_no_source(repo, filename):

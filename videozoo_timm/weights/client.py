@@ -82,8 +82,10 @@ class Watch:
         refused = response.status_code in (408, 429) or response.status_code >= 500
         if refused:
             self._check_wait(headers, host)
-        read = response.iter_raw
-        response.iter_raw = lambda *args, **kwargs: self._watched(read(*args, **kwargs), host, not refused)
+        # As it comes from the line, and as it is once it is unpacked.
+        raw, unpacked = response.iter_raw, response.iter_bytes
+        response.iter_raw = lambda *args, **kwargs: self._watched(raw(*args, **kwargs), host, not refused)
+        response.iter_bytes = lambda *args, **kwargs: self._limited(unpacked(*args, **kwargs), host)
 
     @property
     def _end(self) -> str:
@@ -98,18 +100,22 @@ class Watch:
         return waited
 
     def _watched(self, blocks: Iterator[bytes], host: str, answered: bool) -> Iterator[bytes]:
-        number = 0
         for block in blocks:
-            number += len(block)
             self._arrived += len(block)
-            if self.limit is not None and number > self.limit:
-                raise HubError(f'{host} sends more than the {self.limit} bytes that it announced')
             if self._arrived >= _LEAST_RATE * self._patience:
                 self._since, self._arrived = time.monotonic(), 0
             self._waited(host)
             yield block
         if answered:
             self._since, self._arrived = None, 0
+
+    def _limited(self, blocks: Iterator[bytes], host: str) -> Iterator[bytes]:
+        number = 0
+        for block in blocks:
+            number += len(block)
+            if self.limit is not None and number > self.limit:
+                raise HubError(f'{host} sends more than the {self.limit} bytes that it announced')
+            yield block
 
     def _check_wait(self, headers: Any, host: str) -> None:
         """Of a refusal for now: the client would sleep for as long as it says."""

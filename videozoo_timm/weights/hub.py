@@ -150,13 +150,19 @@ def hub_errors(
             raise PermissionError(
                 f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
                 f'check the name, or `hf auth login`') from error
-        raise ConnectionError(f'{failure}, the Hub failed: {error}') from error
+        # Words of the Hub are in it, which may reach a terminal.
+        told = ''.join(c if c.isprintable() or c == '\n' else '?' for c in str(error))
+        raise ConnectionError(f'{failure}, the Hub failed: {told}') from error
     except HubError as error:
         raise HubError(f'{failure}: {error}') from error
     except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
         offline = any(isinstance(e, OfflineModeIsEnabled) for e in (error, error.__cause__))
         why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
         raise ConnectionError('; '.join(filter(None, (f'{failure}, {why}', advice)))) from error
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:  # of the disk
+            raise
+        raise HubError(f'{failure}: what came is not as large as the Hub announced') from error
     except RuntimeError as error:
         if error.__cause__ is None:
             raise

@@ -70,7 +70,7 @@ def _check_relative(field_name: str, name: Any) -> None:
         return
     parts = re.split('[/@]' if field_name == 'repo' else '/', name) if isinstance(name, str) else ['']
     # Backslashes and drive letters are paths on Windows; a ~ is told apart in `converted`, and is no name of the Hub's.
-    if any(part.strip('. ') == '' or re.search(r'[\\:~\x00-\x1f\x7f]', part) for part in parts) or len(name) > 512:
+    if any(part.strip('. ') == '' or re.search(r'[\\:~]', part) or not part.isprintable() for part in parts):
         raise ValueError(
             f'{field_name}={name!r}: must be the plain name of a Hub repository or of a file in it, without .., empty '
             f'parts, backslashes, colons, ~ and control characters; a local file is named by `file`')
