@@ -35,12 +35,13 @@ _REFUSALS = {
     'no_entry': (404, 'EntryNotFound', 'Entry not found'),
     'no_route': (404, '', 'Not found'),
     'server_error': (500, '', 'Internal Error'),
+    'busy': (429, '', 'Too many requests'),
 }
 _COMMIT = re.compile(f'/api/models/{_REPO}/(?P<what>preupload|commit)/main')
 _LFS_BATCH = re.compile(f'/{_REPO}\\.git/info/lfs/objects/batch')
 _UPLOAD = re.compile('/lfs/(?P<oid>[0-9a-f]{64})')
 TOKEN = 'hf_loopback'
-_BODY_MODES = ('cut', 'cut_always', 'slow')
+_BODY_MODES = ('cut', 'cut_always', 'slow', 'dribble', 'endless')
 
 
 class _File(NamedTuple):
@@ -53,10 +54,13 @@ class _File(NamedTuple):
 
 
 class LoopbackHub:
-    """The Hub: `requests` holds (method, path as sent, no query), `ranges` the Range headers of its GETs."""
+    """The Hub: `requests` holds (method, path as sent, no query), `ranges` the Range headers of its GETs.
+
+    `lies` are headers that it answers for files instead of the true ones; None leaves one out.
+    """
 
     def __init__(self):
-        self.requests, self.ranges = [], []
+        self.requests, self.ranges, self.lies = [], [], {}
         self._repos = {}  # repo -> {commit: {file name: _File}}; the newest commit, 'main', is the last
         self._faults = {}  # (repo, file name or None for all) -> [mode, how often it still strikes, delay]
         self._lock = threading.Lock()
@@ -122,7 +126,8 @@ class LoopbackHub:
 
         The repo 'uploads' stands for large files on their way to the Hub.
 
-        Modes: unauthorized, gated, not_found, server_error, cut, cut_always, slow (`delay` s per 256 KiB).
+        Modes: unauthorized, gated, not_found, server_error, busy (Retry-After: `delay`), cut, cut_always, slow (`delay`
+        s per 256 KiB), dribble (`delay` s per byte), endless.
         """
         if mode not in _BODY_MODES and mode not in _REFUSALS:
             raise ValueError(f'no fault mode {mode!r}')
@@ -206,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         mode, delay = hub._fault(repo, filename, bool(resolve) and is_get)
         commit, files = hub._snapshot(repo, revision)
         if mode in _REFUSALS:
-            return self._refuse(mode)
+            return self._refuse(mode, {'Retry-After': delay} if mode == 'busy' else {})
         if commit is None:
             return self._refuse('unauthorized')
         if files is None:
@@ -215,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not resolve:
             return self._send_json(200, _describe(match['view'], repo, commit, files))
         if filename not in files:  # told the commit, the client notes in its cache that the file is not there
-            return self._refuse('no_entry', {'X-Repo-Commit': commit})
+            return self._refuse('no_entry', {'X-Repo-Commit': commit, **hub.lies})
         self._send_file(commit, files[filename], is_get, mode, delay)
 
     do_HEAD = do_GET
@@ -292,13 +297,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_head(self, status, length, headers):
         self.send_response(status)
         for name, value in {**headers, 'Content-Length': length}.items():
-            self.send_header(name, str(value))
+            if value is not None:
+                self.send_header(name, str(value))
         self.end_headers()
 
     def _send_file(self, commit, file, is_get, mode, delay):
         headers = {
             'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', 'X-Repo-Commit': commit,
             'ETag': f'"{file.sha256}"', 'X-Linked-Etag': f'"{file.sha256}"', 'X-Linked-Size': file.size,
+            **self.server.hub.lies,
         }
         status, first, end = 200, 0, file.size
         wanted = re.fullmatch(r'bytes=(\d*)-(\d*)', self.headers.get('Range', ''))
@@ -311,14 +318,18 @@ class _Handler(BaseHTTPRequestHandler):
             if first >= end:
                 return self._send_head(416, 0, {'Content-Range': f'bytes */{file.size}'})
             status, headers['Content-Range'] = 206, f'bytes {first}-{end - 1}/{file.size}'
-        self._send_head(status, end - first, headers)
+        if mode == 'endless':
+            self.close_connection = True
+        self._send_head(status, None if mode == 'endless' else end - first, headers)
         if not is_get:
             return
+        while mode == 'endless':  # until the client leaves
+            self.wfile.write(bytes(_CHUNK))
         cut = first + (end - first) // 2 if mode in ('cut', 'cut_always') else end
         with file.open() as stream:
             stream.seek(first)
-            while chunk := stream.read(min(_CHUNK, cut - first)):
-                if mode == 'slow':
+            while chunk := stream.read(min(1 if mode == 'dribble' else _CHUNK, cut - first)):
+                if mode in ('slow', 'dribble'):
                     time.sleep(delay)
                 self.wfile.write(chunk)
                 first += len(chunk)

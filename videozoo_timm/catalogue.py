@@ -7,9 +7,10 @@ A published name reads `x_y_z`: of a video model model type, pretraining data an
 training method, training data and architecture. Its timm name is `architecture.tag`.
 """
 import difflib
+import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ ALL_ARCHITECTURES = (
 CLASSES = {'none': 0, 'ssv2': 174, 'kinetics': 700, 'imagenet': 1000, 'motion': 8}
 CLASS_NAMES = {0: '', 174: 'SSV2', 700: 'Kinetics-700', 1000: 'ImageNet-1k', 8: 'motions'}
 PACKAGED = Path(__file__).parent / 'data'  # weights that come with this package
+_DIGESTS = PACKAGED / 'digests.json'  # {repository: {file: sha256}}; `videozoo pin` fills it
 
 GPT_SIZES = {
     'alef': dict(depth=12, num_heads=12, embed_dim=768),
@@ -458,6 +460,30 @@ def stored_in(repo: str, filename: str) -> Checkpoint | None:
     """The record that describes a file's content: of an MAE and the ViT that shares its file, the MAE."""
     sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
+
+
+@lru_cache(maxsize=1)
+def _pinned() -> dict[str, dict[str, str]]:
+    return json.loads(_DIGESTS.read_text())
+
+
+def digests_of(repo: str | None) -> dict[str, str]:
+    """The known sha256 of published files of a Hub repository, by their names; of another revision none is known."""
+    return dict(_pinned().get(repo, {}))
+
+
+def pin(repo: str, digests: Mapping[str, str]) -> None:
+    """Note the sha256 of published files in this package's own data.
+
+    Raises:
+        OSError: Not to be written.
+    """
+    from .files import written  # imports torch, which listing models does not need
+    known = json.loads(_DIGESTS.read_text())
+    known.setdefault(repo, {}).update(digests)
+    with written(_DIGESTS) as partial:
+        partial.write_text(json.dumps(known, indent=2, sort_keys=True) + '\n')
+    _pinned.cache_clear()
 
 
 def _check_zoo(zoo: str) -> None:

@@ -101,7 +101,8 @@ def generator_source(
         return Source(file=Path(file).expanduser(), about=about)
     return Source(
         repo=record.repo, filename=published.rsplit('.', 1)[0] + '.safetensors', published=published,
-        cache_dir=cache_dir and Path(cache_dir).expanduser(), label=record.name, about=about)
+        cache_dir=cache_dir and Path(cache_dir).expanduser(), label=record.name, about=about,
+        digests=catalogue.digests_of(record.repo))
 
 
 def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = None, **timm_kwargs: Any) -> nn.Module:

@@ -1,7 +1,8 @@
-"""The commands about models and their weights: list, info, download, convert, verify."""
+"""The commands about models and their weights: list, info, download, convert, verify, pin."""
 import argparse
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from ..factory import (
     serves,
     timm_name_of,
 )
-from ..weights import Source, cached, convert, locate, read_header, read_weights, verify
-from .common import ERRORS, add_command, add_zoo, complain, table
+from ..weights import Source, cached, convert, locate, published_digests, read_header, read_weights, verify
+from .common import ERRORS, add_command, add_zoo, complain, number, table
 
 
 def add_to(commands: Any) -> None:
@@ -40,6 +41,8 @@ def add_to(commands: Any) -> None:
     sub = add_command(commands, _download, 'Fetch models, or renew those whose publisher has replaced them.')
     sub.add_argument('names', nargs='+', metavar='NAME', help='published or timm name')
     add_zoo(sub)
+    sub.add_argument('--patience', type=number(0.1), metavar='SECONDS',
+                     help='give up on a Hub that makes no progress for this long (default: VIDEOZOO_PATIENCE, or 60)')
 
     sub = add_command(commands, _convert, 'Convert a published checkpoint to safetensors.')
     sub.add_argument('source', type=Path, metavar='IN', help='.pth or .safetensors')
@@ -53,6 +56,11 @@ def add_to(commands: Any) -> None:
     sub = add_command(commands, _verify, 'Compare a converted file with its source, every tensor, and the digests.')
     sub.add_argument('name', help='published or timm name, or a file that `videozoo convert` wrote')
     add_zoo(sub)
+
+    sub = add_command(commands, _pin, "Note the digests of published files in this package's data.")
+    sub.add_argument('names', nargs='*', metavar='NAME', help='published or timm name (default: all)')
+    add_zoo(sub)
+    sub.add_argument('--force', action='store_true', help='replace digests that are known and differ')
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -187,9 +195,10 @@ def _download(args: argparse.Namespace) -> int:
     # A typo stops here, before any download.
     sources = [(name, source) for name in args.names for source in find_sources(name, args.zoo)]
     left_out = unchecked = 0
+    say = partial(print, flush=True)
     for name, source in sources:
         try:
-            path = locate(source, refresh=True, say=lambda message: print(message, flush=True))
+            path = locate(source, refresh=True, say=say, patience=args.patience)
             print(f'{name}: {path}', flush=True)
         except ERRORS as error:
             path = cached(source) if isinstance(error, ConnectionError) else None
@@ -212,7 +221,8 @@ def _convert(args: argparse.Namespace) -> int:
     if args.target.exists() and args.target.samefile(args.source):
         raise ValueError(f'{args.source} cannot be converted onto itself')
     weights = read_weights(args.source, mapped=True)
-    about = {k: v for k, v in weights.header.items() if k not in ('format', 'source', 'source_sha256')}
+    of_this_file = ('format', 'source', 'source_sha256', 'content_sha256')
+    about = {k: v for k, v in weights.header.items() if k not in of_this_file}
     generator = args.model and catalogue.find_generator(args.model, args.zoo)
     if generator:
         about = dict(generator_source(generator, part_in(generator, weights, str(args.source))).about)
@@ -245,18 +255,54 @@ def _verify(args: argparse.Namespace) -> int:
     if isinstance(record, catalogue.Checkpoint) and record.packaged:
         lines = _verify_packaged(record.packaged)
     elif path.is_file():
-        made_from = read_header(path).get('source')
-        if not made_from:
-            raise ValueError(f'{path} does not say what it was made from')
-        if not Path(made_from).is_file():
-            raise FileNotFoundError(f'{path} was made from {made_from}, which is not there')
-        lines = verify(Source(file=Path(made_from)), path)
+        lines = _verify_file(path)
     else:
         lines = [line for source in find_sources(args.name, args.zoo) for line in verify(source)]
     for line in lines:
         print(line)
     print(f'{args.name}: verified')
     return 0
+
+
+def _verify_file(path: Path) -> list[str]:
+    header = read_header(path)
+    made_from = header.get('source')
+    if not made_from:
+        raise ValueError(f'{path} does not say what it was made from')
+    # Version 0.1.0 wrote whole paths; a bare name is that of a file beside the converted one, or beside the user.
+    beside = [path.parent / Path(made_from).name, Path(Path(made_from).name)]
+    source = next((p for p in (Path(made_from), *beside) if p.is_file() and p.resolve() != path.resolve()), None)
+    if source:
+        return verify(Source(file=source), path)
+    if 'content_sha256' not in header:
+        raise FileNotFoundError(f'{path} was made from {made_from}, which is not there')
+    return [*verify(None, path), f'{made_from}, which it was made from, is not here to compare with']
+
+
+def _pin(args: argparse.Namespace) -> int:
+    names = args.names or catalogue.available_models(args.zoo)
+    sources = {
+        (source.repo, source.filename): source
+        for name in names for source in find_sources(name, args.zoo) if source.repo}
+    if not sources:
+        raise ValueError(f'{", ".join(names)}: comes with this package, whose SHA256SUMS holds its digest')
+    left_out = 0
+    for (repo, filename), source in sources.items():
+        try:
+            found = published_digests(source, say=partial(print, flush=True))
+            known = catalogue.digests_of(repo)
+            other = [name for name, digest in found.items() if known.get(name, digest) != digest]
+            if other and not args.force:
+                raise ValueError(f'the Hub says {found[other[0]]} of {other[0]}, known is {known[other[0]]}; --force '
+                                 f'replaces it')
+            catalogue.pin(repo, found)
+        except ERRORS as error:
+            complain(f'{filename} of {repo}: {error}')
+            left_out += 1
+            continue
+        for name, digest in found.items():
+            print(f'{digest}  {repo}/{name}', flush=True)
+    return 2 if left_out == len(sources) else 1 if left_out else 0
 
 
 def _verify_packaged(path: Path) -> list[str]:

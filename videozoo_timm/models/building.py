@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ from timm.models import (
     named_apply,
     resolve_pretrained_cfg,
 )
+from timm.models import _hub as timm_hub
 from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
-from ..catalogue import find, packaged_as, stored_in
-from ..weights import Source, Tensors, locate, read_header, read_weights, to_timm
+from ..catalogue import digests_of, find, packaged_as, stored_in
+from ..weights import Source, Tensors, guarded, locate, read_header, read_weights, to_timm
 
 _logger = logging.getLogger(__name__)
+
+# timm fetches the configuration of an `hf-hub:` name before it knows whose model that is. A Hub's words are checked
+# there too; nothing else of timm or of the Hub's client is changed.
+timm_hub.hf_hub_download = guarded()(timm_hub.hf_hub_download)
 
 # Modules that the published models lack and that timm's arguments add (layer scale, pooling), and the head.
 _MAY_BE_NEW = re.compile(r'(head|fc|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
@@ -80,6 +85,7 @@ def build_model(
         feature_cfg: As in timm; None is that of a ViT.
         **kwargs: Arguments of the model class, `features_only` and the like.
     """
+    pretrained_cfg = _of_its_own(pretrained_cfg)
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
@@ -143,6 +149,24 @@ def build_filled(
     return model.to(device=device, dtype=dtype)
 
 
+def _of_its_own(pretrained_cfg: Any) -> Any:
+    """A Hub repository's configuration without what names weights outside of that repository."""
+    cfg = asdict(pretrained_cfg) if is_dataclass(pretrained_cfg) else pretrained_cfg
+    if not isinstance(cfg, dict) or cfg.get('source') != 'hf-hub':
+        return pretrained_cfg
+    repo = cfg.get('hf_hub_id')
+    foreign = [name for name in ('file', 'url', 'state_dict') if cfg.get(name)]
+    try:
+        Source(repo=repo, filename=cfg.get('hf_hub_filename') or '')
+    except ValueError:
+        foreign.append('hf_hub_filename')
+    for name in foreign:
+        _logger.warning(
+            '%s on the Hub names %s=%.80r for its weights, which is refused: those of its own repository are taken '
+            '(a file of yours is loaded by pretrained_cfg_overlay=dict(file=...))', repo, name, str(cfg[name]))
+    return {k: v for k, v in cfg.items() if k not in foreign}
+
+
 def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
     """Number and names of the classes that a finetuned file of this package tells in its header."""
     path = Path(overlay['file']).expanduser()
@@ -183,7 +207,9 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
             f'(--weights FILE, in Python pretrained_cfg_overlay=dict(file=...))')
     filename = cfg.hf_hub_filename or 'model.safetensors'
     label = find(timm_name).name if stored else ''
-    return Source(repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, label=label, about=about)
+    return Source(
+        repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, label=label, about=about,
+        digests=digests_of(cfg.hf_hub_id))
 
 
 def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = False, new_head: bool = False) -> None:

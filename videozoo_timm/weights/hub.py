@@ -1,14 +1,37 @@
 """What the Hub has, and what its client has downloaded before."""
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from .client import HubError, Watch, guarded
+from .digests import hash_file, is_sha256
 from .source import Source
 
+_logger = logging.getLogger(__name__)
 
-def download(source: Source, filenames: list[str], say: Callable[[str], None]) -> Path:
-    """The first of these files that the Hub has; nothing is downloaded that is in the Hub's cache already."""
+
+def download(
+        source: Source,
+        filenames: list[str],
+        say: Callable[[str], None],
+        patience: float | None = None,
+) -> Path:
+    """The first of these files that the Hub has; nothing is downloaded that is in the Hub's cache already and whole.
+
+    Args:
+        source: Repository, cache, known digests.
+        filenames: Names in the repository, the best first.
+        say: Told what is going on.
+        patience: As in `client.patience_of`.
+
+    Raises:
+        FileNotFoundError: The repository has none of them.
+        ValueError: The file is not the one that is known, or that the Hub announced; it is removed.
+        PermissionError, ConnectionError: As in `hub_errors`.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError
     repo, _, revision = source.repo.partition('@')
@@ -17,27 +40,85 @@ def download(source: Source, filenames: list[str], say: Callable[[str], None]) -
     for filename in filenames:
         if filename != source.filename:
             _check_writable(source.converted)  # before gigabytes are downloaded
-        with hub_errors(source.repo, failure, advice):
+        with hub_errors(source.repo, failure, advice, say, patience) as watch:
             try:
                 # Asked for its state first: the download itself would retry for 23 s before it says that the Hub is
                 # away.
                 state = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
                 say(f'{filename} of {repo}: {(state.size or 0) / 1e9:.2f} GB')
+                known, told = source.digests.get(filename), state.etag if is_sha256(state.etag) else None
+                if known and told and known != told:
+                    raise ValueError(_differs(filename, source.repo, told, 'this package knows', known))
+                watch.limit = state.size
                 # One commit from start to end, also when the publisher replaces the file meanwhile.
-                return Path(hf_hub_download(repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir))
+                fetch = partial(
+                    hf_hub_download, repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir)
+                path = Path(fetch())
+                wanted = known or told
+                if wanted and hash_file(path) != wanted:
+                    say(f'{filename} of {repo} is damaged on this machine, fetching it anew')
+                    path = Path(fetch(force_download=True))
+                    if (digest := hash_file(path)) != wanted:
+                        _discard(path)
+                        who = 'this package knows' if known else 'the Hub announced'
+                        raise ValueError(_differs(filename, source.repo, digest, who, wanted))
+                return path
             except RemoteEntryNotFoundError:
                 continue
     raise FileNotFoundError(f'{repo} has no file {" or ".join(filenames)}')
 
 
+def published_digests(source: Source, say: Callable[[str], None]) -> dict[str, str]:
+    """The sha256 of a source's files on the Hub, by their names; a file that the Hub tells none of is downloaded.
+
+    Raises:
+        FileNotFoundError: The repository has none of them.
+        PermissionError, ConnectionError: As in `hub_errors`.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+    found = {}
+    for filename in (source.filename, *source.pickles):
+        with hub_errors(source.repo, f'the digest of {filename} of {source.repo} cannot be asked for', say=say):
+            try:
+                state = get_hf_file_metadata(hf_hub_url(source.repo, filename))
+                found[filename] = state.etag if is_sha256(state.etag) else hash_file(
+                    Path(hf_hub_download(source.repo, filename, revision=state.commit_hash)))
+            except RemoteEntryNotFoundError:
+                continue
+    if not found:
+        raise FileNotFoundError(f'{source.repo} has no file {" or ".join((source.filename, *source.pickles))}')
+    return found
+
+
+def _differs(filename: str, repo: str, digest: str, who: str, wanted: str) -> str:
+    return (f'{filename} of {repo} has the sha256 {digest}, {who} {wanted}: it was replaced, or what serves it '
+            f'(HF_ENDPOINT) is not to be trusted; nothing of it is kept')
+
+
+def _discard(path: Path) -> None:
+    """Remove a file of the Hub's cache, and what it links to."""
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    if blob.parent.name == 'blobs' and blob.parent.parent in path.absolute().parent.resolve().parents:
+        blob.unlink(missing_ok=True)
+
+
 @contextmanager
-def hub_errors(repo: str, failure: str, advice: str = '') -> Iterator[None]:
-    """Errors of the Hub's client as errors that say what to do.
+def hub_errors(
+        repo: str,
+        failure: str,
+        advice: str = '',
+        say: Callable[[str], None] = _logger.warning,
+        patience: float | None = None,
+) -> Iterator[Watch]:
+    """Errors of the Hub's client as errors that say what to do; what the Hub answers is checked in here.
 
     Args:
         repo: `organisation/name`, with `@revision` behind it if need be.
         failure: What is told first if the Hub fails or is out of reach.
         advice: What to do if it is out of reach.
+        say, patience: As in `client.guarded`.
 
     Raises:
         PermissionError, FileNotFoundError, ConnectionError: As the names say.
@@ -53,7 +134,8 @@ def hub_errors(repo: str, failure: str, advice: str = '') -> Iterator[None]:
     )
     name, _, revision = repo.partition('@')
     try:
-        yield
+        with guarded(say, patience) as watch:
+            yield watch
     except GatedRepoError as error:
         raise PermissionError(
             f'{name} is gated: accept its conditions on its page, then `hf auth login`, then try again') from error
@@ -68,11 +150,19 @@ def hub_errors(repo: str, failure: str, advice: str = '') -> Iterator[None]:
             raise PermissionError(
                 f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
                 f'check the name, or `hf auth login`') from error
-        raise ConnectionError(f'{failure}, the Hub failed: {error}') from error
+        # Words of the Hub are in it, which may reach a terminal.
+        told = ''.join(c if c.isprintable() or c == '\n' else '?' for c in str(error))
+        raise ConnectionError(f'{failure}, the Hub failed: {told}') from error
+    except HubError as error:
+        raise HubError(f'{failure}: {error}') from error
     except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
         offline = any(isinstance(e, OfflineModeIsEnabled) for e in (error, error.__cause__))
         why = 'HF_HUB_OFFLINE is set' if offline else f'the Hub is out of reach ({type(error).__name__}: {error})'
         raise ConnectionError('; '.join(filter(None, (f'{failure}, {why}', advice)))) from error
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:  # of the disk
+            raise
+        raise HubError(f'{failure}: what came is not as large as the Hub announced') from error
     except RuntimeError as error:
         if error.__cause__ is None:
             raise

@@ -1,5 +1,7 @@
 """Where weights are, and where this package keeps them."""
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,10 @@ class Source:
         published: The published pickle in it, if its name has another ending than `.pth`.
         label: What the user calls it, for messages.
         about: What a converted file's header shall say: name, architecture, input_size, mean, std.
+        digests: The sha256 that is known of a file in the repository, by its name; others are not taken for it.
+
+    Raises:
+        ValueError: `repo`, `filename` or `published` could name something outside of the repository.
     """
     file: Path | None = None
     repo: str = ''
@@ -26,11 +32,20 @@ class Source:
     published: str = ''
     label: str = ''
     about: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.file is None:
+            for name in ('repo', 'filename', 'published'):
+                _check_relative(name, getattr(self, name))
 
     @property
     def converted(self) -> Path:
         """Where this package keeps its own conversion of the published file."""
-        return cache_root(self.cache_dir) / self.repo.replace('/', '--') / self.filename
+        folder = self.repo.replace('/', '--')
+        if folder.replace('--', '/') != self.repo:  # 'a--b/c' would have the place of 'a/b--c'
+            folder += f'~{hashlib.sha256(self.repo.encode()).hexdigest()[:32]}'  # no repository's name has a ~
+        return cache_root(self.cache_dir) / folder / self.filename
 
     @property
     def pickles(self) -> list[str]:
@@ -47,3 +62,15 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir) / 'videozoo'
     return Path(os.environ.get('VIDEOZOO_CACHE') or Path(HF_HOME) / 'videozoo').expanduser()
+
+
+def _check_relative(field_name: str, name: Any) -> None:
+    """Refuse a name that is a path out of its repository, on any system."""
+    if name == '':
+        return
+    parts = re.split('[/@]' if field_name == 'repo' else '/', name) if isinstance(name, str) else ['']
+    # Backslashes and drive letters are paths on Windows; a ~ is told apart in `converted`, and is no name of the Hub's.
+    if any(part.strip('. ') == '' or re.search(r'[\\:~]', part) or not part.isprintable() for part in parts):
+        raise ValueError(
+            f'{field_name}={name!r}: must be the plain name of a Hub repository or of a file in it, without .., empty '
+            f'parts, backslashes, colons, ~ and control characters; a local file is named by `file`')

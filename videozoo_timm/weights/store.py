@@ -3,7 +3,6 @@
 Weights are looked for in this package's own cache, then as safetensors on the Hub; where the Hub has only the published
 pickle, that is downloaded and converted once. Later loads map the converted file and need no network.
 """
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
-from ..files import atomic_write, check_regular, save_tensors
+from ..files import atomic_write, check_regular, content_digest, save_tensors
+from .digests import digest_in_name, hash_file, sha256_of
 from .hub import download, in_hub_cache
 from .layouts import to_timm
 from .reading import read_header, read_weights
@@ -29,13 +31,20 @@ def cached(source: Source) -> Path | None:
     return source.converted if source.converted.is_file() else in_hub_cache(source, [source.filename])
 
 
-def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _logger.info) -> Path:
+def locate(
+        source: Source,
+        refresh: bool = False,
+        say: Callable[[str], None] = _logger.info,
+        patience: float | None = None,
+) -> Path:
     """A local file with a source's weights, downloaded and converted if need be.
 
     Args:
         source: Where the weights are.
-        refresh: Ask the Hub whether the publisher has replaced the file; if so, download and convert anew.
+        refresh: Ask the Hub whether the publisher has replaced the file, and compare digests; if so, or if the file is
+            damaged, download and convert anew.
         say: Told what is going on.
+        patience: Seconds to wait for a Hub that makes no progress; None is `VIDEOZOO_PATIENCE`, by default 60.
 
     Returns:
         A safetensors file; for a local source the file itself, which may be a pickle.
@@ -43,8 +52,8 @@ def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _
     Raises:
         FileNotFoundError: Neither the safetensors nor the published file is there.
         PermissionError: The Hub does not allow the download (private or gated repository).
-        ConnectionError: Nothing is cached and the Hub is offline or out of reach.
-        ValueError: The published file holds no model.
+        ConnectionError: Nothing is cached and the Hub is offline, out of reach, too slow or not to be believed.
+        ValueError: The published file holds no model, or is not the one whose digest is known.
     """
     if source.file is not None:
         return _local_file(source.file)
@@ -52,7 +61,7 @@ def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _
     if before and not refresh:
         return before
     try:
-        path = download(source, [source.filename, *source.pickles], say)
+        path = download(source, [source.filename, *source.pickles], say, patience)
     except ConnectionError:
         path = None if refresh else in_hub_cache(source, source.pickles)  # downloaded before, not yet converted
         if path is None:
@@ -63,13 +72,19 @@ def locate(source: Source, refresh: bool = False, say: Callable[[str], None] = _
         _remember(source, path)
         return path
     with _lock(source.converted):
-        digest = _sha256(path)
+        digest = sha256_of(path)
+        if source.digests.get(path.name, digest) != digest:
+            raise ValueError(
+                f'{path} has the sha256 {digest}, this package knows {source.digests[path.name]}: delete it, and fetch '
+                f'it anew')
         if source.converted.is_file():
-            made_from = _made_from(source.converted)
+            made_from, problems = _made_from(source.converted), []
             if made_from == digest:  # unchanged, or another process was first
-                return source.converted
-            say(f'{path.name} of {source.repo} was replaced by its publisher, converting anew' if made_from else
-                f'{source.converted} is damaged, converting anew')
+                problems = _problems(source.converted, path) if refresh else []
+                if not problems:
+                    return source.converted
+            say(f'{source.converted} is damaged, converting anew' if problems or not made_from else
+                f'{path.name} of {source.repo} was replaced by its publisher, converting anew')
         origin = f'{source.repo}/{path.name}'
         say(f'converting {origin} to {source.converted}')
         return convert(path, source.converted, dict(source.about, source=origin, source_sha256=digest))
@@ -88,7 +103,8 @@ def convert(
     Args:
         published: `.pth` or `.safetensors`.
         target: File to write.
-        about: Header entries: name, source, source_sha256, architecture, input_size, mean, std.
+        about: Header entries: name, source, source_sha256, architecture, input_size, mean, std. By default the source
+            is told by its bare name, since the file may be passed on.
         dtype: Of the written tensors; None keeps that of each.
 
     Raises:
@@ -97,9 +113,9 @@ def convert(
     """
     tensors = to_timm(read_weights(published).tensors)
     about = dict(about or {})
-    about.setdefault('source', str(published.resolve()))
+    about.setdefault('source', published.name)
     if 'source_sha256' not in about:
-        about['source_sha256'] = _sha256(published)
+        about['source_sha256'] = sha256_of(published)
     # Tensors of one storage cannot be saved together, and views of mapped files are not all contiguous.
     tensors = {k: v.to(dtype).contiguous() for k, v in tensors.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,50 +124,80 @@ def convert(
         raise OSError(
             f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; free some, or write elsewhere '
             f'(VIDEOZOO_CACHE=<folder> moves the cache)')
-    save_tensors(tensors, target, {'format': 'pt', **about})
+    save_tensors(tensors, target, {'format': 'pt', **about}, sealed=True)
     return target
 
 
-def verify(source: Source, path: Path | None = None) -> list[str]:
+def verify(source: Source | None, path: Path | None = None) -> list[str]:
     """Compare a converted file with its source, tensor by tensor, and the digests.
 
     Args:
-        source: Where the weights came from.
+        source: Where the weights came from; None compares the file with the digest in its own header alone.
         path: The converted file, if it is not the cached one.
 
     Returns:
         What was compared, one line each.
 
     Raises:
-        ValueError: They differ; every difference is listed.
+        ValueError: They differ; every difference is listed, and what to do.
         FileNotFoundError: The converted file or its source is not there.
     """
-    path = path or cached(source)
+    path = path or (source and cached(source))
     if path is None:
         raise FileNotFoundError(f'{source.filename} of {source.repo} is not on this machine yet')
     header = read_header(path)
+    if source is None:
+        if 'content_sha256' not in header:
+            raise ValueError(f'{path} holds no digest of its content; name what it was made from')
+        if problems := _own_problems(path):
+            raise ValueError(f'{path} is damaged: {problems[0]}; convert it anew, or fetch it anew')
+        return [f'content sha256 {header["content_sha256"]} as it was written']
+    name = source.label or 'NAME'
     if source.file is None and (path != source.converted or path.is_symlink()):  # the Hub's own safetensors
-        digest, expected = _hash_file(path), _digest_in_name(path)
+        digest, expected = hash_file(path), source.digests.get(source.filename) or digest_in_name(path)
         if expected is None:
             raise ValueError(f'{path}: the Hub gave no digest to compare with')
         if digest != expected:
-            raise ValueError(f'{path} is damaged: its sha256 is {digest}, the Hub says {expected}')
+            raise ValueError(
+                f'{path} is damaged: its sha256 is {digest}, the Hub says {expected}; `videozoo download {name}` '
+                f'fetches it anew (in Python refresh=True)')
         return [f'sha256 {digest} as the Hub says']
     published = source.file or in_hub_cache(source, source.pickles)
     if published is None:
         published = download(source, source.pickles, _logger.info)
-    digest = _hash_file(published)
-    problems = []
+    digest = hash_file(published)
+    if source.file is None and (told := digest_in_name(published)) not in (None, digest):
+        raise ValueError(
+            f'{published} is damaged: its sha256 is {digest}, the Hub says {told}; `videozoo download {name}` fetches '
+            f'it anew')
+    problems = _problems(path, published)
     if header.get('source_sha256') not in (None, digest):
-        problems.append(f'sha256 of {published} is {digest}, {path} was made from {header["source_sha256"]}')
-    ours, theirs = read_weights(path).tensors, to_timm(read_weights(published).tensors)
+        problems.insert(0, f'sha256 of {published} is {digest}, {path} was made from {header["source_sha256"]}')
+    if problems:
+        advice = 'convert it anew' if source.file else f'`videozoo download {name}` makes it anew'
+        raise ValueError(f'{path} is not what {published} holds; {advice}:\n  ' + '\n  '.join(problems))
+    return [f'sha256 {digest} of {published}', f'{len(read_weights(path).tensors)} tensors equal']
+
+
+def _problems(path: Path, published: Path) -> list[str]:
+    """How a converted file differs from itself as it was written, and from what it was made of."""
+    try:
+        ours, problems = read_weights(path).tensors, _own_problems(path)
+    except ValueError as error:
+        return [str(error)]
+    theirs = to_timm(read_weights(published).tensors)
     problems += [f'{k} is only in {path}' for k in sorted(ours.keys() - theirs.keys())]
     problems += [f'{k} is only in {published}' for k in sorted(theirs.keys() - ours.keys())]
-    problems += [f'{k} differs' for k in sorted(ours.keys() & theirs.keys()) if not torch.equal(ours[k], theirs[k])]
-    if problems:
-        raise ValueError(
-            f'{path} is not what {published} holds; delete it and it is made anew:\n  ' + '\n  '.join(problems))
-    return [f'sha256 {digest} of {published}', f'{len(ours)} tensors equal']
+    return problems + [
+        f'{k} differs' for k in sorted(ours.keys() & theirs.keys()) if not torch.equal(ours[k], theirs[k])]
+
+
+def _own_problems(path: Path) -> list[str]:
+    """Whether a converted file is as it was written; of version 0.1.0's nothing is known."""
+    with safe_open(path, framework='pt') as file:
+        header = file.metadata() or {}
+    written, digest = header.get('content_sha256'), content_digest(load_file(path), header)
+    return [] if written in (None, digest) else [f'sha256 of its content is {digest}, it was written with {written}']
 
 
 def _local_file(path: Path) -> Path:
@@ -193,22 +239,3 @@ def _lock(target: Path) -> Iterator[None]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f'.{target.name}.lock')):
         yield
-
-
-def _digest_in_name(path: Path) -> str | None:
-    """The Hub's cache names a large file's blob after its sha256."""
-    name = path.resolve().name
-    return name if len(name) == 64 and not set(name) - set('0123456789abcdef') else None
-
-
-def _sha256(path: Path) -> str:
-    """Of a downloaded file as the Hub gave it, so that nothing is read; of any other as it is."""
-    return _digest_in_name(path) or _hash_file(path)
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""What a Hub answers is checked before its client believes it.
+
+The client makes names of files of the commit and the ETag that a Hub says, or a mirror in HF_ENDPOINT, and it waits for
+as long as it is told to. Here a commit is 40 hexadecimal digits, an ETag what a file may be called, and patience ends.
+Only what runs in `guarded` is checked: other users of the same client see no difference.
+"""
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_logger = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds
+_LEAST_RATE = 1024  # bytes a second; less than this is no progress
+_TOLD_AFTER = 5.0  # seconds
+_LARGEST = 10 ** 14  # bytes; no file of a Hub is larger
+
+_COMMIT = re.compile(r'[0-9a-f]{40}')
+_ETAG = re.compile(r'(?!.*\.\.)[0-9A-Za-z][0-9A-Za-z_.+=-]{0,127}')
+_XET_HASH = re.compile(r'[0-9a-f]{64}')
+
+
+class HubError(ConnectionError):
+    """What a Hub answers cannot be believed, or does not come."""
+
+
+def patience_of(given: float | None = None) -> float:
+    """Seconds to wait for a Hub that makes no progress: as given, else `VIDEOZOO_PATIENCE`, else 60.
+
+    Raises:
+        ValueError: No positive number.
+    """
+    text = os.environ.get('VIDEOZOO_PATIENCE') or PATIENCE
+    try:
+        seconds = float(text if given is None else given)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float('inf'):
+        name = 'VIDEOZOO_PATIENCE' if given is None else 'patience'
+        raise ValueError(f'{name}={text if given is None else given!r}: must be a positive number of seconds')
+    return seconds
+
+
+class Watch:
+    """Checks the answers of one errand, and how long they take.
+
+    Attributes:
+        limit: The most bytes that one answer may have; None: any number.
+    """
+
+    def __init__(self, patience: float, say: Callable[[str], None]) -> None:
+        self.limit: int | None = None
+        self._patience, self._say = patience, say
+        self._since: float | None = None  # what is asked for is waited for since then
+        self._arrived = 0
+
+    def before(self, request: Any) -> None:
+        """Of a request that reads: it takes no longer than patience lasts."""
+        if request.method not in ('GET', 'HEAD'):
+            return
+        if self._since is None:
+            self._since = time.monotonic()
+        waited = self._waited(request.url.host)
+        if waited > _TOLD_AFTER:
+            self._say(f'nothing has come from {request.url.host} for {waited:.0f} s; {self._end}')
+        left = max(self._patience - waited, 0.1)
+        limits = request.extensions.get('timeout', {})
+        request.extensions = dict(request.extensions, timeout={
+            k: left if limits.get(k) is None else min(limits[k], left) for k in ('connect', 'read', 'write', 'pool')})
+
+    def after(self, response: Any) -> None:
+        """Of an answer: nothing in it that would become a path, or a wait without end."""
+        headers, host = response.headers, response.request.url.host
+        if response.request.method == 'HEAD':  # of others the client takes the body alone
+            _check_words(headers, host)
+        refused = response.status_code in (408, 429) or response.status_code >= 500
+        if refused:
+            self._check_wait(headers, host)
+        # As it comes from the line, and as it is once it is unpacked.
+        raw, unpacked = response.iter_raw, response.iter_bytes
+        response.iter_raw = lambda *args, **kwargs: self._watched(raw(*args, **kwargs), host, not refused)
+        response.iter_bytes = lambda *args, **kwargs: self._limited(unpacked(*args, **kwargs), host)
+
+    @property
+    def _end(self) -> str:
+        return f'given up after {self._patience:g} s (--patience, VIDEOZOO_PATIENCE)'
+
+    def _waited(self, host: str) -> float:
+        waited = time.monotonic() - (self._since or time.monotonic())
+        if waited > self._patience:
+            raise HubError(
+                f'{host} has sent {self._arrived} bytes in {waited:.0f} s, which is too slow: {self._end}; try again, '
+                f'or allow more')
+        return waited
+
+    def _watched(self, blocks: Iterator[bytes], host: str, answered: bool) -> Iterator[bytes]:
+        for block in blocks:
+            self._arrived += len(block)
+            if self._arrived >= _LEAST_RATE * self._patience:
+                self._since, self._arrived = time.monotonic(), 0
+            self._waited(host)
+            yield block
+        if answered:
+            self._since, self._arrived = None, 0
+
+    def _limited(self, blocks: Iterator[bytes], host: str) -> Iterator[bytes]:
+        number = 0
+        for block in blocks:
+            number += len(block)
+            if self.limit is not None and number > self.limit:
+                raise HubError(f'{host} sends more than the {self.limit} bytes that it announced')
+            yield block
+
+    def _check_wait(self, headers: Any, host: str) -> None:
+        """Of a refusal for now: the client would sleep for as long as it says."""
+        asked = re.fullmatch(r'\s*(\d+)\s*', headers.get('Retry-After', ''), re.ASCII) or re.search(
+            r';\s*t\s*=\s*(\d+)', headers.get('RateLimit', ''), re.ASCII)
+        if not asked:
+            return
+        told = f'{host} wants to be asked again in {asked[1]} s'
+        if self._waited(host) + int(asked[1]) > self._patience:
+            raise HubError(f'{told}, which is too long: {self._end}; try again then')
+        self._say(f'{told}; {self._end}')
+
+
+def _check_words(headers: Any, host: str) -> None:
+    """Refuse what the client would make a path or an address of.
+
+    Raises:
+        HubError: With the header and its value.
+    """
+    etag = headers.get('X-Linked-ETag') or headers.get('ETag')  # as the client prefers, and peels it
+    words = [
+        ('X-Repo-Commit', headers.get('X-Repo-Commit'), _COMMIT, 'no commit'),
+        ('ETag', etag and etag.lstrip('W/').strip('"'), _ETAG, 'no ETag that a file can be called by'),
+        ('X-Xet-Hash', headers.get('X-Xet-Hash'), _XET_HASH, 'no digest'),
+        ('Location', headers.get('Location'), re.compile(r'https?://.*|(?![\w+.-]+:).*', re.I), 'no address of a Hub'),
+    ]
+    for name, value, wanted, problem in words:
+        if value is not None and not wanted.fullmatch(value):
+            raise HubError(f'{host} answers {name}: {value[:80]!r}, which is {problem}; is HF_ENDPOINT to be trusted?')
+    for name in ('X-Linked-Size', 'Content-Length'):
+        size = headers.get(name, '0')
+        if not re.fullmatch(r'\d{1,15}', size, re.ASCII) or int(size) > _LARGEST:
+            raise HubError(f'{host} answers {name}: {size[:80]!r}, which is no size of a file')
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar('_WATCH', default=None)
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def guarded(say: Callable[[str], None] = _logger.warning, patience: float | None = None) -> Iterator[Watch]:
+    """Check what the Hub answers to this thread in here.
+
+    Args:
+        say: Told what is waited for.
+        patience: As in `patience_of`.
+
+    Raises:
+        HubError: An answer cannot be believed, or patience has ended.
+    """
+    _hook_client()
+    token = _WATCH.set(watch := Watch(patience_of(patience), say))
+    try:
+        yield watch
+    finally:
+        _WATCH.reset(token)
+
+
+def _hook_client() -> None:
+    """Have every client that huggingface_hub makes from now on, and the one it has, ask `_WATCH`.
+
+    `set_client_factory` is not called, as it would close the client that other threads are using.
+    """
+    from huggingface_hub.utils import _http
+    with _LOCK:
+        factory = _http._GLOBAL_CLIENT_FACTORY
+        if not isinstance(factory, _Hooked):
+            _http._GLOBAL_CLIENT_FACTORY = _Hooked(factory)
+    _hooked(_http.get_session())
+
+
+class _Hooked:
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._factory = factory
+
+    def __call__(self) -> Any:
+        return _hooked(self._factory())
+
+
+def _hooked(client: Any) -> Any:
+    for kind, hook in (('request', _before), ('response', _after)):
+        hooks = client.event_hooks[kind]
+        if hook not in hooks:
+            hooks.append(hook)
+    return client
+
+
+def _before(request: Any) -> None:
+    if watch := _WATCH.get():
+        watch.before(request)
+
+
+def _after(response: Any) -> None:
+    if watch := _WATCH.get():
+        watch.after(response)
