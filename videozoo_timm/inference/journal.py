@@ -160,7 +160,7 @@ class Journal:
             for line in path.read_bytes().split(b'\n'):
                 pieces = [line]
                 if line and not self._is_whole(line):  # of two lines, if what is damaged is the end of the first
-                    pieces = re.split(rb'(?<=\})[^}](?=[0-9a-f]{32} \{")', line, flags=re.DOTALL)
+                    pieces = re.split(rb'(?<=\})[^}](?=[0-9a-f]{32} \{"group")', line, flags=re.DOTALL)
                 for piece in pieces:
                     batch = self._batch(piece, rows, files_of)
                     if batch is not None:
