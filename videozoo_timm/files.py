@@ -133,7 +133,7 @@ def _reason(error: Exception, partial: Path, needed: int | None, remedy: str) ->
         return str(error) if isinstance(error, SafetensorError) else None
     folder = next((path for path in (partial, *partial.parents) if path.is_dir()), Path())
     disk = folder.resolve()
-    while not disk.is_mount() and disk != disk.parent:
+    while not os.path.ismount(disk) and disk != disk.parent:
         disk = disk.parent
     need = f'more than {size_in_words(_written(partial))}' if needed is None else size_in_words(needed)
     with suppress(OSError):  # a disk that is no longer there
@@ -226,7 +226,7 @@ def check_own_folder(folder: Path, purpose: str) -> None:
 
 
 def remove_known(folder: Path, patterns: Sequence[str]) -> None:
-    """Remove the files of these names from a folder, and the folder if nothing else is in it; links are not followed.
+    """Remove the files of these names from a folder, as far as possible; links are not followed.
 
     Args:
         folder: It need not be there.
@@ -236,9 +236,8 @@ def remove_known(folder: Path, patterns: Sequence[str]) -> None:
         return
     for path in folder.iterdir():
         if any(fnmatchcase(path.name, pattern) for pattern in patterns) and (path.is_symlink() or path.is_file()):
-            path.unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
+            with suppress(OSError):  # in use, on Windows
+                path.unlink()
 
 
 def save_tensors(

@@ -1,5 +1,6 @@
 """Features of videos and images."""
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..files import atomic_write, save_tensors
-from ..inference.journal import Journal, digest_of, remaining
+from ..files import MAKE_ROOM, atomic_write, save_tensors
+from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..video import RECOGNITION, Sampling, VideoError
+
+_logger = logging.getLogger(__name__)
 
 TOKENS = ('class', 'mean', 'all')
 _COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
@@ -58,16 +61,20 @@ class Embeddings:
 
         Raises:
             ValueError: Another ending.
+            OSError: The disk is full, or not to be written.
         """
-        out, about = Path(out), about or {}
+        out = Path(out)
         check_output(out)
+        self._save(out, about or {}, MAKE_ROOM)
+
+    def _save(self, out: Path, about: dict[str, str], remedy: str) -> None:
         arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
         if self.blocks is not None:
             arrays['blocks'] = torch.tensor(self.blocks)
         if out.suffix == '.safetensors':
-            save_tensors(arrays, out, {'paths': self.paths, **about})
+            save_tensors(arrays, out, {'paths': self.paths, **about}, remedy)
             return
-        with atomic_write(out) as partial:
+        with atomic_write(out, sum(array.nbytes for array in arrays.values()), remedy) as partial:
             if out.suffix == '.npz':
                 with open(partial, 'wb') as file:
                     np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
@@ -101,16 +108,21 @@ def read_origin(out: Path) -> dict[str, Any]:
     try:
         if out.suffix == '.npz':
             with np.load(out) as arrays:
-                strings = {key: str(arrays[key]) for key in arrays.files if arrays[key].dtype.kind == 'U'}
-                return dict(strings, paths=arrays['paths'].tolist())
-        if out.suffix == '.safetensors':
+                strings = {key: arrays[key] for key in arrays.files if key not in ('features', 'blocks', *_COLUMNS)}
+            about = {key: str(text) for key, text in strings.items() if text.dtype.kind == 'U'}
+            paths = strings['paths'].tolist()
+        elif out.suffix == '.safetensors':
             from safetensors import safe_open
             with safe_open(out, 'pt') as file:
                 about = file.metadata()
-            return dict(about, paths=json.loads(about['paths']))
-        return json.loads((out / 'about.json').read_text())
+            paths = json.loads(about['paths'])
+        else:
+            about = json.loads((out / 'about.json').read_text())
+            paths = about['paths']
     except Exception:  # whatever it is, it is not ours
         return {}
+    is_ours = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
+    return dict(about, paths=paths) if is_ours else {}
 
 
 @dataclass(frozen=True)
@@ -258,17 +270,22 @@ def embed(
         tokens=tokens, blocks=blocks, norm=norm, views=asdict(views), batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'))
     weights = digest_of(model.state_dict().items())
+    checksum = checksum_of(model.state_dict().items())
     journal = Journal(out, dict(
-        settings, about=about, weights=weights, device=placement['device'].type, torch=torch.__version__,
-        files=[_state_of(path) for path in paths]))
-    about = dict(about or {}, weights=weights, settings=json.dumps(settings))
+        settings, about=about, weights=weights, checksum=checksum, device=placement['device'].type,
+        torch=torch.__version__, files=[_state_of(path) for path in paths]))
+    about = dict(about or {}, weights=weights, checksum=checksum, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, paths)
     try:
         _open(journal, team, start_over)
         if team.is_main and journal.goes_on:
             say(f'going on with the unfinished run in {journal.folder}')
-        todo = remaining(groups, journal.batches())
+        todo = remaining(groups, journal.batches(groups, mend=team.is_main))
+        if team.is_main and journal.damaged:
+            _logger.warning(
+                '%s: %d %s of an unfinished run %s damaged and %s computed again', out, journal.damaged,
+                *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')))
         progress((len(paths) - sum(len(group.files) for group in todo)) / team.size)
         team.wait()  # nobody writes before all have read
         for batch in batches_of(todo[team.rank::team.size]):
@@ -278,13 +295,13 @@ def embed(
         if not team.is_main:
             return None
         try:
-            done = journal.batches()
+            done = journal.batches(groups)
             if lost := remaining(groups, done):
                 raise OSError(
                     f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
                     f'the same command computes them again')
             result = _collect(done, paths, blocks, journal.array)
-            result.save(out, about)
+            result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
             journal.remove()  # there is nothing in it
             raise
@@ -299,6 +316,7 @@ def _refuse_other_results(out: Path, about: dict[str, str], paths: list[str]) ->
     if not out.exists():
         return
     origin = read_origin(out)
+    origin.setdefault('checksum', about['checksum'])  # results of version 0.1.0 have `weights` alone
     same = all(origin.get(key) == value for key, value in about.items())
     if not same or not set(paths) >= set(origin['paths']):
         raise ValueError(f'{out} exists and holds other results than this gives; --force (start_over=True) replaces it')

@@ -103,6 +103,10 @@ class Evaluation:
         save_confusion(confusion, self.classes, folder / 'confusion.png')
 
 
+# What `Evaluation.save` writes.
+TABLES = ('summary.json', 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
+
+
 class ClassFolders(NamedTuple):
     """Files of known classes.
 

@@ -1,7 +1,8 @@
 """What can be read out of a model's frozen features: linear, nearest-neighbour and attentive probes."""
 import json
-import shutil
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..files import atomic_write
+from ..files import atomic_write, check_own_folder, remove_known
 from ..inference.pipeline import evaluating, groups_of, placement_of, process, views_of
 from ..video import Views
-from .evaluation import ClassFolders, Evaluation, check_same_classes
+from .evaluation import TABLES, ClassFolders, Evaluation, check_same_classes
 
 PROBES = ('linear', 'neighbours', 'attentive')
 REGULARISATIONS = tuple(10.0 ** k for k in range(-4, 4))  # C of scikit-learn's logistic regression
@@ -199,14 +200,28 @@ def bootstrap_interval(
     return low, high
 
 
+def check_folder(folder: Path) -> None:
+    """Raise a ValueError if what stands where the tables of a probe go is a link, or another user's."""
+    for name in PROBES:
+        if os.path.lexists(folder / name):
+            check_own_folder(folder / name, 'the tables of a probe')
+
+
 def save_probes(probes: Sequence[Probed], folder: Path, about: dict[str, Any], seed: int = 0) -> None:
     """Write `probes.json`, and of the last probe a folder with the tables of an evaluation.
 
-    Called after each probe, it keeps what is done; folders of other probes are removed with the first.
+    Called after each probe, it keeps what is done; tables of other probes are removed with the first.
+
+    Raises:
+        ValueError: A link, or something of another user, stands in the way.
+        OSError: The disk is full, or not to be written.
     """
+    check_folder(folder)
     if len(probes) == 1:
         for name in PROBES:
-            shutil.rmtree(folder / name, ignore_errors=True)
+            remove_known(folder / name, TABLES)
+            with suppress(OSError):  # something else is in it, or there is none
+                (folder / name).rmdir()
     probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
     content = dict(about, probes=[probed.summary(seed) for probed in probes])
     with atomic_write(folder / 'probes.json') as partial:

@@ -381,7 +381,7 @@ def _probe(args: argparse.Namespace) -> int:
 
     from ..analysis.evaluation import class_folders
     from ..analysis.pictures import check_pictures
-    from ..analysis.probe import check_classes, check_linear, frozen_features, probe, save_probes
+    from ..analysis.probe import check_classes, check_folder, check_linear, frozen_features, probe, save_probes
     from ..inference.journal import digest_of
     train, held_out = class_folders(args.train), class_folders(args.val)
     check_classes(train, held_out)
@@ -397,6 +397,7 @@ def _probe(args: argparse.Namespace) -> int:
         size=views.size, num_frames=views.sampling.num_frames, span=args.span, epochs=args.epochs, seed=args.seed,
         names=names)
     _refuse_other(args, about, 'probes.json')
+    check_folder(args.out)
     for folders in (train, held_out):
         with progress(len(folders.paths)) as update:
             frozen.append(frozen_features(

@@ -1,12 +1,17 @@
 """What an unfinished run has done, in a folder beside its result, so that the same command goes on from there.
 
-Each process appends the rows of its batches to a file of its own, then a line that describes them. A process that is
-killed leaves at most rows without a line, which nobody looks at.
+Each process appends the rows of its batches to a file of its own, then a line that describes them. Rows and lines carry
+checksums in which the command goes in, so that what a crash or a failing disk has damaged, and what another run has
+written, is known and left out.
 """
+import errno
 import hashlib
 import json
+import logging
 import math
-import shutil
+import os
+import re
+import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +22,15 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from ..files import allocate, check_own_folder, explain_write_errors, remove_known
 from .pipeline import Group, RowBatch
+
+_logger = logging.getLogger(__name__)
+
+_RECORD, _LOCK, _COLLECTED = 'command.json', 'lock', 'collected.npy'
+_ROWS = ('*.rows', '*.jsonl')
+_FILES = (*_ROWS, '*.tmp', _COLLECTED, _RECORD, _LOCK)
+_NO_LOCKS = {getattr(errno, name, None) for name in ('ENOLCK', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP')}
 
 
 def journal_folder(out: Path) -> Path:
@@ -34,13 +47,16 @@ class Journal:
 
     Attributes:
         goes_on: Whether there was one already when it was opened.
+        damaged: Batches that `batches` found damaged, the last time.
     """
-    goes_on = False
+    goes_on, damaged = False, 0
 
     def __init__(self, out: Path, command: dict[str, Any]) -> None:
         self.folder = journal_folder(out)
         self.command = json.loads(json.dumps(command))
+        self._key = hashlib.sha256(_as_text(self.command)).digest()
         self._out, self._lock, self._rows, self._lines = out, None, None, None
+        self._remedy = f'once there is room, the same command goes on (what is done is in {self.folder})'
 
     def open(self, start_over: bool = False) -> None:
         """Begin a journal, or go on with the one that is there; once, before any process writes.
@@ -49,53 +65,138 @@ class Journal:
             start_over: Throw away what is there.
 
         Raises:
-            ValueError: It is of another command, or in use.
+            ValueError: It is of another command, of no command that is known, another user's, or in use.
+            OSError: The disk is full, or not to be written.
         """
-        self.folder.mkdir(exist_ok=True)
-        self._lock = FileLock(self.folder / 'lock')
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f'{self._out} is being written by another run') from error
-        path = self.folder / 'command.json'
-        if start_over:
-            for file in self.folder.glob('*.*'):
-                file.unlink()
-        if not path.exists():
-            path.write_text(json.dumps(self.command))
-            return
-        try:
-            before = json.loads(path.read_text())
-        except ValueError:  # killed while it wrote that first file
-            path.write_text(json.dumps(self.command))
-            return
+        with explain_write_errors(self._out, remedy=self._remedy, partial=self.folder):
+            try:
+                self.folder.mkdir(mode=0o700)  # nobody else has a say in it
+            except FileExistsError:
+                self._check_owner()
+            self._acquire()
+            if start_over:
+                self._empty()
+            before = self._recorded()
+            if before is None:
+                self._empty()
+                self._record()
+                return
         if before != self.command:
-            self._lock.release()
+            self.close()
             raise ValueError(
                 f'{self._out} was begun by another command and is unfinished ({_difference(before, self.command)}): '
                 f'repeat that command to go on, or start over with --force')
         self.goes_on = True
 
-    def batches(self) -> list[RowBatch]:
-        """All batches that are done, in the order of the work; their rows are mapped from the files."""
-        found = {}
-        for lines in sorted(self.folder.glob('*.jsonl')):
-            path = lines.with_suffix('.rows')
-            # One mapping of each file: every mapping keeps a file descriptor.
-            rows = np.memmap(path, np.uint8, 'r') if path.stat().st_size else np.empty(0, np.uint8)
-            for line in lines.read_text().splitlines():
-                try:
-                    entry = json.loads(line)
-                except ValueError:  # killed while it wrote this line
-                    continue
-                shape, offset = entry.pop('shape'), entry.pop('offset')
-                end = offset + 4 * math.prod(shape)
-                if end > len(rows):  # the machine went down before the rows were on the disk
-                    continue
-                failed = {int(file): reason for file, reason in entry.pop('failed').items()}
-                values = rows[offset:end].view(np.float32).reshape(shape)
-                found[entry['group'], entry['number']] = RowBatch(**entry, failed=failed, values=values)
+    def _check_owner(self) -> None:
+        """Whatever is in the folder will be believed, written or removed."""
+        check_own_folder(self.folder, 'the journal of a run')
+        owner = self.folder.lstat().st_uid
+        for path in self._files(_FILES):
+            state = path.lstat()
+            if not stat.S_ISREG(state.st_mode) or state.st_uid != owner:
+                raise ValueError(f'{path} is a link, no file, or of another user: no run of yours wrote it; remove it')
+
+    def _acquire(self) -> None:
+        self._lock = FileLock(self.folder / _LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f'{self._out} is being written by another run') from error
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            self._lock = None
+            _logger.warning(
+                'the file system of %s has no locks (%s): see to it that no other run writes %s meanwhile',
+                self.folder, error, self._out)
+
+    def _files(self, patterns: Iterable[str]) -> list[Path]:
+        return [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
+
+    def _empty(self) -> None:
+        remove_known(self.folder, (*_ROWS, '*.tmp', _COLLECTED))
+        remove_known(self.folder, (_RECORD,))  # last, so that there are never rows without it
+
+    def _record(self) -> None:
+        path = self.folder / f'{uuid4().hex}.tmp'
+        with open(path, 'x') as file:
+            json.dump(dict(command=self.command, checksum=_digest(_as_text(self.command))), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path, self.folder / _RECORD)
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """The command whose rows are here; None if there are no rows, and no command that is known."""
+        path, problem = self.folder / _RECORD, 'is damaged'
+        try:
+            record = json.loads(path.read_bytes())
+            if 'checksum' in record and _digest(_as_text(record['command'])) == record['checksum']:
+                return record['command']
+            if isinstance(record, dict) and not {'checksum', 'command'} & set(record):
+                problem = 'is of an earlier version, without checksums, which can finish it'
+        except FileNotFoundError:
+            problem = 'is gone'
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        if any(path.stat().st_size for path in self._files(_ROWS)):
+            self.close()
+            raise ValueError(
+                f'{self._out} is unfinished, and it is not known whose rows are in {self.folder}: {_RECORD} there '
+                f'{problem}; --force (start_over=True) starts over')
+        return None  # killed before it wrote anything else
+
+    def batches(self, groups: Sequence[Group] | None = None, mend: bool = False) -> list[RowBatch]:
+        """All batches that are done and whole, in the order of the work; their rows are mapped from the files.
+
+        Args:
+            groups: All groups of the run; a batch of none of them is none of this run.
+            mend: Strike the lines of damaged batches out, so that they are told once.
+        """
+        files_of = None if groups is None else {group.index: set(group.files) for group in groups}
+        found, self.damaged = {}, 0
+        for path in self._files(['*.jsonl']):
+            rows, whole, damaged = _mapped(path.with_suffix('.rows')), [], 0
+            for line in path.read_bytes().split(b'\n'):
+                pieces = [line]
+                if line and not self._is_whole(line):  # of two lines, if what is damaged is the end of the first
+                    pieces = re.split(rb'(?<=\})[^}](?=[0-9a-f]{32} \{"group")', line, flags=re.DOTALL)
+                for piece in pieces:
+                    batch = self._batch(piece, rows, files_of)
+                    if batch is not None:
+                        found[batch.group, batch.number] = batch
+                        whole.append(piece + b'\n')
+                    elif piece:
+                        damaged += 1
+            if damaged and mend:
+                mended = self.folder / f'{uuid4().hex}.tmp'
+                with explain_write_errors(self._out, remedy=self._remedy, partial=self.folder):
+                    with open(mended, 'xb') as file:
+                        file.writelines(whole)
+                    os.replace(mended, path)
+            self.damaged += damaged
         return [found[key] for key in sorted(found)]
+
+    def _is_whole(self, line: bytes) -> bool:
+        checksum, _, text = line.partition(b' ')
+        return checksum == _digest(text, self._key).encode()
+
+    def _batch(self, line: bytes, rows: np.ndarray, files_of: dict[int, set[int]] | None) -> RowBatch | None:
+        """What a line describes; None if the line or its rows are damaged, or of another run."""
+        if not self._is_whole(line):
+            return None
+        try:
+            entry = json.loads(line.partition(b' ')[2])
+        except (ValueError, RecursionError):
+            return None
+        if not _is_sound(entry, files_of):
+            return None
+        shape, offset, checksum = (entry.pop(name) for name in ('shape', 'offset', 'rows'))
+        block = rows[offset:offset + 4 * math.prod(shape)]
+        if len(block) != 4 * math.prod(shape) or _digest(block, self._key) != checksum:
+            return None
+        failed = {int(file): reason for file, reason in entry.pop('failed').items()}
+        return RowBatch(**entry, failed=failed, values=block.view(np.float32).reshape(shape))
 
     def add(self, batch: RowBatch) -> None:
         """Append a batch.
@@ -103,44 +204,98 @@ class Journal:
         Raises:
             OSError: The disk is full, or not to be written; what was added before stays.
         """
-        try:
+        values = batch.values.contiguous().numpy()
+        with explain_write_errors(f'{self._out}: rows', values.nbytes, self._remedy, self.folder):
             if self._rows is None:
                 name = uuid4().hex
-                self._rows = open(self.folder / f'{name}.rows', 'wb')
-                self._lines = open(self.folder / f'{name}.jsonl', 'w')
-            values = batch.values.contiguous().numpy()
-            entry = batch._asdict() | dict(shape=values.shape, offset=self._rows.tell())
+                self._rows = open(self.folder / f'{name}.rows', 'xb')
+                self._lines = open(self.folder / f'{name}.jsonl', 'xb')
+            entry = batch._asdict() | dict(
+                shape=values.shape, offset=self._rows.tell(), rows=_digest(values.tobytes(), self._key))
             del entry['values']
             self._rows.write(values)
             self._rows.flush()
-            self._lines.write(json.dumps(entry) + '\n')
+            text = json.dumps(entry).encode()
+            self._lines.write(_digest(text, self._key).encode() + b' ' + text + b'\n')
             self._lines.flush()
-        except OSError as error:
-            raise OSError(
-                f'{self._out}: rows could not be written to {self.folder} ({error.strerror or error}); once they can, '
-                f'the same command goes on') from error
 
     def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """A mapped array in the journal's folder, to collect the rows in."""
-        return np.lib.format.open_memmap(self.folder / 'collected.npy', 'w+', dtype, shape)
+        """A mapped array in the journal's folder, to collect the rows in.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        path, needed = self.folder / _COLLECTED, math.prod(shape) * np.dtype(dtype).itemsize
+        header = dict(descr=np.lib.format.dtype_to_descr(np.dtype(dtype)), fortran_order=False, shape=tuple(shape))
+        path.unlink(missing_ok=True)  # nothing that is there is written into
+        try:
+            with explain_write_errors(self._out, needed, self._remedy, self.folder), open(path, 'xb') as file:
+                np.lib.format.write_array_header_2_0(file, header)
+                allocate(file, file.tell() + needed)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return np.lib.format.open_memmap(path, 'r+')
 
     def stop_writing(self) -> None:
-        """Nothing more comes from this process, and all that came is on the disk for the others."""
+        """Nothing more comes from this process, and all that came is with the system for the others."""
         for file in (self._rows, self._lines):
             if file is not None:
                 file.close()
 
     def close(self) -> None:
         """Stop writing, and let others."""
-        with suppress(OSError):  # of a full disk, which `add` has told
-            self.stop_writing()
+        for file in (self._rows, self._lines):
+            with suppress(OSError):  # of a full disk, which `add` has told
+                if file is not None:
+                    file.close()
         if self._lock is not None:
             self._lock.release()
 
     def remove(self) -> None:
-        """The result is whole, or there is none: the journal goes."""
+        """The result is whole, or there is none: the journal goes, and whatever else is in its folder stays."""
+        remove_known(self.folder, _FILES)  # before anybody else may have it
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if os.name == 'nt':  # files that are open cannot be removed there
+            remove_known(self.folder, _FILES)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+
+def _as_text(command: Any) -> bytes:
+    return json.dumps(command, sort_keys=True).encode()
+
+
+def _digest(data: Any, key: bytes = b'') -> str:
+    return hashlib.blake2b(data, digest_size=16, key=key).hexdigest()
+
+
+def _mapped(path: Path) -> np.ndarray:
+    # One mapping of each file: every mapping keeps a file descriptor.
+    return np.memmap(path, np.uint8, 'r') if path.is_file() and path.stat().st_size else np.empty(0, np.uint8)
+
+
+_COLUMNS = ('starts', 'ends', 'times', 'durations')
+_FIELDS = {*RowBatch._fields, 'shape', 'offset', 'rows'} - {'values'}
+
+
+def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
+    """Whether the fields of a line are such as `add` writes of this run's groups, whoever wrote it."""
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        return False
+    if not all(isinstance(entry[name], list) for name in ('files', 'shape', *_COLUMNS)):
+        return False
+    files, shape, failed = entry['files'], entry['shape'], entry['failed']
+    counts = (entry['group'], entry['number'], entry['offset'], *files, *shape)
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and type(entry['last']) is bool and (entry['last'] or len(files) > 0) and shape[:1] == [len(files)]
+        and all(len(entry[name]) == len(files) for name in _COLUMNS)
+        and all(type(value) in (int, float) for name in _COLUMNS for value in entry[name])
+        and isinstance(failed, dict)
+        and all(re.fullmatch('[0-9]{1,18}', file) and isinstance(reason, str) for file, reason in failed.items())
+        and (files_of is None
+             or entry['group'] in files_of and {*files, *map(int, failed)} <= files_of[entry['group']]))
 
 
 def remaining(groups: Sequence[Group], done: Iterable[RowBatch]) -> list[Group]:
@@ -185,4 +340,13 @@ def digest_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
         flat = tensor.detach().reshape(-1)
         ends = torch.cat([flat[:16], flat[-16:]]).cpu().double()
         digest.update(f'{name} {list(tensor.shape)}'.encode() + ends.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def checksum_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """A digest of all that weights are, for runs that must not be mixed; reads every byte."""
+    digest = hashlib.sha256()
+    for name, tensor in parameters:
+        digest.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
