@@ -123,19 +123,20 @@ def could_not_write(
         partial: Path | None = None,
 ) -> Exception:
     """The error that says of a failed `writing` what happened and what to do; one of other kind comes back as it is."""
-    where = next(path for path in (target, *target.absolute().parents) if path.exists())
-    free = shutil.disk_usage(where).free
+    there = next(path for path in (target, *target.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free + _size(partial)  # which is removed
     is_full = any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
     if isinstance(error, RuntimeError):  # torch does not say why it could not write
-        is_full |= free < num_bytes - _size(partial)
+        is_full |= free < num_bytes
     if not is_full and isinstance(error, (RuntimeError, ValueError)):
         return error
     if not is_full:
         return error if str(target) in str(error) else OSError(f'{target} could not be written: {error}')
+    disk = next(path for path in (there.resolve(), *there.resolve().parents) if path.is_mount())
     needed = f', about {_in_words(num_bytes)} needed' if num_bytes else ''
     return OSError(
-        f'{target} could not be written: the disk is full ({_in_words(free)} free{needed}). Make room there (a smaller '
-        f'--keep leaves fewer checkpoints), and the same with --resume goes on from the last checkpoint')
+        f'{target} could not be written: the disk at {disk} is full ({_in_words(free)} free{needed}). Make room there '
+        f'(a smaller --keep leaves fewer checkpoints), and the same with --resume goes on from the last checkpoint')
 
 
 def save_model(
