@@ -1,6 +1,7 @@
 """From a model to what others load: a folder in timm's layout with a model card, a repository on the Hub."""
 import difflib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from torch import nn
 from . import __version__, catalogue
 from .factory import find_source, generator_source
 from .files import atomic_write, save_tensors
-from .weights import Source, hub_errors, locate
+from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
+
+_logger = logging.getLogger(__name__)
 
 # What a configuration says of the published weights, and of no others.
-_OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids')
+_OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids', 'notes')
+_OF_THIS_MACHINE = ('file', 'url', 'source', 'state_dict', 'hf_hub_id', 'hf_hub_filename', 'hf_hub_revision')
 _PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
 
 
@@ -39,7 +43,8 @@ def export(
         model: A timm model of this package, changed or trained as one likes.
         folder: Where to; appears whole or not at all.
         repo: What the model card calls it.
-        name: The published model that it is; its training, classes and licence are told only then.
+        name: The published model that it is; its training, classes and licence are told if its tensors are those that
+            are published (`unproven`), otherwise the card says that they are not known to be, and a warning is logged.
         label_names: Of the classes, if `name` does not say them.
         license: Of the weights, if `name` does not say it.
         dtype: Of the written tensors, where they are floating-point numbers; None keeps that of each.
@@ -56,6 +61,10 @@ def export(
     cfg, record = model.pretrained_cfg, catalogue.find(name) if name else None
     if record and (record.architecture, record.num_classes) != (cfg['architecture'], model.num_classes):
         raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {model.num_classes} classes')
+    doubt = unproven(model, record) if record else None
+    if doubt:
+        _logger.warning('not told to be %s of %s: %s', record.name, record.zoo, doubt)
+        doubt, record = f'said to be `{record.name}` of {record.zoo}, which is not claimed here: {doubt}', None
     rows = getattr(model.get_classifier(), 'out_features', 0)
     if rows != model.num_classes:
         raise ValueError(
@@ -73,7 +82,8 @@ def export(
         # It stands at the top already; transformers' wrapper fails on it in both places.
         config.get('model_args', {}).pop('num_classes', None)
         stored = config['pretrained_cfg']
-        for field in ('label_names', 'label_descriptions', *(() if record else _OF_THE_PUBLISHED)):
+        for field in (
+                'label_names', 'label_descriptions', *_OF_THIS_MACHINE, *(() if record else _OF_THE_PUBLISHED)):
             stored.pop(field, None)
         if license:
             stored['license'] = license
@@ -85,8 +95,26 @@ def export(
             k: v.detach().to('cpu', dtype if v.is_floating_point() else None).contiguous()
             for k, v in model.state_dict().items()}
         save_tensors(tensors, partial / 'model.safetensors', about)
-        (partial / 'README.md').write_text(model_card(model, repo, record, license), encoding='utf-8')
+        (partial / 'README.md').write_text(model_card(model, repo, record, license, doubt), encoding='utf-8')
     return folder
+
+
+def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
+    """Why a model's tensors are not known to be those of a published one; None if they are.
+
+    They are compared with the file that comes with this package, or that was downloaded from the Hub before, in the
+    precision of the model's; nothing is downloaded.
+    """
+    path = record.packaged or cached(find_source(record.timm_name))
+    if path is None:
+        return ('the published file is not on this machine, so they cannot be compared (`videozoo download '
+                f'{record.timm_name}` fetches it)')
+    published = to_timm(read_weights(path, mapped=True).tensors)
+    for key, ours in model.state_dict().items():
+        theirs = published.get(key)
+        if theirs is None or not torch.equal(ours.cpu(), theirs.to(ours.dtype)):
+            return f'they are not the published ones ({key} differs)'
+    return None
 
 
 def check_folder(folder: Path, force: bool = False) -> None:
@@ -109,6 +137,7 @@ def model_card(
         repo: str,
         record: catalogue.Checkpoint | None = None,
         license: str | None = None,
+        doubt: str | None = None,
 ) -> str:
     """Markdown that tells what a model is, what it was trained on, how to load it, its licence and what to cite.
 
@@ -117,6 +146,7 @@ def model_card(
         repo: Hub repository that it will be in.
         record: The published model that it is.
         license: Of the weights, if the record does not say it.
+        doubt: What is said of the weights, and why that is not claimed.
     """
     from huggingface_hub import ModelCardData
     cfg = model.pretrained_cfg
@@ -142,6 +172,10 @@ def model_card(
         if record.repo:
             rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
                                   f'[weights](https://huggingface.co/{record.repo})')]
+    if doubt:
+        rows += [('weights', f'of whoever made this repository; {doubt}')]
+    if record and license and license != record.license:
+        licence = f'{license}, as whoever made this repository says; {record.license}'
     rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
     details = '\n'.join(f'- **{key}:** {value}' for key, value in rows)
     auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
@@ -300,6 +334,7 @@ def offer_safetensors(
             continue
         try:
             path = locate(source, refresh=True, say=say)
+            verify(source)  # what is in the cache could be anything that says where it is from
         except (ValueError, FileNotFoundError) as error:
             left_out.append(f'{published or source.filename}: {error}')
             continue

@@ -82,22 +82,24 @@ def _publish(args: argparse.Namespace) -> int:
     validate_repo_id(args.to)
     if not args.dry_run:
         check_login(args.to)
-    published, labels = None, None
-    if args.weights is None:
-        published = timm_name_of(args.name, args.zoo)
-    elif args.weights.suffix == '.safetensors':  # the file says what it is
+    claim, labels = args.name and timm_name_of(args.name, args.zoo), None
+    if args.weights is not None and args.weights.suffix == '.safetensors':  # the file says what it is
         header = read_header(args.weights)
         labels = header.get('label_names')
         if header.get('name') in catalogue.available_models():
-            published = timm_name_of(header['name'], header.get('zoo'))
+            claim = timm_name_of(header['name'], header.get('zoo'))
+    if claim in catalogue.ALL_ARCHITECTURES:
+        claim = None
     with tempfile.TemporaryDirectory() as temporary:
         out = args.out or Path(args.to.split('/')[1] if args.dry_run else f'{temporary}/model')
         check_folder(out, args.force)
-        model = load_model(published) if args.weights is None else load_file(args.weights, args.name, zoo=args.zoo)
-        name = published or model.pretrained_cfg['architecture']
+        model = load_model(claim or args.name) if args.weights is None else load_file(
+            args.weights, args.name, zoo=args.zoo)
         folder = export(
-            model, out, args.to, name=published, label_names=labels, license=args.license,
+            model, out, args.to, name=claim, label_names=labels, license=args.license,
             dtype=args.dtype and getattr(torch, args.dtype), force=args.force)
+        published = claim if read_header(folder / 'model.safetensors').get('name') else None
+        name = published or model.pretrained_cfg['architecture']
         if args.dry_run or args.out:
             files = ', '.join(sorted(path.name for path in folder.iterdir()))
             print(f'{folder}: {name}, {files}' + ('; nothing is uploaded' if args.dry_run else ''))

@@ -338,7 +338,7 @@ def _progress(accelerator: Any, steps: int) -> Iterator[Any]:
 
 def _done(accelerator: Any, path: Path, missing: int) -> int:
     if accelerator.is_main_process:
-        from ..training.run_folder import read_log
+        from ..training.log import read_log
         rows = read_log(path.parent / 'log.csv')
         if rows:
             missing += int(rows[-1]['failed'])

@@ -15,8 +15,9 @@ from ..analysis.evaluation import ClassFolders, check_head, check_same_classes, 
 from ..inference.pipeline import ProcessGroup, views_of
 from ..video import RECOGNITION, Augmentation, Sampling
 from ..video.transforms import RAND_AUGMENT
+from .log import Log, read_log
 from .loop import Hook, train
-from .run_folder import BEST, MODEL, Keeping, Log, read_log, save_model
+from .run_folder import BEST, MODEL, Keeping, save_model, writing
 from .schedule import Schedule
 from .stream import Batch
 
@@ -111,10 +112,11 @@ def finetune(
             team=_team(accelerator), num_workers=options.get('num_workers', 0),
             time_limit=options.get('time_limit', 60.0), report=report)
         is_best = [False]
-        if accelerator.is_main_process:
-            with closing(Log(keeping.folder, step - 1, True, 'validation')) as log:
-                is_best = [all(result.top(1) > float(row['top1']) for row in read_log(log.path))]
-                log.add(dict(step=step, **result.summary()))
+        with writing(accelerator, keeping.folder / 'validation.csv'):
+            if accelerator.is_main_process:
+                with closing(Log(keeping.folder, step - 1, True, 'validation')) as log:
+                    is_best = [all(result.top(1) > float(row['top1']) for row in read_log(log.path))]
+                    log.add(dict(step=step, **result.summary()))
         broadcast_object_list(is_best)
         if is_best[0]:
             save(model, BEST)
@@ -130,10 +132,9 @@ def finetune(
 
     progress: Callable[[int, dict[str, float]], Any] = options.get('progress', lambda step, row: None)
     hooks = [Hook(validate_every, validate)] if held_out is not None else []
-    trained = train(
+    train(
         accelerator, model, files.paths, views, loss_of, schedule, keeping, batch_size=batch_size, seed=seed,
-        about=about, hooks=hooks, **options)
-    save(trained, MODEL)
+        about=about, hooks=hooks, finish=lambda model: save(model, MODEL), **options)
     return keeping.folder / MODEL
 
 

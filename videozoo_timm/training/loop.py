@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from ..video import Views, load_views
-from .run_folder import Keeping, Log, last_checkpoint, prepare_folder, read_log, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint
+from .log import Log, read_log
+from .run_folder import Keeping, last_checkpoint, run_folder, writing
 from .schedule import Schedule, make_optimizer
 from .signals import Stopped, signals
 from .stream import Batch, Stream, check_files
@@ -88,6 +90,7 @@ def train(
         progress: Callable[[int, Mapping[str, float]], Any] = lambda step, row: None,
         report: Callable[[str, str], Any] = lambda path, reason: None,
         say: Callable[[str], Any] = lambda text: None,
+        finish: Callable[[nn.Module], Any] = lambda model: None,
 ) -> nn.Module:
     """Train a model on the views of files.
 
@@ -109,16 +112,19 @@ def train(
         progress: Told the step that is done, and the latest row of the log.
         report: Told of each file that cannot be read.
         say: Told when a signal has come.
+        finish: Called with the trained model, in all processes, while the folder is still the run's.
 
     Returns:
         The trained model, without Accelerate's wrapping.
 
     Raises:
-        ValueError: The folder holds another run, or too many files cannot be read.
+        ValueError: The folder holds another run, a damaged checkpoint or one whose run is not over, or too many files
+            cannot be read.
+        OSError: The disk is full, or not to be written; what was done up to the last checkpoint is kept.
         FloatingPointError: The loss is not finite; names the step and the files.
-        Stopped: SIGINT or SIGTERM came; a checkpoint has been written.
+        Stopped: SIGINT, SIGTERM or SIGHUP came; a checkpoint has been written.
     """
-    from accelerate.utils import set_seed
+    from accelerate.utils import broadcast_object_list, set_seed
     from timm.scheduler import CosineLRScheduler
     about = json.loads(json.dumps(dict(
         about or {}, **vars(schedule), matched=matched, batch_size=batch_size, seed=seed,
@@ -134,32 +140,29 @@ def train(
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(seed, device_specific=True)
     load_views([], views, num_workers=num_workers, time_limit=time_limit)  # refuses what cannot be
-    start = prepare_folder(accelerator, keeping, about)  # after all that may be refused, as it may start over
     warmup = round(schedule.warmup * schedule.steps)
     rates = CosineLRScheduler(
         optimizer, t_initial=max(2, schedule.steps + 1 - warmup), lr_min=schedule.min_lr, t_in_epochs=False,
         warmup_t=warmup, warmup_prefix=True)  # of one step, timm warns of a cosine that is none
-    state = dict(
-        step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
-        failed=[[]] * accelerator.num_processes)
-    if start is not None:
-        try:
-            accelerator.load_state(str(start))
-            state |= json.loads((start / 'training.json').read_text())
-        except Exception as error:  # of as many kinds as files
-            raise ValueError(
-                f'the checkpoint {start} cannot be read ({type(error).__name__}: {error}); remove it, and --resume '
-                f'goes on from the one before it') from error
-    step, rank = state['step'], accelerator.process_index
-    stream = Stream(
-        paths, views, batch_size, seed=seed, rank=rank, size=accelerator.num_processes,
-        number=step * schedule.accumulate, position=tuple(state['positions'][rank]), matched=matched,
-        num_workers=num_workers, time_limit=time_limit, report=report)
-    stream.failed.update(dict.fromkeys(state['failed'][rank], 'as before'))
     with ExitStack() as stack:
+        # After all that may be refused, as it may start over.
+        run = stack.enter_context(run_folder(accelerator, keeping, about))
+        state = dict(
+            step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
+            failed=[[]] * accelerator.num_processes)
+        start = broadcast_object_list([last_checkpoint(keeping)])[0]
+        if start is not None:
+            state |= load_checkpoint(accelerator, keeping, run, start)
+        step, rank = state['step'], accelerator.process_index
+        stream = Stream(
+            paths, views, batch_size, seed=seed, rank=rank, size=accelerator.num_processes,
+            number=step * schedule.accumulate, position=tuple(state['positions'][rank]), matched=matched,
+            num_workers=num_workers, time_limit=time_limit, report=report)
+        stream.failed.update(dict.fromkeys(state['failed'][rank], 'as before'))
         stack.enter_context(closing(stream))
         stop = stack.enter_context(signals(say if accelerator.is_main_process else lambda text: None))
-        log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
+        with writing(accelerator, keeping.folder / 'log.csv'):
+            log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
         steps_an_epoch = len(paths) * views.augmentation.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
         losses, norm = state['losses'], torch.tensor(math.nan)
@@ -191,7 +194,8 @@ def train(
                     clips_per_second=round(
                         (len(losses) - before) * batch_size * accelerator.num_processes / (now - since), 3),
                     failed=len(stop.failed))
-                log.add(row)
+                with writing(accelerator, log.path):
+                    log.add(row)
                 losses, before, since = [], 0, now
                 progress(step, row)
             else:
@@ -206,10 +210,20 @@ def train(
                     stop.asked, hooks_done = True, False
                 since += time.monotonic() - paused  # not spent on training
             if last or stop.asked or step % keeping.every == 0:
-                save_checkpoint(accelerator, keeping, stream, step=step, losses=losses, hooks_done=hooks_done)
+                save_checkpoint(
+                    accelerator, keeping, run, stream, _num_bytes(model, optimizer), step=step, losses=losses,
+                    hooks_done=hooks_done)
             if stop.asked and not (last and hooks_done):
                 raise Stopped(*stop.number)
-    return accelerator.unwrap_model(model)
+        trained = accelerator.unwrap_model(model)
+        finish(trained)
+    return trained
+
+
+def _num_bytes(model, optimizer):
+    """Of a checkpoint, about."""
+    of_optimizer = (x for state in optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor))
+    return (1 << 20) + sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers(), *of_optimizer))
 
 
 def _due(hooks, step, schedule):

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from ..analysis.completion import check_mae, complete
+from ..files import atomic_write
 from ..inference.pipeline import views_of
 from ..models.video_mae import MASK_TYPES
 from ..video import RECOGNITION, Augmentation, Job, Sampling, View, load_views
 from .loop import Hook, train
-from .run_folder import MODEL, Keeping, save_model
+from .run_folder import MODEL, Keeping, make_folder, save_model, writing
 from .schedule import Schedule
 from .stream import Batch
 
@@ -88,17 +89,22 @@ def pretrain(
             return
         for mask_type, mask_ratio in dict.fromkeys(masks):
             result = complete(model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, seed=seed)
-            if accelerator.is_main_process:
-                folder = keeping.folder / 'pictures'
-                folder.mkdir(exist_ok=True)
+            target = keeping.folder / 'pictures' / f'step_{step:08}_{mask_type}{100 * mask_ratio:g}.jpg'
+            with writing(accelerator, target):
+                if not accelerator.is_main_process:
+                    continue
+                make_folder(target.parent)
                 title = (f'step {step}, mask: {mask_type}, {100 * mask_ratio:g}% dropped, PSNR of the dropped pixels '
                          f'{result.psnr:.2f} dB')
-                result.picture(title).save(folder / f'step_{step:08}_{mask_type}{100 * mask_ratio:g}.jpg')
+                with atomic_write(target) as partial:
+                    result.picture(title).save(partial)
 
-    trained = train(
+    def save(model: nn.Module) -> None:
+        save_model(accelerator, model, keeping.folder / MODEL)
+
+    train(
         accelerator, model, paths, views, loss_of, schedule, keeping, batch_size=batch_size, seed=seed, about=about,
-        hooks=[Hook(pictures_every, draw)] if pictures_every else [], **options)
-    save_model(accelerator, trained, keeping.folder / MODEL)
+        hooks=[Hook(pictures_every, draw)] if pictures_every else [], finish=save, **options)
     return keeping.folder / MODEL
 
 

@@ -1,19 +1,34 @@
-"""What a run writes into its folder: the model, the log, checkpoints, and the record of what the run is."""
-import csv
+"""The folder of a run: what is written into it, whose it is, and what is said where it cannot be written."""
+import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+import socket
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from ..files import atomic_write, save_csv, save_tensors
+from ..files import atomic_write, save_tensors
 
 MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
+RECORD = 'run.json'
+
+# What may be of a run; the record comes last, so that what is left of a removal is still known as a run.
+_LIKE_OURS = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
+              'log.csv', 'validation.csv', MODEL, BEST, RECORD)
+_OURS = re.compile(
+    r'checkpoints/(step_\d{8,}|\.step_\d{8,}(\.\w+)?\.partial)|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
+    r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json')
+_ALWAYS_RECORDED = {'steps', 'batch_size', 'seed', 'files', 'files_sha256', 'processes', 'precision'}
 
 
 @dataclass(frozen=True)
@@ -47,51 +62,81 @@ class Keeping:
     def checkpoints(self) -> Path:
         return self.folder / 'checkpoints'
 
+@contextmanager
+def run_folder(accelerator: Any, keeping: Keeping, about: Mapping[str, Any]) -> Iterator[str]:
+    """The folder of a run, which belongs to it alone until the end; gives the run's id.
 
-class Log:
-    """`log.csv`, and TensorBoard's files where it is installed, up to a step; rows behind it are dropped."""
+    Args:
+        accelerator: All of its processes enter; the first one looks, so that all do the same.
+        keeping: Where the folder is, and whether a run that is there goes on or is replaced.
+        about: What decides the run's result.
 
-    def __init__(self, folder: Path, step: int, is_main: bool, name: str = 'log') -> None:
-        self.path, self.board, self.is_main = folder / f'{name}.csv', None, is_main
-        if not is_main:
-            return
-        self.rows = [row for row in read_log(self.path) if int(row['step']) <= step]
-        if self.rows:
-            save_csv(self.rows, self.path)
-        else:
-            self.path.unlink(missing_ok=True)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self.board = SummaryWriter(str(folder / 'tensorboard' / name), purge_step=step + 1 if step else None)
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Append a row."""
-        if not self.is_main:
-            return
-        new = not self.path.exists()
-        with open(self.path, 'a', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, row.keys())
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        if self.board:
-            for key, value in row.items():
-                if key != 'step':
-                    self.board.add_scalar(key, value, row['step'])
-
-    def close(self) -> None:
-        if self.board:
-            self.board.close()
+    Raises:
+        ValueError: The folder is another run's, or holds what is of no run.
+        OSError: The disk is full, or not to be written.
+    """
+    from accelerate.utils import broadcast_object_list
+    with ExitStack() as stack:
+        answer: list[Any] = [None, None]
+        if accelerator.is_main_process:
+            try:
+                answer = [None, _enter(stack, keeping, about)]
+            except ValueError as error:
+                answer = [error, None]
+            except OSError as error:
+                answer = [could_not_write(keeping.folder, error), None]
+        broadcast_object_list(answer)
+        error, run = answer
+        if error is not None:
+            raise error
+        yield run
 
 
-def read_log(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a log; a process that was killed may have left a part of one."""
-    if not path.exists():
-        return []
-    with open(path, newline='', encoding='utf-8') as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and row.get('step', '').isdecimal()]
+@contextmanager
+def writing(accelerator: Any, target: Path, num_bytes: int = 0, partial: Path | None = None) -> Iterator[None]:
+    """Around what processes write; what one of them cannot write ends all of them, with one error.
+
+    Args:
+        accelerator: All of its processes must come here.
+        target: What is written.
+        num_bytes: How much that is, about.
+        partial: Where it is while it is written.
+
+    Raises:
+        OSError: The disk is full, or not to be written.
+    """
+    from accelerate.utils import gather_object
+    error = cause = None
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, SafetensorError) as caught:
+        error, cause = could_not_write(target, caught, num_bytes, partial), caught
+    errors = [error for error in gather_object([error]) if error is not None]
+    if errors:
+        raise errors[0] from cause
+
+
+def could_not_write(
+        target: Path,
+        error: Exception,
+        num_bytes: int = 0,
+        partial: Path | None = None,
+) -> Exception:
+    """The error that says of a failed `writing` what happened and what to do; one of other kind comes back as it is."""
+    there = next(path for path in (target, *target.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free + _size(partial)  # which is removed
+    is_full = any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+    if isinstance(error, RuntimeError):  # torch does not say why it could not write
+        is_full |= free < num_bytes
+    if not is_full and isinstance(error, (RuntimeError, ValueError)):
+        return error
+    if not is_full:
+        return error if str(target) in str(error) else OSError(f'{target} could not be written: {error}')
+    disk = next(path for path in (there.resolve(), *there.resolve().parents) if path.is_mount())
+    needed = f', about {_in_words(num_bytes)} needed' if num_bytes else ''
+    return OSError(
+        f'{target} could not be written: the disk at {disk} is full ({_in_words(free)} free{needed}). Make room there '
+        f'(a smaller --keep leaves fewer checkpoints), and the same with --resume goes on from the last checkpoint')
 
 
 def save_model(
@@ -109,107 +154,184 @@ def save_model(
         path: `.safetensors`.
         label_names: Of the classes of its head.
         state_dict: What to write, if not the model's own.
+
+    Raises:
+        OSError: The disk is full, or not to be written.
     """
     tensors = accelerator.get_state_dict(model) if state_dict is None else state_dict
-    if accelerator.is_main_process:
-        config, embed = model.pretrained_cfg, model.patch_embed
-        header = dict(
-            format='pt', architecture=config['architecture'],
-            input_size=[embed.in_chans, *embed.img_size], mean=config['mean'],
-            std=config['std'], interpolation=config['interpolation'])
-        if label_names:
-            header['label_names'] = list(label_names)
-        save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, header)
-    accelerator.wait_for_everyone()
+    with writing(accelerator, path, sum(v.numel() * v.element_size() for v in tensors.values())):
+        if accelerator.is_main_process:
+            config, embed = model.pretrained_cfg, model.patch_embed
+            header = dict(
+                format='pt', architecture=config['architecture'],
+                input_size=[embed.in_chans, *embed.img_size], mean=config['mean'],
+                std=config['std'], interpolation=config['interpolation'])
+            if label_names:
+                header['label_names'] = list(label_names)
+            save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, header)
+
+def checkpoints_in(keeping: Keeping) -> list[Path]:
+    """The checkpoints of a run, the latest last."""
+    found = [path for path in keeping.checkpoints.glob('step_*') if re.fullmatch(r'step_\d{8,}', path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix('step_')))
 
 
 def last_checkpoint(keeping: Keeping) -> Path | None:
-    """The latest whole checkpoint of a run."""
-    return max(_checkpoints(keeping), default=None)
+    """The latest checkpoint of a run."""
+    return max(checkpoints_in(keeping), default=None, key=lambda path: int(path.name.removeprefix('step_')))
 
 
-def _checkpoints(keeping):
-    return [path for path in keeping.checkpoints.glob('step_*') if (path / 'training.json').exists()]
+def make_folder(path: Path) -> Path:
+    """A folder for what a run writes; it may be a link (to a larger disk), but not one that somebody else has made.
+
+    Raises:
+        ValueError: It is.
+    """
+    if path.is_symlink() and not _is_mine(path.lstat()):
+        raise ValueError(f'{path} is a link that another user has made; remove it, or name another --out')
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-# What a run writes into its folder; the record comes last, so that what is left of a removal is still known as a run.
-_RECORD = 'run.json'
-_WRITTEN = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
-            'log.csv', 'validation.csv', MODEL, BEST, _RECORD)
+def read_record(path: Path, max_bytes: int = 1 << 28) -> dict[str, Any]:
+    """A JSON object that a run has written.
+
+    Raises:
+        ValueError: It is none, larger than `max_bytes`, or no file.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f'{path.name} is no file')
+    if status.st_size > max_bytes:
+        raise ValueError(f'{path.name} has {status.st_size} bytes, more than {max_bytes}')
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path.name} is no JSON: {error}') from error
+    if not isinstance(record, dict):
+        raise ValueError(f'{path.name} is no JSON object')
+    return record
 
 
-def prepare_folder(accelerator, keeping, about):
-    """Refuse a folder that holds another run; the checkpoint to go on from."""
-    from accelerate.utils import broadcast_object_list
-    answer = [None, None]
-    if accelerator.is_main_process:  # it alone looks, so that all do the same
-        try:
-            answer = [None, _start_or_resume(keeping, about)]
-        except (ValueError, OSError) as error:
-            answer = [error, None]
-    broadcast_object_list(answer)
-    error, start = answer
-    if error is not None:
-        raise error
-    return start
+def remove_folder(path: Path) -> None:
+    """Remove a folder such that what a kill leaves of it does not pass for the whole."""
+    if path.name.startswith('step_'):
+        path = path.rename(path.with_name(f'.{path.name}.{uuid4().hex}.partial'))
+    shutil.rmtree(path)
 
 
-def _start_or_resume(keeping, about):
-    record = keeping.folder / _RECORD
-    there = [path for pattern in _WRITTEN for path in sorted(keeping.folder.glob(pattern))]
-    if there and not record.exists():
-        raise ValueError(
-            f'{there[0]} is there, of no run that is known (there is no {record}): name another --out, or move it away')
-    if keeping.force:
-        for path in there:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    elif there:
+def _enter(stack, keeping, about):
+    folder = keeping.folder
+    _refuse_unknown(folder)  # before anything is written there
+    make_folder(folder)
+    stack.enter_context(_ownership(folder))
+    before = _refuse_unknown(folder)
+    record = folder / RECORD
+    if keeping.force and before:
+        _remove_run(keeping, before)
+        before = {}
+    elif before:
         if not keeping.resume:
-            raise ValueError(f'{keeping.folder} holds a run; --resume goes on with it, --force starts over')
-        try:
-            before = json.loads(record.read_text())
-        except ValueError as error:
-            raise ValueError(f'{record} is damaged ({error}); --force starts over') from error
+            raise ValueError(f'{folder} holds a run; --resume goes on with it, --force starts over')
         differ = [f'{k} was {before.get(k)}, is {about.get(k)}' for k in {**before, **about}
-                  if before.get(k) != about.get(k)]
+                  if k != 'id' and before.get(k) != about.get(k)]
         if differ:
             raise ValueError(
-                f'{keeping.folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
-    keeping.folder.mkdir(parents=True, exist_ok=True)
+                f'{folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
+    run = before.get('id') or uuid4().hex
     with atomic_write(record) as partial:
-        partial.write_text(json.dumps(about, indent=2) + '\n')
-    keeping.checkpoints.mkdir(exist_ok=True)
-    return last_checkpoint(keeping)
+        partial.write_text(json.dumps(dict(about, id=run), indent=2) + '\n')
+    make_folder(keeping.checkpoints)
+    return run
 
 
-def save_checkpoint(accelerator, keeping, stream, **state):
-    """Write all that is needed to go on, whole or not at all, and drop the oldest checkpoints."""
-    from accelerate.utils import gather_object
-    step = state['step']
-    target = keeping.checkpoints / f'step_{step:08}'
-    partial = target.with_name(f'.{target.name}.partial')
-    if accelerator.is_main_process:
-        for left in keeping.checkpoints.glob('.step_*.partial'):  # of a killed run
-            shutil.rmtree(left)
-        partial.mkdir()
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    places = gather_object([(list(stream.position), sorted(stream.failed))])
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        positions, failed = zip(*places, strict=True)
-        (partial / 'training.json').write_text(
-            json.dumps(dict(state, positions=positions, failed=failed)))
-        for path in partial.rglob('*'):  # on the disk before the folder has its name, as a machine may go down
-            if path.is_file():
-                with open(path, 'rb+') as file:
-                    os.fsync(file.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
-        for old in sorted(_checkpoints(keeping))[:-keeping.last]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+def _refuse_unknown(folder):
+    """What the record of the run in a folder says, nothing if there is no run; refuses what looks like one, but has no
+    record, or one that is not of a run."""
+    there = [path for pattern in _LIKE_OURS for path in sorted(folder.glob(pattern))]
+    record = folder / RECORD
+    if not there:
+        return {}
+    if not os.path.lexists(record):
+        raise ValueError(
+            f'{there[0]} is there, of no run that is known (there is no {record}): name another --out, or move it away')
+    try:
+        before = read_record(record)
+        if not _ALWAYS_RECORDED <= before.keys() or not isinstance(before.get('id', ''), str):
+            raise ValueError('it does not say what a run is of')
+    except ValueError as error:
+        raise ValueError(
+            f'{record} is damaged, or not of a run ({error}): name another --out, or move {folder} away') from error
+    return before
+
+
+@contextmanager
+def _ownership(folder):
+    """Of several runs one has the folder; the operating system takes it back from one that was killed."""
+    from filelock import FileLock, Timeout
+    path, owner = folder / '.lock', folder / '.owner'
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f'{path} is no file of a run; remove it, or name another --out')
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        name = 'which has just begun'
+        with suppress(OSError, ValueError):
+            told = read_record(owner, 1 << 12)
+            name = f'process {int(told["pid"])} on {str(told["host"])!a}'
+        raise ValueError(
+            f'{folder} belongs to a run that is not over, {name}: wait for its end, or name another --out') from error
+    try:
+        with atomic_write(owner) as partial:
+            partial.write_text(json.dumps(dict(host=socket.gethostname(), pid=os.getpid())))
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _remove_run(keeping, before):
+    """Remove what a run has written; nothing, if any of it could be somebody else's."""
+    found = [path for pattern in _LIKE_OURS for path in sorted(keeping.folder.glob(pattern))
+             if _OURS.fullmatch(path.relative_to(keeping.folder).as_posix())]
+    for path in found:
+        if reason := _not_ours(path, keeping, before):
+            raise ValueError(f'--force: {path} {reason}, so it is not removed: move it away, or name another --out')
+    for path in found:
+        if path.parent == keeping.checkpoints:
+            remove_folder(path)
+        else:
+            path.unlink()
+
+
+def _not_ours(path, keeping, before):
+    status, is_checkpoint = path.lstat(), path.parent == keeping.checkpoints
+    if stat.S_ISLNK(status.st_mode):
+        return 'is a link'
+    if not (stat.S_ISDIR if is_checkpoint else stat.S_ISREG)(status.st_mode):
+        return f'is no {"folder" if is_checkpoint else "file"}'
+    if not _is_mine(status):
+        return 'belongs to another user'
+    links = [parent for parent in path.relative_to(keeping.folder).parents if (keeping.folder / parent).is_symlink()]
+    if not is_checkpoint and any(str(link) != '.' for link in links):
+        return 'is reached by a link'
+    if is_checkpoint and any(str(link) != '.' for link in links):  # to a larger disk, where others may be
+        try:
+            if read_record(path / 'digests.json').get('run') != before.get('id', ''):
+                return 'is behind a link, and of another run'
+        except (OSError, ValueError):
+            return 'is behind a link, and not known as of this run'
+    return None
+
+
+def _is_mine(status: os.stat_result) -> bool:
+    return not hasattr(os, 'geteuid') or status.st_uid == os.geteuid()
+
+
+def _size(folder: Path | None) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob('*')) if folder and folder.exists() else 0
+
+
+def _in_words(num_bytes: float) -> str:
+    return f'{num_bytes / 1e9:.2f} GB' if num_bytes >= 1e8 else f'{num_bytes / 1e6:.2f} MB'

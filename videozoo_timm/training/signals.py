@@ -32,7 +32,7 @@ class Stop:
 
 @contextmanager
 def signals(say: Callable[[str], Any]) -> Iterator[Stop]:
-    """Notes SIGINT and SIGTERM, so that a step is never left half-way; the second Ctrl-C interrupts at once."""
+    """Notes SIGINT, SIGTERM and SIGHUP, so that a step is never left half-way; the second Ctrl-C interrupts at once."""
     stop = Stop()
 
     def note(number, frame):
@@ -40,7 +40,7 @@ def signals(say: Callable[[str], Any]) -> Iterator[Stop]:
             raise KeyboardInterrupt
         # A launcher passes on the SIGTERM that the batch system has sent to all.
         is_first, stop.noted = not stop.noted, True
-        stop.number = (number,) if number == signal.SIGTERM else ()
+        stop.number = () if number == signal.SIGINT else (number,)
         if is_first:
             with suppress(RuntimeError):  # it came while something else was being said
                 say('stopping after this step; a second Ctrl-C ends at once, and loses the steps since the last '
@@ -51,7 +51,10 @@ def signals(say: Callable[[str], Any]) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stop
     finally:
