@@ -11,6 +11,7 @@ from torch import nn
 from . import __version__, catalogue
 from .factory import find_source, generator_source
 from .files import save_tensors, written
+from .text import printable
 from .weights import Source, hub_errors, locate
 
 # What a configuration says of the published weights, and of no others.
@@ -143,7 +144,7 @@ def model_card(
             rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
                                   f'[weights](https://huggingface.co/{record.repo})')]
     rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
-    details = '\n'.join(f'- **{key}:** {value}' for key, value in rows)
+    details = '\n'.join(f'- **{key}:** {printable(value)}' for key, value in rows)
     auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
     second = f'''
 model = videozoo_timm.load_model({record.name!r}, zoo={record.zoo!r})      # 2. as published

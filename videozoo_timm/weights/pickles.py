@@ -26,7 +26,8 @@ from .header import DTYPES
 # What reading a pickle may take; the tensors are not counted, since they are not in it. That of `mae_h14` with its
 # optimizer (7.6 GB) takes 30 MB and 0.1 s.
 MEMORY = 1024  # MB; the variable VIDEOZOO_PICKLE_MEMORY says another number
-SECONDS = 3  # of computing, 20 times that by the clock (slow disks, busy machines); VIDEOZOO_PICKLE_SECONDS
+SECONDS = 3  # of computing; VIDEOZOO_PICKLE_SECONDS
+PATIENCE = 20  # times that by the clock: disks may be slow, and the machine busy
 # How much larger than its file a checkpoint may be whose tensors are compressed (PyTorch itself compresses none), and
 # what any may take.
 UNPACKED_RATIO, UNPACKED = 20, 64 << 20
@@ -96,7 +97,7 @@ def _ask_child(file: BinaryIO) -> list[list[Any]]:
     except OSError as error:
         raise OSError(f'no process to read a pickle in: {sys.executable} cannot be started ({error})') from error
     with child:
-        timer = threading.Timer(20 * seconds, lambda: (late.set(), child.kill()))
+        timer = threading.Timer(PATIENCE * seconds, lambda: (late.set(), child.kill()))
         timer.daemon = True
         timer.start()
         try:
@@ -111,7 +112,7 @@ def _ask_child(file: BinaryIO) -> list[list[Any]]:
         raise _Unreadable(
             f'it ends its reader ({signal.Signals(-code).name}): nested too deeply, or it takes {too_much}')
     try:
-        lines = [json.loads(line) for line in answer.split(b'\n')]
+        lines = [json.loads(line) for line in answer.splitlines()]
     except ValueError:
         lines = []
     if code or not lines:
@@ -162,16 +163,16 @@ class _Table:
         return objects[0]
 
     def _check_places(self) -> None:
-        packed = unpacked = 0
-        for start, length, method, nbytes in self._places:
+        end = unpacked = 0
+        for start, length, method, nbytes in sorted(self._places):
             if min(start, length, nbytes) < 0 or start + length > self._size or method not in (_STORED, _DEFLATED):
                 raise _Unreadable('a storage lies outside of the file')
             if method == _STORED and nbytes != length:
                 raise _Unreadable('a storage is longer than what is stored of it')
-            packed += length
+            if start < end:
+                raise _Unreadable('its storages lie upon each other')
+            end = start + length
             unpacked += nbytes if method == _DEFLATED else 0
-        if packed > self._size:
-            raise _Unreadable('its storages lie upon each other')
         if unpacked > max(UNPACKED_RATIO * self._size, UNPACKED):
             raise _Unreadable(
                 f'{unpacked / 1e6:.0f} MB of tensors are compressed to {self._size / 1e6:.1f} MB, more than '
