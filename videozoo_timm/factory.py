@@ -217,7 +217,7 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
     found = f'its tensors are {[printable(key, 80) for key in islice(weights.tensors, 4)]} and so on'
     if cfg.architecture.endswith('_st') and _ranked(tensors, 'patch_embed.proj.weight', 5) is None:
         raise ValueError(f'{origin} is no video model: {found}')
-    problems = []
+    problems = [f'{printable(key, 80)} {list(v.shape)} is empty' for key, v in tensors.items() if not v.numel()][:4]
     stored = header.get('architecture') or recognise(weights.tensors)
     first = 'conv1.weight' if cfg.architecture.startswith('resne') else 'patch_embed.proj.weight'
     if catalogue.takes_images(cfg.architecture) and (not stored or _ranked(tensors, first, 4) is None):
