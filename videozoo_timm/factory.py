@@ -1,5 +1,6 @@
 """The zoos' own call, `load_model(name)`, and the same for a local file."""
 import math
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from . import catalogue
 from .models import GPT, VQGAN, ImageGenerator, build_filled, source_of
+from .text import printable
 from .weights import Source, Tensors, Weights, locate, read_weights, to_timm
 
 
@@ -134,14 +136,14 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
     if '.' not in timm_name:  # nothing is known of it but what it says itself
         tensors = _without_values(weights.tensors)
         head, size = _head_of(tensors), header.get('input_size') or input_size_of(tensors)
-        steps, kernel = tensors.get('pos_embed_temporal'), tensors.get('patch_embed.proj.weight')
+        steps, kernel = _ranked(tensors, 'pos_embed_temporal', 3), _ranked(tensors, 'patch_embed.proj.weight', 5)
         overlay.setdefault('num_classes', 0 if head is None else head.shape[0])
         timm_kwargs.setdefault('num_classes', overlay['num_classes'])
         if size:
             overlay.setdefault('input_size', size)
             if 'patch_embed.proj.weight' in tensors:  # a ResNet has no size of its own
                 timm_kwargs.setdefault('img_size', tuple(size[1:]))
-        if steps is not None:
+        if steps is not None and kernel is not None:
             timm_kwargs.setdefault('num_frames', steps.shape[1] * kernel.shape[2])
         overlay |= {k: header[k] for k in ('mean', 'std', 'interpolation') if k in header}
     return timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **timm_kwargs).eval()
@@ -213,14 +215,14 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
     """
     cfg, header, tagged = get_pretrained_cfg(timm_name), weights.header, '.' in timm_name
     tensors = _without_values(weights.tensors)
-    kernel = tensors.get('patch_embed.proj.weight')
-    if cfg.architecture.endswith('_st') and (kernel is None or kernel.ndim != 5):
-        raise ValueError(f'{origin} is no video model: its tensors are {list(weights.tensors)[:4]} and so on')
-    problems = []
+    found = f'its tensors are {[printable(key, 80) for key in islice(weights.tensors, 4)]} and so on'
+    if cfg.architecture.endswith('_st') and _ranked(tensors, 'patch_embed.proj.weight', 5) is None:
+        raise ValueError(f'{origin} is no video model: {found}')
+    problems = [f'{printable(key, 80)} {list(v.shape)} is empty' for key, v in tensors.items() if not v.numel()][:4]
     stored = header.get('architecture') or recognise(weights.tensors)
-    if not stored and catalogue.takes_images(cfg.architecture):
-        raise ValueError(
-            f'{origin} is no {cfg.architecture}: its tensors are {list(weights.tensors)[:4]} and so on')
+    first = 'conv1.weight' if cfg.architecture.startswith('resne') else 'patch_embed.proj.weight'
+    if catalogue.takes_images(cfg.architecture) and (not stored or _ranked(tensors, first, 4) is None):
+        raise ValueError(f'{origin} is no {cfg.architecture}: {found}')
     if stored and not serves(stored, cfg.architecture):
         problems.append(f'architecture {stored}, the model is {cfg.architecture}')
     if tagged and header.get('name') in catalogue.available_models():
@@ -246,8 +248,8 @@ def check_weights(weights: Weights, origin: str, timm_name: str, any_size: bool 
 
 def input_size_of(tensors: Tensors) -> tuple[int, int, int] | None:
     """Channels, height and width that a checkpoint was made for, from the shapes of its tensors; None if unknown."""
-    kernel = tensors.get('patch_embed.proj.weight')
-    spatial, positions = tensors.get('pos_embed_spatial'), tensors.get('pos_embed')
+    kernel = _ranked(tensors, 'patch_embed.proj.weight', 4, 5)
+    spatial, positions = _ranked(tensors, 'pos_embed_spatial', 3), _ranked(tensors, 'pos_embed', 3)
     if kernel is None or (spatial is None and positions is None):
         return None
     number = positions.shape[1] - 1 if spatial is None else spatial.shape[1]
@@ -261,7 +263,14 @@ def _without_values(tensors: Tensors) -> Tensors:
 
 
 def _head_of(tensors: Tensors) -> torch.Tensor | None:
-    return tensors.get('head.weight', tensors.get('fc.weight'))
+    head = _ranked(tensors, 'head.weight', 2)
+    return _ranked(tensors, 'fc.weight', 2) if head is None else head
+
+
+def _ranked(tensors: Tensors, key: str, *ranks: int) -> torch.Tensor | None:
+    """A tensor, if it is there, has values and one of these numbers of dimensions."""
+    tensor = tensors.get(key)
+    return tensor if tensor is not None and tensor.ndim in ranks and tensor.numel() else None
 
 
 def recognise(tensors: Tensors) -> str | None:

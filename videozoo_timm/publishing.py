@@ -15,6 +15,7 @@ from .files import atomic_write, save_tensors
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 
 _logger = logging.getLogger(__name__)
+from .text import printable
 
 # What a configuration says of the published weights, and of no others.
 _OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids', 'notes')
@@ -177,7 +178,7 @@ def model_card(
     if record and license and license != record.license:
         licence = f'{license}, as whoever made this repository says; {record.license}'
     rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
-    details = '\n'.join(f'- **{key}:** {value}' for key, value in rows)
+    details = '\n'.join(f'- **{key}:** {printable(value)}' for key, value in rows)
     auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
     second = f'''
 model = videozoo_timm.load_model({record.name!r}, zoo={record.zoo!r})      # 2. as published

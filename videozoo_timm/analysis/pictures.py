@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..files import atomic_write
+from ..text import printable
 from ..video.writing import save_video
 
 _GAP = 4  # pixels between tiles
@@ -37,6 +38,8 @@ class Grid:
         self.tile_height, self.tile_width = rows[0][1].shape[-2:]
         num_columns = max(len(tiles) for _, tiles in rows)
         title = ' '.join(title.split())  # file names may have line breaks
+        title, captions = printable(title), [printable(caption) for caption in captions]
+        rows = [(printable(label), tiles) for label, tiles in rows]
         size = max(round(self.tile_height / 11), 12)
         draw = ImageDraw.Draw(Image.new('RGB', (1, 1)))
         fonts = {'label': _font(size), 'title': _font(round(1.2 * size))}
@@ -170,6 +173,7 @@ def save_confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> No
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     if named:
+        classes = [printable(name, 60) for name in classes]
         axes.set_xticks(range(num_classes), classes, rotation=90, parse_math=False)
         axes.set_yticks(range(num_classes), classes, parse_math=False)
     axes.set_xlabel('predicted')

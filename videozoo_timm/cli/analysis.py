@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..synthetic import is_drawn
+from ..text import printable
 from ..video import ALIGNMENTS, COMPLETION, RECOGNITION, Job, Sampling, View, Views, find_media, find_videos, load_views
 from .common import (
     add_command,
@@ -370,9 +371,9 @@ def _classify(args: argparse.Namespace) -> int:
         print(json.dumps(results, indent=2))
     else:
         for result in results:
-            print(result['path'])
+            print(printable(result['path']))
             for prediction in result['predictions']:
-                print(f'  {100 * prediction["probability"]:5.1f}%  {prediction["label"]}')
+                print(f'  {100 * prediction["probability"]:5.1f}%  {printable(prediction["label"])}')
     return _left_out(len(failed) + missing, len(paths) + missing)
 
 

@@ -19,6 +19,7 @@ from ..factory import load_file, load_model, recognise, timm_name_of
 from ..inference.pipeline import takes_clips
 from ..models.attention import fast_in_bfloat16
 from ..synthetic import is_drawn
+from ..text import printable
 from ..video import find_videos
 from ..weights import read_weights
 
@@ -189,8 +190,8 @@ def _load(args: argparse.Namespace, default: str, **options: Any) -> tuple[nn.Mo
         model = load_model(args.model, zoo=args.zoo, **options)
     cfg = model.pretrained_cfg
     if args.weights is not None and not (args.model and '.' in timm_name_of(args.model, args.zoo)):
-        return model, read_weights(args.weights, mapped=True).header.get('name') or (
-            f'{cfg["architecture"]} of {args.weights}')
+        told = read_weights(args.weights, mapped=True).header.get('name')
+        return model, printable(told or f'{cfg["architecture"]} of {args.weights}', 200)
     return model, f'{cfg["architecture"]}.{cfg["tag"]}'
 
 
@@ -202,7 +203,7 @@ def sizes(args: argparse.Namespace) -> dict[str, int]:
 def short_name(args: argparse.Namespace, model: nn.Module) -> str:
     """The model's name as a part of file names: as it was typed, or its architecture."""
     name = args.model or read_weights(args.weights, mapped=True).header.get('name')
-    return (name or model.pretrained_cfg['architecture']).replace('/', '_')
+    return re.sub(r'[^\w@+.=-]', '_', name or model.pretrained_cfg['architecture'])[:100]
 
 
 def files(args: argparse.Namespace, find: Callable[[str], list[Path]]) -> tuple[list[str], int]:
@@ -260,7 +261,7 @@ def check_out(out: Path) -> None:
 
 def shown(path: str) -> str:
     """What a file is called in titles and tables; of drawn videos the number alone says little."""
-    return path if is_drawn(path) else Path(path).name
+    return path if is_drawn(path) else printable(Path(path).name)
 
 
 def names_of(path: str) -> Iterator[str]:
@@ -294,14 +295,14 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:
-    every = [*([header] if header else []), *rows]
+    every = [[printable(cell) for cell in row] for row in [*([header] if header else []), *rows]]
     widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
     for row in every:
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def complain(message: Any) -> None:
-    text = f'videozoo: {message}'
+    text = printable(f'videozoo: {message}', lines=True)
     if 'tqdm' in sys.modules:  # above a progress bar
         sys.modules['tqdm'].tqdm.write(text, file=sys.stderr)
     else:

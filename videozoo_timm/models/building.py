@@ -27,6 +27,7 @@ from torch import nn
 
 from ..catalogue import digests_of, find, packaged_as, stored_in
 from ..weights import Source, Tensors, guarded, locate, read_header, read_weights, to_timm
+from ..weights.header import check_fields
 
 _logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def build_model(
         cfg = replace(cfg, **_labels_of(overlay, cfg))
     elif cfg.file and overlay.keys() & {'hf_hub_id', 'url'}:  # other weights than the packaged ones
         cfg = replace(cfg, file=None, label_names=overlay.get('label_names'))
+    check_fields(cfg.to_dict(), variant if not cfg.hf_hub_id else cfg.hf_hub_id)
     if cfg.state_dict is not None:
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 

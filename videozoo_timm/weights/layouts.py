@@ -1,11 +1,17 @@
 """Published key layouts -> timm's."""
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import torch
 
+from ..text import printable
+from .pickles import Inert
+
 Tensors = dict[str, torch.Tensor]
+
+_MOST_SHARED = 16  # tensors of a model that share one storage, on average: tied layers are few
 
 # DINO and Mugs keep the encoder beside a projection head, and all of it twice, as teacher and as student.
 _CONTAINERS = ('teacher', 'model', 'state_dict', 'model_state_dict')
@@ -32,16 +38,24 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     if isinstance(held, Mapping):
         held = next((held[key] for key in _CONTAINERS if isinstance(held.get(key), Mapping)), held)
     if not isinstance(held, Mapping) or not any(isinstance(v, torch.Tensor) for v in held.values()):
-        found = f'its keys are {[str(k) for k in checkpoint][:8]}' if isinstance(checkpoint, Mapping) else (
-            f'it holds a {type(checkpoint).__name__}')
+        found = f'its keys are {[printable(k, 80) for k in islice(checkpoint, 8)]}' if (
+            isinstance(checkpoint, Mapping)) else f'it holds a {_kind_of(checkpoint)}'
         raise ValueError(
             f"{origin} holds no model: {found}, a checkpoint has its tensors under 'model' or 'teacher'")
     for key, value in held.items():
+        called = f"{origin}: '{printable(key, 200)}'"
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f'{origin}: {key!r} in its model is no tensor but {type(value).__name__}')
+            raise ValueError(f'{called} in its model is no tensor but {_kind_of(value)}')
         if value.nbytes > value.untyped_storage().nbytes():
-            raise ValueError(f'{origin}: {key!r} {list(value.shape)} is larger than what is stored of it')
+            raise ValueError(f'{called} {list(value.shape)} is larger than what is stored of it')
+    stored = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in held.values()}
+    if sum(v.nbytes for v in held.values()) > _MOST_SHARED * sum(stored.values()):
+        raise ValueError(f'{origin}: its tensors lie upon each other, more than {_MOST_SHARED} in the same place')
     return {key.removeprefix('module.'): value.detach() for key, value in held.items()}
+
+
+def _kind_of(value: Any) -> str:
+    return value.name if isinstance(value, Inert) else type(value).__name__
 
 
 def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:

@@ -1,87 +1,56 @@
-"""Tensors out of a pickle without running it.
+"""Tensors out of a pickle without running it, and without letting it cost much.
 
-A PyTorch checkpoint is a pickle, and a pickle is a program. This loader lets it rebuild tensors and ordered
-dictionaries; every other name that it asks for becomes an inert placeholder class that accepts whatever a pickle does
-to an object and does nothing. So an `argparse.Namespace`, a Lightning callback or an attack are equally harmless.
+A PyTorch checkpoint is a pickle, and a pickle is a program. `pickle_child.py` unpickles it in a process of its own with
+limits of memory and time, and tells where in the file each tensor is; here every number of that is checked, and the
+tensors are mapped. Every name that a pickle asks for becomes an inert placeholder. So an `argparse.Namespace`, a
+Lightning callback or an attack are equally harmless, and equally cheap.
 """
-import collections
-import io
+import json
+import math
+import mmap
 import os
-import pickle
-import tarfile
-import types
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+import threading
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-# Functions are wrapped, so that a pickle cannot set attributes on PyTorch's own.
-_TENSOR_BUILDERS = {
-    ('torch._utils', name): getattr(torch._utils, name)
-    for name in ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter', '_rebuild_parameter_with_state')
-}
+from ..files import check_regular
+from ..text import printable
+from .header import DTYPES
+
+# What reading a pickle may take; the tensors are not counted, since they are not in it. That of `mae_h14` with its
+# optimizer (7.6 GB) takes 30 MB and 0.1 s.
+MEMORY = 1024  # MB; the variable VIDEOZOO_PICKLE_MEMORY says another number
+SECONDS = 3  # of computing; VIDEOZOO_PICKLE_SECONDS
+PATIENCE = 20  # times that by the clock: disks may be slow, and the machine busy
+# How much larger than its file a checkpoint may be whose tensors are compressed (PyTorch itself compresses none), and
+# what any may take.
+UNPACKED_RATIO, UNPACKED = 20, 64 << 20
+
+_CHILD = Path(__file__).with_name('pickle_child.py')
+_STORED, _DEFLATED = 0, 8  # compression methods of zip
+_DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in DTYPES.values()}
 
 
 class Inert:
-    """What a checkpoint names that is no tensor; `__name__` of its class says what it was."""
+    """What a checkpoint names that is no tensor.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    Attributes:
+        name: What it was, `'argparse.Namespace'` for instance.
+        state: What it was given, mostly a dictionary of its attributes; None if nothing.
+    """
+    __slots__ = ('name', 'state')
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> 'Inert':
-        return object.__new__(cls)
+    def __init__(self, name: str) -> None:
+        self.name, self.state = printable(name, 100), None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> 'Inert':
-        return self
-
-    def __setstate__(self, *state: Any) -> None:
-        pass
-
-    def __setitem__(self, *item: Any) -> None:
-        pass
-
-    append = extend = add = update = __setitem__
-
-
-class _Builder:
-    __slots__ = ('_build',)
-
-    def __init__(self, build: Any) -> None:
-        object.__setattr__(self, '_build', build)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._build(*args)
-
-    def __setattr__(self, *item: Any) -> None:
-        pass
-
-    def __setstate__(self, *state: Any) -> None:
-        pass
-
-
-class _Unpickler(pickle.Unpickler):
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _TENSOR_BUILDERS:
-            return _Builder(_TENSOR_BUILDERS[module, name])
-        if (module, name) == ('collections', 'OrderedDict'):
-            return collections.OrderedDict
-        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        return type(f'{module}.{name}', (Inert,), {})
-
-
-def _load(file: Any, **kwargs: Any) -> Any:
-    return _Unpickler(file, **kwargs).load()
-
-
-_inert_pickle = types.ModuleType('inert_pickle')
-_inert_pickle.Unpickler = _Unpickler
-_inert_pickle.load = _load
-_inert_pickle.loads = lambda data, **kwargs: _load(io.BytesIO(data), **kwargs)
+    def __repr__(self) -> str:
+        return f'<{self.name}>'
 
 
 def load_inert(path: Path, mapped: bool = True) -> Any:
@@ -89,52 +58,164 @@ def load_inert(path: Path, mapped: bool = True) -> Any:
 
     Args:
         path: File of `torch.save`, in the zip format or that of PyTorch before 1.6.
-        mapped: Map the tensors from the file, where its format allows it.
+        mapped: Map the tensors from the file, where they lie in it as they are; private copies on write.
+
+    Returns:
+        Dictionaries, lists (tuples and sets too), text, numbers and tensors as they are, all else as `Inert`.
 
     Raises:
-        ValueError: The file is no such checkpoint, or is damaged.
+        ValueError: The file is no such checkpoint, is damaged, or takes more memory or time than is allowed.
+        OSError: It cannot be read, or no process can be started.
     """
+    check_regular(path)
+    # What comes in the place of the file now is not waited for either.
+    with open(path, 'rb', opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NONBLOCK', 0))) as file:
+        try:
+            return _Table(file, mapped).build(_ask_child(file))
+        except _Unreadable as error:
+            raise ValueError(f'{path} is no readable PyTorch checkpoint: {error}') from error
+
+
+class _Unreadable(ValueError):
+    """Why a file is not read."""
+
+
+def _ask_child(file: BinaryIO) -> list[list[Any]]:
+    """The lines of `pickle_child.py`."""
+    megabytes, seconds = _limit('VIDEOZOO_PICKLE_MEMORY', MEMORY), _limit('VIDEOZOO_PICKLE_SECONDS', SECONDS)
+    if not sys.executable or getattr(sys, 'frozen', False):
+        raise OSError(
+            'pickles are read in a process of their own, and this Python does not know its own program (sys.executable '
+            'is empty); convert the file elsewhere with `videozoo convert`, .safetensors need no such process')
+    too_much = f'more than {megabytes} MB to unpickle; if you trust it, VIDEOZOO_PICKLE_MEMORY=<MB> allows more'
+    too_long = f'more than {seconds} s to unpickle; if you trust it, VIDEOZOO_PICKLE_SECONDS=<SECONDS> allows more'
+    late = threading.Event()
     try:
-        with open(path, 'rb') as file:
-            is_zip = torch.serialization._is_zipfile(file)
-        _refuse_programs(path, is_zip)
-        with _own_rules():
-            return torch.load(
-                path, map_location='cpu', mmap=mapped and is_zip and _is_stored(path), weights_only=False,
-                pickle_module=_inert_pickle)
-    except (FileNotFoundError, PermissionError, MemoryError):
-        raise
-    except pickle.UnpicklingError as error:
-        raise ValueError(f'{path} is no readable PyTorch checkpoint: another kind of file, or a damaged one') from error
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f'{path} is no readable PyTorch checkpoint: {reason}') from error
-
-
-def _refuse_programs(path: Path, is_zip: bool) -> None:
-    """Keep from torch.load what it hands to other readers than the unpickler that it is given."""
-    # PyTorch's own reader is asked: Python's can be shown another table of contents by the same file.
-    if is_zip and 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
-        raise ValueError('a TorchScript archive, not a checkpoint')
-    if not is_zip and tarfile.is_tarfile(path):
-        raise ValueError('a tar archive; torch.load would unpack it to disk')
-
-
-def _is_stored(path: Path) -> bool:
-    """Whether no record is compressed, so that its bytes in the file are the tensor's."""
+        child = subprocess.Popen(
+            [sys.executable, '-I', '-S', str(_CHILD), str(megabytes), str(seconds)],
+            stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise OSError(f'no process to read a pickle in: {sys.executable} cannot be started ({error})') from error
+    with child:
+        timer = threading.Timer(PATIENCE * seconds, lambda: (late.set(), child.kill()))
+        timer.daemon = True
+        timer.start()
+        try:
+            answer = child.stdout.read((megabytes << 20) + 1)
+            code = child.wait() if len(answer) <= megabytes << 20 else -signal.SIGABRT
+        finally:
+            timer.cancel()
+            child.kill()
+    if late.is_set() or code == -getattr(signal, 'SIGXCPU', 0):
+        raise _Unreadable(f'it takes {too_long}')
+    if code < 0:
+        raise _Unreadable(
+            f'it ends its reader ({signal.Signals(-code).name}): nested too deeply, or it takes {too_much}')
     try:
-        with zipfile.ZipFile(path) as archive:
-            return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError):
-        return False
+        lines = [json.loads(line) for line in answer.splitlines()]
+    except ValueError:
+        lines = []
+    if code or not lines:
+        raise OSError(f'the process that reads pickles ended with exit code {code} ({sys.executable} {_CHILD})')
+    if isinstance(lines[0], dict):
+        raise _Unreadable(printable(lines[0].get('error') or f'it takes {too_much}', 500))
+    return lines
 
 
-@contextmanager
-def _own_rules() -> Iterator[None]:
-    """Set aside the variable that forces torch.load's own rules and so forbids another unpickler."""
-    forced = os.environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
-    try:
-        yield
-    finally:
-        if forced is not None:
-            os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = forced
+def _limit(variable: str, default: int) -> int:
+    told = os.environ.get(variable, '')
+    if not told:
+        return default
+    if not told.isascii() or not told.isdigit() or not 0 < int(told[:9]) == int(told[:10]):
+        raise ValueError(f'{variable}={told!r}: must be a whole number above 0')
+    return int(told)
+
+
+class _Table:
+    """Tensors of a file, where `pickle_child.py` says that they are."""
+
+    def __init__(self, file: BinaryIO, mapped: bool) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self._map = None
+        if mapped:
+            private = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            self._map = torch.frombuffer(private, dtype=torch.uint8).untyped_storage()
+        self._storages, self._places = {}, []
+
+    def build(self, lines: list[list[Any]]) -> Any:
+        """The checkpoint; of what is meant by each line tells `pickle_child.py`."""
+        self._places = [line[1:] for line in lines if line[0] == 'storage']
+        self._check_places()
+        lines = lines[len(self._places):]
+        makers = dict(dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor)
+        objects = [makers[kind](*parts) for kind, *parts in lines]
+
+        def meant(value: Any) -> Any:
+            return objects[value[0]] if isinstance(value, list) else value
+
+        for made, (kind, *parts) in zip(objects, lines, strict=True):
+            if kind == 'dict':
+                made.update(zip(map(meant, parts[::2]), map(meant, parts[1::2]), strict=True))
+            elif kind == 'list':
+                made.extend(map(meant, parts))
+            elif kind == 'inert':
+                made.state = meant(parts[1])
+        return objects[0]
+
+    def _check_places(self) -> None:
+        end = unpacked = 0
+        for start, length, method, nbytes in sorted(self._places):
+            if min(start, length, nbytes) < 0 or start + length > self._size or method not in (_STORED, _DEFLATED):
+                raise _Unreadable('a storage lies outside of the file')
+            if method == _STORED and nbytes != length:
+                raise _Unreadable('a storage is longer than what is stored of it')
+            if start < end:
+                raise _Unreadable('its storages lie upon each other')
+            end = start + length
+            unpacked += nbytes if method == _DEFLATED else 0
+        if unpacked > max(UNPACKED_RATIO * self._size, UNPACKED):
+            raise _Unreadable(
+                f'{unpacked / 1e6:.0f} MB of tensors are compressed to {self._size / 1e6:.1f} MB, more than '
+                f'{UNPACKED_RATIO} to 1; if you trust it, write it anew with torch.save, which compresses nothing')
+
+    def _tensor(self, name: str, row: int, offset: int, shape: list[int], stride: list[int]) -> Any:
+        dtype = _DTYPES.get(name)
+        if dtype is None:
+            return Inert(f'torch.{name}')
+        if len(shape) > 64 or min([offset, *shape, *stride]) < 0 or math.prod(shape) * dtype.itemsize >= 1 << 63:
+            raise _Unreadable('a tensor in it has sizes or strides that no tensor has')
+        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        end = last + 1 if math.prod(shape) else 0
+        nbytes = self._places[row][3]
+        if end * dtype.itemsize > nbytes:
+            raise _Unreadable(f'a tensor {shape} in it is to lie outside of its storage of {nbytes} bytes')
+        if not math.prod(shape):
+            return torch.empty(shape, dtype=dtype)
+        return torch.empty(0, dtype=dtype).set_(self._storage(row), offset, shape, stride)
+
+    def _storage(self, row: int) -> torch.UntypedStorage:
+        if row not in self._storages:
+            start, length, method, nbytes = self._places[row]
+            if self._map is not None and method == _STORED and start % 8 == 0:  # as wide as an element is
+                self._storages[row] = self._map[start:start + length]
+            else:
+                self._storages[row] = torch.frombuffer(self._read(row), dtype=torch.uint8).untyped_storage()
+        return self._storages[row]
+
+    def _read(self, row: int) -> bytearray:
+        start, length, method, nbytes = self._places[row]
+        data = bytearray(nbytes)
+        self._file.seek(start)
+        if method == _STORED:
+            filled = self._file.readinto(data)
+        else:
+            unpacker, filled = zlib.decompressobj(-zlib.MAX_WBITS), 0
+            while length > 0 and filled < nbytes and (block := self._file.read(min(length, 1 << 20))):
+                length -= len(block)
+                while block and filled < nbytes:
+                    part = unpacker.decompress(block, min(nbytes - filled, 1 << 24))
+                    data[filled:filled + len(part)] = part
+                    filled, block = filled + len(part), unpacker.unconsumed_tail
+        if filled != nbytes:
+            raise _Unreadable('a storage is shorter than its table of contents says')
+        return data

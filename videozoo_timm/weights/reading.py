@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ..files import check_regular
+from .header import DTYPES, LARGEST, parse_header
 from .layouts import Tensors, model_tensors
 from .pickles import load_inert
 
@@ -47,7 +48,9 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
     header = read_header(path)
     try:
         tensors = load_file(path) if mapped else _read_sequentially(path)
-    except SafetensorError as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of safetensors, or of PyTorch for what it knows no dtype or shape of
         raise ValueError(f'{path} is no readable safetensors file: {error}') from error
     return Weights(model_tensors(tensors, str(path)), header)
 
@@ -56,16 +59,16 @@ def read_header(path: Path) -> dict[str, Any]:
     """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std, and
     label_names where it was finetuned by this package."""
     check_regular(path)
+    with open(path, 'rb') as file:
+        length = int.from_bytes(file.read(8), 'little')
+    if LARGEST < length < os.stat(path).st_size:
+        raise ValueError(f'{path}: its header has {length / 1e6:.0f} MB, more than the {LARGEST / 1e6:.0f} MB allowed')
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f'{path} is no readable safetensors file ({error}): delete it, or fetch it anew') from error
-    header = dict(metadata)
-    for key in ('input_size', 'mean', 'std', 'label_names'):
-        if key in header:
-            header[key] = tuple(json.loads(header[key]))
-    return header
+    return parse_header(metadata, path)
 
 
 def should_map(path: Path) -> bool:
@@ -111,15 +114,11 @@ def _read_sequentially(path: Path) -> Tensors:
         if key == '__metadata__':
             continue
         begin, end = entry['data_offsets']
-        dtype = _DTYPES[entry['dtype']]
+        dtype = DTYPES.get(entry['dtype'])
+        if dtype is None:
+            raise ValueError(f'{key!r} has the dtype {entry["dtype"]}, which this PyTorch lacks')
         count = (end - begin) // dtype.itemsize
         flat = torch.frombuffer(data, dtype=dtype, count=count, offset=8 + length + begin) if count else (
             torch.empty(0, dtype=dtype))
         tensors[key] = flat.reshape(entry['shape'])
     return tensors
-
-
-_DTYPES = {
-    'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16, 'I64': torch.int64,
-    'I32': torch.int32, 'I16': torch.int16, 'I8': torch.int8, 'U8': torch.uint8, 'BOOL': torch.bool,
-}
