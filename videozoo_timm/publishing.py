@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from . import __version__, catalogue
+from ._compat import save_config_for_hf
 from .factory import find_source, generator_source
 from .files import save_tensors, written
 from .weights import Source, hub_errors, locate
