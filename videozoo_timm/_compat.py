@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from timm.models._features import feature_take_indices  # which blocks `forward_intermediates` is asked for
-from timm.models._hub import download_cached_file  # weights of a configuration's `url`, in timm's own cache
-from timm.models._hub import save_config_for_hf  # `config.json` of an exported folder; the public call writes weights too
+from timm.models._hub import (
+    download_cached_file,  # weights of a configuration's `url`, in timm's own cache
+    save_config_for_hf,  # `config.json` of an exported folder; the public call writes weights too
+)
 from timm.models._input import update_model_input_size  # without it a resized model is saved with its former size
 from torch import nn
 from torch.cpu import _is_amx_tile_supported, _is_avx512_bf16_supported  # torch has no public word for a CPU's bfloat16

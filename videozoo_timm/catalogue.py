@@ -208,8 +208,7 @@ class Checkpoint:
             preprocessing(self.img_size, self.trained_on_images),
             fixed_input_size=not self.is_image_encoder,
             num_classes=self.num_classes,
-            classifier='fc' if self.architecture == 'resnext50_im' else 'head',
-            first_conv=None,  # other numbers of channels are adapted here
+            **_layers(self.architecture),
             description=f'{self.name} of {self.zoo}',
         )
         if self.repo:
@@ -225,6 +224,14 @@ class Checkpoint:
         elif self.num_classes == len(MOTIONS):
             cfg.update(label_names=MOTIONS)
         return cfg
+
+
+def _layers(architecture: str) -> dict[str, Any]:
+    """What timm's `PretrainedCfg` calls a model's first and last layer."""
+    if architecture == 'resnext50_im':
+        return dict(first_conv='conv1', classifier='fc', pool_size=(7, 7))
+    # timm cannot adapt a kernel of rank 5 to other numbers of channels; given no name, it does not try.
+    return dict(first_conv='patch_embed.proj' if architecture.endswith('_im') else (), classifier='head')
 
 
 def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def attention(
 
     PyTorch's, but for long sequences in bfloat16 on a CPU that has instructions for it, where plain matrix products of
     one head are several times as fast as its fused kernel. Their scores are rounded to bfloat16, as everything between
-    two layers is. With gradients or a mask, in a compiled, scripted or exported model, and on other devices it is PyTorch's, flash
-    attention included.
+    two layers is. With gradients or a mask, in a compiled, scripted or exported model, and on other devices it is
+    PyTorch's, flash attention included.
     """
     if not torch.jit.is_scripting():
         if (not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'

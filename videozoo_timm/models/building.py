@@ -16,7 +16,6 @@ import torch
 from timm.models import (
     VisionTransformer,
     build_model_with_cfg,
-    clean_state_dict,
     get_pretrained_cfg,
     named_apply,
     resolve_pretrained_cfg,
@@ -55,7 +54,7 @@ def _to_own_layout(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_
     mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
     mine = mine.get('teacher', mine)
     has_head = any(True for _ in model.get_classifier().parameters())
-    for key, value in to_timm(clean_state_dict(mine)).items():
+    for key, value in to_timm(mine).items():
         is_decoder = key.startswith(('decoder_', 'mask_token')) and not hasattr(model, 'mask_token')
         if not is_decoder and (has_head or not key.startswith(_HEADS)):
             state_dict[prefix + key] = value
@@ -93,7 +92,7 @@ def build_model(
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
     leave_head = overlay.get('num_classes') == -1
     if leave_head:
-        del overlay['num_classes']  # as many as are asked for, or as the name has
+        overlay['num_classes'] = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg).num_classes
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
     if overlay.get('file'):
         cfg = replace(cfg, **_labels_of(overlay, cfg))

@@ -225,7 +225,7 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict
 default_cfgs = generate_default_cfgs({
     **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.is_image_encoder},
     f'{SMALL_IMAGE_ARCHITECTURE}.untrained': dict(
-        preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv=None),
+        preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv='patch_embed.proj'),
 })
 
 

@@ -353,7 +353,7 @@ def _published_order(
         raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
     position = torch.arange(num_tokens, device=device)
     if mask_type == 'random':
-        rank = torch.rand(num_batch, num_tokens, device=device) if noise is None else noise
+        rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
         if rank.shape != (num_batch, num_tokens):
             raise ValueError(f'noise must be [B, T\' * H\' * W\'] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
     elif mask_type == 'temporal':
