@@ -30,7 +30,8 @@ def private_names(path):
             found |= {(alias.name, '') for alias in node.names if alias.name.split('.')[0] in LIBRARIES}
         elif isinstance(node, ast.Attribute) and ast.unparse(node).split('.')[0] in LIBRARIES:
             found.add((ast.unparse(node.value), node.attr))
-    return {(module, name) for module, name in found if any(part[:1] == '_' != part[1:2] for part in f'{module}.{name}'.split('.'))}
+    return {(module, name) for module, name in found
+            if any(part[:1] == '_' != part[1:2] for part in f'{module}.{name}'.split('.'))}  # `__version__` is public
 
 
 @pytest.mark.parametrize('module, name', sorted(private_names(Path(_compat.__file__))))
@@ -103,4 +104,4 @@ def test_results_are_the_same_whatever_the_default_dtype_is(models, double):
     under_double = results()
     torch.set_default_dtype(torch.float32)
     for k, (ours, theirs) in enumerate(zip(under_double, results(), strict=True)):
-        torch.testing.assert_close(ours, theirs, check_dtype=True, msg=lambda words, k=k: f'result {k}: {words}')
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3, msg=lambda words, k=k: f'result {k}: {words}')
