@@ -13,7 +13,7 @@ from videozoo_timm import cli
 from videozoo_timm.analysis.completion import read_mask
 from videozoo_timm.analysis.evaluation import read_labels
 from videozoo_timm.cli import generation, main, models
-from videozoo_timm.files import written as atomic
+from videozoo_timm.files import atomic_write as atomic
 
 
 class Panic(BaseException):

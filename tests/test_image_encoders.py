@@ -263,6 +263,47 @@ def test_compile_export_and_trace():
     assert relative_error(exported(x[:1]), model(x[:1])) < 1e-5
 
 
+SIZES = ((64, 96), (96, 64), (64, 64), (32, 128))
+
+
+@pytest.mark.parametrize('size', SIZES[:3])
+def test_traced_at_one_size_it_is_right_at_others(size):
+    for kwargs in ({}, dict(no_embed_class=True, reg_tokens=1)):
+        model = small(**kwargs)
+        with torch.inference_mode():
+            traced = torch.jit.trace(model, torch.randn(1, 3, *size))
+            for other in SIZES:
+                x = torch.randn(2, 3, *other)
+                assert relative_error(traced(x), model(x)) < 1e-5, other
+
+
+def test_exported_for_sizes_of_any_kind():
+    model = small()
+    sides = {axis: 16 * torch.export.Dim(name, min=2, max=32) for axis, name in ((2, 'rows'), (3, 'columns'))}
+    exported = torch.export.export(model, (torch.randn(2, 3, 64, 64),), dynamic_shapes=(sides,)).module()
+    with torch.inference_mode():
+        for size in SIZES:
+            x = torch.randn(2, 3, *size)
+            assert relative_error(exported(x), model(x)) < 1e-5, size
+    program = torch.export.export(model, (torch.randn(2, 3, 64, 64),))
+    assert not [n for n in program.graph.nodes if 'grid_sample' in str(n.target) or 'upsample' in str(n.target)]
+
+
+def test_embeddings_as_those_of_timm():
+    x = torch.randn(2, 3, 64, 64)
+    for kwargs in ({}, dict(dynamic_img_size=True), dict(pos_embed='none'), dict(pos_embed='none', class_token=False,
+                   global_pool='avg', dynamic_img_size=True)):
+        ours = small(**(dict(dynamic_img_size=False) | kwargs))
+        theirs = timm.create_model('vit_tiny_patch16_224', num_classes=0, **(SMALL | kwargs)).eval()
+        theirs.load_state_dict(ours.state_dict())
+        assert torch.equal(ours.patch_embed(x), theirs.patch_embed(x))
+        assert ours.patch_embed(x).ndim == (4 if kwargs.get('dynamic_img_size') else 3)
+        assert relative_error(ours(x), theirs(x)) < 1e-6
+    other = small(pos_embed='none')
+    other.set_input_size((96, 80))
+    assert other(torch.zeros(1, 3, 96, 80)).shape == (1, 48)
+
+
 def test_timm_saves_and_reloads(tmp_path):
     from timm.models import save_for_hf
     model = small(num_classes=4)

@@ -5,12 +5,12 @@ import pickle
 import pytest
 import timm
 import torch
-from conftest import TINY_VIT, golden, published, relative_error, save_published
+from conftest import TINY_MAE, TINY_VIT, golden, published, relative_error, save_published
 from golden import recipe
 from timm.models import load_checkpoint
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
 
-import videozoo_timm  # noqa: F401  registers the models
+from videozoo_timm.factory import load_file
 
 SMALL = dict(img_size=56, num_frames=4, embed_dim=48, depth=3, num_heads=4)
 
@@ -282,6 +282,70 @@ def test_missing_and_surplus_keys_are_listed():
         load(published('video_vit_tiny'), embed_dim=64)
 
 
+def test_frames_before_channels_are_refused_with_the_way_out(model, clip):
+    with pytest.raises(ValueError, match=r'got \[2, 4, 3, 56, 56\]; .* x\.transpose\(1, 2\)'):
+        model(clip.transpose(1, 2))
+
+
+@pytest.mark.parametrize('around', [
+    'module.{}', '_orig_mod.module.{}', '_fsdp_wrapped_module.{}'])
+def test_keys_of_wrapped_models(around, model, clip, tmp_path):
+    def wrapped(key):  # the whole, and as `torch.compile` and activation checkpointing of single blocks
+        return around.format(key.replace('blocks.1.', 'blocks.1._orig_mod.').replace(
+            'blocks.2.', 'blocks.2._checkpoint_wrapped_module.'))
+
+    for name, tensors in (('timm', model.state_dict()), ('published', published('video_vit_tiny'))):
+        state_dict, path = {wrapped(k): v for k, v in tensors.items()}, tmp_path / f'{name}.pth'
+        torch.save({'state_dict': state_dict}, path)
+        by_state_dict = timm.create_model('vit_t14_st', **TINY_VIT)
+        by_state_dict.load_state_dict(state_dict)
+        overlay = dict(file=str(path), num_classes=7)
+        for other in (by_state_dict, timm.create_model('vit_t14_st', checkpoint_path=str(path), **TINY_VIT),
+                      timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **TINY_VIT),
+                      load_file(path, 'vit_t14_st', **SMALL)):
+            assert torch.equal(other.eval()(clip), model(clip))
+
+
+def test_an_overlay_of_minus_one_classes_leaves_the_head(model, tmp_path):
+    """As timm's `train.py --pretrained-path` asks for it."""
+    path = save_published(published('video_vit_tiny'), tmp_path / 'tiny.pth')
+
+    def load(**kwargs):
+        overlay = dict(file=str(path), num_classes=-1)
+        return timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **SMALL, **kwargs)
+
+    for kwargs, number in ((dict(num_classes=7), 7), (dict(num_classes=5), 5), (dict(num_classes=0), 0), ({}, 8)):
+        loaded = load(**kwargs)
+        assert loaded.num_classes == number and loaded.pretrained_cfg['num_classes'] == 8
+        assert torch.equal(loaded.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight)
+        assert 'label_names' not in loaded.pretrained_cfg
+        if number:
+            assert loaded.head.weight.shape == (number, 48) and 0 < loaded.head.weight.std() < 0.025
+            assert not loaded.head.bias.any()
+    assert not torch.equal(load(num_classes=7).head.weight, model.head.weight)
+
+
+def test_pretrained_strict_is_that_of_timm(caplog):
+    def load(state_dict, **kwargs):
+        overlay = dict(state_dict=state_dict, num_classes=7)
+        return timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **TINY_VIT, **kwargs)
+
+    tensors = published('video_vit_tiny')
+    part = {k: v for k, v in tensors.items() if k not in ('cls_token', 'norm.bias', 'blocks.1.mlp.fc1.weight')}
+    part['surplus'] = torch.ones(2)
+    with pytest.raises(ValueError, match='blocks.1.mlp.fc1.weight is missing'):
+        load(part)
+    loaded = load(part, pretrained_strict=False)
+    words = caplog.records[-1].getMessage()
+    assert "['blocks.1.mlp.fc1.weight', 'cls_token', 'norm.bias']" in words and 'surplus' in words
+    assert all(p.isfinite().all() and not p.is_meta for p in loaded.parameters())
+    assert 0 < loaded.cls_token.std() < 0.1 and not loaded.norm.bias.any()
+    assert torch.equal(loaded.norm.weight, tensors['norm.weight'])
+    with pytest.raises(ValueError, match=r'norm.bias is \[3\]'):  # as in timm
+        load({**tensors, 'norm.bias': torch.ones(3)}, pretrained_strict=False)
+    assert load(tensors, pretrained_strict=False, features_only=True, out_indices=2).model.num_classes == 0
+
+
 def test_copies_pickles_and_rebuilds(tmp_path, model, clip):
     assert torch.equal(copy.deepcopy(model)(clip), model(clip))
     assert torch.equal(pickle.loads(pickle.dumps(model))(clip), model(clip))
@@ -307,6 +371,27 @@ def test_export_with_a_dynamic_batch(model, clip, still):
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim('batch', min=1, max=8)},))
     more = torch.cat([x, x[:1]])
     assert relative_error(program.module()(more), model(more)) < 1e-5
+
+
+def resizes(program):
+    return [str(n.target) for n in program.graph.nodes if 'upsample' in str(n.target)]
+
+
+def test_an_export_holds_no_resize_but_for_sizes_of_any_kind(model, clip):
+    for x in (clip, clip[:, :, 0]):
+        assert not resizes(torch.export.export(model, (x,)))
+    mae = timm.create_model('mae_t14_st', **TINY_MAE)
+    assert not resizes(torch.export.export(mae, (torch.zeros(1, 3, 16, 56, 56),)))
+    dynamic = tiny(dynamic_img_size=True)
+    assert len(resizes(torch.export.export(dynamic, (clip,)))) == 2
+    shapes = {2: 2 * torch.export.Dim('steps', max=9), 3: 14 * torch.export.Dim('rows', min=2, max=9),
+              4: 14 * torch.export.Dim('columns', min=2, max=9)}
+    exported = torch.export.export(dynamic, (torch.randn(2, 3, 6, 56, 84),), dynamic_shapes=(shapes,)).module()
+    traced = torch.jit.trace(dynamic, torch.randn(2, 3, 6, 56, 84))
+    for size in ((4, 56, 56), (6, 56, 84), (8, 42, 70)):
+        x = torch.randn(2, 3, *size)
+        assert relative_error(exported(x), dynamic(x)) < 1e-5
+        assert relative_error(traced(x), dynamic(x)) < 1e-5
 
 
 @pytest.mark.parametrize('still', [False, True])

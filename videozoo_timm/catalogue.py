@@ -210,8 +210,7 @@ class Checkpoint:
             preprocessing(self.img_size, self.trained_on_images),
             fixed_input_size=not self.is_image_encoder,
             num_classes=self.num_classes,
-            classifier='fc' if self.architecture == 'resnext50_im' else 'head',
-            first_conv=None,  # other numbers of channels are adapted here
+            **_layers(self.architecture),
             description=f'{self.name} of {self.zoo}',
         )
         if self.repo:
@@ -227,6 +226,14 @@ class Checkpoint:
         elif self.num_classes == len(MOTIONS):
             cfg.update(label_names=MOTIONS)
         return cfg
+
+
+def _layers(architecture: str) -> dict[str, Any]:
+    """What timm's `PretrainedCfg` calls a model's first and last layer."""
+    if architecture == 'resnext50_im':
+        return dict(first_conv='conv1', classifier='fc', pool_size=(7, 7))
+    # timm cannot adapt a kernel of rank 5 to other numbers of channels; given no name, it does not try.
+    return dict(first_conv='patch_embed.proj' if architecture.endswith('_im') else (), classifier='head')
 
 
 def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
@@ -478,10 +485,10 @@ def pin(repo: str, digests: Mapping[str, str]) -> None:
     Raises:
         OSError: Not to be written.
     """
-    from .files import written  # imports torch, which listing models does not need
+    from .files import atomic_write  # imports torch, which listing models does not need
     known = json.loads(_DIGESTS.read_text())
     known.setdefault(repo, {}).update(digests)
-    with written(_DIGESTS) as partial:
+    with atomic_write(_DIGESTS) as partial:
         partial.write_text(json.dumps(known, indent=2, sort_keys=True) + '\n')
     _pinned.cache_clear()
 

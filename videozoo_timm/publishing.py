@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from . import __version__, catalogue
+from ._compat import save_config_for_hf
 from .factory import find_source, generator_source
 from .files import atomic_write, save_tensors
+from .text import printable
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 
 _logger = logging.getLogger(__name__)
-from .text import printable
 
 # What a configuration says of the published weights, and of no others.
 _OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids', 'notes')

@@ -102,8 +102,8 @@ def strongest_head(maps: torch.Tensor) -> torch.Tensor:
         [3, H, W] in [0, 1].
     """
     strength, head = maps.max(dim=0)  # [H, W] both
-    angles = torch.arange(len(maps)) / len(maps) * 2 * math.pi
-    shifts = torch.tensor([0.0, -2 * math.pi / 3, 2 * math.pi / 3])
+    angles = torch.arange(len(maps)).float() / len(maps) * 2 * math.pi
+    shifts = angles.new_tensor([0.0, -2 * math.pi / 3, 2 * math.pi / 3])
     hues = (0.5 + torch.cos(angles.unsqueeze(1) + shifts)).clamp(0, 1)  # [heads, 3]
     brightness = (strength / max(_brightest(strength), 1e-30)).clamp(0, 1)
     return hues[head].permute(2, 0, 1) * brightness

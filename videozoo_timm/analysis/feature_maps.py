@@ -70,7 +70,7 @@ def pca_colors(
         kept = first > foreground
         if kept.sum() < 4:
             raise ValueError(f'foreground={foreground} leaves {int(kept.sum())} of {len(flat)} patches; take less')
-    colors = torch.zeros(len(flat), 3)
+    colors = torch.zeros(len(flat), 3, dtype=torch.float32)
     colors[kept] = _rescaled(_project(flat[kept], _components(flat[kept], 3)))
     pieces = colors.split([t.shape[:3].numel() for t in tokens])
     return [piece.unflatten(0, t.shape[:3]).movedim(-1, 1) for piece, t in zip(pieces, tokens, strict=True)]

@@ -269,7 +269,7 @@ def _linear(train, held_out, seed):
 def _neighbours(train, held_out, k=20, temperature=0.07):
     k = min(k, len(train.features))
     known, targets = F.normalize(train.features, dim=1), torch.tensor(train.files.targets)
-    votes = torch.zeros(len(held_out.features), len(train.files.classes))
+    votes = known.new_zeros(len(held_out.features), len(train.files.classes))
     for i, rows in enumerate(F.normalize(held_out.features, dim=1).split(1024)):
         similarity, nearest = (rows @ known.T).topk(k)  # [n, k] both
         weights = ((similarity - 1) / temperature).exp()
@@ -286,14 +286,14 @@ def _attentive(train, held_out, epochs, seed, device, progress):
         raise ValueError(f'epochs={epochs}: must be at least 1')
     width, num_classes = train.tokens.shape[-1], len(train.files.classes)
     num_heads = next((heads for heads in (16, 12, 8, 6, 4, 3, 2) if width % heads == 0 and width // heads >= 32), 1)
-    targets = torch.tensor(train.files.targets)
+    targets, single = torch.tensor(train.files.targets), dict(dtype=torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = nn.Sequential(
-            nn.LayerNorm(width),
-            AttentionPoolLatent(width, num_heads=num_heads, mlp_ratio=4.0, norm_layer=nn.LayerNorm),
-            nn.LayerNorm(width),
-            nn.Linear(width, num_classes)).to(device)
+            nn.LayerNorm(width, **single),
+            AttentionPoolLatent(width, num_heads=num_heads, mlp_ratio=4.0, norm_layer=nn.LayerNorm, **single),
+            nn.LayerNorm(width, **single),
+            nn.Linear(width, num_classes, **single)).to(device)
         optimizer = create_optimizer_v2(head, opt='adamw', lr=1e-3, weight_decay=0.05)
         batch_size = min(64, len(targets))
         steps = epochs * -(-len(targets) // batch_size)

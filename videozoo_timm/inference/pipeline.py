@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from timm.data import resolve_model_data_config
-from timm.models._input import get_model_input_config
+from timm.models import get_model_input_config
 from torch import nn
 
 from ..video import RECOGNITION, Failure, Job, Sampling, View, Views, is_image, load_views
@@ -175,11 +175,14 @@ def _process_group(function, group, loaded, paths, device, dtype, batch_size, pr
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; the model's mode is put back afterwards."""
+    """Eval mode without gradients; the model's mode is put back afterwards.
+
+    What is computed are ordinary tensors, which inference mode's are not: those can be neither changed nor trained on.
+    """
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         model.train(was_training)

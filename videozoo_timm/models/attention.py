@@ -4,7 +4,9 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, maybe_add_mask, resolve_self_attn_mask
+
+from .._compat import arm_has_bfloat16, cpu_has_bfloat16
 
 # Shorter sequences are left to PyTorch's fused attention: the products are too small to pay for a loop.
 _MIN_TOKENS = 512
@@ -20,13 +22,20 @@ class TokenAttention(Attention):
             attn_mask: torch.Tensor | None = None,
             is_causal: bool = False,
     ) -> torch.Tensor:
-        """Tokens [B, N, C] -> [B, N, C], as timm's."""
-        if attn_mask is not None or is_causal or self.gate is not None or not self.fused_attn:
-            return super().forward(x, attn_mask, is_causal)
+        """Tokens [B, N, C] -> [B, N, C], as timm's (not by its method: TorchScript knows no `super()`)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))  # [B, N, 3, heads, C // heads]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, C // heads]
-        x = attention(self.q_norm(q), self.k_norm(k), v, self.attn_drop.p if self.training else 0.0)
-        return self.proj_drop(self.proj(self.norm(x.transpose(1, 2).flatten(2))))
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.fused_attn:
+            y = attention(q, k, v, self.attn_drop.p if self.training else 0.0, attn_mask, is_causal)
+        else:
+            scores = q * self.scale @ k.transpose(-2, -1)  # [B, heads, N, N]
+            scores = maybe_add_mask(scores, resolve_self_attn_mask(x.shape[1], scores, attn_mask, is_causal))
+            y = self.attn_drop(scores.softmax(dim=-1)) @ v
+        y = self.norm(y.transpose(1, 2).flatten(2))
+        if self.gate is not None:
+            y = y * self.gate(x).sigmoid()
+        return self.proj_drop(self.proj(y))
 
 
 @lru_cache
@@ -36,24 +45,32 @@ def fast_in_bfloat16(device: torch.device) -> bool:
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == 'cpu' and platform.machine().lower() in ('aarch64', 'arm64'):
-        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device.type == 'cpu' and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return arm_has_bfloat16()
+    return device.type == 'cpu' and cpu_has_bfloat16()
 
 
 @torch.fx.wrap
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float = 0.0) -> torch.Tensor:
+def attention(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        dropout_p: float = 0.0,
+        attn_mask: torch.Tensor | None = None,
+        is_causal: bool = False,
+) -> torch.Tensor:
     """Scaled dot-product attention, [B, heads, N, C // heads] each.
 
     PyTorch's, but for long sequences in bfloat16 on a CPU that has instructions for it, where plain matrix products of
     one head are several times as fast as its fused kernel. Their scores are rounded to bfloat16, as everything between
-    two layers is. With gradients, in a compiled or an exported model, and on other devices it is PyTorch's, flash
-    attention included.
+    two layers is. With gradients or a mask, in a compiled, scripted or exported model, and on other devices it is
+    PyTorch's, flash attention included.
     """
-    by_heads = (
-        not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'
-        and q.shape[-2] >= _MIN_TOKENS and not dropout_p and not (torch.is_grad_enabled() and q.requires_grad)
-        and fast_in_bfloat16(q.device))
-    return _attention_by_heads(q, k, v) if by_heads else F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
+    if not torch.jit.is_scripting():
+        if (not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'
+                and q.shape[-2] >= _MIN_TOKENS and not dropout_p and attn_mask is None and not is_causal
+                and not (torch.is_grad_enabled() and q.requires_grad) and fast_in_bfloat16(q.device)):
+            return _attention_by_heads(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal)
 
 
 def _attention_by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

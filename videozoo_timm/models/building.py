@@ -20,11 +20,10 @@ from timm.models import (
     named_apply,
     resolve_pretrained_cfg,
 )
-from timm.models import _hub as timm_hub
-from timm.models._hub import download_cached_file
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
+from .._compat import download_cached_file, timm_hub
 from ..catalogue import digests_of, find, packaged_as, stored_in
 from ..weights import Source, Tensors, guarded, locate, read_header, read_weights, to_timm
 from ..weights.header import check_fields
@@ -50,15 +49,20 @@ class PublishedLayout:
     finetuned file has beyond this model is dropped.
     """
 
-    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
-        mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
-        mine = mine.get('teacher', mine)
-        has_head = any(True for _ in self.get_classifier().parameters())
-        for key, value in to_timm({k.removeprefix('module.'): v for k, v in mine.items()}).items():
-            is_decoder = key.startswith(('decoder_', 'mask_token')) and not hasattr(self, 'mask_token')
-            if not is_decoder and (has_head or not key.startswith(_HEADS)):
-                state_dict[prefix + key] = value
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_load_state_dict_pre_hook(_to_own_layout)
+
+
+def _to_own_layout(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Change a state dict in place to what the model beneath this prefix calls its own."""
+    mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
+    mine = mine.get('teacher', mine)
+    has_head = any(True for _ in model.get_classifier().parameters())
+    for key, value in to_timm(mine).items():
+        is_decoder = key.startswith(('decoder_', 'mask_token')) and not hasattr(model, 'mask_token')
+        if not is_decoder and (has_head or not key.startswith(_HEADS)):
+            state_dict[prefix + key] = value
 
 
 def build_model(
@@ -69,6 +73,7 @@ def build_model(
         *,
         pretrained_cfg: Any = None,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
+        pretrained_strict: bool = True,
         cache_dir: str | Path | None = None,
         feature_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -81,7 +86,9 @@ def build_model(
         pretrained: Load the weights that the configuration names.
         adapt: Fits tensors in timm's layout to the built model (other sizes, other input channels).
         pretrained_cfg: Configuration, or a tag.
-        pretrained_cfg_overlay: Entries that replace those of the configuration.
+        pretrained_cfg_overlay: Entries that replace those of the configuration; `num_classes` -1 leaves the file's
+            head, whatever its size (timm's `train.py --pretrained-path`).
+        pretrained_strict: False initialises what the weights lack and leaves what they have too much, as in timm.
         cache_dir: Another cache for Hub downloads and their conversions.
         feature_cfg: As in timm; None is that of a ViT.
         **kwargs: Arguments of the model class, `features_only` and the like.
@@ -89,6 +96,9 @@ def build_model(
     pretrained_cfg = _of_its_own(pretrained_cfg)
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
+    leave_head = overlay.get('num_classes') == -1
+    if leave_head:
+        overlay['num_classes'] = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg).num_classes
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
     if overlay.get('file'):
         cfg = replace(cfg, **_labels_of(overlay, cfg))
@@ -102,7 +112,7 @@ def build_model(
     num_classes = kwargs.get('num_classes', cfg.num_classes)
     # A head is new, or left, where the caller asks for another number of classes than the checkpoint is known to have.
     other_head = 'num_classes' in kwargs or bool(kwargs.get('features_only'))
-    new_head = num_classes != cfg.num_classes
+    new_head = leave_head or num_classes != cfg.num_classes
     if new_head and cfg.label_names:  # those of the old one
         cfg = replace(cfg, label_names=None, label_descriptions=None)
     if pretrained:
@@ -118,10 +128,16 @@ def build_model(
             else:
                 tensors, origin = {k: v.clone() for k, v in state_dict.items()}, 'state_dict'
             mode = model_args.pop('weight_init', '')
-            model = model_cls(**model_args, weight_init='skip', device='meta')
-            model.weight_init_mode = '' if mode == 'skip' else mode
+            if pretrained_strict:
+                model = model_cls(**model_args, weight_init='skip', device='meta')
+                model.weight_init_mode = '' if mode == 'skip' else mode
+            else:  # any part may be missing
+                model = model_cls(**model_args, weight_init=mode)
             model.checkpoint_sizes = sizes
-            fill(model, adapt(to_timm(tensors), model), origin, other_head, new_head)
+            tensors = to_timm(tensors)
+            if leave_head:
+                tensors = {k: v for k, v in tensors.items() if not k.startswith(_HEADS)}
+            fill(model, adapt(tensors, model), origin, other_head, new_head, pretrained_strict)
             return model.to(device=device, dtype=dtype)
 
     return build_model_with_cfg(
@@ -214,7 +230,14 @@ def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
         digests=digests_of(cfg.hf_hub_id))
 
 
-def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = False, new_head: bool = False) -> None:
+def fill(
+        model: nn.Module,
+        tensors: Tensors,
+        origin: str,
+        other_head: bool = False,
+        new_head: bool = False,
+        strict: bool = True,
+) -> None:
     """Assign a file's tensors to a model on the meta device.
 
     Args:
@@ -223,6 +246,7 @@ def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = Fal
         origin: What to call them in errors.
         other_head: Leave a head that does not fit the model's, since the caller asked for another.
         new_head: Initialise a head that the file lacks, for the same reason.
+        strict: False takes a model that is initialised already, and only what the file and the model have both.
 
     Raises:
         ValueError: Keys missing or left over, or shapes that differ, all listed.
@@ -231,8 +255,13 @@ def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = Fal
     if other_head:
         tensors = {k: v for k, v in tensors.items() if not (k.startswith(_HEADS) and _differs(own.get(k), v))}
     missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    new = {k for k in missing if _MAY_BE_NEW.match(k) and (new_head or not k.startswith(_HEADS))}
-    left = {k for k in surplus if _MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
+    if strict:
+        new = {k for k in missing if _MAY_BE_NEW.match(k) and (new_head or not k.startswith(_HEADS))}
+        left = {k for k in surplus if _MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
+    else:
+        new, left = missing, surplus
+        if new or left:
+            _logger.warning('%s: initialised anew %s; left %s', origin, sorted(new), sorted(left))
     problems = [f'{k} is missing' for k in sorted(missing - new)]
     problems += [f'{k} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
     problems += [
@@ -244,7 +273,8 @@ def fill(model: nn.Module, tensors: Tensors, origin: str, other_head: bool = Fal
 
     model.load_state_dict(
         {k: v.to(own[k].dtype) for k, v in tensors.items() if k not in left}, strict=False, assign=True)
-    _initialise(model, new)
+    if strict:
+        _initialise(model, new)
     unfilled = [k for k, v in model.state_dict(keep_vars=True).items() if v.is_meta]
     unfilled += [k for k, v in model.named_buffers() if v.is_meta]
     if unfilled:

@@ -6,17 +6,16 @@ beside the output: the attention of the last block and the normalised tokens of 
 Papers: https://arxiv.org/abs/2305.15372 (the models); https://arxiv.org/abs/2104.14294 (DINO),
 https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377 (MAE), how they were trained.
 """
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers import to_2tuple
 from timm.models import ResNet, VisionTransformer, adapt_input_conv, generate_default_cfgs, register_model
-from timm.models._input import update_model_input_size
 from timm.models.resnet import Bottleneck
 from torch import nn
 
+from .._compat import update_model_input_size
 from ..catalogue import CHECKPOINTS, SMALL_IMAGE_ARCHITECTURE, preprocessing
 from .attention import AttentionRows, TokenAttention
 from .building import PublishedLayout, build_model, stored_grid
@@ -70,9 +69,10 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         if height % patch[0] or width % patch[1]:
             raise ValueError(f'img_size={img_size}: must be multiples of the patch size {patch}')
         self.patch_embed.set_input_size(img_size=(height, width))
-        resampled = resample_as_published(
-            self.pos_embed.detach(), old, self.patch_embed.grid_size, self._num_prefix_positions)
-        self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
+        if self.pos_embed is not None:
+            resampled = resample_as_published(
+                self.pos_embed.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions)
+            self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
         update_model_input_size(self, self.patch_embed.img_size)
 
     @property
@@ -82,13 +82,19 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         # x: [B, H', W', C] with sizes of any kind, else [B, N, C] -> [B, prefix + N, C]
         positions = self.pos_embed
-        if self.dynamic_img_size and positions is not None:
-            positions = resample_for(positions, x, self.patch_embed.grid_size, self._num_prefix_positions)
+        if self.dynamic_img_size:
+            if positions is not None:
+                positions = resample_for(positions, x, self.patch_embed.grid_size, self._num_prefix_positions)
             x = x.flatten(1, 2)
         if positions is not None and self.no_embed_class:
             x = x + positions
-        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
-        x = torch.cat([*prefix, x], dim=1) if prefix else x
+        prefix = []
+        if self.cls_token is not None:
+            prefix.append(self.cls_token.expand(x.shape[0], -1, -1))
+        if self.reg_token is not None:
+            prefix.append(self.reg_token.expand(x.shape[0], -1, -1))
+        if prefix:
+            x = torch.cat(prefix + [x], dim=1)
         if positions is not None and not self.no_embed_class:
             x = x + positions
         return self.pos_drop(x)
@@ -130,18 +136,19 @@ class ImageResNet(PublishedLayout, ResNet):
         super().__init__(num_classes=num_classes, **kwargs)
 
 
-# These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model.
+# These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model. What they are written
+# in is what TorchScript reads.
 
 @torch.fx.wrap
-def resample_for(positions: torch.Tensor, x: torch.Tensor, old: Sequence[int], num_prefix: int) -> torch.Tensor:
+def resample_for(positions: torch.Tensor, x: torch.Tensor, old: tuple[int, int], num_prefix: int) -> torch.Tensor:
     """The position embedding for patches [B, H', W', C]."""
-    return resample_as_published(positions, old, x.shape[1:3], num_prefix)
+    return resample_as_published(positions, [old[0], old[1]], [x.shape[1], x.shape[2]], num_prefix)
 
 
 def resample_as_published(
         positions: torch.Tensor,
-        old: Sequence[int],
-        new: Sequence[int],
+        old: list[int],
+        new: list[int],
         num_prefix: int = 1,
 ) -> torch.Tensor:
     """A position embedding for another grid, in the arithmetic of the published code.
@@ -158,13 +165,38 @@ def resample_as_published(
     Returns:
         [1, prefix + H * W, C].
     """
-    if tuple(old) == tuple(new):
+    symbolic = _is_symbolic(new)
+    if not symbolic and old[0] == new[0] and old[1] == new[1]:
         return positions
     prefix, maps = positions[:, :num_prefix], positions[:, num_prefix:]
-    maps = maps.float().unflatten(1, tuple(old)).permute(0, 3, 1, 2)  # [1, C, H0, W0]
-    factors = tuple((n + 0.1) / n0 for n, n0 in zip(new, old, strict=True))
-    maps = F.interpolate(maps, scale_factor=factors, mode='bicubic', recompute_scale_factor=False)
+    maps = maps.float().unflatten(1, old).permute(0, 3, 1, 2)  # [1, C, H0, W0]
+    if symbolic:
+        maps = _resample_symbolic(maps, new)
+    else:
+        factors = [(new[0] + 0.1) / old[0], (new[1] + 0.1) / old[1]]
+        maps = F.interpolate(maps, scale_factor=factors, mode='bicubic', recompute_scale_factor=False)
     return torch.cat([prefix, maps.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
+
+
+def _is_symbolic(sizes: list[int]) -> bool:
+    """Whether sizes are not known yet: those of a traced model, and of one exported for sizes of any kind."""
+    if torch.jit.is_scripting():
+        return False
+    else:  # TorchScript would read what follows a return
+        return any(isinstance(size, torch.Tensor | torch.SymInt) for size in sizes)
+
+
+def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
+    """Maps [1, C, H0, W0] -> [1, C, H, W] as above, for sizes that are known when the model runs only.
+
+    A factor would be that of the size at hand, for good; coordinates follow the size that comes.
+    """
+    rows, columns = [torch.arange(size, device=maps.device) for size in new]
+    height, width = rows[-1] + 1, columns[-1] + 1
+    slack = 0.1 * ((height != maps.shape[2]) | (width != maps.shape[3]))  # the same grid stays as it is
+    y, x = (2 * rows + 1) / (height + slack) - 1, (2 * columns + 1) / (width + slack) - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1)  # [H, W, 2], pixels' centers in [-1, 1]
+    return F.grid_sample(maps, grid.unsqueeze(0), mode='bicubic', padding_mode='border', align_corners=False)
 
 
 def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
@@ -185,14 +217,15 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict
     if positions is not None and positions.ndim == 3 and isinstance(model, VisionTransformer):
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
-        tensors['pos_embed'] = resample_as_published(positions, old, model.patch_embed.grid_size, num_prefix)
+        tensors['pos_embed'] = resample_as_published(
+            positions, list(old), list(model.patch_embed.grid_size), num_prefix)
     return tensors
 
 
 default_cfgs = generate_default_cfgs({
     **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.is_image_encoder},
     f'{SMALL_IMAGE_ARCHITECTURE}.untrained': dict(
-        preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv=None),
+        preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv='patch_embed.proj'),
 })
 
 

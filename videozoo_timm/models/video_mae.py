@@ -6,6 +6,7 @@ the video ViT, which is what `forward_features` and `features_only` run.
 Papers: https://arxiv.org/abs/2205.09113 (method), https://arxiv.org/abs/2407.18067 and
 https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` masks).
 """
+import logging
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from timm.models import checkpoint_seq, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from .._compat import forward_hooks
 from ..catalogue import CHECKPOINTS
 from .attention import TokenAttention
 from .building import build_model
@@ -30,11 +32,17 @@ from .video_vit import (
 
 __all__ = ['VideoMaskedAutoencoder', 'initialise_local']
 
+_logger = logging.getLogger(__name__)
+
 MASK_TYPES = ('random', 'temporal', 'center')
 
 
 class VideoMaskedAutoencoder(VideoVisionTransformer):
     """Spatiotemporal MAE.
+
+    For features take the ViT's name (`vit_h14_st`, `vit_t14_st`: it reads the same file), `features_only=True`,
+    `forward_features` or `forward_intermediates`. A hook on a block sees, through `forward`, only the tokens that the
+    mask keeps, a random tenth.
 
     Args:
         decoder_embed_dim: Width of the decoder.
@@ -46,6 +54,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         **kwargs: As `VideoVisionTransformer`; `num_classes` must be 0.
     """
     position_prefixes = ('', 'decoder_')
+    _has_warned_of_hooks = False
 
     def __init__(
             self,
@@ -152,6 +161,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         Raises:
             ValueError: A mask that cannot be, in words.
         """
+        if not torch.compiler.is_compiling() and not self._has_warned_of_hooks:
+            self._warn_of_hooks()
         latent, mask, ids_restore = self.forward_encoder(clips, mask_ratio, mask_type, mask, noise)
         grid = self.patch_embed.grid_of(clips)
         pred = self.forward_decoder(latent, ids_restore, grid)
@@ -229,7 +240,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         x = x.gather(1, ids_restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # [B, N, D] in the clip's order
         x = x.unflatten(1, grid or self.patch_embed.video_grid_size)
         x = add_positions(
-            x, self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal, self.patch_embed.video_grid_size)
+            x, self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal, self.patch_embed.video_grid_size,
+            self.dynamic_img_size)
         cls_token = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(num_batch, -1, -1)
         x = self._run(self.decoder_blocks, torch.cat([cls_token, x], dim=1))
         return self.decoder_pred(self.decoder_norm(x))[:, 1:]
@@ -264,7 +276,19 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         """Position embedding of every patch, [1, N, C]."""
         nothing = self.pos_embed_spatial.new_zeros(()).expand(1, *grid, 1)
         return add_positions(
-            nothing, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size)
+            nothing, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size,
+            self.dynamic_img_size)
+
+    def _warn_of_hooks(self) -> None:
+        """Whoever hooks a block and calls the model wants features; torch's own hooks (of FSDP) do not."""
+        encoder = nn.ModuleList([self.patch_embed, self.norm_pre, self.blocks, self.norm])
+        hooks = (hook for module in encoder.modules() for hook in forward_hooks(module))
+        if any(not getattr(hook, '__module__', '').startswith('torch.') for hook in hooks):
+            self._has_warned_of_hooks = True
+            _logger.warning(
+                'a forward hook on the encoder of an MAE sees only the tokens that the mask keeps, by default a random '
+                "tenth; for features take the ViT's name (vit_h14_st or vit_t14_st, it reads the same file), or call "
+                'forward_features()')
 
     def _run(self, blocks: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
         return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
@@ -329,7 +353,7 @@ def _published_order(
         raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
     position = torch.arange(num_tokens, device=device)
     if mask_type == 'random':
-        rank = torch.rand(num_batch, num_tokens, device=device) if noise is None else noise
+        rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
         if rank.shape != (num_batch, num_tokens):
             raise ValueError(f'noise must be [B, T\' * H\' * W\'] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
     elif mask_type == 'temporal':

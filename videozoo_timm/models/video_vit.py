@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed, to_2tuple, trunc_normal_
+from timm.layers import is_exporting, resample_abs_pos_embed, to_2tuple, trunc_normal_
 from timm.models import VisionTransformer, adapt_input_conv, checkpoint, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
-from timm.models._input import update_model_input_size
 from torch import nn
 
+from .._compat import AnyMemoryFormat, feature_take_indices, update_model_input_size
 from ..catalogue import CHECKPOINTS
 from .attention import AttentionRows, TokenAttention
 from .building import PublishedLayout, build_model, stored_grid
@@ -137,11 +136,13 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
             for axis, resample in (('spatial', resample_spatial), ('temporal', resample_temporal)):
                 name = f'{prefix}pos_embed_{axis}'
                 parameter = getattr(self, name)
-                setattr(self, name, nn.Parameter(resample(parameter.detach(), old, new), parameter.requires_grad))
+                resampled = resample(parameter.detach(), list(old), list(new))
+                setattr(self, name, nn.Parameter(resampled, parameter.requires_grad))
 
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         # x: [B, T', H', W', C] -> [B, prefix + T' * H' * W', C]
-        x = add_positions(x, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size)
+        x = add_positions(
+            x, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size, self.dynamic_img_size)
         prefix = []
         if self.cls_token is not None:
             prefix.append((self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1))
@@ -276,8 +277,10 @@ class TubeletEmbed(nn.Module):
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Patches along height and width of an image of this size."""
-        round_up = math.ceil if self.dynamic_img_pad else math.floor
-        return tuple(round_up(s / p) for s, p in zip(img_size, self.patch_size, strict=True))
+        (height, width), (patch_height, patch_width) = img_size, self.patch_size
+        if self.dynamic_img_pad:
+            return -(-height // patch_height), -(-width // patch_width)
+        return height // patch_height, width // patch_width
 
     def grid_of(self, x: torch.Tensor) -> Grid:
         """Tokens along time, height and width of an input; a still has those of a whole clip."""
@@ -303,7 +306,7 @@ class TubeletEmbed(nn.Module):
         return repeat_still(tokens, x, self.video_grid_size[0])
 
 
-class TubeletProjection(nn.Module):
+class TubeletProjection(AnyMemoryFormat):
     """The published 3-D convolution, whose stride is its kernel, as the matrix product that it is.
 
     3-D convolutions are slow in bfloat16 on some devices and missing on others.
@@ -336,6 +339,7 @@ class TubeletProjection(nn.Module):
 
 
 # These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model for clips and images.
+# What they are written in is what TorchScript reads.
 
 @torch.fx.wrap
 def cut_tubelets(
@@ -348,25 +352,35 @@ def cut_tubelets(
         strict: bool,
         pad: bool,
 ) -> torch.Tensor:
-    clip = f'a clip [B, {in_chans}, {num_frames}, {img_size[0]}, {img_size[1]}]'
-    image = f'an image [B, {in_chans}, {img_size[0]}, {img_size[1]}]'
-    if x.ndim not in (4, 5) or x.shape[1] != in_chans:
-        raise ValueError(f'expected {clip} or {image}, got {list(x.shape)}')
-    if strict and (tuple(x.shape[-2:]) != tuple(img_size) or (x.ndim == 5 and x.shape[2] != num_frames)):
+    is_clip = x.ndim == 5
+    if not (is_clip or x.ndim == 4) or x.shape[1] != in_chans:
+        way_out = ''
+        if is_clip and x.shape[2] == in_chans:
+            way_out = '; the channels come before the frames: x.transpose(1, 2)'
+        raise ValueError(f'{_unexpected(x, in_chans, num_frames, img_size)}{way_out}')
+    if strict and (
+            x.shape[-2] != img_size[0] or x.shape[-1] != img_size[1] or (is_clip and x.shape[2] != num_frames)):
         raise ValueError(
-            f'expected {clip} or {image}, got {list(x.shape)}; for other sizes and lengths make the model with '
-            f'dynamic_img_size=True or call set_input_size(img_size=..., num_frames=...)')
-    if x.ndim == 5 and x.shape[2] % tubelet_size:
+            f'{_unexpected(x, in_chans, num_frames, img_size)}; for other sizes and lengths make the model with '
+            'dynamic_img_size=True or call set_input_size(img_size=..., num_frames=...)')
+    if is_clip and x.shape[2] % tubelet_size != 0:
         raise ValueError(f'{x.shape[2]} frames: the number must be a multiple of the tubelet size {tubelet_size}')
     height, width = patch_size
     if pad:
-        x = F.pad(x, (0, -x.shape[-1] % width, 0, -x.shape[-2] % height))
-    elif x.shape[-2] % height or x.shape[-1] % width:
+        x = F.pad(x, [0, -x.shape[-1] % width, 0, -x.shape[-2] % height])
+    elif x.shape[-2] % height != 0 or x.shape[-1] % width != 0:
         raise ValueError(f'{x.shape[-2]} x {x.shape[-1]} pixels: must be multiples of the patch size {patch_size}')
-    if x.ndim == 4:
+    if not is_clip:
         x = x.unsqueeze(2).expand(-1, -1, tubelet_size, -1, -1)  # [B, C, H, W] -> [B, C, tubelet, H, W]
     x = x.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(2, (-1, tubelet_size))
     return x.permute(0, 2, 4, 6, 1, 3, 5, 7)  # [B, C, T', t, H', h, W', w] -> [B, T', H', W', C, t, h, w]
+
+
+def _unexpected(x: torch.Tensor, in_chans: int, num_frames: int, img_size: tuple[int, int]) -> str:
+    height, width = img_size
+    return (
+        f'expected a clip [B, {in_chans}, {num_frames}, {height}, {width}] or an image [B, {in_chans}, {height}, '
+        f'{width}], got {list(x.shape)}')
 
 
 @torch.fx.wrap
@@ -375,25 +389,36 @@ def repeat_still(tokens: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Ten
 
 
 @torch.fx.wrap
-def add_positions(x: torch.Tensor, spatial: torch.Tensor, temporal: torch.Tensor, stored: Grid) -> torch.Tensor:
+def add_positions(
+        x: torch.Tensor,
+        spatial: torch.Tensor,
+        temporal: torch.Tensor,
+        stored: Grid,
+        dynamic: bool,
+) -> torch.Tensor:
     """Add the separable position embedding: [B, T', H', W', C] -> [B, T' * H' * W', C]."""
-    grid = tuple(x.shape[1:4])
-    spatial = resample_spatial(spatial, stored, grid)
-    temporal = resample_temporal(temporal, stored, grid)
+    old, new = [stored[0], stored[1], stored[2]], [x.shape[1], x.shape[2], x.shape[3]]
+    spatial = resample_spatial(spatial, old, new, dynamic)
+    temporal = resample_temporal(temporal, old, new, dynamic)
     positions = spatial.unsqueeze(1) + temporal.unsqueeze(2)  # [1, 1, H' * W', C] + [1, T', 1, C]
     return x.flatten(1, 3) + positions.flatten(1, 2)
 
 
-def resample_spatial(embedding: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
-    """[1, H' * W', C] to another grid, bicubic as timm resamples its own."""
-    return resample_abs_pos_embed(embedding, new_size=list(new[1:]), old_size=list(old[1:]), num_prefix_tokens=0)
+def resample_spatial(embedding: torch.Tensor, old: list[int], new: list[int], dynamic: bool = False) -> torch.Tensor:
+    """[1, H' * W', C] to another grid, bicubic as timm resamples its own.
 
-
-def resample_temporal(embedding: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
-    """[1, T', C] to another number of steps, linear."""
-    if old[0] == new[0]:
+    `dynamic`: an exported model keeps this step, whatever the size that it was exported at.
+    """
+    if not (dynamic and is_exporting()) and old[1] == new[1] and old[2] == new[2]:
         return embedding
-    resampled = F.interpolate(embedding.float().transpose(1, 2), size=new[0], mode='linear', align_corners=False)
+    return resample_abs_pos_embed(embedding, new_size=new[1:], old_size=old[1:], num_prefix_tokens=0)
+
+
+def resample_temporal(embedding: torch.Tensor, old: list[int], new: list[int], dynamic: bool = False) -> torch.Tensor:
+    """[1, T', C] to another number of steps, linear; `dynamic` as above."""
+    if not (dynamic and is_exporting()) and old[0] == new[0]:
+        return embedding
+    resampled = F.interpolate(embedding.float().transpose(1, 2), size=[new[0]], mode='linear', align_corners=False)
     return resampled.transpose(1, 2).contiguous().to(embedding.dtype)
 
 
@@ -401,8 +426,9 @@ def to_maps(tokens: torch.Tensor, grid: Grid, still: bool, channels_last: bool =
     """[B, T' * H' * W', C] -> [B, C, T', H', W'], or [B, C, H', W'] of a still; channels_last: [B, N, C] of these."""
     if still:
         tokens = tokens.unflatten(1, (grid[0], -1)).mean(dim=1)  # [B, T', H' * W', C] -> [B, H' * W', C]
-        grid = grid[1:]
-    return tokens if channels_last else tokens.unflatten(1, grid).movedim(-1, 1).contiguous()
+    if channels_last:
+        return tokens
+    return tokens.unflatten(1, grid[1:] if still else grid).movedim(-1, 1).contiguous()
 
 
 def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransformer) -> dict[str, torch.Tensor]:
@@ -417,12 +443,12 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
     if kernel is not None and kernel.ndim == 5 and kernel.shape[1] != in_chans:
         flat = adapt_input_conv(in_chans, kernel.flatten(2, 3), base_chans=kernel.shape[1])  # timm adapts 2-D kernels
         tensors['patch_embed.proj.weight'] = flat.unflatten(2, kernel.shape[2:4])
-    new = model.patch_embed.video_grid_size
+    new = list(model.patch_embed.video_grid_size)
     for prefix in model.position_prefixes:
         spatial, temporal = (tensors.get(f'{prefix}pos_embed_{axis}') for axis in ('spatial', 'temporal'))
         if spatial is None or temporal is None or spatial.ndim != 3 or temporal.ndim != 3:
             continue
-        old = (temporal.shape[1], *stored_grid(spatial.shape[1], model))
+        old = [temporal.shape[1], *stored_grid(spatial.shape[1], model)]
         tensors[f'{prefix}pos_embed_spatial'] = resample_spatial(spatial, old, new)
         tensors[f'{prefix}pos_embed_temporal'] = resample_temporal(temporal, old, new)
     return tensors

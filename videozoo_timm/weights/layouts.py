@@ -16,6 +16,9 @@ _MOST_SHARED = 16  # tensors of a model that share one storage, on average: tied
 # DINO and Mugs keep the encoder beside a projection head, and all of it twice, as teacher and as student.
 _CONTAINERS = ('teacher', 'model', 'state_dict', 'model_state_dict')
 _WRAPPERS = ('backbone.', 'encoder.')
+# What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into keys, around all or a part.
+_AROUND = re.compile(
+    r'^(module\.|_orig_mod\.)+|(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 _PROJECTION = re.compile(r'(\w+_)?head\.')
 _PROJECTION_ALONE = re.compile(r'head\.(mlp|last_layer)\.')
 _SEPARATE = re.compile(r'(?P<attention>(?:.*\.)?attn)\.(?P<part>[qkv]|query|key|value)\.(?P<kind>weight|bias)$')
@@ -67,6 +70,7 @@ def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     Raises:
         ValueError: An attention layer lacks one of its three parts.
     """
+    tensors = {_AROUND.sub('', k): v for k, v in tensors.items()}
     wrapper = next((w for w in _WRAPPERS if tensors.keys() & {f'{w}patch_embed.proj.weight', f'{w}conv1.weight'}), '')
     projection = _PROJECTION if wrapper else _PROJECTION_ALONE
     tensors = {k.removeprefix(wrapper): v for k, v in tensors.items()
