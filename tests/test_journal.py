@@ -154,6 +154,16 @@ def test_fields_of_a_line_are_checked_whoever_wrote_it(changes, tmp_path):
     assert whole(journal) == [1, 2] and journal.damaged == 1
 
 
+def test_a_line_that_claims_more_rows_than_there_are(tmp_path):
+    journal = written(tmp_path)
+    lines, rows = paths_of(journal)
+    first, rest = lines.read_bytes().split(b'\n', 1)
+    claim = dict(shape=[2, 100], rows=module._digest(rows.read_bytes(), journal._key))
+    text = json.dumps(json.loads(first.partition(b' ')[2]) | claim).encode()
+    lines.write_bytes(module._digest(text, journal._key).encode() + b' ' + text + b'\n' + rest)
+    assert whole(journal) == [1, 2] and journal.damaged == 1
+
+
 @pytest.mark.parametrize('text', [b'5', b'[]', b'null', b'"x"', b'[' * 100_000, b'\xff', b''])
 def test_lines_that_are_no_record(text, tmp_path):
     journal = written(tmp_path)
