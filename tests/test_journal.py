@@ -382,13 +382,19 @@ def test_weights_that_differ_anywhere_are_other_weights(model, files, tmp_path):
         embed(other, files[:1], out=tmp_path / 'x.npz', batch_size=1)
 
 
-@pytest.mark.parametrize('about', ['[]', '5', '{"paths": 5}', '{"paths": [[1]]}', '{', '[' * 100_000])
-def test_results_of_unknown_origin_are_not_replaced(about, model, files, tmp_path):
-    (tmp_path / 'x').mkdir()
-    (tmp_path / 'x' / 'about.json').write_text(about)
-    with pytest.raises(ValueError, match='exists and holds other results than this gives'):
-        embed(model, files[:1], out=tmp_path / 'x')
-    assert (tmp_path / 'x' / 'about.json').read_text() == about
+def test_results_of_unknown_origin_are_not_replaced(model, files, tmp_path):
+    record = tmp_path / 'x' / 'about.json'
+    embed(model, files[:1], out=tmp_path / 'x')
+    about = json.loads(record.read_text())
+    damaged = [json.dumps(about | dict(paths=paths)) for paths in (5, None, [[1]], [1], {})]
+    for text in ('[]', '5', '{', '[' * 100_000, *damaged):
+        record.write_text(text)
+        with pytest.raises(ValueError, match='exists and holds other results than this gives'):
+            embed(model, files[:1], out=tmp_path / 'x')
+        assert record.read_text() == text
+    record.write_text(json.dumps({k: v for k, v in about.items() if k != 'checksum'}))  # as version 0.1.0 wrote it
+    embed(model, files[:1], out=tmp_path / 'x')
+    assert json.loads(record.read_text()) == about
 
 
 def test_the_path_of_version_0_1_0_stays():
