@@ -12,7 +12,6 @@ import pickle
 import random
 import resource
 import shutil
-import struct
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,10 +24,9 @@ from conftest import CLIPS, save_published
 from PIL import Image
 from safetensors.torch import save as save_safetensors
 
-from videozoo_timm import files
 from videozoo_timm.inference.journal import Journal, journal_folder
 from videozoo_timm.inference.pipeline import RowBatch
-from videozoo_timm.video import Failure, Job, Sampling, View, VideoError, Views, load_views, read_image
+from videozoo_timm.video import Failure, Job, Sampling, VideoError, View, Views, load_views, read_image
 from videozoo_timm.weights import read_header, read_weights
 
 SECONDS, MEMORY = 30, 1 << 30  # that one input may take; far above what honest ones of this size do

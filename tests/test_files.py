@@ -113,6 +113,21 @@ def test_space_is_taken_on_every_file_system(refusal, tmp_path, monkeypatch):
     assert (tmp_path / 'x').read_bytes()[:7] == b'header\0'
 
 
+def test_what_replaces_something_is_on_the_disk_first(tmp_path, monkeypatch):
+    synced, moved, fsync, replace = [], [], os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', lambda file: (synced.append(os.fstat(file).st_ino), fsync(file)))
+    monkeypatch.setattr(os, 'replace', lambda old, new: (moved.append(len(synced)), replace(old, new)))
+    with atomic_write(tmp_path / 'x', durable=True) as partial:
+        partial.mkdir()
+        (partial / 'y').write_text('')
+    x = tmp_path / 'x'
+    assert set(synced[:moved[0]]) == {x.stat().st_ino, (x / 'y').stat().st_ino}
+    assert synced[moved[0]:] == [tmp_path.stat().st_ino]
+    with atomic_write(tmp_path / 'z') as partial:
+        partial.write_text('')
+    assert len(synced) == 3
+
+
 # Folders where others may write
 
 def stale(target, pid, tail='.partial'):

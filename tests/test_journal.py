@@ -154,6 +154,16 @@ def test_fields_of_a_line_are_checked_whoever_wrote_it(changes, tmp_path):
     assert whole(journal) == [1, 2] and journal.damaged == 1
 
 
+def test_a_line_that_claims_more_rows_than_there_are(tmp_path):
+    journal = written(tmp_path)
+    lines, rows = paths_of(journal)
+    first, rest = lines.read_bytes().split(b'\n', 1)
+    claim = dict(shape=[2, 100], rows=module._digest(rows.read_bytes(), journal._key))
+    text = json.dumps(json.loads(first.partition(b' ')[2]) | claim).encode()
+    lines.write_bytes(module._digest(text, journal._key).encode() + b' ' + text + b'\n' + rest)
+    assert whole(journal) == [1, 2] and journal.damaged == 1
+
+
 @pytest.mark.parametrize('text', [b'5', b'[]', b'null', b'"x"', b'[' * 100_000, b'\xff', b''])
 def test_lines_that_are_no_record(text, tmp_path):
     journal = written(tmp_path)
@@ -372,13 +382,19 @@ def test_weights_that_differ_anywhere_are_other_weights(model, files, tmp_path):
         embed(other, files[:1], out=tmp_path / 'x.npz', batch_size=1)
 
 
-@pytest.mark.parametrize('about', ['[]', '5', '{"paths": 5}', '{"paths": [[1]]}', '{', '[' * 100_000])
-def test_results_of_unknown_origin_are_not_replaced(about, model, files, tmp_path):
-    (tmp_path / 'x').mkdir()
-    (tmp_path / 'x' / 'about.json').write_text(about)
-    with pytest.raises(ValueError, match='exists and holds other results than this gives'):
-        embed(model, files[:1], out=tmp_path / 'x')
-    assert (tmp_path / 'x' / 'about.json').read_text() == about
+def test_results_of_unknown_origin_are_not_replaced(model, files, tmp_path):
+    record = tmp_path / 'x' / 'about.json'
+    embed(model, files[:1], out=tmp_path / 'x')
+    about = json.loads(record.read_text())
+    damaged = [json.dumps(about | dict(paths=paths)) for paths in (5, None, [[1]], [1], {})]
+    for text in ('[]', '5', '{', '[' * 100_000, *damaged):
+        record.write_text(text)
+        with pytest.raises(ValueError, match='exists and holds other results than this gives'):
+            embed(model, files[:1], out=tmp_path / 'x')
+        assert record.read_text() == text
+    record.write_text(json.dumps({k: v for k, v in about.items() if k != 'checksum'}))  # as version 0.1.0 wrote it
+    embed(model, files[:1], out=tmp_path / 'x')
+    assert json.loads(record.read_text()) == about
 
 
 def test_the_path_of_version_0_1_0_stays():

@@ -52,7 +52,8 @@ class WriteError(OSError):
 
 
 @contextmanager
-def atomic_write(target: Path, needed: int | None = None, remedy: str = MAKE_ROOM) -> Iterator[Path]:
+def atomic_write(
+        target: Path, needed: int | None = None, remedy: str = MAKE_ROOM, durable: bool = False) -> Iterator[Path]:
     """A temporary file (or folder, if the caller makes one) that becomes `target` at the end, or vanishes on an error.
 
     Files that something may have mapped are never written in place: truncating a mapped file kills its readers. The
@@ -64,6 +65,8 @@ def atomic_write(target: Path, needed: int | None = None, remedy: str = MAKE_ROO
         target: What to write.
         needed: Bytes that it takes, if they are known; for the words of an error.
         remedy: As in `explain_write_errors`.
+        durable: Wait until it is on the disk, so that a power cut leaves it whole or absent; for what replaces
+            something that is removed afterwards.
 
     Raises:
         WriteError: The disk is full, or not to be written.
@@ -81,9 +84,31 @@ def atomic_write(target: Path, needed: int | None = None, remedy: str = MAKE_ROO
                 os.replace(target, folder / f'{target.name}.replaced')
             if not partial.is_symlink() and not partial.is_dir():
                 partial.chmod(_usual_mode(folder / f'{target.name}.mode'))  # safetensors writes for the owner alone
+            if durable:
+                _sync(partial)
             os.replace(partial, target)
+            if durable and os.name != 'nt':  # its folders cannot be opened
+                _sync_one(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on the disk."""
+    for inner in (path, *path.rglob('*')) if path.is_dir() else (path,):
+        if os.name != 'nt' or inner.is_file():
+            _sync_one(inner)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -245,6 +270,7 @@ def save_tensors(
         target: Path,
         header: Mapping[str, Any],
         remedy: str = MAKE_ROOM,
+        durable: bool = False,
         sealed: bool = False,
 ) -> None:
     """Write a safetensors file, whole or not at all; what is no text in the header becomes JSON, None is left out.
@@ -254,6 +280,7 @@ def save_tensors(
         target: File to write.
         header: Its entries.
         remedy: As in `explain_write_errors`.
+        durable: As in `atomic_write`.
         sealed: Put `content_digest` into the header, as `content_sha256`.
 
     Raises:
@@ -262,7 +289,7 @@ def save_tensors(
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items() if v is not None}
     needed = sum(tensor.nbytes for tensor in tensors.values())
     # Hashed while it is written: both let Python go on.
-    with atomic_write(target, needed, remedy) as partial, ThreadPoolExecutor(1) as pool:
+    with atomic_write(target, needed, remedy, durable) as partial, ThreadPoolExecutor(1) as pool:
         digest = pool.submit(content_digest, tensors, metadata) if sealed else None
         save_file(dict(tensors), partial, metadata=metadata | ({'content_sha256': '0' * 64} if sealed else {}))
         _sort_header(partial, {'content_sha256': digest.result()} if digest else {})

@@ -68,13 +68,14 @@ class Embeddings:
         self._save(out, about or {}, MAKE_ROOM)
 
     def _save(self, out: Path, about: dict[str, str], remedy: str) -> None:
+        options: dict[str, Any] = dict(remedy=remedy, durable=True)  # a journal is removed for it
         arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
         if self.blocks is not None:
             arrays['blocks'] = torch.tensor(self.blocks)
         if out.suffix == '.safetensors':
-            save_tensors(arrays, out, {'paths': self.paths, **about}, remedy)
+            save_tensors(arrays, out, {'paths': self.paths, **about}, **options)
             return
-        with atomic_write(out, sum(array.nbytes for array in arrays.values()), remedy) as partial:
+        with atomic_write(out, sum(array.nbytes for array in arrays.values()), **options) as partial:
             if out.suffix == '.npz':
                 with open(partial, 'wb') as file:
                     np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
