@@ -23,6 +23,7 @@ _LARGEST = 10 ** 14  # bytes; no file of a Hub is larger
 
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 _ETAG = re.compile(r'(?!.*\.\.)[0-9A-Za-z][0-9A-Za-z_.+=-]{0,127}')
+_ADDRESS = re.compile(r'https?://.*|(?![\w+.-]+:).*', re.IGNORECASE)
 _XET_HASH = re.compile(r'[0-9a-f]{64}')
 
 
@@ -78,7 +79,7 @@ class Watch:
         """Of an answer: nothing in it that would become a path, or a wait without end."""
         headers, host = response.headers, response.request.url.host
         if response.request.method == 'HEAD':  # of others the client takes the body alone
-            _check_words(headers, host)
+            _check_words(headers, host, response.is_success)
         refused = response.status_code in (408, 429) or response.status_code >= 500
         if refused:
             self._check_wait(headers, host)
@@ -129,19 +130,23 @@ class Watch:
         self._say(f'{told}; {self._end}')
 
 
-def _check_words(headers: Any, host: str) -> None:
+def _check_words(headers: Any, host: str, success: bool) -> None:
     """Refuse what the client would make a path or an address of.
 
     Raises:
         HubError: With the header and its value.
     """
     etag = headers.get('X-Linked-ETag') or headers.get('ETag')  # as the client prefers, and peels it
-    words = [
+    etag = etag and etag.lstrip('W/').strip('"')
+    if etag is not None and not _ETAG.fullmatch(etag) and not success and not headers.get('X-Linked-ETag'):
+        del headers['ETag']  # of the page that says no, or where else to go: no file is called by it
+        etag = None
+    words = (
         ('X-Repo-Commit', headers.get('X-Repo-Commit'), _COMMIT, 'no commit'),
-        ('ETag', etag and etag.lstrip('W/').strip('"'), _ETAG, 'no ETag that a file can be called by'),
+        ('ETag', etag, _ETAG, 'no ETag that a file can be called by'),
         ('X-Xet-Hash', headers.get('X-Xet-Hash'), _XET_HASH, 'no digest'),
-        ('Location', headers.get('Location'), re.compile(r'https?://.*|(?![\w+.-]+:).*', re.I), 'no address of a Hub'),
-    ]
+        ('Location', headers.get('Location'), _ADDRESS, 'no address of a Hub'),
+    )
     for name, value, wanted, problem in words:
         if value is not None and not wanted.fullmatch(value):
             raise HubError(f'{host} answers {name}: {value[:80]!r}, which is {problem}; is HF_ENDPOINT to be trusted?')
