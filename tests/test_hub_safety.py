@@ -1,9 +1,11 @@
 """A Hub that is not to be trusted, damaged caches, known digests, patience: on the loopback Hub, in this process."""
 import gzip
 import hashlib
+import itertools
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -338,12 +340,12 @@ def test_a_wait_that_is_too_long_is_told_and_not_waited_for(hub, data, monkeypat
 
 
 def test_a_sender_that_dribbles_is_left(hub, data, monkeypatch):
-
     hub.fail(REPO, FILE, mode='dribble', delay=0)
-    clock = iter(range(10 ** 6))
-    monkeypatch.setattr(client.time, 'monotonic', lambda: next(clock))
+    clock, told = itertools.count(1, step=40), []  # seconds between one look and the next
+    monkeypatch.setattr(client, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(client.HubError, match=r'has sent \d+ bytes in \d+ s, which is too slow: given up after 60 s'):
-        locate(Source(repo=REPO, filename=FILE))
+        locate(Source(repo=REPO, filename=FILE), say=told.append)
+    assert any('waiting for 127.0.0.1, which has sent ' in line for line in told)
 
 
 def test_patience_is_a_number_of_seconds(hub, data, monkeypatch):

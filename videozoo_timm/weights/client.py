@@ -59,6 +59,7 @@ class Watch:
         self.limit: int | None = None
         self._patience, self._say = patience, say
         self._since: float | None = None  # what is asked for is waited for since then
+        self._told: float | None = None
         self._arrived = 0
 
     def before(self, request: Any) -> None:
@@ -67,10 +68,7 @@ class Watch:
             return
         if self._since is None:
             self._since = time.monotonic()
-        waited = self._waited(request.url.host)
-        if waited > _TOLD_AFTER:
-            self._say(f'nothing has come from {request.url.host} for {waited:.0f} s; {self._end}')
-        left = max(self._patience - waited, 0.1)
+        left = max(self._patience - self._waited(request.url.host), 0.1)
         limits = request.extensions.get('timeout', {})
         request.extensions = dict(request.extensions, timeout={
             k: left if limits.get(k) is None else min(limits[k], left) for k in ('connect', 'read', 'write', 'pool')})
@@ -93,11 +91,16 @@ class Watch:
         return f'given up after {self._patience:g} s (--patience, VIDEOZOO_PATIENCE)'
 
     def _waited(self, host: str) -> float:
-        waited = time.monotonic() - (self._since or time.monotonic())
+        if self._since is None:
+            return 0.0
+        waited = time.monotonic() - self._since
         if waited > self._patience:
             raise HubError(
                 f'{host} has sent {self._arrived} bytes in {waited:.0f} s, which is too slow: {self._end}; try again, '
                 f'or allow more')
+        if waited > _TOLD_AFTER and self._told != self._since:  # once a wait
+            self._told = self._since
+            self._say(f'waiting for {host}, which has sent {self._arrived} bytes in {waited:.0f} s; {self._end}')
         return waited
 
     def _watched(self, blocks: Iterator[bytes], host: str, answered: bool) -> Iterator[bytes]:
