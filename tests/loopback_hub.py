@@ -56,11 +56,13 @@ class _File(NamedTuple):
 class LoopbackHub:
     """The Hub: `requests` holds (method, path as sent, no query), `ranges` the Range headers of its GETs.
 
-    `lies` are headers that it answers for files instead of the true ones; None leaves one out.
+    `lies` are headers that it answers for files instead of the true ones, None leaves one out; `lies_of_missing` for
+    files that are not there.
     """
 
     def __init__(self):
-        self.requests, self.ranges, self.lies = [], [], {}
+        self.requests, self.ranges = [], []
+        self.lies, self.lies_of_missing = {}, {}
         self._repos = {}  # repo -> {commit: {file name: _File}}; the newest commit, 'main', is the last
         self._faults = {}  # (repo, file name or None for all) -> [mode, how often it still strikes, delay]
         self._lock = threading.Lock()
@@ -220,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not resolve:
             return self._send_json(200, _describe(match['view'], repo, commit, files))
         if filename not in files:  # told the commit, the client notes in its cache that the file is not there
-            return self._refuse('no_entry', {'X-Repo-Commit': commit, **hub.lies})
+            return self._refuse('no_entry', {'X-Repo-Commit': commit, **hub.lies, **hub.lies_of_missing})
         self._send_file(commit, files[filename], is_get, mode, delay)
 
     do_HEAD = do_GET
@@ -323,8 +325,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_head(status, None if mode == 'endless' else end - first, headers)
         if not is_get:
             return
-        while mode == 'endless':  # until the client leaves
-            self.wfile.write(bytes(_CHUNK))
+        if mode == 'endless':  # nearly: the client has long left
+            for _ in range(256):
+                self.wfile.write(bytes(_CHUNK))
+            return
         cut = first + (end - first) // 2 if mode in ('cut', 'cut_always') else end
         with file.open() as stream:
             stream.seek(first)

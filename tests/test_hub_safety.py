@@ -1,9 +1,11 @@
 """A Hub that is not to be trusted, damaged caches, known digests, patience: on the loopback Hub, in this process."""
 import gzip
 import hashlib
+import itertools
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -99,6 +101,22 @@ def test_what_a_hub_says_becomes_no_path(hub, data, tmp_path, header, value):
 def test_an_etag_without_a_digest_and_a_weak_one_are_what_they_were(hub, data):
     hub.lies = {'X-Linked-Etag': None, 'ETag': 'W/"5f3c-1a2b"'}
     assert locate(Source(repo=REPO, filename=FILE)).read_bytes() == data
+
+
+def test_the_etag_of_a_page_that_says_no_is_no_name_of_a_file(hub, data):
+    hub.add(REPO, 'model.pth', data)
+    hub.remove(REPO, FILE)
+    hub.lies_of_missing = {'ETag': 'W/"f-mY2V/xuxB7K"'}
+    locate(Source(repo=REPO, filename=FILE))
+
+
+@pytest.mark.parametrize('address', ['https://cdn.example/x', '/other/place'])
+def test_an_etag_of_a_redirect_is_no_path_either(address):
+    headers = {'Location': address, 'ETag': '"/home/me/.bashrc"'}
+    client._check_words(headers, 'hub', success=False)
+    assert 'ETag' not in headers
+    with pytest.raises(client.HubError, match='ETag'):
+        client._check_words({'Location': address, 'X-Linked-ETag': '"/home/me/.bashrc"'}, 'hub', success=False)
 
 
 def test_other_users_of_the_client_see_no_difference(hub, data, tmp_path):
@@ -322,12 +340,12 @@ def test_a_wait_that_is_too_long_is_told_and_not_waited_for(hub, data, monkeypat
 
 
 def test_a_sender_that_dribbles_is_left(hub, data, monkeypatch):
-
     hub.fail(REPO, FILE, mode='dribble', delay=0)
-    clock = iter(range(10 ** 6))
-    monkeypatch.setattr(client.time, 'monotonic', lambda: next(clock))
+    clock, told = itertools.count(1, step=40), []  # seconds between one look and the next
+    monkeypatch.setattr(client, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(client.HubError, match=r'has sent \d+ bytes in \d+ s, which is too slow: given up after 60 s'):
-        locate(Source(repo=REPO, filename=FILE))
+        locate(Source(repo=REPO, filename=FILE), say=told.append)
+    assert any('waiting for 127.0.0.1, which has sent ' in line for line in told)
 
 
 def test_patience_is_a_number_of_seconds(hub, data, monkeypatch):

@@ -23,6 +23,7 @@ _LARGEST = 10 ** 14  # bytes; no file of a Hub is larger
 
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 _ETAG = re.compile(r'(?!.*\.\.)[0-9A-Za-z][0-9A-Za-z_.+=-]{0,127}')
+_ADDRESS = re.compile(r'https?://.*|(?![\w+.-]+:).*', re.IGNORECASE)
 _XET_HASH = re.compile(r'[0-9a-f]{64}')
 
 
@@ -58,6 +59,7 @@ class Watch:
         self.limit: int | None = None
         self._patience, self._say = patience, say
         self._since: float | None = None  # what is asked for is waited for since then
+        self._told: float | None = None
         self._arrived = 0
 
     def before(self, request: Any) -> None:
@@ -66,10 +68,7 @@ class Watch:
             return
         if self._since is None:
             self._since = time.monotonic()
-        waited = self._waited(request.url.host)
-        if waited > _TOLD_AFTER:
-            self._say(f'nothing has come from {request.url.host} for {waited:.0f} s; {self._end}')
-        left = max(self._patience - waited, 0.1)
+        left = max(self._patience - self._waited(request.url.host), 0.1)
         limits = request.extensions.get('timeout', {})
         request.extensions = dict(request.extensions, timeout={
             k: left if limits.get(k) is None else min(limits[k], left) for k in ('connect', 'read', 'write', 'pool')})
@@ -78,7 +77,7 @@ class Watch:
         """Of an answer: nothing in it that would become a path, or a wait without end."""
         headers, host = response.headers, response.request.url.host
         if response.request.method == 'HEAD':  # of others the client takes the body alone
-            _check_words(headers, host)
+            _check_words(headers, host, response.is_success)
         refused = response.status_code in (408, 429) or response.status_code >= 500
         if refused:
             self._check_wait(headers, host)
@@ -92,11 +91,16 @@ class Watch:
         return f'given up after {self._patience:g} s (--patience, VIDEOZOO_PATIENCE)'
 
     def _waited(self, host: str) -> float:
-        waited = time.monotonic() - (self._since or time.monotonic())
+        if self._since is None:
+            return 0.0
+        waited = time.monotonic() - self._since
         if waited > self._patience:
             raise HubError(
                 f'{host} has sent {self._arrived} bytes in {waited:.0f} s, which is too slow: {self._end}; try again, '
                 f'or allow more')
+        if waited > _TOLD_AFTER and self._told != self._since:  # once a wait
+            self._told = self._since
+            self._say(f'waiting for {host}, which has sent {self._arrived} bytes in {waited:.0f} s; {self._end}')
         return waited
 
     def _watched(self, blocks: Iterator[bytes], host: str, answered: bool) -> Iterator[bytes]:
@@ -129,19 +133,23 @@ class Watch:
         self._say(f'{told}; {self._end}')
 
 
-def _check_words(headers: Any, host: str) -> None:
+def _check_words(headers: Any, host: str, success: bool) -> None:
     """Refuse what the client would make a path or an address of.
 
     Raises:
         HubError: With the header and its value.
     """
     etag = headers.get('X-Linked-ETag') or headers.get('ETag')  # as the client prefers, and peels it
-    words = [
+    etag = etag and etag.lstrip('W/').strip('"')
+    if etag is not None and not _ETAG.fullmatch(etag) and not success and not headers.get('X-Linked-ETag'):
+        del headers['ETag']  # of the page that says no, or where else to go: no file is called by it
+        etag = None
+    words = (
         ('X-Repo-Commit', headers.get('X-Repo-Commit'), _COMMIT, 'no commit'),
-        ('ETag', etag and etag.lstrip('W/').strip('"'), _ETAG, 'no ETag that a file can be called by'),
+        ('ETag', etag, _ETAG, 'no ETag that a file can be called by'),
         ('X-Xet-Hash', headers.get('X-Xet-Hash'), _XET_HASH, 'no digest'),
-        ('Location', headers.get('Location'), re.compile(r'https?://.*|(?![\w+.-]+:).*', re.I), 'no address of a Hub'),
-    ]
+        ('Location', headers.get('Location'), _ADDRESS, 'no address of a Hub'),
+    )
     for name, value, wanted, problem in words:
         if value is not None and not wanted.fullmatch(value):
             raise HubError(f'{host} answers {name}: {value[:80]!r}, which is {problem}; is HF_ENDPOINT to be trusted?')

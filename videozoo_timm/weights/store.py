@@ -73,10 +73,10 @@ def locate(
         return path
     with _lock(source.converted):
         digest = sha256_of(path)
-        if source.digests.get(path.name, digest) != digest:
+        known = next((known for name, known in source.digests.items() if Path(name).name == path.name), digest)
+        if known != digest:
             raise ValueError(
-                f'{path} has the sha256 {digest}, this package knows {source.digests[path.name]}: delete it, and fetch '
-                f'it anew')
+                f'{path} has the sha256 {digest}, this package knows {known}: delete it, and fetch it anew')
         if source.converted.is_file():
             made_from, problems = _made_from(source.converted), []
             if made_from == digest:  # unchanged, or another process was first
