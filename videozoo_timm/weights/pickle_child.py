@@ -19,6 +19,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import struct
 import sys
 import zipfile
@@ -330,6 +331,7 @@ def limit(megabytes, seconds):
             resource.setrlimit(getattr(resource, kind), (soft, hard))
         except (AttributeError, ValueError, OSError):  # not every system has every limit
             pass
+    signal.alarm(60 * seconds)  # if the other side was killed while a disk does not answer
 
 
 def answer(file, megabytes):
