@@ -1,9 +1,12 @@
 """Checkpoints as pickles: right ones are read as they are, others cost little and are refused in words."""
 import argparse
 import collections
+import os
 import pickle
+import signal
 import struct
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -295,6 +298,29 @@ def test_a_reader_that_fails_is_an_error(monkeypatch, reader, error, words):
     with pytest.raises(error, match=words):
         load_inert(archive(MODEL))
     assert time.monotonic() - start < 30
+
+
+def test_the_reader_ends_with_an_interrupted_call(monkeypatch):
+    Path('reader.py').write_text('import os, time; open("pid", "w").write(f"{os.getpid()} "); time.sleep(60)')
+    monkeypatch.setattr(pickles, '_CHILD', Path('reader.py').resolve())
+
+    def interrupt():
+        while not Path('pid').exists() or ' ' not in Path('pid').read_text():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    path = archive(MODEL)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        load_inert(path)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path('pid').read_text()), 0)
+
+
+def test_mapped_tensors_are_not_read(monkeypatch):
+    torch.save({'model': {'x': torch.arange(1000.), 'y': torch.ones(3, dtype=torch.int8)}}, 'x.pth')
+    monkeypatch.setattr(pickles._Table, '_read', None)
+    assert torch.equal(read_weights(Path('x.pth'), mapped=True).tensors['x'], torch.arange(1000.))
 
 
 @pytest.mark.parametrize('lines', [

@@ -104,7 +104,7 @@ def build_model(
         cfg = replace(cfg, **_labels_of(overlay, cfg))
     elif cfg.file and overlay.keys() & {'hf_hub_id', 'url'}:  # other weights than the packaged ones
         cfg = replace(cfg, file=None, label_names=overlay.get('label_names'))
-    check_fields(cfg.to_dict(), variant if not cfg.hf_hub_id else cfg.hf_hub_id)
+    check_fields(cfg.to_dict(), cfg.file or cfg.hf_hub_id or variant)
     if cfg.state_dict is not None:
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 

@@ -19,6 +19,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import struct
 import sys
 import zipfile
@@ -330,6 +331,7 @@ def limit(megabytes, seconds):
             resource.setrlimit(getattr(resource, kind), (soft, hard))
         except (AttributeError, ValueError, OSError):  # not every system has every limit
             pass
+    signal.alarm(60 * seconds)  # if the other side was killed while a disk does not answer
 
 
 def answer(file, megabytes):
@@ -356,8 +358,14 @@ def answer(file, megabytes):
 def main():
     megabytes, seconds = map(int, sys.argv[1:3])
     limit(megabytes, seconds)
-    with open(0, 'rb', closefd=False) as file, open(1, 'wb', closefd=False) as out:
-        out.write(b'\n'.join(answer(file, megabytes)))
+    try:
+        with open(0, 'rb', closefd=False) as file:
+            lines = answer(file, megabytes)
+    except MemoryError:  # the limit is below what this program itself takes
+        lines = [b'{"limit":"memory"}']
+    with open(1, 'wb', closefd=False) as out:
+        for line in lines:
+            out.write(line + b'\n')
     os._exit(0)  # at once: taking apart what was built can take as long as building it
 
 

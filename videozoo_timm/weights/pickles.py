@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -101,12 +102,12 @@ def _ask_child(file: BinaryIO) -> list[list[Any]]:
         timer.daemon = True
         timer.start()
         try:
-            answer = child.stdout.read((megabytes << 20) + 1)
-            code = child.wait() if len(answer) <= megabytes << 20 else -signal.SIGABRT
+            answer = b''.join(islice(iter(lambda: child.stdout.read(1 << 20), b''), megabytes))
+            code = child.wait()
         finally:
             timer.cancel()
             child.kill()
-    if late.is_set() or code == -getattr(signal, 'SIGXCPU', 0):
+    if late.is_set() or code == -getattr(signal, 'SIGXCPU', math.inf):
         raise _Unreadable(f'it takes {too_long}')
     if code < 0:
         raise _Unreadable(
