@@ -193,6 +193,7 @@ def test_a_strangers_checkpoint_executes_nothing(copied, tmp_path):
         path.write_bytes(kept or b'')
 
 
+@pytest.mark.filterwarnings('ignore:torch.distributed is disabled')
 def test_distributed_checkpoints_are_described_without_other_code(tmp_path):
     import torch.distributed.checkpoint as distributed
 
@@ -211,6 +212,22 @@ def test_distributed_checkpoints_are_described_without_other_code(tmp_path):
                          + name.encode() + b'\x93.')
         with pytest.raises(ValueError, match=f"asks for '{re.escape(f'{module}.{name}')}'"):
             _check_pickle(path)
+
+
+@pytest.mark.filterwarnings('ignore:torch.distributed is disabled')
+def test_distributed_checkpoints_execute_nothing(copied, tmp_path):
+    """What is no tensor in them is a pickle, which torch would execute."""
+    import torch.distributed.checkpoint as distributed
+    from accelerate.utils import patch_environment
+
+    from videozoo_timm.training.checkpoints import _load
+    place, mark = tmp_path / 'distributed', tmp_path / 'executed'
+    distributed.save(dict(x=Executed(mark)), storage_writer=distributed.FileSystemWriter(place), no_dist=True)
+    accelerator = SimpleNamespace(load_state=lambda path: distributed.load(
+        dict(x=None), storage_reader=distributed.FileSystemReader(place), no_dist=True))
+    with pytest.raises(ValueError, match='^Weights only load failed'):
+        _load(accelerator, copied[0], patch_environment)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(
@@ -314,6 +331,13 @@ def test_links_are_not_followed(copied, tmp_path):
         assert precious.read_text() == 'years of work'
         (folder / name).unlink()
         (folder / name).write_bytes(kept)
+    log = Log(folder, 0, True)
+    log.path.symlink_to(precious)  # while the run is going on
+    with pytest.raises(OSError, match='symbolic link'):
+        log.add(dict(step=1, loss=1.0, failed=0))
+    log.close()
+    assert precious.read_text() == 'years of work'
+    log.path.unlink()
     (folder / 'pictures').mkdir()
     (folder / 'pictures' / 'step_00000005_random50.jpg').symlink_to(precious)
     run(folder, resume=True)
@@ -395,7 +419,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(place, copied, monkeypatch):
         assert words in str(told.value)
     assert (' MB needed' in str(told.value)) == (place not in ('log', 'picture'))
     left = sorted(path.name for path in (folder / 'checkpoints').iterdir())
-    assert left == ['step_00000004', 'step_00000005'] if place == 'result' else ['step_00000002', 'step_00000004']
+    assert left == (
+        ['step_00000004', 'step_00000005'] if place == 'result' else ['step_00000002', 'step_00000004'])
     check_checkpoint(folder / 'checkpoints' / left[-1])
     assert not (folder / 'model.safetensors').exists()
     assert equal(run(folder, resume=True, pictures_every=5), whole)
@@ -408,9 +433,11 @@ def test_other_errors_of_writing_keep_their_words(tmp_path):
     assert could_not_write(tmp_path / 'x', error, num_bytes=1000) is error
 
 
-def test_tensorboards_thread_prints_nothing(tmp_path, monkeypatch, capsys):
+def test_tensorboards_thread_prints_nothing(tmp_path, monkeypatch):
     pytest.importorskip('tensorboard')
     from tensorboard.summary.writer.record_writer import RecordWriter
+    printed = []
+    monkeypatch.setattr('threading.excepthook', printed.append)
     log = Log(tmp_path, 0, True)
 
     def fail(*args):
@@ -423,7 +450,7 @@ def test_tensorboards_thread_prints_nothing(tmp_path, monkeypatch, capsys):
             log.add(dict(step=step, loss=1.0, failed=0))
             time.sleep(0.01)
     log.close()
-    assert 'Traceback' not in capsys.readouterr().err and len(read_log(tmp_path / 'log.csv')) == step + 1
+    assert not printed and len(read_log(tmp_path / 'log.csv')) == step + 1
 
 
 def test_old_checkpoints_stay_until_the_new_one_is_whole(copied, monkeypatch):

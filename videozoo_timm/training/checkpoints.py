@@ -18,7 +18,16 @@ from typing import Any
 
 import torch
 
-from .run_folder import Keeping, checkpoints_in, read_record, remove_folder, writing
+from .run_folder import (
+    PARTIAL,
+    Keeping,
+    behind,
+    checkpoints_in,
+    distributed_errors,
+    read_record,
+    remove_folder,
+    writing,
+)
 from .stream import Stream
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +62,8 @@ def save_checkpoint(
         with writing(accelerator, target, num_bytes):
             if accelerator.is_main_process:
                 for left in keeping.checkpoints.glob('.step_*.partial'):  # of a killed run
-                    shutil.rmtree(left)
+                    if PARTIAL.fullmatch(left.name) and not left.is_symlink():
+                        shutil.rmtree(left)
                 made[0] = tempfile.mkdtemp('.partial', f'.{target.name}.', keeping.checkpoints)
         broadcast_object_list(made)
         partial = Path(made[0])
@@ -108,7 +118,8 @@ def load_checkpoint(accelerator: Any, keeping: Keeping, run: str, path: Path) ->
         try:
             state = read()
         except Exception as error:  # of as many kinds as files
-            problem, cause = f'{error}' if isinstance(error, ValueError) else f'{type(error).__name__}: {error}', error
+            reason = (str(error).strip() or 'no reason is given').splitlines()[0]
+            problem, cause = reason if isinstance(error, ValueError) else f'{type(error).__name__}: {reason}', error
         problems = [problem for problem in gather_object([problem]) if problem]
         if problems:
             before = checkpoints_in(keeping)[:-1]
@@ -177,7 +188,10 @@ def check_checkpoint(path: Path, run: str | None = None, rank: int = 0, size: in
 def _load(accelerator, path, patch_environment):
     # Distributed checkpoints hold pickles that torch would execute.
     with patch_environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD='1', TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='0'):
-        accelerator.load_state(str(path))
+        try:
+            accelerator.load_state(str(path))
+        except distributed_errors() as error:
+            raise ValueError(f'{behind(error)}') from error
     return _state_of(path, accelerator.num_processes)
 
 
@@ -217,7 +231,10 @@ def _is_count(value):
 def _write_digests(folder: Path, run: str) -> None:
     names = [name for name, _ in sorted(_files_of(folder), key=lambda item: -item[1])]
     # On the disk before the folder has its name, as a machine may go down.
-    digests = _digests(folder, names, sync=True)
+    with ThreadPoolExecutor(4) as pool:
+        synced = pool.map(_sync, (folder / name for name in names))
+        digests = _digests(folder, names)  # meanwhile
+        list(synced)
     files = {name: dict(size=(folder / name).stat().st_size, sha256=digest)
              for name, digest in zip(names, digests, strict=True)}
     record: dict[str, Any] = dict(run=run, files=dict(sorted(files.items())))
@@ -243,15 +260,18 @@ def _digest_of(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _digests(folder: Path, names: list[str], sync: bool = False) -> list[str]:
-    """The sha256 of files, several at once; `sync` has them on the disk as well."""
+def _sync(path: Path) -> None:
+    with open(path, 'rb+') as file:
+        os.fsync(file.fileno())
+
+
+def _digests(folder: Path, names: list[str]) -> list[str]:
+    """The sha256 of files, several at once."""
     def digest_of(name: str) -> str:
         digest, buffer = hashlib.sha256(), bytearray(1 << 20)
-        with open(folder / name, 'rb+' if sync else 'rb', buffering=0) as file:
+        with open(folder / name, 'rb', buffering=0) as file:
             while count := file.readinto(buffer):
                 digest.update(memoryview(buffer)[:count])
-            if sync:
-                os.fsync(file.fileno())
         return digest.hexdigest()
 
     with ThreadPoolExecutor(4) as pool:

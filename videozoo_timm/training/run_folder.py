@@ -1,6 +1,7 @@
 """The folder of a run: what is written into it, whose it is, and what is said where it cannot be written."""
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,14 +20,17 @@ from torch import nn
 
 from ..files import atomic_write, save_tensors
 
+_logger = logging.getLogger(__name__)
+
 MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
 RECORD = 'run.json'
 
 # What may be of a run; the record comes last, so that what is left of a removal is still known as a run.
 _LIKE_OURS = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
               'log.csv', 'validation.csv', MODEL, BEST, RECORD)
+CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\w+)?\.partial')
 _OURS = re.compile(
-    r'checkpoints/(step_\d{8,}|\.step_\d{8,}(\.\w+)?\.partial)|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
+    rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
     r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json')
 _ALWAYS_RECORDED = {'steps', 'batch_size', 'seed', 'files', 'files_sha256', 'processes', 'precision'}
 
@@ -81,7 +85,7 @@ def run_folder(accelerator: Any, keeping: Keeping, about: Mapping[str, Any]) -> 
         if accelerator.is_main_process:
             try:
                 answer = [None, _enter(stack, keeping, about)]
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 answer = [error, None]
             except OSError as error:
                 answer = [could_not_write(keeping.folder, error), None]
@@ -109,16 +113,30 @@ def writing(accelerator: Any, target: Path, num_bytes: int = 0, partial: Path | 
     error = cause = None
     try:
         yield
-    except (OSError, RuntimeError, ValueError, SafetensorError) as caught:
-        error, cause = could_not_write(target, caught, num_bytes, partial), caught
+    except (OSError, RuntimeError, ValueError, SafetensorError, *distributed_errors()) as caught:
+        error, cause = could_not_write(target, behind(caught), num_bytes, partial), caught
     errors = [error for error in gather_object([error]) if error is not None]
     if errors:
         raise errors[0] from cause
 
 
+def distributed_errors() -> tuple[type[BaseException], ...]:
+    """What distributed checkpoints raise, which is no `Exception`."""
+    try:
+        from torch.distributed.checkpoint import CheckpointException
+    except ImportError:
+        return ()
+    return (CheckpointException,)
+
+
+def behind(error: BaseException) -> BaseException:
+    """What a distributed checkpoint failed of in the first process that did; any other error as it is."""
+    return next((failure for failure, _ in getattr(error, 'failures', {}).values()), error)
+
+
 def could_not_write(
         target: Path,
-        error: Exception,
+        error: BaseException,
         num_bytes: int = 0,
         partial: Path | None = None,
 ) -> Exception:
@@ -126,7 +144,7 @@ def could_not_write(
     there = next(path for path in (target, *target.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free + _size(partial)  # which is removed
     is_full = any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
-    if isinstance(error, RuntimeError):  # torch does not say why it could not write
+    if not isinstance(error, OSError):  # torch does not say why it could not write
         is_full |= free < num_bytes
     if not is_full and isinstance(error, (RuntimeError, ValueError)):
         return error
@@ -172,7 +190,7 @@ def save_model(
 
 def checkpoints_in(keeping: Keeping) -> list[Path]:
     """The checkpoints of a run, the latest last."""
-    found = [path for path in keeping.checkpoints.glob('step_*') if re.fullmatch(r'step_\d{8,}', path.name)]
+    found = [path for path in keeping.checkpoints.glob('step_*') if CHECKPOINT.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name.removeprefix('step_')))
 
 
@@ -275,6 +293,8 @@ def _ownership(folder):
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
+    except NotImplementedError:
+        _logger.warning('%s is on a file system without locks: see that no other run writes there', folder)
     except Timeout as error:
         name = 'which has just begun'
         with suppress(OSError, ValueError):
