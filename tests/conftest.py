@@ -49,6 +49,14 @@ def save_published(tensors, path, **torch_save):
     return path
 
 
+def hanging_video(path):
+    """Write a video that takes minutes: behind its frames lie 64 GB of zeros, of which the disk keeps nothing."""
+    from test_video import write_video
+    video = write_video(path.with_suffix('.mpg'), 30, codec='mpeg2video')
+    os.truncate(video, 2 ** 36)
+    return video.rename(path)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     torch.manual_seed(0)  # what a fixture draws is the same, whichever test needs it first

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import CLIPS, REPOSITORY
+from conftest import CLIPS, REPOSITORY, hanging_video
 from PIL import Image
 from test_video import av, numbers, write_video
 
@@ -62,8 +62,8 @@ def test_clips_read_together_are_those_read_apart(long_video, starts):
 def test_distant_windows_are_sought(tmp_path, monkeypatch):
     from videozoo_timm.video import reading
     path = write_video(tmp_path / 'a.mp4', 250, codec='libx264', fps=10)
-    sought, plain = [], reading._frames_after_seek
-    monkeypatch.setattr(reading, '_frames_after_seek', lambda *args: sought.append(args[2]) or plain(*args))
+    sought, plain = [], reading.frames_after_seek
+    monkeypatch.setattr(reading, 'frames_after_seek', lambda *args: sought.append(args[2]) or plain(*args))
     near, far = read_clips(path, [0.0, 20.0], sampling=Sampling(4, 4))
     assert len(sought) == 1 and numbers(near) == [0, 0, 0, 1] and numbers(far)[0] == 200
 
@@ -220,7 +220,7 @@ def test_workers_give_the_same_views_in_the_same_order():
 
 
 def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
-    os.mkfifo(tmp_path / 'hangs.mp4')  # opening a pipe that nobody writes to never ends
+    hanging_video(tmp_path / 'hangs.mp4')
     begin = time.monotonic()
     loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=2)
     assert time.monotonic() - begin < 30
@@ -230,7 +230,7 @@ def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path):
-    os.mkfifo(tmp_path / 'waits.mp4')
+    hanging_video(tmp_path / 'waits.mp4')
 
     def kill_the_worker():
         time.sleep(0.5)

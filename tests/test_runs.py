@@ -13,7 +13,7 @@ import psutil
 import pytest
 import timm
 import torch
-from conftest import CLIPS, REPOSITORY
+from conftest import CLIPS, REPOSITORY, hanging_video
 from safetensors.torch import save_file
 
 from videozoo_timm.analysis.embedding import embed
@@ -172,7 +172,7 @@ def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_
 
 
 def test_a_file_that_hangs_costs_itself(small, tmp_path):
-    os.mkfifo(tmp_path / 'hangs.mp4')  # opening it never ends
+    hanging_video(tmp_path / 'hangs.mp4')
     command = ['-m', 'videozoo_timm', 'embed', CLIPS / 'pans', 'hangs.mp4', CLIPS / 'odd', '--model', 'vit_t14_st',
                '--weights', small, '--time-limit', '12', '--num-workers', '2']
     _, err = finish(command, tmp_path)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import timm
 import torch
-from conftest import CLIPS, REPOSITORY, TINY_MAE, golden, published, relative_error
+from conftest import CLIPS, REPOSITORY, TINY_MAE, golden, hanging_video, published, relative_error
 from golden import recipe
 from plain_mae import plain_loss
 from safetensors.torch import load_file, save_file
@@ -282,7 +282,7 @@ def test_files_left_out_make_the_exit_code(tmp_path, monkeypatch, capsys):
 
 
 def test_a_file_that_hangs_delays_the_pictures_and_no_more(tmp_path):
-    os.mkfifo(tmp_path / 'hangs.mp4')
+    hanging_video(tmp_path / 'hangs.mp4')
     run_pretrain(tmp_path / 'run', paths=[str(tmp_path / 'hangs.mp4'), *DRAWN], steps=1, pictures_every=1,
                  num_workers=1, time_limit=6.0)
     assert len(list((tmp_path / 'run' / 'pictures').iterdir())) == 1
