@@ -2,9 +2,9 @@
 
     python benchmarks/convert.py [--against CHECKOUT] [--folder /tmp]
 
-The plain way reads the file with `torch.load(mmap=True)`, which trusts it, and writes the tensors with safetensors. Another
-checkout of this package can be timed in turn. Every figure is a process of its own, timed after the imports, files warm.
-Weights are made on the spot (5 GB of disk, removed at the end).
+The plain way reads the file with `torch.load(mmap=True)`, which trusts it, and writes the tensors with safetensors.
+Another checkout of this package can be timed in turn. Every figure is a process of its own, timed after the imports,
+with warm files. Weights are made on the spot (5 GB of disk, removed at the end).
 """
 import argparse
 import json
