@@ -149,3 +149,6 @@ def test_text_is_shown_without_what_steers_a_terminal(tmp_path, capsys):
     assert main(['embed', 'drawn:1@1', '--weights', str(path), '--out', str(tmp_path / 'x.npz')]) == 2
     shown = capsys.readouterr().err
     assert r'\x1b[2Jx' in shown and '\x1b' not in shown
+    assert main(['info', '--weights', str(tmp_path / 'no\x1b[2J.pth')]) == 2
+    shown = capsys.readouterr().err
+    assert r'no\x1b[2J.pth' in shown and '\x1b' not in shown

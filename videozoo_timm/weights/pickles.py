@@ -25,7 +25,7 @@ from ..text import printable
 from .header import DTYPES
 
 # What reading a pickle may take; the tensors are not counted, since they are not in it. That of `mae_h14` with its
-# optimizer (7.6 GB) takes 30 MB and 0.1 s.
+# optimizer (7.6 GB) takes 20 MB and 0.1 s.
 MEMORY = 1024  # MB; the variable VIDEOZOO_PICKLE_MEMORY says another number
 SECONDS = 3  # of computing; VIDEOZOO_PICKLE_SECONDS
 PATIENCE = 20  # times that by the clock: disks may be slow, and the machine busy
