@@ -106,7 +106,7 @@ def test_convert_and_verify(here, small, tmp_path):
     assert itself.returncode == 2 and 'onto itself' in itself.stderr
     wrong = here('convert', small, tmp_path / 'other.safetensors', '--model', 'vit_hvm1_none', check=False)
     assert wrong.returncode == 2 and not (tmp_path / 'other.safetensors').exists()
-    assert 'recognised as' in here('info', '--weights', small).stdout
+    assert 'recognized as' in here('info', '--weights', small).stdout
 
 
 def test_embed_gives_one_row_a_video(here, small, tmp_path):
@@ -248,23 +248,41 @@ class Finder:
         if name == 'torch':
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Finder())
-import videozoo_script
-sys.exit(videozoo_script.main())'''
+sys.argv = ['/bin/videozoo', 'embed', 'nowhere']
+from videozoo_timm.__main__ import main
+sys.exit(main())'''
     done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 130 and done.stderr == 'videozoo: interrupted\n'
 
 
-def test_what_is_not_understood_is_named(here, tmp_path):
-    for wrong, words in (
-            (['complete', 'drawn:1', '--mask-tipe=center'], 'videozoo complete: error: no option --mask-tipe; did you '
-                                                            'mean --mask-type?'),
-            (['list', 'hvm-1'], 'videozoo list: error: what is meant by hvm-1?'),
-            (['pretrain', 'drawn:8', '--steps', '0'], '--steps: 0: must be a whole number of at least 1'),
-            (['complete', 'drawn:1', '--num-vids', 'all'], '--num-vids: all: must be'), (['--speed'], 'required'),
-            (['finetune', '--train', 'drawn:8', '--smoothing', '1'], '--smoothing: 1: must be a number of at least 0'),
-            (['attend', '--', '--my_video.mp4'], '--my_video.mp4: no such file')):
-        done = here(*wrong, check=False)
-        assert done.returncode == 2 and words in done.stderr and not list(tmp_path.iterdir())
+@pytest.mark.parametrize('words, told', [
+    ('complete drawn:1 --mask-tipe=center', 'no option --mask-tipe; did you mean --mask-type? See videozoo complete '),
+    ('--speed', 'no option --speed; see videozoo --help'),
+    ('emebd drawn:1', 'no command emebd; did you mean embed? See videozoo --help'),
+    ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
+    ('list --zoo hvm1', '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did '
+                        'you mean hvm-1?'),
+    ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
+    ('', 'missing command; see videozoo --help'),
+    ('download', 'NAME is required; see videozoo download --help'),
+    ('finetune', '--train is required; see videozoo finetune --help'),
+    ('pretrain drawn:8 --steps 0', '--steps: 0: must be a whole number of at least 1; see videozoo pretrain --help'),
+    ('complete drawn:1 --num-vids all', '--num-vids: all: must be a whole number of at least 1; see'),
+    ('finetune --train drawn:8 --smoothing 1', '--smoothing: 1: must be a number of at least 0 and below 1; see'),
+    ('finetune --train drawn:8 --lr nan', '--lr: nan: must be a number of at least 0; see'),
+    ('embed drawn:1 --blocks 1,b', "--blocks: '1,b' is not a list of whole numbers with commas between them; see"),
+    ('embed drawn:1 --num_clips 3 --stride 2', '--num-clips and --stride exclude each other: give one of them; see'),
+    ('embed drawn:1 --model --out x.npz', '--model needs a value, but the option --out follows it; see'),
+    ('embed drawn:1 --model', "option '--model' requires an argument; see videozoo embed --help"),
+    ('finetune --train drawn:8 --betas 0.9', "option '--betas' requires 2 arguments; see"),
+])
+def test_a_mistyped_command_gets_one_line(monkeypatch, tmp_path, capsys, words, told):
+    from videozoo_timm.cli import main
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f'videozoo: {told}') and said.err.count('\n') == 1 and not said.out
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_stand_before_and_behind_options(here, tmp_path):

@@ -98,7 +98,7 @@ def test_files_of_ones_own_are_exported(tmp_path, capsys):
         assert main(['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out',
                      str(tmp_path / to)]) == 0
         said = capsys.readouterr()
-        assert f'{to}: {name}, README.md' in said.out and ('licence' in said.err) == (to == 'changed')
+        assert f'{to}: {name}, README.md' in said.out and ('license' in said.err) == (to == 'changed')
         again = timm.create_model(f'local-dir:{tmp_path / to}', pretrained=True).eval()
         assert torch.equal(again(CLIP), load_file(file)(CLIP))
     for wrong, message in ((['--weights', 'nowhere.safetensors'], 'nowhere.safetensors'),

@@ -1,61 +1,101 @@
 """The `videozoo` command; also `python -m videozoo_timm`.
 
-Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130
+Exit codes: 0 all done; 1 done, but something was skipped (listed on standard error); 2 nothing could be done; 130
 or 143 stopped by Ctrl-C or by the batch system.
+
+The modules here import PyTorch and what needs it inside their functions, so that help, lists and mistakes are there at
+once.
 """
-import argparse
-import difflib
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
+import click
+from click.shell_completion import shell_complete
+
 from .. import __version__
-from . import analysis, deployment, generation, models, training
-from .common import ERRORS, complain
+from . import (
+    attend,
+    bench,
+    classify,
+    complete,
+    convert,
+    download,
+    draw,
+    embed,
+    evaluate,
+    fid,
+    finetune,
+    generate,
+    info,
+    list_models,
+    offer,
+    pca,
+    pretrain,
+    probe,
+    publish,
+    run,
+    verify,
+)
+from .options import Commands, flag_of
+from .output import ERRORS, complain
 
 __all__ = ['main']
+
+_COMPLETION = '_VIDEOZOO_COMPLETE'  # the variable by which a shell asks for completions
+
+_commands = Commands(
+    'videozoo',
+    help='The models of HVM-1, video-models and silicon-menagerie: list, download, run and train them.',
+    examples='''
+        videozoo complete VIDEOS --out completions
+        videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
+        videozoo COMMAND --help
+    ''',
+    no_args_is_help=False,
+    params=[click.Option(
+        ['--version'], is_flag=True, is_eager=True, expose_value=False, help='Show the version and exit.',
+        callback=lambda ctx, param, value: value and _print_version(ctx))],
+    sections={
+        'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert],
+        'Look inside': [complete.complete, attend.attend, pca.pca],
+        'Features': [embed.embed],
+        'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
+        'Train': [pretrain.pretrain, finetune.finetune, draw.draw],
+        'Image generators': [generate.generate, fid.fid],
+        'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
+    })
+
+
+def _print_version(ctx: click.Context) -> None:
+    click.echo(f'videozoo-timm {__version__}')
+    ctx.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog='videozoo',
-        description='The models of HVM-1, video-models and silicon-menagerie: list, fetch, run and train them.')
-    parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
-    commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    models.add_to(commands)
-    analysis.add_to(commands)
-    training.add_to(commands)
-    generation.add_to(commands)
-    deployment.add_to(commands)
-    argv = list(sys.argv[1:] if argv is None else argv)
-    script = argv[2:] if argv[1:2] == ['--'] else argv[1:]
-    if argv[:1] == ['run'] and script and not script[0].startswith('-'):
-        return deployment.run_script(script)
-    try:
-        args, rest = parser.parse_known_args(_spelled(argv))
-        _take_rest(args, rest)
-    except SystemExit as done:  # --help, --version, and words that are not understood
-        return done.code
-    with redirect_stderr(sys.stderr and _Unheard(sys.stderr)):
-        return _answer(args)
+    if instruction := os.environ.get(_COMPLETION):
+        return shell_complete(_commands, {}, 'videozoo', _COMPLETION, instruction)
+    with redirect_stderr(sys.stderr and _Unheard(sys.stderr)), _signals():
+        result = _answer(sys.argv[1:] if argv is None else list(argv))
+    return result() if callable(result) else result  # of `run`, whose script has the process for itself
 
 
-def _answer(args: argparse.Namespace) -> int:
-    """Run a command; its exit code."""
+def _answer(argv: list[str]) -> int | Callable[[], int]:
+    """Run a command; its exit code, or what is left to do outside of this command line."""
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:
-        # Batch systems end a job with this signal; as an exception it lets temporary files be removed.
-        signal.signal(signal.SIGTERM, _terminated)
-    except ValueError:  # not in the main thread
-        pass
-    try:
-        return args.run(args)
+        with _commands.make_context('videozoo', argv) as ctx:
+            return _commands.invoke(ctx)
+    except click.exceptions.Exit as done:  # --help, --version
+        return done.exit_code
+    except click.UsageError as error:
+        complain(_worded(error))
+        return 2
     except KeyboardInterrupt as error:
         complain('terminated' if error.args else 'interrupted')
         return 143 if error.args else 130
@@ -66,6 +106,25 @@ def _answer(args: argparse.Namespace) -> int:
         told_by_system = isinstance(error, OSError) and error.filename is not None and error.strerror
         complain(f'{error.filename}: {error.strerror}' if told_by_system else error)
         return 2
+
+
+def _worded(error: click.UsageError) -> str:
+    """What is wrong with the words of a command, and the way out, in one line."""
+    near = (getattr(error, 'possibilities', None) or [''])[0]
+    if isinstance(error, click.NoSuchOption):
+        text = f'no option {error.option_name}'
+    elif isinstance(error, click.exceptions.NoSuchCommand):
+        text = f'no command {error.command_name}'
+    elif isinstance(error, click.MissingParameter) and error.param is not None:
+        text = f'{flag_of(error.param)} is required'
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        text = f'{flag_of(error.param)}: {error.message}'
+    else:
+        text = error.format_message()
+        text = text[:1].lower() + text[1:]
+    text = f'{text}; did you mean {near}?' if near else text.rstrip('.')
+    path = error.ctx.command_path if error.ctx else 'videozoo'
+    return f'{text}{" See" if text.endswith("?") else "; see"} {path} --help'
 
 
 class _Unheard:
@@ -91,32 +150,18 @@ class _Unheard:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
-def _spelled(argv: Sequence[str]) -> list[str]:
-    """Words as argparse understands them."""
-    words = []
-    for word in argv:
-        if '--' in words:  # behind it are PATH...
-            words.append(word)
-        elif words and words[-1].startswith('--') and re.fullmatch(r'-\d+(,-?\d+)+', word):
-            words[-1] += f'={word}'  # a list that begins with a negative number is no flag
-        else:
-            # The published scripts spell their flags with underscores.
-            words.append(re.sub(r'^--\w+', lambda flag: flag[0].replace('_', '-'), word))
-    return words
-
-
-def _take_rest(args: argparse.Namespace, rest: list[str]) -> None:
-    """What argparse leaves: PATH... that stand behind options, and what no option is called."""
-    end = rest.index('--') if '--' in rest else len(rest)  # behind it are PATH... that begin with a dash
-    flags = [word.split('=')[0] for word in rest[:end] if word.startswith('-')]
-    rest = rest[:end] + rest[end + 1:]
-    if flags:
-        near = difflib.get_close_matches(flags[0], re.findall(r'--[a-z-]+', args.parser.format_help()), n=1)
-        args.parser.error(f'no option {flags[0]}' + (f'; did you mean {near[0]}?' if near else ''))
-    if rest and not hasattr(args, 'paths'):
-        args.parser.error(f'what is meant by {" ".join(rest)}?')
-    if rest:
-        args.paths += rest
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Batch systems end a job with SIGTERM; as an exception it lets temporary files be removed."""
+    try:
+        before = signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(number: int, frame: Any) -> None:

@@ -3,6 +3,8 @@
 Weights are looked for in this package's own cache, then as safetensors on the Hub; where the Hub has only the published
 pickle, that is downloaded and converted once. Later loads map the converted file and need no network.
 """
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -12,15 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+if TYPE_CHECKING:
+    import torch
 
-from ..files import save_tensors, written
-from .layouts import Tensors, model_tensors, to_timm
-from .pickles import load_inert
+    from .layouts import Tensors
 
 _logger = logging.getLogger(__name__)
 
@@ -151,6 +150,8 @@ def convert(
         ValueError: `published` holds no model.
         OSError: The disk is full, or not to be written.
     """
+    from ..files import save_tensors
+    from .layouts import to_timm
     tensors = to_timm(read_weights(published).tensors)
     about = dict(about or {})
     about.setdefault('source', str(published.resolve()))
@@ -180,6 +181,11 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
         FileNotFoundError: No such file.
         ValueError: It holds no model.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from .layouts import model_tensors
+    from .pickles import load_inert
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path} is a folder, not a file' if path.is_dir() else f'no file {path}')
@@ -199,6 +205,7 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
 def read_header(path: Path) -> dict[str, Any]:
     """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std, and
     label_names where it was finetuned by this package."""
+    from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
@@ -250,6 +257,9 @@ def verify(source: Source, path: Path | None = None) -> list[str]:
         ValueError: They differ; every difference is listed.
         FileNotFoundError: The converted file or its source is not there.
     """
+    import torch
+
+    from .layouts import to_timm
     path = path or cached(source)
     if path is None:
         raise FileNotFoundError(f'{source.filename} of {source.repo} is not on this machine yet')
@@ -385,6 +395,7 @@ def _in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
 
 def _remember(source: Source, path: Path) -> None:
     """Link a safetensors file of the Hub's cache from this package's, so that later loads take this very file."""
+    from ..files import written
     try:
         source.converted.parent.mkdir(parents=True, exist_ok=True)
         with written(source.converted) as partial:
@@ -448,6 +459,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _read_sequentially(path: Path) -> Tensors:
     """Tensors in one buffer, filled by one sequential read."""
+    import torch
     data = bytearray(path.stat().st_size)
     with open(path, 'rb') as file:
         file.readinto(data)
@@ -457,7 +469,7 @@ def _read_sequentially(path: Path) -> Tensors:
         if key == '__metadata__':
             continue
         begin, end = entry['data_offsets']
-        dtype = _DTYPES[entry['dtype']]
+        dtype = getattr(torch, _DTYPES[entry['dtype']])
         count = (end - begin) // dtype.itemsize
         flat = torch.frombuffer(data, dtype=dtype, count=count, offset=8 + length + begin) if count else (
             torch.empty(0, dtype=dtype))
@@ -466,6 +478,6 @@ def _read_sequentially(path: Path) -> Tensors:
 
 
 _DTYPES = {
-    'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16, 'I64': torch.int64,
-    'I32': torch.int32, 'I16': torch.int16, 'I8': torch.int8, 'U8': torch.uint8, 'BOOL': torch.bool,
+    'F64': 'float64', 'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16', 'I64': 'int64', 'I32': 'int32',
+    'I16': 'int16', 'I8': 'int8', 'U8': 'uint8', 'BOOL': 'bool',
 }
