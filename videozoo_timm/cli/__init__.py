@@ -43,11 +43,11 @@ from . import (
 from .options import Commands, flag_of
 from .output import ERRORS, complain
 
-__all__ = ['main']
+__all__ = ['commands', 'main']
 
 _COMPLETION = '_VIDEOZOO_COMPLETE'  # the variable by which a shell asks for completions
 
-_commands = Commands(
+commands = Commands(
     'videozoo',
     help='The models of HVM-1, video-models and silicon-menagerie: list, download, run and train them.',
     examples='''
@@ -78,7 +78,7 @@ def _print_version(ctx: click.Context) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     if instruction := os.environ.get(_COMPLETION):
-        return shell_complete(_commands, {}, 'videozoo', _COMPLETION, instruction)
+        return shell_complete(commands, {}, 'videozoo', _COMPLETION, instruction)
     with redirect_stderr(sys.stderr and _Unheard(sys.stderr)), _signals():
         result = _answer(sys.argv[1:] if argv is None else list(argv))
     return result() if callable(result) else result  # of `run`, whose script has the process for itself
@@ -89,8 +89,8 @@ def _answer(argv: list[str]) -> int | Callable[[], int]:
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     try:
-        with _commands.make_context('videozoo', argv) as ctx:
-            return _commands.invoke(ctx)
+        with commands.make_context('videozoo', argv) as ctx:
+            return commands.invoke(ctx)
     except click.exceptions.Exit as done:  # --help, --version
         return done.exit_code
     except click.UsageError as error:

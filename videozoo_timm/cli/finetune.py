@@ -62,8 +62,8 @@ from .training import (
         help='Fraction of the tokens that is dropped from each training clip, for speed.')
 @option('--matched', is_flag=True, section='Training',
         help='Files with the same name in several classes show the same scene: put them into the same batch under '
-             'the same augmentation, so that they differ in nothing but the class. (All of them are in one batch if '
-             '--batch-size is a multiple of the number of classes times --repeat-aug.)')
+             'the same augmentation, so that they differ in nothing but the class. No scene is split between batches '
+             'if --batch-size is a multiple of the number of classes times --repeat-aug.')
 @option('--validate-every', type=Count(), metavar='STEPS', section='Training', show_default='once per epoch',
         help='Steps between validations.')
 @option('--freeze', is_flag=True, section='Training', instead_of='--lora', help='Train only the head.')

@@ -40,6 +40,13 @@ class Command(click.Command):
         super().__init__(*args, context_settings=_SETTINGS | kwargs.pop('context_settings', {}), **kwargs)
         self.examples, self.shared = examples.strip().splitlines(), shared
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # whose help is pointed to
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         elsewhere = int(os.environ.get('WORLD_SIZE', '1')) > 1 and os.environ.get('RANK', '0') != '0'
         return 0 if elsewhere and not self.shared else super().invoke(ctx)
