@@ -339,6 +339,7 @@ def test_the_shell_turns_completion_on(environment, tmp_path):
             [sys.executable, '-m', 'videozoo_timm'], env=environment | dict(_VIDEOZOO_COMPLETE=f'{shell}_source'),
             cwd=tmp_path, text=True, capture_output=True)
         assert done.returncode == 0 and word in done.stdout and '_VIDEOZOO_COMPLETE' in done.stdout
+        assert ('${COMP_WORDBREAKS//@/}' in done.stdout) == (shell == 'bash')  # or names would end at their @
 
 
 def test_without_click_it_says_what_to_install(environment, tmp_path):

@@ -23,8 +23,7 @@ from .pictures import captions, each_view, save_picture
     videozoo attend VIDEOS --model vit_hvm1_none --threshold 0.6
     videozoo attend IMAGES --model dino_say_vitb14 --img-size 1400 --heads
 ''')
-@input_options('Video files (or image files), or folders to search. drawn:100@7 stands for the 100 synthetic videos '
-               'that `videozoo draw --seed 7` writes.')
+@input_options('Video files (or image files), or folders to search.')
 @model_options()
 @picture_options('attention')
 @block_option()

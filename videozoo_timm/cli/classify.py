@@ -24,8 +24,7 @@ from .output import complain, echo, exit_code, progress, report
     videozoo classify VIDEOS --model vit_hvm1_ssv2-50shot
     videozoo classify clip.mp4 --weights finetuned/best.safetensors --views 5x3 --json
 ''')
-@input_options('Video files (or image files), or folders to search. drawn:100@7 stands for the 100 synthetic videos '
-               'that `videozoo draw --seed 7` writes.')
+@input_options('Video files (or image files), or folders to search.')
 @model_options()
 @view_options()
 @option('--labels', type=FILE, metavar='DIR|FILE', show_default='as the model names them, if it does',

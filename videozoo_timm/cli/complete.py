@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     videozoo complete VIDEOS --model mae_hvm1@448_none --mask-type center --mask-ratio 0.5 --num-vids 16
     videozoo complete clip.mp4 --mask-box 0,16,32,80,32,80 --animate gif
 ''')
-@input_options('Video files, or folders to search. drawn:100@7 stands for the 100 synthetic videos that '
-               '`videozoo draw --seed 7` writes.')
+@input_options('Video files, or folders to search.')
 @model_options()
 @picture_options('completions')
 @option('--mask-type', type=Choice(['random', 'temporal', 'center']), default='random',

@@ -29,8 +29,7 @@ ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
 ''')
-@input_options('Video files (or image files), or folders to search. drawn:100@7 stands for the 100 synthetic videos '
-               'that `videozoo draw --seed 7` writes.')
+@input_options('Video files (or image files), or folders to search.')
 @model_options()
 @option('--tokens', type=Choice(['class', 'mean', 'all']), default='class',
         help='Class token, mean of the patch tokens, or all patch tokens as a map.')
@@ -41,7 +40,7 @@ ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its
         help='Clips spread evenly over each video; a single one is centered.')
 @option('--stride', type=float, metavar='SECONDS', help='Take a clip every so many seconds instead.')
 @option('--align', type=Choice(ALIGNMENTS), default='center',
-        help='Where in its clip the time of a row lies; causal: at the end.')
+        help='Where in its clip the timestamp of a row lies; causal: at the end.')
 @span_option(RECOGNITION_SPAN)
 @batch_option(4, 'Clips')
 @option('--out', type=FILE, default=Path('features.npz'), metavar='FILE',

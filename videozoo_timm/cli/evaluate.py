@@ -25,8 +25,7 @@ from .output import echo, exit_code, progress, refuse_other, report, table
     videozoo evaluate VAL --model vit_hvm1_ssv2-50shot --views 5x3 --out evaluation
     videozoo evaluate drawn:100@9 --model vit_shapes_motion --json
 ''')
-@input_options('The folder, with one subfolder of videos (or images) for each class. drawn:100@7 stands for the 100 '
-               'synthetic videos that `videozoo draw --seed 7` writes.', '--val-dir')
+@input_options('The folder, with one subfolder of videos (or images) for each class.', '--val-dir')
 @model_options()
 @view_options()
 @option('--train-jitter-scales', type=int, nargs=2, metavar='MIN MAX',

@@ -48,7 +48,7 @@ from .training import (
 @model_options(dtype=None)
 @training_options('finetuned', lr=5e-4, betas=(0.9, 0.999), clip_grad=1.0, epochs=30.0)
 @option('--layer-decay', type=Number(0, 1), default=0.75, metavar='FACTOR', section='Training',
-        help='Factor on the learning rate from each block to the one before it; 1 for the same rate everywhere.')
+        help='Layer-wise learning rate decay, from each block to the one before it; 1 disables it.')
 @option('--mixup', type=Number(0), default=0.8, metavar='ALPHA', section='Training', help='Mixup alpha; 0 disables it.')
 @option('--cutmix', type=Number(0), default=1.0, metavar='ALPHA', section='Training',
         help='CutMix alpha; 0 disables it.')
@@ -65,7 +65,7 @@ from .training import (
              'the same augmentation, so that they differ in nothing but the class. No scene is split between batches '
              'if --batch-size is a multiple of the number of classes times --repeat-aug.')
 @option('--validate-every', type=Count(), metavar='STEPS', section='Training', show_default='once per epoch',
-        help='Steps between validations.')
+        help='Validate every so many steps.')
 @option('--freeze', is_flag=True, section='Training', instead_of='--lora', help='Train only the head.')
 @option('--lora', type=Count(), metavar='RANK', section='Training',
         help='Train low-rank adapters and the head (requires peft).')

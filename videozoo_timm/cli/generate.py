@@ -53,9 +53,9 @@ class SamplingOptions:
 @option('--gpt', type=FILE, metavar='FILE', help="Local file of the model's GPT, .pt or .safetensors.")
 @option('--vqgan', type=FILE, metavar='FILE', help="Local file of the model's VQGAN, .ckpt or .safetensors.")
 @option('-n', '--num-images', type=Count(), default=36, metavar='N', help='Number of images.')
-@folder_option('--complete', 'originals', help='Complete the upper part of each of these images instead.')
+@folder_option('--complete', 'originals', help='Complete these images instead, given the upper part of each.')
 @option('--keep', type=float, default=0.5, metavar='FRACTION',
-        help='Fraction of the rows that is given, with --complete.')
+        help='Fraction of the rows that is given to --complete.')
 @option('--samples', type=Count(), default=2, metavar='N', help='Completions of each image, with --complete.')
 @family(
     'sampling', SamplingOptions,
@@ -87,7 +87,7 @@ def generate(
         dtype: str | None,
         out: Path,
 ) -> int:
-    """Generate images, or complete the upper part of given ones."""
+    """Generate images, or complete images of which the upper part is given."""
     if model is None:
         raise ValueError('name a generator with --model (`videozoo list --zoo silicon-menagerie` shows them)')
     if not catalogue.find_generator(model, zoo):

@@ -11,7 +11,7 @@ from .output import complain, echo
 ''')
 @argument('names', nargs=-1, required=True, metavar='REPO...', shell_complete=complete_repository,
           help='Hub repositories of published models, or zoos, which stand for all of their repositories.')
-@option('--to', metavar='ORGANISATION/NAME', help='Upload into this repository instead.')
+@option('--to', metavar='ORGANIZATION/NAME', help='Upload into this repository instead.')
 @option('--dry-run', is_flag=True, help='Only say what would be done.')
 def offer(names: tuple[str, ...], to: str | None, dry_run: bool) -> int:
     """Make and upload the .safetensors next to every .pth of Hub repositories."""

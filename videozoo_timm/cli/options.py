@@ -111,6 +111,14 @@ class Option(click.Option):
                 raise click.UsageError(f'{flag_of(self)} needs a value, but the option {word} follows it', ctx)
         return super().process_value(ctx, value)
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        if isinstance(self.show_default, str):
+            extra['default'] = self.show_default  # without the brackets of click
+        elif isinstance(self.default, float):
+            extra['default'] = f'{self.default:g}'
+        return extra
+
 
 class Several(Option):
     """An option that takes all words up to the next option, and may be repeated as well."""
@@ -319,7 +327,9 @@ def input_options(what: str, folder_flag: str = '--video-dir') -> Callable[[Any]
     """PATH..., and how files are read."""
     paths = family(
         'inputs', Inputs,
-        argument('paths', nargs=-1, metavar='[PATH]...', type=PATH, help=what),
+        argument('paths', nargs=-1, metavar='[PATH]...', type=PATH,
+                 help=f'{what} drawn:100@7 stands for the synthetic videos that `videozoo draw -n 100 --seed 7` '
+                      f'writes.'),
         folder_option(folder_flag, 'folders', type=PATH, multiple=True, section='Reading files',
                       help='The same as PATH.'),
     )

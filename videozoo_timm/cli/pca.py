@@ -25,8 +25,7 @@ from .pictures import captions, each_view, save_picture
     videozoo pca VIDEOS --model vit_hvm1_none
     videozoo pca VIDEOS --model vit_hvm1_none --block 16 --foreground 0.6
 ''')
-@input_options('Video files (or image files), or folders to search. drawn:100@7 stands for the 100 synthetic videos '
-               'that `videozoo draw --seed 7` writes.')
+@input_options('Video files (or image files), or folders to search.')
 @model_options()
 @picture_options('pca')
 @block_option()

@@ -34,8 +34,7 @@ from .training import (
     videozoo pretrain drawn:2000 --from-scratch --init local --steps 5000
     torchrun --nproc-per-node 4 -m videozoo_timm pretrain VIDEOS --dtype bfloat16 --resume
 ''')
-@input_options('Video files, or folders to search. drawn:100@7 stands for the 100 synthetic videos that '
-               '`videozoo draw --seed 7` writes.')
+@input_options('Video files, or folders to search.')
 @model_options(dtype=None)
 @option('--init', type=Choice(['published', 'local']), default='published', section='Model',
         help='How random weights are initialized: as in the published code, or so that tokens attend to their '
@@ -46,7 +45,7 @@ from .training import (
 @option('--mask-ratio', cls=Several, type=float, default=[0.9], metavar='FRACTION', section='Training',
         help='Fraction of the tokens that is masked; one for all mask types, or one for each.')
 @option('--pictures-every', type=Count(0), default=1000, metavar='STEPS', section='Training',
-        help='Steps between pictures of completions of the first video; 0 writes none.')
+        help='Write pictures of completions of the first video every so many steps; 0 for never.')
 @augmentation_options(repeat_aug=16, auto_augment='')
 def pretrain(
         inputs: Inputs,

@@ -15,7 +15,7 @@ from .output import complain, echo
           help='Published name or timm name; with --weights, of the model in that file.')
 @zoo_option()
 @option('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.')
-@option('--to', required=True, metavar='ORGANISATION/NAME', help='Hub repository; created if necessary.')
+@option('--to', required=True, metavar='ORGANIZATION/NAME', help='Hub repository; created if necessary.')
 @option('--private', is_flag=True, help='Make a new repository private.')
 @option('--dtype', type=Choice(DTYPES), help='Data type of the tensors in the file.')
 @option('--dry-run', is_flag=True, help='Write the folder and upload nothing.')
@@ -48,7 +48,7 @@ def publish(
     if name is None and weights is None:
         raise ValueError('name a model, or a file with --weights')
     if to.count('/') != 1 or not all(to.split('/')):
-        raise ValueError(f'--to {to}: must be ORGANISATION/NAME')
+        raise ValueError(f'--to {to}: must be ORGANIZATION/NAME')
     validate_repo_id(to)
     if not dry_run:
         check_login(to)
