@@ -246,7 +246,7 @@ def test_drawing_videos(videozoo, tmp_path):
 
 
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other(tmp_path):
-    from videozoo_timm.cli.common import unique_stems
+    from videozoo_timm.cli.inputs import unique_stems
     paths = ['a/x.mp4', 'b/x.mp4', 'b/x.mkv', 'b/y.mp4', 'a/c/x.mp4']
     stems = unique_stems(paths)
     assert len(set(stems)) == 5 and stems[3] == 'y' and all('/' not in stem for stem in stems)

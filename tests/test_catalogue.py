@@ -106,6 +106,11 @@ def test_number_of_parameters():
         assert model(torch.zeros(1, 3, 16, 112, 112)) is not None
 
 
+def test_the_counts_in_the_data_are_those_of_the_models():
+    from count_parameters import count_parameters
+    assert json.loads((catalogue.PACKAGED / 'num_params.json').read_text()) == count_parameters()
+
+
 def test_the_real_hub_is_asked_without_hf_endpoint():
     code = ('import videozoo_timm; from timm.models import get_pretrained_cfg; from huggingface_hub import hf_hub_url;'
             'c = get_pretrained_cfg("vit_h14_st.hvm1_448"); print(hf_hub_url(c.hf_hub_id, c.hf_hub_filename))')

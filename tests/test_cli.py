@@ -1,6 +1,7 @@
 """The videozoo command, as a user types it."""
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def test_convert_and_verify(here, small, tmp_path):
     assert itself.returncode == 2 and 'onto itself' in itself.stderr
     wrong = here('convert', small, tmp_path / 'other.safetensors', '--model', 'vit_hvm1_none', check=False)
     assert wrong.returncode == 2 and not (tmp_path / 'other.safetensors').exists()
-    assert 'recognised as' in here('info', '--weights', small).stdout
+    assert 'recognized as' in here('info', '--weights', small).stdout
 
 
 def test_embed_gives_one_row_a_video(here, small, tmp_path):
@@ -248,23 +249,41 @@ class Finder:
         if name == 'torch':
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Finder())
-import videozoo_script
-sys.exit(videozoo_script.main())'''
+sys.argv = ['/bin/videozoo', 'embed', 'nowhere']
+from videozoo_timm.__main__ import main
+sys.exit(main())'''
     done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 130 and done.stderr == 'videozoo: interrupted\n'
 
 
-def test_what_is_not_understood_is_named(here, tmp_path):
-    for wrong, words in (
-            (['complete', 'drawn:1', '--mask-tipe=center'], 'videozoo complete: error: no option --mask-tipe; did you '
-                                                            'mean --mask-type?'),
-            (['list', 'hvm-1'], 'videozoo list: error: what is meant by hvm-1?'),
-            (['pretrain', 'drawn:8', '--steps', '0'], '--steps: 0: must be a whole number of at least 1'),
-            (['complete', 'drawn:1', '--num-vids', 'all'], '--num-vids: all: must be'), (['--speed'], 'required'),
-            (['finetune', '--train', 'drawn:8', '--smoothing', '1'], '--smoothing: 1: must be a number of at least 0'),
-            (['attend', '--', '--my_video.mp4'], '--my_video.mp4: no such file')):
-        done = here(*wrong, check=False)
-        assert done.returncode == 2 and words in done.stderr and not list(tmp_path.iterdir())
+@pytest.mark.parametrize('words, told', [
+    ('complete drawn:1 --mask-tipe=center', 'no option --mask-tipe; did you mean --mask-type? See videozoo complete '),
+    ('--speed', 'no option --speed; see videozoo --help'),
+    ('emebd drawn:1', 'no command emebd; did you mean embed? See videozoo --help'),
+    ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
+    ('list --zoo hvm1', '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did '
+                        'you mean hvm-1?'),
+    ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
+    ('', 'missing command; see videozoo --help'),
+    ('download', 'NAME is required; see videozoo download --help'),
+    ('finetune', '--train is required; see videozoo finetune --help'),
+    ('pretrain drawn:8 --steps 0', '--steps: 0: must be a whole number of at least 1; see videozoo pretrain --help'),
+    ('complete drawn:1 --num-vids all', '--num-vids: all: must be a whole number of at least 1; see'),
+    ('finetune --train drawn:8 --smoothing 1', '--smoothing: 1: must be a number of at least 0 and below 1; see'),
+    ('finetune --train drawn:8 --lr nan', '--lr: nan: must be a number of at least 0; see'),
+    ('embed drawn:1 --blocks 1,b', "--blocks: '1,b' is not a list of whole numbers with commas between them; see"),
+    ('embed drawn:1 --num_clips 3 --stride 2', '--num-clips and --stride exclude each other: give one of them; see'),
+    ('embed drawn:1 --model --out x.npz', '--model needs a value, but the option --out follows it; see'),
+    ('embed drawn:1 --model', "option '--model' requires an argument; see videozoo embed --help"),
+    ('finetune --train drawn:8 --betas 0.9', "option '--betas' requires 2 arguments; see"),
+])
+def test_a_mistyped_command_gets_one_line(monkeypatch, tmp_path, capsys, words, told):
+    from videozoo_timm.cli import main
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f'videozoo: {told}') and said.err.count('\n') == 1 and not said.out
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_stand_before_and_behind_options(here, tmp_path):
@@ -278,3 +297,122 @@ def test_files_stand_before_and_behind_options(here, tmp_path):
 
 def test_version(run):
     assert videozoo_timm.__version__ in run('--version').stdout
+
+
+# A light start
+
+HEAVY = {'torch', 'timm', 'numpy', 'PIL', 'av', 'torchvision', 'matplotlib'}
+
+
+@pytest.mark.parametrize('words, told', [
+    ('--version', videozoo_timm.__version__),
+    ('--help', 'Look inside:'),
+    ('embed --help', '--time-limit SECONDS'),
+    ('pretrain --help', '--mask-type TYPE...'),
+    ('list', 'vit_hvm1@448_none'),
+    ('info vit_hvm1_none', '631,527,680'),
+    ('info vit_shapes_motion', 'header: label_names'),
+    ('complete drawn:1 --mask-tipe center', 'did you mean --mask-type?'),
+    ('embed drawn:1 --batch-size many', '--batch-size: many: must be'),
+    ('COMPLETE info vit_hvm1@4', 'plain,vit_hvm1@448_none'),
+    ('COMPLETE embed --model vit_h14_st.say', 'plain,vit_h14_st.say_ssv2_50shot'),
+    ('COMPLETE list --zoo v', 'plain,video-models'),
+    ('COMPLETE embed --weights x', 'file,x'),
+    ('COMPLETE att', 'plain,attend'),
+])
+def test_what_runs_no_model_imports_no_framework(environment, tmp_path, words, told):
+    words = words.split()
+    if words[0] == 'COMPLETE':
+        words[0] = 'videozoo'
+        environment |= dict(
+            _VIDEOZOO_COMPLETE='bash_complete', COMP_WORDS=' '.join(words), COMP_CWORD=str(len(words) - 1))
+    done = subprocess.run([sys.executable, '-X', 'importtime', '-m', 'videozoo_timm', *words], env=environment,
+                          cwd=tmp_path, text=True, capture_output=True)
+    assert told in done.stdout + done.stderr
+    imported = {line.split('|')[-1].strip().split('.')[0] for line in done.stderr.splitlines() if '|' in line}
+    assert 'click' in imported and not imported & HEAVY
+
+
+def test_the_shell_turns_completion_on(environment, tmp_path):
+    for shell, word in (('bash', 'complete -o nosort'), ('zsh', '#compdef videozoo'), ('fish', 'complete --no-files')):
+        done = subprocess.run(
+            [sys.executable, '-m', 'videozoo_timm'], env=environment | dict(_VIDEOZOO_COMPLETE=f'{shell}_source'),
+            cwd=tmp_path, text=True, capture_output=True)
+        assert done.returncode == 0 and word in done.stdout and '_VIDEOZOO_COMPLETE' in done.stdout
+        assert ('${COMP_WORDBREAKS//@/}' in done.stdout) == (shell == 'bash')  # or names would end at their @
+
+
+def test_without_click_it_says_what_to_install(environment, tmp_path):
+    code = ("import sys; sys.modules['click'] = None; sys.argv = ['videozoo']\n"
+            "from videozoo_timm.__main__ import main\nsys.exit(main())")
+    done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 2 and done.stderr == (
+        "videozoo: the command line needs click: pip install 'videozoo-timm[video]'\n")
+
+
+def test_defaults_are_those_of_the_library():
+    from videozoo_timm import synthetic
+    from videozoo_timm.cli import draw, embed, options, training
+    from videozoo_timm.video import ALIGNMENTS, COMPLETION, transforms
+    assert (options.RECOGNITION_SPAN, options.COMPLETION_SPAN) == (RECOGNITION.span, COMPLETION.span)
+    assert embed.ALIGNMENTS == tuple(ALIGNMENTS) and draw.SIZE == synthetic.SIZE
+    assert training.RAND_AUGMENT == transforms.RAND_AUGMENT
+
+
+# The words of a command
+
+def parsed(*words):
+    """What a command is given for these words."""
+    from videozoo_timm.cli import commands
+    return commands.commands[words[0]].make_context(words[0], list(words[1:]), parent=commands.make_context(
+        'videozoo', list(words))).params
+
+
+def test_words_are_understood_as_people_type_them():
+    for words in (['--blocks', '-1,-2'], ['--blocks=-1,-2'], ['a.mp4', '--blocks', '-1,-2']):
+        assert parsed('embed', *words)['blocks'] == (-1, -2)
+    assert parsed('embed', '--blocks', '-1')['blocks'] == (-1,) and parsed('attend', '--block', '-2')['block'] == -2
+    given = parsed('complete', 'a.mp4', '--mask_type', 'center', 'b.mp4', '--mask_ratio=0.5', '--', '-c.mp4')
+    assert given['paths'] == ('a.mp4', 'b.mp4', '-c.mp4')
+    assert (given['mask_type'], given['mask_ratio']) == ('center', 0.5)
+    several = parsed(
+        'pretrain', 'a.mp4', '--mask_type', 'random', 'center', '--mask-ratio', '0.9', '0.5', '--seed', '-3')
+    assert (several['mask_type'], several['mask_ratio']) == (('random', 'center'), (0.9, 0.5))
+    assert (several['paths'], several['seed'], several['betas']) == (('a.mp4',), -3, (0.9, 0.95))
+    assert parsed('probe', '--train', 'a', '--probes=linear', 'attentive', '--val', 'b')['probes'] == (
+        'linear', 'attentive')
+    assert parsed('draw', '--out', 'x', '--motion', 'left', '--motion', 'up', '-n', '3')['motion'] == ('left', 'up')
+    assert parsed('evaluate', '--val_dir', 'x', '--out_dir', 'y')['folders'] == ('x',)
+
+
+def test_every_help_has_sections_words_and_examples_that_are_understood(capsys):
+    import click
+
+    from videozoo_timm.cli import commands, main
+    for name, command in commands.commands.items():
+        assert main([name, '-h']) == 0
+        text = capsys.readouterr().out
+        assert 'Options:' in text and 'Examples:' in text
+        for param in command.params:
+            if getattr(param, 'hidden', False):  # --debug, which the help of `videozoo` has
+                continue
+            assert param.help and param.help.endswith('.'), (name, param.name)
+            assert not isinstance(param, click.Option) or param.opts[0] in text
+        for example in command.examples:
+            words = shlex.split(example)
+            words = words[words.index('videozoo' if 'videozoo' in words else 'videozoo_timm') + 1:]
+            parsed(*words)
+
+
+def test_a_script_gets_its_words_signals_and_errors(run, tmp_path):
+    (tmp_path / 'script.py').write_text(
+        "import signal, sys, timm\nassert timm.is_model('vit_t14_st')\n"
+        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nprint(sys.argv)\nraise ValueError('its own')\n")
+    words = ['script.py', '--flag_a', '-h', '--', '--version', '-x']
+    for before in ([], ['--']):
+        done = run('run', *before, *words, check=False)
+        assert done.stdout == f'{words}\n' and done.stderr.endswith('ValueError: its own\n')
+    done = run('run', '--flag', 'script.py', check=False)
+    assert done.returncode == 2 and 'no option --flag' in done.stderr
+    done = run('run', 'nowhere.py', check=False)
+    assert done.returncode == 2 and done.stderr == 'videozoo: no script nowhere.py\n'

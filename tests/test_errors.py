@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from videozoo_timm import cli
 from videozoo_timm.analysis.completion import read_mask
 from videozoo_timm.analysis.evaluation import read_labels
-from videozoo_timm.cli import generation, main, models
+from videozoo_timm.cli import generate, images, list_models, main
 from videozoo_timm.files import atomic_write as atomic
 
 
@@ -29,7 +30,7 @@ def raising(monkeypatch):
                 return error()
             raise error
 
-        monkeypatch.setattr(models, 'table', fail)
+        monkeypatch.setattr(list_models, 'table', fail)
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             return main([*flags]), capsys.readouterr().err
@@ -92,11 +93,13 @@ def test_nohup_is_heeded(raising, capsys, monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_script_that_is_run_has_its_own_debug_flag(monkeypatch):
+def test_a_script_that_is_run_has_its_own_debug_flag(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(cli.deployment, 'run_script', lambda argv: seen.append(argv) or 0)
+    (tmp_path / 'train.py').touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.run, '_run', lambda *script: seen.append(script) or 0)
     assert main(['run', 'train.py', '--debug']) == main(['--debug', 'run', 'train.py', '--debug']) == 0
-    assert seen == [['train.py', '--debug']] * 2
+    assert seen == [(Path('train.py'), ('--debug',))] * 2
 
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='of Linux')
@@ -108,7 +111,7 @@ def test_what_cannot_be_printed_is_told(monkeypatch, capsys):
     with open('/dev/full', 'w') as full:
         monkeypatch.setattr(sys, 'stdout', full)
         assert main(['list']) == 2  # more than is buffered
-        assert capsys.readouterr().err == 'videozoo: [Errno 28] No space left on device\n'
+        assert capsys.readouterr().err == 'videozoo: standard output: No space left on device\n'
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, 'w') as pipe:
@@ -176,17 +179,17 @@ def test_labels_that_are_no_text_file(tmp_path):
 def test_pictures_that_raise_cost_themselves(tmp_path, monkeypatch, capsys):
     for name in 'abc':
         Image.new('RGB', (40, 30)).save(tmp_path / f'{name}.png')
-    plain = generation.read_image
+    plain = images.read_image
 
     def read(path):
         if path.endswith('b.png'):
             raise OverflowError('too large')
         return plain(path)
 
-    monkeypatch.setattr(generation, 'read_image', read)
+    monkeypatch.setattr(images, 'read_image', read)
     paths = [str(tmp_path / f'{name}.png') for name in 'abc']
-    images, kept = generation._read(paths, 16)
-    assert images.shape == (2, 3, 16, 16) and kept == [paths[0], paths[2]]
-    files = generation._Images(tmp_path)
+    read_images, kept = generate._read(paths, 16)
+    assert read_images.shape == (2, 3, 16, 16) and kept == [paths[0], paths[2]]
+    files = images.ImageFiles(paths)
     assert (files.paths, files.failed, len(files[1])) == (kept, 1, 3)
     assert capsys.readouterr().err.count('b.png: OverflowError: too large') == 2

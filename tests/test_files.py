@@ -20,8 +20,8 @@ from videozoo_timm.files import (
     explain_write_errors,
     remove_known,
     save_csv,
-    save_tensors,
 )
+from videozoo_timm.weights.writing import save_tensors
 
 resource = pytest.importorskip('resource')
 

@@ -325,7 +325,7 @@ def test_a_half_precision_gpt_is_near(generator):
 def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = lambda name, **kwargs: generator  # noqa: E731
-    monkeypatch.setattr('videozoo_timm.cli.generation.load_model', small)
+    monkeypatch.setattr('videozoo_timm.factory.load_model', small)
     assert main(['generate', '--model', 'say_gimel', '-n', '5', '--seed', '1', '--out', 'samples.png']) == 0
     assert 'seed 1, ' in capsys.readouterr().out
     assert json.loads(Image.open('samples.png').info['Comment'])['seed'] == 1
@@ -347,7 +347,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     shutil.copy('given/1.png', 'twice/0.png')
     assert main(['generate', '--model', 'say_gimel', '--complete', 'twice', '--out', 'apart']) == 0
     assert len(list((tmp_path / 'apart').glob('*.png'))) == 4
-    monkeypatch.setattr('videozoo_timm.cli.generation.load_model', None)  # refused before anything is loaded
+    monkeypatch.setattr('videozoo_timm.factory.load_model', None)  # refused before anything is loaded
     for wrong, words in ((['-n', '0'], '--num-images: 0'), (['--out', 'a.xyz'], '.png'),
                          (['--top-k', '0'], '--top-k: 0'), (['--samples', '0'], '--samples: 0'),
                          (['--complete', 'nowhere'], 'nowhere'),

@@ -98,7 +98,7 @@ def test_files_of_ones_own_are_exported(tmp_path, capsys):
         assert main(['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out',
                      str(tmp_path / to)]) == 0
         said = capsys.readouterr()
-        assert f'{to}: {name}, README.md' in said.out and ('licence' in said.err) == (to == 'changed')
+        assert f'{to}: {name}, README.md' in said.out and ('license' in said.err) == (to == 'changed')
         again = timm.create_model(f'local-dir:{tmp_path / to}', pretrained=True).eval()
         assert torch.equal(again(CLIP), load_file(file)(CLIP))
     for wrong, message in ((['--weights', 'nowhere.safetensors'], 'nowhere.safetensors'),
@@ -157,7 +157,7 @@ def test_publishing_that_is_not_allowed_or_wrong(run, publisher, hub, tmp_path):
     done = run('publish', 'vit_shapes_motion', '--to', 'me/shapes', HF_HUB_DISABLE_XET='1', check=False)
     assert done.returncode == 2 and 'hf auth login' in done.stderr and not hub.files('me/shapes')
     wrong = {"did you mean 'vit_shapes_motion'": ['vit_shapes_motoin', '--to', 'a/b'],
-             'must be ORGANISATION/NAME': ['vit_shapes_motion', '--to', 'b/'], 'name a model': ['--to', 'a/b'],
+             'must be ORGANIZATION/NAME': ['vit_shapes_motion', '--to', 'b/'], 'name a model': ['--to', 'a/b'],
              'image generator': ['say_gimel', '--to', 'a/b']}
     done = publisher(code=several(
         *(['publish', *args] for args in wrong.values()),

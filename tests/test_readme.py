@@ -7,7 +7,7 @@ import torch
 from conftest import CLIPS, REPOSITORY, save_published
 from PIL import Image
 
-from videozoo_timm.cli.models import markdown_table
+from videozoo_timm.cli.list_models import markdown_table
 
 README = (REPOSITORY / 'README.md').read_text()
 FRAMEWORKS = README.split('## In the frameworks you already use')[1].split('\n## ')[0]  # tests/test_frameworks.py
@@ -24,8 +24,8 @@ image_encoders.BASE_14.update(embed_dim=48)
 from videozoo_timm import catalogue
 catalogue.GPT_SIZES['gimel'] = dict(depth=1, num_heads=2, embed_dim=32)
 catalogue.VQGAN_SIZES['32x32_8192'].update(ch=32, num_res_blocks=1)
-from videozoo_timm.cli import common
-common.default_workers = lambda: 0  # sooner for a few short files
+from videozoo_timm.cli import options
+options.default_workers = lambda: 0  # sooner for a few short files
 '''
 
 

@@ -17,7 +17,6 @@ from conftest import GOLDEN, REPOSITORY, TINY_MAE, TINY_VIT, golden, published, 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from videozoo_timm.files import save_tensors
 from videozoo_timm.weights import (
     Source,
     convert,
@@ -29,6 +28,7 @@ from videozoo_timm.weights import (
     store,
     to_timm,
 )
+from videozoo_timm.weights.writing import save_tensors
 
 REPO = 'eminorhan/hvm-1'
 
@@ -260,9 +260,9 @@ print(digest(tiny()))'''
 @pytest.mark.parametrize('moment', ['during', 'before the rename'])
 def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(hub, environment, checkpoint, tmp_path, moment):
     hub.add(REPO, checkpoint.name, checkpoint)
-    target = {'during': 'videozoo_timm.files.save_file', 'before the rename': 'os.replace'}[moment]
+    target = {'during': 'videozoo_timm.weights.writing.save_file', 'before the rename': 'os.replace'}[moment]
     stop = f'''
-import os, signal, videozoo_timm.weights.store, videozoo_timm.files
+import os, signal, videozoo_timm.weights.store, videozoo_timm.weights.writing
 def die(tensors, path, *args, **kwargs):
     if 'partial' in str(tensors) or 'partial' in str(path):
         open(f'{{path if "partial" in str(path) else tensors}}.tmp', 'ab').write(b'half')  # as safetensors does

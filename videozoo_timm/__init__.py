@@ -5,24 +5,28 @@ Importing this package registers the models with timm and does nothing else.
 import os as _os
 import sys as _sys
 
-# `python -m videozoo_timm` puts the current folder first; a `signal.py` that lies there would be imported from here on.
-if _sys.argv[:1] == ['-m'] and _sys.orig_argv[-len(_sys.argv):][:1] in ([__name__], [f'-m{__name__}']):
-    if not _sys.flags.isolated and not getattr(_sys.flags, 'safe_path', False):
-        _folder = _sys.path.pop(0)
-        if __path__[0] == _os.path.join(_folder, __name__):  # a checkout: at the end it hides nothing
-            _sys.path.append(_folder)
+_argv = getattr(_sys, 'argv', None) or ['']
+_as_module = _argv[0] == '-m' and _sys.orig_argv[-len(_argv):][:1] in ([__name__], [f'-m{__name__}'])
 
-# The switch of processes that need no models (`processes.start_python`), and are there sooner without. It is said to
-# this process alone, not to those that it starts.
-if _os.environ.pop('VIDEOZOO_NO_MODELS', None) is None:
+# `python -m videozoo_timm` puts the current folder first; a `signal.py` that lies there would be imported from here on.
+if _as_module and not _sys.flags.isolated and not getattr(_sys.flags, 'safe_path', False):
+    _folder = _sys.path.pop(0)
+    if __path__[0] == _os.path.join(_folder, __name__):  # a checkout: at the end it hides nothing
+        _sys.path.append(_folder)
+
+# Whether this process needs no models yet, and is there sooner without: the `videozoo` command, which imports them once
+# it runs one, and what `processes.start_python` starts. The variable is said to this process alone, not to those that
+# it starts.
+_light = (
+    _os.environ.pop('VIDEOZOO_NO_MODELS', None) is not None
+    or _as_module or _os.path.basename(_argv[0]) in ('videozoo', 'videozoo.exe'))
+
+if not _light:
     from . import models as models
     from .factory import get_available_models, load_model
 else:
-    def __getattr__(name):
-        if name not in __all__:
-            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-        from . import factory
-        return getattr(factory, name)
+    from ._lazy import lazy_names as _lazy_names
+    __getattr__, __dir__ = _lazy_names(__name__, {'factory': ('get_available_models', 'load_model')})
 
 __version__ = '0.1.0'
 __all__ = ['get_available_models', 'load_model']

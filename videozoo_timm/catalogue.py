@@ -94,23 +94,6 @@ MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')  
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Parameters by (architecture, input size) without the classification head; the head adds classes * (width + 1).
-_NUM_PARAMS = {
-    ('vit_h14_st', 224): 631_527_680,
-    ('vit_h14_st', 448): 632_510_720,
-    ('mae_h14_st', 224): 645_534_104,
-    ('mae_h14_st', 448): 646_910_360,
-    ('vit_t14_st', 112): 1_151_744,
-    ('mae_t14_st', 112): 1_441_304,
-    ('vit_s16_im', 224): 21_665_664,
-    ('vit_b16_im', 224): 85_798_656,
-    ('vit_b14_im', 224): 85_706_496,
-    ('vit_l16_im', 224): 303_301_632,
-    ('resnext50_im', 224): 22_979_904,
-}
-_WIDTHS = {'vit_h14_st': 1280, 'mae_h14_st': 1280, 'vit_t14_st': 128, 'mae_t14_st': 128}
-
-
 def takes_images(architecture: str) -> bool:
     """Whether it is an image encoder; the others take clips, and images as still clips."""
     return architecture.endswith('_im')
@@ -198,8 +181,7 @@ class Checkpoint:
         return None if self.repo else PACKAGED / self.filename
 
     def _num_params(self, architecture: str) -> int:
-        head = self.num_classes * (_WIDTHS[architecture] + 1) if self.num_classes else 0
-        return _NUM_PARAMS[architecture, self.img_size] + head
+        return _num_params()[f'{architecture} {self.img_size} {self.num_classes}']
 
     def pretrained_cfg(self) -> dict[str, Any]:
         """timm's `PretrainedCfg` fields.
@@ -226,6 +208,12 @@ class Checkpoint:
         elif self.num_classes == len(MOTIONS):
             cfg.update(label_names=MOTIONS)
         return cfg
+
+
+@lru_cache(maxsize=1)
+def _num_params() -> dict[str, int]:
+    """What `tests/count_parameters.py` has counted, so that a list of models needs none of them."""
+    return json.loads((PACKAGED / 'num_params.json').read_text())
 
 
 def _layers(architecture: str) -> dict[str, Any]:
@@ -417,15 +405,12 @@ class Generator:
 
     @property
     def vqgan_params(self) -> int:
-        return {8192: 66_890_627, 16384: 76_073_859}[self.vqgan_args['num_codes']]
+        return _num_params()[f'vqgan {self.vqgan_args["num_codes"]}']
 
     @property
     def num_params(self) -> int:
         """Of the GPT."""
-        width, depth = self.gpt_args['embed_dim'], self.gpt_args['depth']
-        block = 12 * width ** 2 + 13 * width
-        return depth * block + (2 * self.gpt_args['vocab_size'] + self.gpt_args['block_size'] + 2) * width
-
+        return _num_params()[f'gpt {self.name.rsplit("_", 1)[1]} {self.vqgan_args["num_codes"]}']
 
 
 def _generator(name: str) -> Generator:
@@ -485,7 +470,7 @@ def pin(repo: str, digests: Mapping[str, str]) -> None:
     Raises:
         OSError: Not to be written.
     """
-    from .files import atomic_write  # imports torch, which listing models does not need
+    from .files import atomic_write  # here, as nothing else in this module needs it
     known = json.loads(_DIGESTS.read_text())
     known.setdefault(repo, {}).update(digests)
     with atomic_write(_DIGESTS) as partial:

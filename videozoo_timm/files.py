@@ -1,10 +1,7 @@
 """Writing files so that they appear whole or not at all, follow no link, and say what a full disk needs; reading
 nothing that is no file."""
 import csv
-import ctypes
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -12,15 +9,12 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 _NO_FILES = {
     stat.S_IFIFO: 'a FIFO', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device',
@@ -263,62 +257,6 @@ def remove_known(folder: Path, patterns: Sequence[str]) -> None:
         if any(fnmatchcase(path.name, pattern) for pattern in patterns) and (path.is_symlink() or path.is_file()):
             with suppress(OSError):  # in use, on Windows
                 path.unlink()
-
-
-def save_tensors(
-        tensors: Mapping[str, torch.Tensor],
-        target: Path,
-        header: Mapping[str, Any],
-        remedy: str = MAKE_ROOM,
-        durable: bool = False,
-        sealed: bool = False,
-) -> None:
-    """Write a safetensors file, whole or not at all; what is no text in the header becomes JSON, None is left out.
-
-    Args:
-        tensors: Contiguous, on the CPU.
-        target: File to write.
-        header: Its entries.
-        remedy: As in `explain_write_errors`.
-        durable: As in `atomic_write`.
-        sealed: Put `content_digest` into the header, as `content_sha256`.
-
-    Raises:
-        WriteError: The disk is full, or not to be written.
-    """
-    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items() if v is not None}
-    needed = sum(tensor.nbytes for tensor in tensors.values())
-    # Hashed while it is written: both let Python go on.
-    with atomic_write(target, needed, remedy, durable) as partial, ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(content_digest, tensors, metadata) if sealed else None
-        save_file(dict(tensors), partial, metadata=metadata | ({'content_sha256': '0' * 64} if sealed else {}))
-        _sort_header(partial, {'content_sha256': digest.result()} if digest else {})
-
-
-def content_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
-    """The sha256 of names, types, shapes and values of tensors, and of a header but for its `content_sha256`."""
-    rows = []
-    for key, value in sorted(tensors.items()):
-        value = value.contiguous()
-        data = (ctypes.c_char * value.nbytes).from_address(value.data_ptr()) if value.nbytes else b''
-        rows.append([key, str(value.dtype), list(value.shape), hashlib.sha256(data).hexdigest()])
-    told = sorted((k, v) for k, v in metadata.items() if k != 'content_sha256')
-    return hashlib.sha256(json.dumps([rows, told]).encode()).hexdigest()
-
-
-def _sort_header(path: Path, late: Mapping[str, str]) -> None:
-    """Give equal files equal bytes, and so equal digests: safetensors writes metadata in an order of chance.
-
-    `late` are entries that are known now; those that were written in their place are as long.
-    """
-    with open(path, 'r+b') as file:
-        size = int.from_bytes(file.read(8), 'little')
-        header = json.loads(file.read(size))
-        header['__metadata__'] = dict(sorted((header.get('__metadata__', {}) | late).items()))
-        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode().ljust(size)  # as it was padded
-        if len(text) == size:
-            file.seek(8)
-            file.write(text)
 
 
 _PARTIAL = '.partial'

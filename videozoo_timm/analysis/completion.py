@@ -146,7 +146,7 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != tuple(grid) or mask.all():
         got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else 'several arrays'
         raise ValueError(f"{path}: a mask of this model is a boolean array (T', H', W') = {tuple(grid)}, True where a "
-                         f"token is dropped, and not everywhere; got {got}")
+                         f"token is masked, and not everywhere; got {got}")
     # Any byte but 0 means True, but to compare it PyTorch takes it for a number.
     return torch.from_numpy(mask.view(np.uint8) != 0)
 

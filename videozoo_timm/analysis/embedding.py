@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..files import MAKE_ROOM, atomic_write, save_tensors
+from ..files import MAKE_ROOM, atomic_write
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..video import RECOGNITION, Sampling, VideoError
+from ..weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
 

@@ -1,83 +1,121 @@
 """The `videozoo` command; also `python -m videozoo_timm`.
 
-Exit codes: 0 all done; 1 done, but something was left out (listed on standard error); 2 nothing could be done; 130,
+Exit codes: 0 all done; 1 done, but something was skipped (listed on standard error); 2 nothing could be done; 130,
 143 or 129 stopped by Ctrl-C, by the batch system, or as the terminal was closed.
+
+The modules here import PyTorch and what needs it inside their functions, so that help, lists and mistakes are there at
+once.
 """
-import argparse
-import difflib
 import os
-import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
-from .. import __version__
-from . import analysis, deployment, generation, models, training
-from .common import ERRORS, complain
+import click
+from click.shell_completion import shell_complete
 
-__all__ = ['main']
+from .. import __version__
+from . import (
+    attend,
+    bench,
+    classify,
+    complete,
+    convert,
+    download,
+    draw,
+    embed,
+    evaluate,
+    fid,
+    finetune,
+    generate,
+    info,
+    list_models,
+    offer,
+    pca,
+    pin,
+    pretrain,
+    probe,
+    publish,
+    run,
+    verify,
+)
+from .options import Commands, Settings, flag_of
+from .output import ERRORS, complain
+
+__all__ = ['commands', 'main']
+
+_COMPLETION = '_VIDEOZOO_COMPLETE'  # the variable by which a shell asks for completions
+
+commands = Commands(
+    'videozoo',
+    help='The models of HVM-1, video-models and silicon-menagerie: list, download, run and train them.',
+    examples='''
+        videozoo complete VIDEOS --out completions
+        videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
+        videozoo COMMAND --help
+    ''',
+    no_args_is_help=False,
+    params=[click.Option(
+        ['--version'], is_flag=True, is_eager=True, expose_value=False, help='Show the version and exit.',
+        callback=lambda ctx, param, value: value and _print_version(ctx))],
+    debug_help='Show the traceback of an error, also behind the command; as VIDEOZOO_DEBUG=1 does.',
+    sections={
+        'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
+        'Look inside': [complete.complete, attend.attend, pca.pca],
+        'Features': [embed.embed],
+        'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
+        'Train': [pretrain.pretrain, finetune.finetune, draw.draw],
+        'Image generators': [generate.generate, fid.fid],
+        'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
+    })
+
+
+def _print_version(ctx: click.Context) -> None:
+    click.echo(f'videozoo-timm {__version__}')
+    ctx.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog='videozoo',
-        description='The models of HVM-1, video-models and silicon-menagerie: list, fetch, run and train them.')
-    parser.add_argument('--version', action='version', version=f'videozoo-timm {__version__}')
-    parser.add_argument('--debug', action='store_true',
-                        help='show the traceback of an error, as the environment variable VIDEOZOO_DEBUG=1 does')
-    commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    models.add_to(commands)
-    analysis.add_to(commands)
-    training.add_to(commands)
-    generation.add_to(commands)
-    deployment.add_to(commands)
-    argv, debug = _without_debug(sys.argv[1:] if argv is None else argv)
-    script = argv[2:] if argv[1:2] == ['--'] else argv[1:]
-    if argv[:1] == ['run'] and script and not script[0].startswith('-'):
-        return deployment.run_script(script)
-    try:
-        args, rest = parser.parse_known_args(_spelled(argv))
-        _take_rest(args, rest)
-    except SystemExit as done:  # --help, --version, and words that are not understood
-        return done.code
-    with redirect_stderr(sys.stderr and _Unheard(sys.stderr)):
-        return _answer(args, debug or args.debug)
+    if instruction := os.environ.get(_COMPLETION):
+        return shell_complete(commands, {}, 'videozoo', _COMPLETION, instruction)
+    with redirect_stderr(sys.stderr and _Unheard(sys.stderr)), _signals():
+        result = _answer(sys.argv[1:] if argv is None else list(argv))
+    return result() if callable(result) else result  # of `run`, whose script has the process for itself
 
 
-def _answer(args: argparse.Namespace, debug: bool) -> int:
-    """Run a command; its exit code."""
+def _answer(argv: list[str]) -> int | Callable[[], int]:
+    """Run a command; its exit code, or what is left to do outside of this command line."""
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
-    try:
-        # Batch systems end a job with SIGTERM, a terminal that closes with SIGHUP; as an exception they let temporary
-        # files be removed.
-        signal.signal(signal.SIGTERM, _terminated)
-        if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(signal.SIGHUP, _terminated)
-    except ValueError:  # not in the main thread
-        pass
-    code = _exit_code(args, debug)
+    code = _result(argv)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again, and would exit with 120
-        if code < 2 and not isinstance(error, BrokenPipeError):
+        if code != 2 and not isinstance(error, BrokenPipeError):
             complain(f'standard output: {error.strerror}')
             return 2
     return code
 
 
-def _exit_code(args: argparse.Namespace, debug: bool) -> int:
-    """Run a command; its exit code, or that of what it raises, which is told in a line."""
+def _result(argv: list[str]) -> int | Callable[[], int]:
+    """What a command returns, or the exit code of what it raises, which is told in a line."""
+    settings = Settings(debug=os.environ.get('VIDEOZOO_DEBUG', '0') not in ('', '0'))
     try:
-        return args.run(args)
+        with commands.make_context('videozoo', argv, obj=settings) as ctx:
+            return commands.invoke(ctx)
     except SystemExit:
         raise
+    except click.exceptions.Exit as done:  # --help, --version
+        return done.exit_code
+    except click.UsageError as error:
+        complain(_worded(error))
+        return 2
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args and error.args[0] in _ENDS else signal.SIGINT
         complain(_ENDS.get(number, 'interrupted'))
@@ -86,7 +124,7 @@ def _exit_code(args: argparse.Namespace, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except BaseException as error:  # what is written in Rust raises such as are no Exception
-        if debug:
+        if settings.debug:
             traceback.print_exc()
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
             complain(f'{error.filename}: {error.strerror}')
@@ -96,8 +134,27 @@ def _exit_code(args: argparse.Namespace, debug: bool) -> int:
             complain(error)
         else:
             what = ' '.join(f'{type(error).__name__}: {error}'.split()).removesuffix(':')
-            complain(f'internal error: {what}' + (' (--debug shows the traceback)' if not debug else ''))
+            complain(f'internal error: {what}' + ('' if settings.debug else ' (--debug shows the traceback)'))
         return 2
+
+
+def _worded(error: click.UsageError) -> str:
+    """What is wrong with the words of a command, and the way out, in one line."""
+    near = (getattr(error, 'possibilities', None) or [''])[0]
+    if isinstance(error, click.NoSuchOption):
+        text = f'no option {error.option_name}'
+    elif isinstance(error, click.exceptions.NoSuchCommand):
+        text = f'no command {error.command_name}'
+    elif isinstance(error, click.MissingParameter) and error.param is not None:
+        text = f'{flag_of(error.param)} is required'
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        text = f'{flag_of(error.param)}: {error.message}'
+    else:
+        text = error.format_message()
+        text = text[:1].lower() + text[1:]
+    text = f'{text}; did you mean {near}?' if near else text.rstrip('.')
+    path = error.ctx.command_path if error.ctx else 'videozoo'
+    return f'{text}{" See" if text.endswith("?") else "; see"} {path} --help'
 
 
 class _Unheard:
@@ -123,44 +180,28 @@ class _Unheard:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
-def _without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
-    """The words without --debug, wherever it stands; but a script that is run has its own."""
-    end = min(list(argv).index(word) if word in argv else len(argv) for word in ('--', 'run'))
-    words = [word for word in argv[:end] if word != '--debug']
-    return [*words, *argv[end:]], len(words) < end or os.environ.get('VIDEOZOO_DEBUG', '0') not in ('', '0')
-
-
-def _spelled(argv: Sequence[str]) -> list[str]:
-    """Words as argparse understands them."""
-    words = []
-    for word in argv:
-        if '--' in words:  # behind it are PATH...
-            words.append(word)
-        elif words and words[-1].startswith('--') and re.fullmatch(r'-\d+(,-?\d+)+', word):
-            words[-1] += f'={word}'  # a list that begins with a negative number is no flag
-        else:
-            # The published scripts spell their flags with underscores.
-            words.append(re.sub(r'^--\w+', lambda flag: flag[0].replace('_', '-'), word))
-    return words
-
-
-def _take_rest(args: argparse.Namespace, rest: list[str]) -> None:
-    """What argparse leaves: PATH... that stand behind options, and what no option is called."""
-    end = rest.index('--') if '--' in rest else len(rest)  # behind it are PATH... that begin with a dash
-    flags = [word.split('=')[0] for word in rest[:end] if word.startswith('-')]
-    rest = rest[:end] + rest[end + 1:]
-    if flags:
-        near = difflib.get_close_matches(flags[0], re.findall(r'--[a-z-]+', args.parser.format_help()), n=1)
-        args.parser.error(f'no option {flags[0]}' + (f'; did you mean {near[0]}?' if near else ''))
-    if rest and not hasattr(args, 'paths'):
-        args.parser.error(f'what is meant by {" ".join(rest)}?')
-    if rest:
-        args.paths += rest
-
-
 _ENDS = {signal.SIGTERM: 'terminated'}
 if hasattr(signal, 'SIGHUP'):
     _ENDS[signal.SIGHUP] = 'hung up'
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Batch systems end a job with SIGTERM, a terminal that closes with SIGHUP; as an exception they let temporary
+    files be removed."""
+    before = {}
+    try:
+        for number in _ENDS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                before[number] = signal.signal(number, _terminated)
+    except ValueError:  # not in the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) == _terminated:  # otherwise one has come, and the process is about to end
+                signal.signal(number, handler)
 
 
 def _terminated(number: int, frame: Any) -> None:

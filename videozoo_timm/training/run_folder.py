@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from ..files import atomic_write, save_tensors
+from ..files import atomic_write
+from ..weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
 

@@ -4,20 +4,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..text import printable
 
-# Names in a file -> dtypes, as far as this PyTorch has them.
-DTYPES = {name: getattr(torch, dtype) for name, dtype in {
+# Names in a file -> names of PyTorch.
+_DTYPES = {
     'F64': 'float64', 'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16', 'I64': 'int64', 'I32': 'int32',
     'I16': 'int16', 'I8': 'int8', 'U64': 'uint64', 'U32': 'uint32', 'U16': 'uint16', 'U8': 'uint8', 'BOOL': 'bool',
     'C64': 'complex64', 'F8_E4M3': 'float8_e4m3fn', 'F8_E5M2': 'float8_e5m2', 'F8_E8M0': 'float8_e8m0fnu',
-    'F8_E4M3FNUZ': 'float8_e4m3fnuz', 'F8_E5M2FNUZ': 'float8_e5m2fnuz'}.items() if hasattr(torch, dtype)}
+    'F8_E4M3FNUZ': 'float8_e4m3fnuz', 'F8_E5M2FNUZ': 'float8_e5m2fnuz'}
 LARGEST = 16 << 20  # bytes of a header, enough for 100,000 tensors; that of `mae_h14_st` has 45,000
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos', 'pil-bilinear', 'random')
 _LARGEST_SIDE = 1 << 12  # pixels
 _MOST_LABELS, _LONGEST = 1_000_000, 1000  # names of classes; characters of a text
+
+
+def torch_dtypes() -> dict[str, Any]:
+    """Names in a file -> dtypes, as far as this PyTorch has them."""
+    import torch
+    return {name: getattr(torch, dtype) for name, dtype in _DTYPES.items() if hasattr(torch, dtype)}
 
 
 def parse_header(metadata: Mapping[str, str], path: Path | str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the Hub has, and what its client has downloaded before."""
+"""What the Hub has, and what is on this machine already."""
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +11,13 @@ from .digests import hash_file, is_sha256
 from .source import Source
 
 _logger = logging.getLogger(__name__)
+
+
+def cached(source: Source) -> Path | None:
+    """The safetensors file of a source if it is on this machine already, own conversion or Hub download."""
+    if source.file is not None:
+        return source.file if source.file.is_file() else None
+    return source.converted if source.converted.is_file() else in_hub_cache(source, [source.filename])
 
 
 def download(

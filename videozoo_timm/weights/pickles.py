@@ -22,7 +22,7 @@ import torch
 
 from ..files import check_regular
 from ..text import printable
-from .header import DTYPES
+from .header import torch_dtypes
 
 # What reading a pickle may take; the tensors are not counted, since they are not in it. That of `mae_h14` with its
 # optimizer (7.6 GB) takes 20 MB and 0.1 s.
@@ -35,7 +35,7 @@ UNPACKED_RATIO, UNPACKED = 20, 64 << 20
 
 _CHILD = Path(__file__).with_name('pickle_child.py')
 _STORED, _DEFLATED = 0, 8  # compression methods of zip
-_DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in DTYPES.values()}
+_DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in torch_dtypes().values()}
 
 
 class Inert:

@@ -9,9 +9,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ..files import check_regular
-from .header import DTYPES, LARGEST, parse_header
+from .header import LARGEST, parse_header, torch_dtypes
 from .layouts import Tensors, model_tensors
 from .pickles import load_inert
+
+_DTYPES = torch_dtypes()
 
 # Reading page by page through a mapping is slow where every page is a request to a server.
 _NETWORK_FILE_SYSTEMS = (
@@ -114,7 +116,7 @@ def _read_sequentially(path: Path) -> Tensors:
         if key == '__metadata__':
             continue
         begin, end = entry['data_offsets']
-        dtype = DTYPES.get(entry['dtype'])
+        dtype = _DTYPES.get(entry['dtype'])
         if dtype is None:
             raise ValueError(f'{key!r} has the dtype {entry["dtype"]}, which this PyTorch lacks')
         count = (end - begin) // dtype.itemsize

@@ -14,21 +14,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ..files import atomic_write, check_regular, content_digest, save_tensors
+from ..files import atomic_write, check_regular
 from .digests import digest_in_name, hash_file, sha256_of
-from .hub import download, in_hub_cache
+from .hub import cached, download, in_hub_cache
 from .layouts import to_timm
 from .reading import read_header, read_weights
 from .source import Source
+from .writing import content_digest, save_tensors
 
 _logger = logging.getLogger(__name__)
-
-
-def cached(source: Source) -> Path | None:
-    """The safetensors file of a source if it is on this machine already, own conversion or Hub download."""
-    if source.file is not None:
-        return source.file if source.file.is_file() else None
-    return source.converted if source.converted.is_file() else in_hub_cache(source, [source.filename])
 
 
 def locate(

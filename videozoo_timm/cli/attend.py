@@ -1,0 +1,76 @@
+"""videozoo attend."""
+from .inputs import files, sample, shown
+from .loading import load, short_name, views_for
+from .options import (
+    COMPLETION_SPAN,
+    Inputs,
+    ModelOptions,
+    Pictures,
+    Reading,
+    block_option,
+    command,
+    input_options,
+    model_options,
+    option,
+    picture_options,
+    span_option,
+)
+from .output import check_out, echo, exit_code, number_of, table
+from .pictures import captions, each_view, save_picture
+
+
+@command(examples='''
+    videozoo attend VIDEOS --model vit_hvm1_none --threshold 0.6
+    videozoo attend IMAGES --model dino_say_vitb14 --img-size 1400 --heads
+''')
+@input_options('Video files (or image files), or folders to search.')
+@model_options()
+@picture_options('attention')
+@block_option()
+@option('--heads', is_flag=True, help='Show each head separately instead of their mean.')
+@option('--threshold', type=float, metavar='FRACTION',
+        help='Keep the smallest set of patches that holds this fraction of the attention.')
+@span_option(COMPLETION_SPAN)
+def attend(
+        inputs: Inputs,
+        reading: Reading,
+        chosen: ModelOptions,
+        pictures: Pictures,
+        block: int,
+        heads: bool,
+        threshold: float | None,
+        span: int,
+) -> int:
+    """Show which patches a model's class token attends to."""
+    import torch
+
+    from ..analysis.attention import attend as attention_of
+    from ..analysis.attention import check_attention, keep_share
+    from ..inference.pipeline import takes_clips
+    from ..video import find_media
+    check_out(pictures.out)
+    if threshold is not None:
+        keep_share(torch.ones(1, 1), threshold)  # a wrong fraction is refused before any work
+    paths, missing = files(inputs, find_media, chosen)
+    paths = sample(paths, pictures)
+    model, _ = load(chosen)
+    check_attention(model)
+    rows: list[list[str]] = []
+    failed: list[str] = []
+    # Of an image encoder's images the whole is shown, as in the published pictures.
+    whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
+    called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+        result = attention_of(model, view.x, block=block)
+        what = f'attention_block{result.block}' + ('_heads' if heads else '')
+        title = f'{shown(path)}, {called}, class token in block {result.block}'
+        if threshold is not None:
+            what += f'_top{100 * threshold:g}'
+            title += f', patches that hold {100 * threshold:g}%'
+        picture = result.picture(title, captions(view, len(result.frames), span), heads, threshold)
+        target = save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
+        rows.append([shown(path), f'{result.weights.mean(dim=0).max():.5f}', target.name])
+    if rows:
+        table(['file', 'highest', 'picture'], rows)
+        echo(f'{pictures.out}: {number_of(rows, "picture")}')
+    return exit_code(len(failed) + missing, len(paths) + missing)

@@ -1,0 +1,116 @@
+"""videozoo info."""
+import json
+from pathlib import Path
+from typing import Any
+
+from .. import catalogue
+from .completion import complete_model_or_file
+from .list_models import generator_files, on_disk, parts_on_disk
+from .options import FILE, argument, command, option, zoo_option
+from .output import table
+
+
+@command(examples='''
+    videozoo info vit_hvm1@448_none
+    videozoo info finetuned/best.safetensors
+''')
+@argument('name', required=False, metavar='[NAME]', shell_complete=complete_model_or_file,
+          help='Published name, timm name, or a local checkpoint.')
+@zoo_option()
+@option('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.')
+def info(name: str | None, zoo: str | None, weights: Path | None) -> int:
+    """Show what is known about a model or a local file."""
+    if name is not None and weights is None and Path(name).is_file():
+        name, weights = None, Path(name)
+    if name is None and weights is None:
+        raise ValueError('name a model, or a file with --weights')
+    generator = name and catalogue.find_generator(name, zoo)
+    if generator:
+        if weights is not None:
+            raise ValueError(f'{name} has two files; `videozoo info FILE` tells what is known of one')
+        table([], _generator_rows(generator))
+        return 0
+    rows = _model_rows(name, zoo) if name is not None else []
+    table([], rows + (_file_rows(weights, name, zoo) if weights is not None else []))
+    return 0
+
+
+def _model_rows(name: str, zoo: str | None) -> list[list[str]]:
+    if name == catalogue.SMALL_IMAGE_ARCHITECTURE and zoo is None:
+        rows, size, of_images, takes_images = [['timm name', name], ['weights', 'none are published']], 224, True, True
+    else:
+        record = catalogue.find(name, zoo)
+        architecture = name in catalogue.ALL_ARCHITECTURES and zoo is None
+        rows = [['timm name', name if architecture else record.timm_name], *_published_rows(name, record)]
+        size, of_images, takes_images = record.img_size, record.trained_on_images, record.is_image_encoder
+    cfg = catalogue.preprocessing(size, of_images)
+    return [
+        *rows,
+        ['input', f'{"" if takes_images else "16 frames of "}{size} x {size} pixels'],
+        ['preprocessing', f'short side to {round(size / cfg["crop_pct"])}, {cfg["interpolation"]}, center crop; '
+                          f'mean {list(cfg["mean"])}, std {list(cfg["std"])}'],
+    ]
+
+
+def _published_rows(name: str, record: catalogue.Checkpoint) -> list[list[str]]:
+    path = on_disk(record)
+    rows = [['published name', f'{record.name} ({record.zoo})']]
+    if record.repo:
+        rows += [['on the Hub', f'{record.repo}: {record.safetensors}, or {record.filename}']]
+    title, paper = catalogue.PAPERS.get(record.zoo, ('', ''))
+    rows += [
+        ['on disk', str(path) if path else f'no, `videozoo download {name}` fetches it'],
+        ['parameters', f'{record.num_params:,}'],
+        ['classes', f'{record.num_classes} {catalogue.CLASS_NAMES[record.num_classes]}'.strip()],
+        ['paper', f'{title} (arXiv:{paper})' if title else '-'],
+        ['license of the weights', record.license],
+    ]
+    return rows + (_header_rows(_header_of(path)) if path else [])
+
+
+def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
+    rows = [['published name', f'{generator.name} ({generator.zoo}), an image generator']]
+    published = (generator.gpt_filename, generator.vqgan_filename)
+    for kind, filename, origin, path in zip(
+            ('GPT', 'VQGAN'), generator_files(generator), published, parts_on_disk(generator), strict=True):
+        rows += [[f'{kind} on the Hub', f'{generator.repo}: {filename}, or {origin}'],
+                 [f'{kind} on disk', str(path) if path else f'no, `videozoo download {generator.name}` fetches it']]
+    grid, (title, paper) = generator.grid_size, catalogue.PAPERS[generator.zoo]
+    return rows + [
+        ['parameters', f'{generator.num_params:,} of the GPT'],
+        ['images', f'256 x 256 pixels, {grid} x {grid} of {generator.vqgan_args["num_codes"]} codes'],
+        ['paper', f'{title} (arXiv:{paper})'],
+        ['license of the weights', 'not stated by the publisher'],
+    ]
+
+
+def _file_rows(path: Path, name: str | None, zoo: str | None) -> list[list[str]]:
+    from ..factory import check_weights, recognise, timm_name_of
+    from ..weights import read_weights
+    weights = read_weights(path, mapped=True)
+    if name is not None:
+        check_weights(weights, str(path), timm_name_of(name, zoo))
+    return [
+        ['file', str(path)],
+        ['recognized as', recognise(weights.tensors) or 'no model of this package'],
+        ['tensors', f'{len(weights.tensors)}, {sum(v.numel() for v in weights.tensors.values()):,} values'],
+        *_header_rows(weights.header),
+    ]
+
+
+def _header_of(path: Path) -> dict[str, Any]:
+    """As `weights.read_header`, but without NumPy or PyTorch, which safetensors itself needs to open a file."""
+    from ..files import check_regular
+    from ..weights.header import LARGEST, parse_header
+    check_regular(path)
+    try:
+        with open(path, 'rb') as file:
+            size = min(int.from_bytes(file.read(8), 'little'), LARGEST)
+            metadata = {key: str(value) for key, value in json.loads(file.read(size)).get('__metadata__', {}).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f'{path} is no readable safetensors file: delete it, or fetch it anew') from error
+    return parse_header(metadata, path)
+
+
+def _header_rows(header: dict[str, Any]) -> list[list[str]]:
+    return [[f'header: {key}', str(value)] for key, value in sorted(header.items())]

@@ -1,0 +1,85 @@
+"""The files that a command reads: which they are, and what they are called."""
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..text import printable
+from .loading import refuse_generator
+from .options import Inputs, ModelOptions, Pictures
+from .output import complain
+
+
+def files(
+        inputs: Inputs,
+        find: Callable[[str], list[Path]],
+        chosen: ModelOptions | None = None,
+) -> tuple[list[str], int]:
+    """The files that PATH... names, each once, and how many of PATH... are not there (which is told).
+
+    Args:
+        inputs: Files and folders.
+        find: `find_videos` or `find_media`.
+        chosen: Model that reads them; an image generator is refused first.
+    """
+    from ..video import find_videos
+    if chosen is not None:
+        refuse_generator(chosen)
+    if not inputs.given:
+        raise ValueError('name files or folders')
+    found, missing = [], []
+    for path in inputs.given:
+        try:
+            found += find(path)
+        except FileNotFoundError as error:
+            missing.append(error)
+    if len(missing) == len(inputs.given):
+        raise FileNotFoundError('; '.join(map(str, missing)))
+    for error in missing:
+        complain(error)
+    found = find(found)  # each once
+    if not found:
+        what = 'videos' if find is find_videos else 'videos or images'
+        raise ValueError(f'no {what} in {", ".join(inputs.given)}')
+    return [str(path) for path in found], len(missing)
+
+
+def sample(paths: list[str], pictures: Pictures) -> list[str]:
+    """--num-vids of the files, at random."""
+    number = pictures.num_vids
+    if number is None or number >= len(paths):
+        if number is not None and number > len(paths):
+            complain(f'there are {len(paths)} files, fewer than --num-vids {number}: all are taken')
+        return paths
+    return sorted(random.Random(pictures.seed).sample(paths, number), key=paths.index)
+
+
+def tell_shared(train: list[str], held_out: list[str]) -> None:
+    """Complain of files that are trained on and held out at once."""
+    fitted = set(map(os.path.abspath, train))
+    if both := [path for path in held_out if os.path.abspath(path) in fitted]:
+        complain(f'{len(both)} of the {len(held_out)} files of --val are in --train too ({both[0]}'
+                 f'{", ..." * (len(both) > 1)}): accuracy on them says nothing about other files')
+
+
+def shown(path: str) -> str:
+    """What a file is called in titles and tables; of synthetic videos the number alone says little."""
+    from ..synthetic import is_drawn
+    return path if is_drawn(path) else printable(Path(path).name)
+
+
+def names_of(path: str) -> Iterator[str]:
+    """What to call a file's pictures by: its stem; where that is not enough its name, with more and more folders."""
+    path = Path(os.path.abspath(path).replace(':', ''))  # of synthetic videos, and of drives
+    yield path.stem
+    for depth in range(len(path.parts)):
+        yield '_'.join(part.strip(os.sep) for part in (*path.parts[len(path.parts) - 1 - depth:-1], path.name))
+
+
+def unique_stems(paths: list[str]) -> list[str]:
+    """A name for each file to call its pictures by, as short as differs from those of the others."""
+    names = [names_of(path) for path in paths]
+    result = [next(name) for name in names]
+    while len(set(result)) < len(result):
+        result = [next(names[i], name) if result.count(name) > 1 else name for i, name in enumerate(result)]
+    return result

@@ -1,0 +1,125 @@
+"""The model that a command's options name."""
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from .. import catalogue
+from ..text import printable
+from .options import ModelOptions
+from .output import complain
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def load(
+        chosen: ModelOptions,
+        default: str = 'vit_shapes_motion',
+        device: 'torch.device | None' = None,
+        pretrained: bool = True,
+) -> 'tuple[nn.Module, str]':
+    """The model that the options name, the default if they name none, and what to call it.
+
+    Without `pretrained` it comes with random weights, unless --weights names a file.
+    """
+    import torch
+
+    from ..models.attention import fast_in_bfloat16
+    refuse_generator(chosen)
+    options: dict[str, Any] = dict(chosen.sizes)
+    if options and _is_image_encoder(chosen):
+        if 'num_frames' in options:
+            raise ValueError(
+                f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out')
+        options = {}  # such a model takes images of any size: --img-size is that of the views (`view_size`)
+    if not pretrained and chosen.weights is None:
+        options['pretrained'] = False
+    if chosen.device or device is None:
+        device = pick_device(chosen.device)
+    if chosen.dtype == 'bfloat16' and device.type in ('cpu', 'cuda') and not fast_in_bfloat16(device):
+        complain(f'--dtype bfloat16: this {device} seems to have no instructions for it; float32 may be far faster')
+    return _load(chosen, default, device=device, dtype=getattr(torch, chosen.dtype), **options)
+
+
+def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> 'tuple[nn.Module, str]':
+    """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
+    return _load(chosen, default, **options, **chosen.sizes)
+
+
+def _load(chosen: ModelOptions, default: str, **options: Any) -> 'tuple[nn.Module, str]':
+    from ..factory import load_file, load_model, timm_name_of
+    from ..weights import read_weights
+    if chosen.weights is not None:
+        model = load_file(chosen.weights, chosen.model, zoo=chosen.zoo, **options)
+    else:
+        if chosen.model is None:
+            if chosen.zoo not in (None, 'shapes'):
+                raise ValueError(f'name a model of the zoo {chosen.zoo!r} with --model (`videozoo list` shows them)')
+            chosen.model = default
+            if os.environ.get('RANK', '0') == '0':
+                complain(f'no --model, so the small one that comes with this package is taken: {default}')
+        model = load_model(chosen.model, zoo=chosen.zoo, **options)
+    cfg = model.pretrained_cfg
+    if chosen.weights is not None and not (chosen.model and '.' in timm_name_of(chosen.model, chosen.zoo)):
+        told = read_weights(chosen.weights, mapped=True).header.get('name')
+        return model, printable(told or f'{cfg["architecture"]} of {chosen.weights}', 200)
+    return model, f'{cfg["architecture"]}.{cfg["tag"]}'
+
+
+def refuse_generator(chosen: ModelOptions) -> None:
+    if chosen.model is not None and catalogue.find_generator(chosen.model, chosen.zoo):
+        raise ValueError(
+            f'{chosen.model} is an image generator: `videozoo generate` (--complete DIR), in Python load_model')
+
+
+def check_trainable(chosen: ModelOptions) -> None:
+    """Raise a ValueError if the model that the options name is no video model."""
+    if chosen.model is not None and catalogue.find_generator(chosen.model, chosen.zoo):
+        raise ValueError(f'{chosen.model} is an image generator; what is trained here are video models')
+    if _is_image_encoder(chosen):
+        raise ValueError(
+            f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models. `videozoo '
+            f'probe` trains on its frozen features, timm.create_model gives it to any training script for images')
+
+
+def _is_image_encoder(chosen: ModelOptions) -> bool:
+    from ..factory import recognise, timm_name_of
+    from ..weights import read_weights
+    if chosen.model is not None:
+        return catalogue.takes_images(timm_name_of(chosen.model, chosen.zoo).split('.')[0])
+    if chosen.weights is None:
+        return False
+    return catalogue.takes_images(recognise(read_weights(chosen.weights, mapped=True).tensors) or '')
+
+
+def short_name(chosen: ModelOptions, model: 'nn.Module') -> str:
+    """The model's name as a part of file names: as it was typed, or its architecture."""
+    from ..weights import read_weights
+    name = chosen.model or read_weights(chosen.weights, mapped=True).header.get('name')
+    return re.sub(r'[^\w@+.=-]', '_', name or model.pretrained_cfg['architecture'])[:100]
+
+
+def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, int]:
+    """Fields of `Views` that --img-size asks for: of a model that takes images, the size of the views."""
+    from ..inference.pipeline import takes_clips
+    return {} if chosen.img_size is None or takes_clips(model) else dict(size=chosen.img_size)
+
+
+def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, **changes: Any) -> Any:
+    """The view of a file that the options ask for."""
+    from ..inference.pipeline import sampling_of, views_of
+    return views_of(model, sampling_of(model, span), **view_size(chosen, model), **changes)
+
+
+def pick_device(name: str | None) -> 'torch.device':
+    """The device that `--device` names, the fastest available if it names none."""
+    import torch
+    if name is None:
+        name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise ValueError(f'--device {name}: {str(error).splitlines()[0]}') from error
+    return device

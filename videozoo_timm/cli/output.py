@@ -1,0 +1,100 @@
+"""What a command says: results on standard output, everything else on standard error."""
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..text import printable
+
+# What is told in a line; anything else is a fault of this package.
+ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError, FloatingPointError)
+
+
+def echo(text: Any = '') -> None:
+    """Print a result, at once, as what follows may take long or fail."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f'standard output: {error.strerror}') from error
+
+
+def complain(message: Any) -> None:
+    """Tell on standard error."""
+    text = printable(f'videozoo: {message}', lines=True)
+    if 'tqdm' in sys.modules:  # above a progress bar
+        sys.modules['tqdm'].tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def report(path: str, reason: Any) -> None:
+    """Tell why a file is skipped."""
+    complain(reason)
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    every = [[printable(cell) for cell in row] for row in [*([header] if header else []), *rows]]
+    widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
+    echo('\n'.join(
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every))
+
+
+@contextmanager
+def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> Iterator[Callable[[float], None]]:
+    """A progress bar with rate and time left; in a log, a line every half minute.
+
+    Of several processes the first one shows its own progress for that of all.
+    """
+    from tqdm import tqdm
+    form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
+    interval = 0.1 if sys.stderr.isatty() else 30
+    with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
+        yield lambda number: bar.update(min(number * size, total - bar.n))
+
+
+def check_out(out: Path) -> None:
+    """Raise an OSError now, rather than after the work, unless --out is, or can be made, a folder to write into."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise FileExistsError(f'--out {out} is a file, not a folder')
+    parents = (out, *out.absolute().parents)
+    there = next((path for path in parents if path.exists()), parents[-1])
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f'--out {out} cannot be written: {there} is no folder that can be written to')
+
+
+def refuse_other(out: Path, name: str, about: dict[str, Any], force: bool) -> None:
+    """Raise a ValueError if a folder holds the results of another run, unless they may be replaced.
+
+    Args:
+        out: The folder.
+        name: File in it that tells what was run.
+        about: What is to be run, as that file would tell it.
+    """
+    import json
+    check_out(out)
+    if force or not (out / name).exists():
+        return
+    try:
+        before = dict(json.loads((out / name).read_text()))
+    except (ValueError, TypeError, RecursionError):  # it is damaged
+        before = {}
+    differ = [k for k in about if before.get(k) != json.loads(json.dumps(about[k]))]
+    if differ:
+        raise ValueError(
+            f'{out} holds the results of another run (other {", ".join(differ)}); name another --out, or --force '
+            f'replaces it')
+
+
+def number_of(things: list[Any], name: str) -> str:
+    return f'{len(things)} {name}' + ('' if len(things) == 1 else 's')
+
+
+def exit_code(skipped: int, total: int) -> int:
+    """The exit code of a command that skipped some of its files, which is told."""
+    if skipped:
+        complain(f'{skipped} of {total} files could not be read')
+    return 2 if skipped == total else 1 if skipped else 0

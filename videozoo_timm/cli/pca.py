@@ -1,0 +1,82 @@
+"""videozoo pca."""
+from typing import Any
+
+from .inputs import files, sample, shown
+from .loading import load, short_name, views_for
+from .options import (
+    COMPLETION_SPAN,
+    Inputs,
+    ModelOptions,
+    Pictures,
+    Reading,
+    block_option,
+    command,
+    input_options,
+    model_options,
+    option,
+    picture_options,
+    span_option,
+)
+from .output import check_out, echo, exit_code, number_of
+from .pictures import captions, each_view, save_picture
+
+
+@command(examples='''
+    videozoo pca VIDEOS --model vit_hvm1_none
+    videozoo pca VIDEOS --model vit_hvm1_none --block 16 --foreground 0.6
+''')
+@input_options('Video files (or image files), or folders to search.')
+@model_options()
+@picture_options('pca')
+@block_option()
+@option('--foreground', type=float, metavar='THRESHOLD',
+        help='Show only patches whose first component, scaled to the range 0 to 1, is above this.')
+@option('--invert', is_flag=True, help='Take the low end of the first component as the foreground.')
+@span_option(COMPLETION_SPAN)
+def pca(
+        inputs: Inputs,
+        reading: Reading,
+        chosen: ModelOptions,
+        pictures: Pictures,
+        block: int,
+        foreground: float | None,
+        invert: bool,
+        span: int,
+) -> int:
+    """Show patch tokens as colors: one PCA over all frames and files."""
+    import torch
+
+    from ..analysis.embedding import num_blocks
+    from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
+    from ..analysis.pictures import Grid
+    from ..video import denormalize, find_media
+    check_out(pictures.out)
+    if foreground is not None and not 0 <= foreground < 1:
+        raise ValueError(f'--foreground {foreground}: must be at least 0 and below 1')
+    paths, missing = files(inputs, find_media, chosen)
+    paths = sample(paths, pictures)
+    model, _ = load(chosen)
+    done: list[Any] = []
+    failed: list[str] = []
+    called, config, views = short_name(chosen, model), model.pretrained_cfg, views_for(chosen, model, span)
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+        x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
+        # As bytes they take a quarter of the memory.
+        frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
+        done.append((path, stem, view._replace(x=frames), patch_tokens(model, view.x, block=block)))
+    if done:
+        colors = pca_colors([tokens for *_, tokens in done], foreground=foreground, invert=invert)
+        block %= num_blocks(model)
+        what, shows = f'pca_block{block}', f'block {block}, PCA over {number_of(done, "file")}'
+        if foreground is not None:
+            end = 'inverted' if invert else ''
+            what += f'_foreground{100 * foreground:g}{end}'
+            shows += f', foreground {foreground:g}' + (f' ({end})' if end else '')
+        for (path, stem, view, _), color in zip(done, colors, strict=True):
+            frames = view.x.transpose(0, 1).float() / 255
+            color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
+            rows = [('frames', frames), ('features', color)]
+            picture = Grid(rows, captions(view, len(frames), span), f'{shown(path)}, {called}, {shows}')
+            save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
+        echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}')
+    return exit_code(len(failed) + missing, len(paths) + missing)

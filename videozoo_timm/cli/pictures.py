@@ -1,0 +1,58 @@
+"""What complete, attend and pca share: a view of each file, and a picture of it."""
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from .inputs import names_of, unique_stems
+from .options import Pictures, Reading
+from .output import complain, progress
+
+
+def each_view(
+        paths: list[str], views: Any, reading: Reading, pictures: Pictures, failed: list[str],
+) -> Iterator[tuple[int, str, str, Any]]:
+    """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`."""
+    from ..video import Job, View, load_views
+    stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
+    loaded = load_views(jobs, views, num_workers=reading.num_workers, time_limit=reading.time_limit)
+    with progress(len(paths)) as update, closing(loaded):
+        for job, item in loaded:
+            if isinstance(item, View):
+                pictures.out.mkdir(parents=True, exist_ok=True)
+                yield job.index, job.path, stems[job.index], item
+                continue
+            if item is not None:
+                complain(item.reason)
+                failed.append(job.path)
+            update(1)
+
+
+def save_picture(picture: Any, path: str, stem: str, what: str, folder: Path) -> Path:
+    """Write the picture of a file; that of another file, which an earlier command has left, stays."""
+    from PIL import Image
+
+    from ..synthetic import is_drawn
+    source = path if is_drawn(path) else os.path.abspath(path)
+    about = f'videozoo {hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}'  # without the names of folders
+    for name in (stem, *list(names_of(path))[2:]):  # with folders
+        target = folder / f'{name}_{what}.jpg'
+        try:
+            with Image.open(target) as there:
+                other = there.info.get('comment')
+        except Exception:  # not there, or no picture
+            break
+        if other == about.encode() or not isinstance(other, bytes) or not other.startswith(b'videozoo '):
+            break
+    picture.save(target, about)
+    return target
+
+
+def captions(view: Any, num_frames: int, span: int) -> list[str]:
+    """The time of each frame; nothing under an image."""
+    from ..video import Sampling
+    if view.duration == 0:
+        return []
+    return [f'{view.start + position / 30:.2f} s' for position in Sampling(num_frames, span).positions]

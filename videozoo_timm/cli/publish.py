@@ -1,0 +1,82 @@
+"""videozoo publish."""
+from pathlib import Path
+
+from .. import catalogue
+from .completion import complete_model
+from .options import DTYPES, FILE, Choice, argument, command, folder_option, option, zoo_option
+from .output import complain, echo
+
+
+@command(examples='''
+    videozoo publish vit_shapes_motion --to me/shapes --dry-run --out to-upload
+    videozoo publish --weights finetuned/best.safetensors --to me/mine --license mit
+''')
+@argument('name', required=False, metavar='[NAME]', shell_complete=complete_model,
+          help='Published name or timm name; with --weights, of the model in that file.')
+@zoo_option()
+@option('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.')
+@option('--to', required=True, metavar='ORGANIZATION/NAME', help='Hub repository; created if necessary.')
+@option('--private', is_flag=True, help='Make a new repository private.')
+@option('--dtype', type=Choice(DTYPES), help='Data type of the tensors in the file.')
+@option('--dry-run', is_flag=True, help='Write the folder and upload nothing.')
+@folder_option('--out', show_default='with --dry-run the NAME of --to, otherwise a temporary one',
+               help='Folder to write and keep.')
+@option('--license', metavar='LICENSE',
+        help='License of weights of your own, as the Hub spells it, for instance mit or cc-by-4.0.')
+@option('--force', is_flag=True, help='Replace the model that is in --out or in the repository.')
+def publish(
+        name: str | None,
+        zoo: str | None,
+        weights: Path | None,
+        to: str,
+        private: bool,
+        dtype: str | None,
+        dry_run: bool,
+        out: Path | None,
+        license: str | None,
+        force: bool,
+) -> int:
+    """Export a model with a model card, and upload it to the Hub."""
+    import tempfile
+
+    import torch
+    from huggingface_hub.utils import validate_repo_id
+
+    from ..factory import load_file, load_model, timm_name_of
+    from ..publishing import check_folder, check_login, export, upload
+    from ..weights import read_header
+    if name is None and weights is None:
+        raise ValueError('name a model, or a file with --weights')
+    if to.count('/') != 1 or not all(to.split('/')):
+        raise ValueError(f'--to {to}: must be ORGANIZATION/NAME')
+    validate_repo_id(to)
+    if not dry_run:
+        check_login(to)
+    claim, labels = name and timm_name_of(name, zoo), None
+    if weights is not None and weights.suffix == '.safetensors':  # the file says what it is
+        header = read_header(weights)
+        labels = header.get('label_names')
+        if header.get('name') in catalogue.available_models():
+            claim = timm_name_of(header['name'], header.get('zoo'))
+    if claim in catalogue.ALL_ARCHITECTURES:
+        claim = None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = out or Path(to.split('/')[1] if dry_run else f'{temporary}/model')
+        check_folder(folder, force)
+        model = load_model(claim or name) if weights is None else load_file(weights, name, zoo=zoo)
+        folder = export(
+            model, folder, to, name=claim, label_names=labels, license=license,
+            dtype=dtype and getattr(torch, dtype), force=force)
+        published = claim if read_header(folder / 'model.safetensors').get('name') else None
+        called = published or model.pretrained_cfg['architecture']
+        if dry_run or out:
+            files = ', '.join(sorted(path.name for path in folder.iterdir()))
+            echo(f'{folder}: {called}, {files}' + ('; nothing is uploaded' if dry_run else ''))
+        stated = license or (catalogue.find(published).license if published else 'not stated')
+        if stated.startswith('not stated'):
+            complain('the license of these weights is not stated: ask their publisher before you redistribute them, or '
+                     'state yours with --license (and --force, which replaces what is there)')
+        if not dry_run:
+            url = upload(folder, to, private=private, force=force, say=complain)
+            echo(f'{url}: {called}')
+    return 0
