@@ -36,7 +36,7 @@ def test_a_file_that_only_says_what_it_is_claims_nothing(change, tmp_path, monke
     mine = _claiming(tmp_path / 'mine.safetensors', change)
     assert main(['publish', '--weights', str(mine), '--to', 'me/x', '--dry-run']) == 0
     said = capsys.readouterr()
-    assert 'x: vit_t14_st, README.md' in said.out and 'licence of these weights is not stated' in said.err
+    assert 'x: vit_t14_st, README.md' in said.out and 'license of these weights is not stated' in said.err
     assert 'not told to be vit_shapes_motion of shapes: they are not the published ones' in caplog.text
     card, config = (tmp_path / 'x/README.md').read_text(), json.loads((tmp_path / 'x/config.json').read_text())
     assert 'of whoever made this repository; said to be `vit_shapes_motion` of shapes, which is not claimed' in card
