@@ -63,7 +63,7 @@ def complete(
     from ..video import find_videos
     check_out(pictures.out)
     if not mask_ratio and mask_file is None and mask_box is None:
-        raise ValueError('--mask-ratio 0 masks nothing, so there is nothing to complete')
+        raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to complete')
     paths, missing = files(inputs, find_videos, chosen)
     paths = sample(paths, pictures)
     model, name = load(chosen, 'mae_shapes_none')
