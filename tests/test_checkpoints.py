@@ -412,10 +412,10 @@ def test_a_full_disk_is_told_and_nothing_is_lost(place, copied, monkeypatch):
                 'log': ('csv.DictWriter.writerow', fail),
                 'picture': ('PIL.Image.Image.save', fail),
                 'result': ('videozoo_timm.training.run_folder.save_tensors', fail)}[place])
-        with pytest.raises(OSError, match='could not be written: the disk at .* is full') as told:
+        with pytest.raises(OSError, match='could not be written: the disk mounted at .* is full') as told:
             run(folder, resume=True, pictures_every=5)
     monkeypatch.undo()
-    for words in (str(folder), 'free', 'Make room there', '--keep', '--resume goes on from the last checkpoint'):
+    for words in (str(folder), 'free', 'make room there', '--keep', '--resume goes on from the last checkpoint'):
         assert words in str(told.value)
     assert (' MB needed' in str(told.value)) == (place not in ('log', 'picture'))
     left = sorted(path.name for path in (folder / 'checkpoints').iterdir())
@@ -428,7 +428,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(place, copied, monkeypatch):
 
 def test_other_errors_of_writing_keep_their_words(tmp_path):
     assert str(could_not_write(tmp_path / 'x', OSError(errno.EIO, 'Input/output error'))) == (
-        f'{tmp_path / "x"} could not be written: [Errno 5] Input/output error')
+        f'{tmp_path / "x"} could not be written: Input/output error')
     error = RuntimeError('out of memory')
     assert could_not_write(tmp_path / 'x', error, num_bytes=1000) is error
 

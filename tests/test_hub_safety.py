@@ -280,6 +280,8 @@ def test_a_file_of_another_digest_than_is_known_is_refused_and_leaves_nothing(hu
         locate(source)
     assert not [p for p in (tmp_path / 'cache').rglob('*') if p.name == FILE or p.parent.name == 'blobs']
     assert not source.converted.exists()
+    if told == 'true':  # gigabytes are not fetched for that
+        assert [method for method, path in hub.requests if path.endswith(FILE)] == ['HEAD']
     hub.lies = {}
     assert locate(Source(repo=REPO, filename=FILE, digests={FILE: hashlib.sha256(data).hexdigest()}))
 

@@ -259,7 +259,7 @@ next(loaded)
 
 @pytest.mark.parametrize('then', ['loaded.close()', 'import os; os.kill(os.getpid(), 9)', 'raise SystemExit'])
 def test_no_worker_outlives_its_parent(tmp_path, then):
-    os.mkfifo(tmp_path / 'waits.mp4')  # they are in the middle of it
+    hanging_video(tmp_path / 'waits.mp4')  # they are in the middle of it
     (tmp_path / 'script.py').write_text(CHILD.format(path=CAT, then=then))
     process = subprocess.Popen(
         [sys.executable, 'script.py'], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),

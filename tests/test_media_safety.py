@@ -443,3 +443,10 @@ def test_a_crop_for_training_is_the_same_as_before():
         x = x[:, :, top:top + height, left:left + width]
         x = F.interpolate(x if antialias else x.float(), (32, 32), mode=mode, antialias=antialias, align_corners=False)
         torch.testing.assert_close(ours, x.float().div(255).transpose(0, 1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('kind', ['float32', 'int32'])
+def test_pixels_of_32_bits_are_refused_in_words(tmp_path, kind):
+    Image.fromarray(np.arange(64, dtype=kind).reshape(8, 8)).save(tmp_path / 'wide.tif')
+    with pytest.raises(VideoError, match='wide.tif: its pixels are numbers of 32 bits.*8 or 16 bits'):
+        read_image(tmp_path / 'wide.tif')

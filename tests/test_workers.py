@@ -12,7 +12,7 @@ from contextlib import closing
 import psutil
 import pytest
 import torch
-from conftest import CLIPS, REPOSITORY
+from conftest import CLIPS, REPOSITORY, hanging_video
 
 from videozoo_timm import processes
 from videozoo_timm.video import Failure, Job, View, Views, load_views, workers
@@ -213,7 +213,7 @@ def test_a_view_that_memory_has_no_room_for_costs_its_file(monkeypatch):
 
 
 def test_signals_to_all_are_the_parents(tmp_path):
-    os.mkfifo(tmp_path / 'waits.mp4')
+    hanging_video(tmp_path / 'waits.mp4')
     with closing(load_views([Job(0, CAT), Job(1, str(tmp_path / 'waits.mp4')), Job(2, CAT)], SMALL, num_workers=1,
                             time_limit=2)) as loaded:
         next(loaded)

@@ -144,7 +144,7 @@ _NO_ROOM = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC), errno.EFBIG)
 def _reason(error: Exception, partial: Path, needed: int | None, remedy: str) -> str | None:
     """Why it could not be written; None for errors that are not about writing."""
     if isinstance(error, WriteError):
-        return error.reason
+        return error.reason.replace(MAKE_ROOM, remedy)  # whoever knows what all of it is for knows better
     code = _error_number(error, partial)
     if code not in _NO_ROOM:
         if isinstance(error, OSError):

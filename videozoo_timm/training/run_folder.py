@@ -1,5 +1,4 @@
 """The folder of a run: what is written into it, whose it is, and what is said where it cannot be written."""
-import errno
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from ..files import atomic_write
+from ..files import atomic_write, explain_write_errors
 from ..weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +32,8 @@ CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\
 _OURS = re.compile(
     rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
     r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json')
+_REMEDY = ('make room there (a smaller --keep leaves fewer checkpoints), and the same with --resume goes on from the '
+           'last checkpoint')
 _ALWAYS_RECORDED = {'steps', 'batch_size', 'seed', 'files', 'files_sha256', 'processes', 'precision'}
 
 
@@ -142,20 +143,11 @@ def could_not_write(
         partial: Path | None = None,
 ) -> Exception:
     """The error that says of a failed `writing` what happened and what to do; one of other kind comes back as it is."""
-    there = next(path for path in (target, *target.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free + _size(partial)  # which is removed
-    is_full = any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
-    if not isinstance(error, OSError):  # torch does not say why it could not write
-        is_full |= free < num_bytes
-    if not is_full and isinstance(error, (RuntimeError, ValueError)):
-        return error
-    if not is_full:
-        return error if str(target) in str(error) else OSError(f'{target} could not be written: {error}')
-    disk = next(path for path in (there.resolve(), *there.resolve().parents) if path.is_mount())
-    needed = f', about {_in_words(num_bytes)} needed' if num_bytes else ''
-    return OSError(
-        f'{target} could not be written: the disk at {disk} is full ({_in_words(free)} free{needed}). Make room there '
-        f'(a smaller --keep leaves fewer checkpoints), and the same with --resume goes on from the last checkpoint')
+    try:
+        with explain_write_errors(target, num_bytes or None, _REMEDY, partial):
+            raise error
+    except Exception as worded:
+        return worded
 
 
 def save_model(
@@ -348,11 +340,3 @@ def _not_ours(path, keeping, before):
 
 def _is_mine(status: os.stat_result) -> bool:
     return not hasattr(os, 'geteuid') or status.st_uid == os.geteuid()
-
-
-def _size(folder: Path | None) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob('*')) if folder and folder.exists() else 0
-
-
-def _in_words(num_bytes: float) -> str:
-    return f'{num_bytes / 1e9:.2f} GB' if num_bytes >= 1e8 else f'{num_bytes / 1e6:.2f} MB'

@@ -1,4 +1,5 @@
 """Decoding video files by PyAV: opening, frames with their times, frames after a seek, conversion to RGB."""
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -40,22 +41,23 @@ def opened(path, num_threads):
     """The container and its main video stream; whatever is raised within comes out as a VideoError."""
     av = import_av()
     check_file(path)
-    sizes = dict(max_pixels=str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS)))
-    options = dict(format_whitelist=','.join(_FORMATS), protocol_whitelist='file', **sizes)
+    max_pixels = str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS))
+    # Of the container alone: options of its streams crash PyAV 14 where streams are found late (FLV, MPEG).
+    only = dict(format_whitelist=','.join(_FORMATS), protocol_whitelist='file')
     try:
         # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
-        with av.open(os.path.abspath(path), metadata_errors='replace', options=options) as container:
+        with av.open(os.path.abspath(path), metadata_errors='replace', container_options=only) as container:
             stream = container.streams.best('video')
             if stream is None:
-                only = 'audio only' if container.streams.audio else 'no audio either'
-                raise VideoError(f'{path}: holds no video stream ({only})')
+                sound = 'audio only' if container.streams.audio else 'no audio either'
+                raise VideoError(f'{path}: holds no video stream ({sound})')
             if stream.codec_context is None:
                 raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
             if stream.width and stream.height:  # or the first frame tells
                 check_size(path, stream.width, stream.height, MAX_FRAME_PIXELS)
             stream.thread_type = 'AUTO'
             stream.codec_context.thread_count = num_threads
-            stream.codec_context.options.update(sizes)  # frames may grow on the way
+            stream.codec_context.options.update(max_pixels=max_pixels)  # frames may grow on the way
             yield container, stream
     except (VideoError, ImportError, MemoryError):
         raise
@@ -66,7 +68,7 @@ def opened(path, num_threads):
 
 
 def _reason(path, av, error):
-    if isinstance(error, av.ArgumentError):
+    if error.errno == errno.EINVAL:
         return 'not a video (no format that is read here, or with settings that cannot be)'
     if not isinstance(error, av.InvalidDataError):
         return f'FFmpeg cannot read it ({error.strerror})'
@@ -81,7 +83,7 @@ def _reason(path, av, error):
 
 def timed_frames(container, stream, sought=False) -> Iterator[tuple]:
     """Every frame that decodes from here on, as (presentation time in seconds, frame)."""
-    step = float(1 / (stream.guessed_rate or GRID_RATE))
+    step = step_of(stream)
     # Raw streams have no times and are counted, which after a seek cannot be: such a frame is one that comes too late.
     clock = math.inf if sought else 0.0
     for frame in _frames(container, stream):
@@ -145,7 +147,7 @@ def duration_of(path, container, stream, origin):
 
 def _counted(path, origin):
     with opened(path, num_threads=1) as (container, stream):
-        step, end, number = float(1 / (stream.guessed_rate or GRID_RATE)), -math.inf, 0
+        step, end, number = step_of(stream), -math.inf, 0
         for packet in _packets(container, stream):
             if packet is not None and packet.size:
                 number += 1
@@ -202,7 +204,12 @@ def quarter_turns(frame):
     return round(frame.rotation / 90) if abs(frame.rotation) <= 360 else 0  # NaN of a singular matrix
 
 
-def end_of(time, frame):
-    """When a frame, shown at this time, gives way to the next, as far as its packet says."""
-    length = getattr(frame, 'duration', None)  # PyAV 14.2 does not know it
-    return time + float(length * frame.time_base) if length and length > 0 and frame.time_base else time
+def step_of(stream):
+    """Seconds from one frame to the next, as the header has it."""
+    return float(1 / (stream.guessed_rate or GRID_RATE))
+
+
+def end_of(time, frame, step):
+    """When a frame, shown at this time, gives way to the next: as its packet says, or else a step later."""
+    length = getattr(frame, 'duration', None)  # PyAV 14 does not tell
+    return time + float(length * frame.time_base) if length and length > 0 and frame.time_base else time + step

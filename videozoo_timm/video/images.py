@@ -18,7 +18,8 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
     """Reads an image as a video of one frame, upright.
 
     Returns:
-        uint8 [1, H, W, 3], RGB; transparency is laid on black, grey of 16 bits is scaled to 8.
+        uint8 [1, H, W, 3], RGB; transparency is laid on black, gray of 16 bits is scaled to 8; pixels of 32 bits are
+        refused.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -32,9 +33,14 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
             image = Image.open(path, formats=_FORMATS)
         with image:
             check_size(path, *image.size, MAX_IMAGE_PIXELS)
-            image = _upright(image)
-            if image.mode.startswith('I;16'):  # which Pillow would clip to white
-                pixels = np.repeat((np.array(image)[..., None] // 257).astype(np.uint8), 3, axis=2)
+            kind, image = image.format, _upright(image)
+            is_wide = image.mode.startswith('I;16') or image.mode == 'I' and kind == 'PNG'  # as Pillow 10 has it
+            if not is_wide and image.mode in ('I', 'F'):
+                raise VideoError(
+                    f'{path}: its pixels are numbers of 32 bits, and nothing says which of them are black and white; '
+                    f'save it with 8 or 16 bits')
+            if is_wide:  # which Pillow would clip to white
+                pixels = np.repeat((np.array(image)[..., None] // 257).clip(0, 255).astype(np.uint8), 3, axis=2)
             else:
                 pixels = np.array(image.convert('RGB'))  # [H, W, 3]
     except (VideoError, ImportError, MemoryError):

@@ -23,6 +23,7 @@ from .decoding import (
     import_av,
     opened,
     quarter_turns,
+    step_of,
     timed_frames,
     to_images,
 )
@@ -232,7 +233,7 @@ def _read_run(path, origin, starts, wanted, num_threads):
                 frames = frames_after_seek(container, stream, origin + starts[done] - margin)
             else:
                 frames = timed_frames(container, stream)
-            for shown in _select(path, origin, frames, wanted[done:]):
+            for shown in _select(path, origin, step_of(stream), frames, wanted[done:]):
                 yield shown
                 done += 1
         if done == len(wanted):
@@ -240,7 +241,7 @@ def _read_run(path, origin, starts, wanted, num_threads):
     raise VideoError(f'{path}: no frame could be decoded')
 
 
-def _select(path, origin, frames, windows):
+def _select(path, origin, step, frames, windows):
     """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
 
     Yields nothing if the frames begin too late.
@@ -266,7 +267,7 @@ def _select(path, origin, frames, windows):
         latest = time, frame
     if latest is None:
         return
-    end = end_of(*latest)
+    end = end_of(*latest, step)
     for times, begun in zip(windows[next_window:], shown[next_window:], strict=True):
         if times[0] > end + SLACK:
             ends, starts = f'{end - origin:.1f} s', f'{times[0] - origin:.1f} s'
