@@ -77,7 +77,8 @@ def test_any_bytes_as_a_pickle_are_refused_or_inert(tmp_path, data, protocol):
 def test_text_of_strangers_moves_no_cursor(text):
     told = printable(text)
     assert not any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in told)  # steers a terminal
-    assert not any(unicodedata.bidirectional(c) in ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI') for c in told)
+    turns = ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI')
+    assert not any(unicodedata.bidirectional(c) in turns for c in told)
     assert told == printable(told)
     if text.isprintable():
         assert told == text
