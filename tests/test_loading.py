@@ -222,11 +222,11 @@ def test_workers_give_the_same_views_in_the_same_order():
 def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
     hanging_video(tmp_path / 'hangs.mp4')
     begin = time.monotonic()
-    loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=2)
-    assert time.monotonic() - begin < 30
+    loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=6)
+    assert time.monotonic() - begin < 60
     assert [job.index for job, item in loaded if isinstance(item, View)] == [0, 2, 3]
     failure, = [item for _, item in loaded if isinstance(item, Failure)]
-    assert 'hangs.mp4: gave nothing for 2 s' in failure.reason
+    assert 'hangs.mp4: gave nothing for 6 s' in failure.reason
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path):
@@ -281,7 +281,10 @@ def test_stopping_while_workers_start():
             timer.start()
             list(loaded)
         timer.join()
-        assert not [thread for thread in threading.enumerate() if 'decoder' in thread.name]
+        end = time.monotonic() + 10  # one that was about to start sees that it is not wanted
+        while any('decoder' in thread.name for thread in threading.enumerate()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_workers_that_cannot_be():

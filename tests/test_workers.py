@@ -180,9 +180,9 @@ def test_whatever_reading_raises_costs_its_file_alone(faulty, monkeypatch):
         load([CAT, 'library'], num_workers=0)
 
 
-def youngest_child():
-    """Other tests may have left a server that forks."""
-    return max(psutil.Process().children(), key=lambda process: process.create_time())
+def decoders():
+    children = psutil.Process().children()
+    return [process for process in children if any('import decode' in word for word in process.cmdline())]
 
 
 def test_a_process_that_ends_costs_the_file_that_it_reads(faulty, tmp_path):
@@ -192,7 +192,7 @@ def test_a_process_that_ends_costs_the_file_that_it_reads(faulty, tmp_path):
         while not (tmp_path / 'done').exists():
             time.sleep(0.05)
         time.sleep(0.2)  # two files are read ahead; now it waits
-        decoder = youngest_child()
+        decoder, = decoders()
         decoder.kill()  # which is the fault of no file
         decoder.wait(10)
         with pytest.raises(ImportError, match='pip install'):
@@ -222,7 +222,7 @@ def test_signals_to_all_are_the_parents(tmp_path):
     with closing(load_views([Job(0, CAT), Job(1, str(tmp_path / 'waits.mp4')), Job(2, CAT)], SMALL, num_workers=1,
                             time_limit=2)) as loaded:
         next(loaded)
-        decoder = youngest_child()
+        decoder, = decoders()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             decoder.send_signal(number)
         _, failure = list(loaded)[1]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from huggingface_hub.utils import _http as hub_http  # the client's factory: setting another closes clients in use
 from timm.models import _hub as timm_hub  # its downloads are guarded, see `models/building.py`
 from timm.models._features import feature_take_indices  # which blocks `forward_intermediates` is asked for
 from timm.models._hub import (
@@ -23,6 +24,7 @@ __all__ = [
     'download_cached_file',
     'feature_take_indices',
     'forward_hooks',
+    'hub_http',
     'save_config_for_hf',
     'timm_hub',
     'update_model_input_size',

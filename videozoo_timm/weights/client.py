@@ -187,12 +187,12 @@ def _hook_client() -> None:
 
     `set_client_factory` is not called, as it would close the client that other threads are using.
     """
-    from huggingface_hub.utils import _http
+    from .._compat import hub_http  # here, as it imports torch
     with _LOCK:
-        factory = _http._GLOBAL_CLIENT_FACTORY
+        factory = hub_http._GLOBAL_CLIENT_FACTORY
         if not isinstance(factory, _Hooked):
-            _http._GLOBAL_CLIENT_FACTORY = _Hooked(factory)
-    _hooked(_http.get_session())
+            hub_http._GLOBAL_CLIENT_FACTORY = _Hooked(factory)
+    _hooked(hub_http.get_session())
 
 
 class _Hooked:
