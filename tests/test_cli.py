@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import CLIPS, published, save_published
+from conftest import CLIPS, REPOSITORY, published, save_published
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -348,6 +348,33 @@ def test_without_click_it_says_what_to_install(environment, tmp_path):
     done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 2 and done.stderr == (
         "videozoo: the command line needs click: pip install 'videozoo-timm[video]'\n")
+
+
+def test_a_broken_library_is_one_line(environment, tmp_path):
+    (tmp_path / 'click').mkdir()
+    (tmp_path / 'click' / '__init__.py').write_text('raise AttributeError("of another\\nversion")')
+    for flags in ([], ['--debug']):
+        done = subprocess.run([sys.executable, '-m', 'videozoo_timm', *flags, 'list'], cwd=REPOSITORY, text=True,
+                              capture_output=True, env=environment | dict(PYTHONPATH=str(tmp_path)))
+        assert done.returncode == 2 and done.stderr.startswith('Traceback' if flags else 'videozoo: AttributeError')
+        assert done.stderr.endswith(
+            'videozoo: AttributeError: of another version (--debug shows the traceback)\n')
+
+
+def test_what_a_file_on_disk_says_is_checked(tmp_path, monkeypatch, capsys):
+    from videozoo_timm.cli import list_models, main
+    path = tmp_path / 'model.safetensors'
+    monkeypatch.setattr(list_models, '_cached', lambda repo, filename: path)
+    for header, told in (
+            ({'name': 'x\x1b[2J'}, 'x\\x1b[2J'), ({'mean': 'null'}, 'mean is null'), ({'mean': 3}, 'mean is 3'),
+            ([], 'no readable safetensors file'), (None, 'no readable safetensors file')):
+        text = json.dumps({'__metadata__': header}).encode()
+        path.write_bytes(len(text).to_bytes(8, 'little') + text)
+        main(['info', 'vit_hvm1_none'])
+        said = capsys.readouterr()
+        assert told in said.out + said.err and '\x1b' not in said.out + said.err, header
+    path.write_bytes(b'')
+    assert main(['info', 'vit_hvm1_none']) == 2 and 'no readable' in capsys.readouterr().err
 
 
 def test_defaults_are_those_of_the_library():

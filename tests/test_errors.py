@@ -85,6 +85,20 @@ def test_a_closed_terminal_cleans_up(first, code, raising, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize('number, after', [(None, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_IGN)])
+def test_handlers_are_put_back_unless_the_process_ends(number, after, monkeypatch):
+    seen = []
+    monkeypatch.setattr(list_models, 'table', lambda *args: (
+        seen.append(signal.getsignal(signal.SIGTERM)), number and os.kill(os.getpid(), number)))
+    before = {other: signal.signal(other, signal.SIG_DFL) for other in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert main(['list']) == (143 if number else 0)
+        assert callable(seen[0]) and signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == after
+    finally:
+        for other, handler in before.items():
+            signal.signal(other, handler)
+
+
 def test_nohup_is_heeded(raising, capsys, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
