@@ -54,40 +54,6 @@ PAPERS = {
         "Learning high-level visual representations from a child's perspective without strong inductive biases",
         '2305.15372'),
 }
-AUTHORS = {
-    'hvm-1': 'Orhan, A. Emin',
-    'video-models': 'Orhan, A. Emin and Wang, Wentao and Wang, Alex N. and Ren, Mengye and Lake, Brenden M.',
-    'silicon-menagerie': 'Orhan, A. Emin and Lake, Brenden M.',
-}
-
-# What the parts of a published name stand for.
-METHODS = {
-    'mae': 'as a masked autoencoder', 'vit': 'as the encoder of a masked autoencoder',
-    'dino': 'with DINO', 'mugs': 'with Mugs'}
-DATA = {
-    'hvm1': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1)',
-    'hvm1@448': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1), at 448 x 448 pixels',
-    'kinetics': 'Kinetics-700, about 1,300 hours',
-    'kinetics-200h': 'a 200-hour subset of Kinetics-700',
-    'ego4d-200h': 'a 200-hour subset of Ego4D',
-    'say': 'SAYCam, head-mounted video of three children',
-    's': 'the part of SAYCam of child S',
-    'a': 'the part of SAYCam of child A',
-    'y': 'the part of SAYCam of child Y',
-    'sfp': "what its publisher calls 'sfp'",
-    'imagenet100': 'ImageNet-1k',
-    'imagenet10': 'a tenth of ImageNet-1k',
-    'imagenet1': 'a hundredth of ImageNet-1k',
-    'shapes': 'drawn videos of moving shapes (`videozoo draw`)',
-}
-FINETUNING = {
-    'ssv2-10shot': '10 videos of each class of SSV2',
-    'ssv2-50shot': '50 videos of each class of SSV2',
-    'kinetics-10shot': '10 videos of each class of Kinetics-700',
-    'kinetics-50shot': '50 videos of each class of Kinetics-700',
-    'imagenet-2pt': '2% of the training images of ImageNet-1k',
-    'motion': 'naming what moves how in drawn videos',
-}
 
 MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')  # of drawn videos, as folders are sorted
 
@@ -160,24 +126,6 @@ class Checkpoint:
     def stored_architecture(self) -> str:
         """Architecture of the file's content: the MAE's file also serves the ViT that was not finetuned."""
         return self.architecture.replace('vit_', 'mae_') if self.name.endswith('_none') else self.architecture
-
-    @property
-    def trained_on(self) -> str:
-        """How and on what it was trained, in words."""
-        method, data, last = self.name.split('_')
-        words = f'trained {METHODS[method]} on {DATA[data]}'
-        return f'{words}, then finetuned on {FINETUNING[last]}' if last in FINETUNING else words
-
-    @property
-    def citation(self) -> str | None:
-        """BibTeX of the paper; None of what no paper is about."""
-        if self.zoo not in PAPERS:
-            return None
-        title, paper = PAPERS[self.zoo]
-        return '\n'.join((
-            f'@article{{orhan{paper.replace(".", "_")},',
-            f'  title   = {{{title}}},', f'  author  = {{{AUTHORS[self.zoo]}}},',
-            f'  journal = {{arXiv:{paper}}},', f'  year    = {{20{paper[:2]}}}', '}'))
 
     @property
     def license(self) -> str:
@@ -425,7 +373,6 @@ class Generator:
         width, depth = self.gpt_args['embed_dim'], self.gpt_args['depth']
         block = 12 * width ** 2 + 13 * width
         return depth * block + (2 * self.gpt_args['vocab_size'] + self.gpt_args['block_size'] + 2) * width
-
 
 
 def _generator(name: str) -> Generator:

@@ -10,9 +10,9 @@ from torch import nn
 
 from . import __version__, catalogue
 from ._compat import save_config_for_hf
+from .cards import model_card
 from .factory import find_source, generator_source
 from .files import atomic_write, save_tensors
-from .text import printable
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 
 _logger = logging.getLogger(__name__)
@@ -131,85 +131,6 @@ def check_folder(folder: Path, force: bool = False) -> None:
         raise ValueError(f'{folder} holds other things than an exported model ({others[0]}); name another folder')
     if not force:
         raise ValueError(f'{folder} is there; force=True (--force) replaces it')
-
-
-def model_card(
-        model: nn.Module,
-        repo: str,
-        record: catalogue.Checkpoint | None = None,
-        license: str | None = None,
-        doubt: str | None = None,
-) -> str:
-    """Markdown that tells what a model is, what it was trained on, how to load it, its licence and what to cite.
-
-    Args:
-        model: A timm model of this package.
-        repo: Hub repository that it will be in.
-        record: The published model that it is.
-        license: Of the weights, if the record does not say it.
-        doubt: What is said of the weights, and why that is not claimed.
-    """
-    from huggingface_hub import ModelCardData
-    cfg = model.pretrained_cfg
-    is_video = cfg['architecture'].endswith('_st')
-    is_mae = cfg['architecture'].startswith('mae_')
-    task = 'image-feature-extraction' if not model.num_classes else (
-        'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
-    licence = license or (record.license if record else 'not stated')
-    front = ModelCardData(
-        license='unknown' if licence.startswith('not stated') else licence, library_name='timm', pipeline_tag=task,
-        tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
-    height, width = model.patch_embed.img_size if hasattr(model, 'patch_embed') else cfg['input_size'][1:]
-    takes = (f'clips `[B, 3, {model.num_frames}, {height}, {width}]`, and images as still clips' if is_video else
-             f'images `[B, 3, {height}, {width}]`')
-    rows = [
-        ('architecture', f'`{cfg["architecture"]}`, {sum(p.numel() for p in model.parameters()):,} parameters'),
-        ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),
-        ('gives', 'loss, prediction and mask; the encoder is the video ViT' if is_mae else
-         f'{model.num_classes} classes' if model.num_classes else f'{model.num_features} features'),
-    ]
-    if record:
-        rows += [('published as', f'`{record.name}` of {record.zoo}'), ('training', record.trained_on)]
-        if record.repo:
-            rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
-                                  f'[weights](https://huggingface.co/{record.repo})')]
-    if doubt:
-        rows += [('weights', f'of whoever made this repository; {doubt}')]
-    if record and license and license != record.license:
-        licence = f'{license}, as whoever made this repository says; {record.license}'
-    rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
-    details = '\n'.join(f'- **{key}:** {printable(value)}' for key, value in rows)
-    auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
-    second = f'''
-model = videozoo_timm.load_model({record.name!r}, zoo={record.zoo!r})      # 2. as published
-''' if record else f'''
-from huggingface_hub import snapshot_download                   # 2. from a copy of this repository
-
-model = timm.create_model('local-dir:' + snapshot_download('{repo}'), pretrained=True).eval()
-'''
-    third = '' if is_mae else f'''
-from transformers import {auto}                                 # 3. transformers, once videozoo_timm is imported
-
-model = {auto}.from_pretrained('{repo}').eval()
-'''
-    citation = f'\n## Citation\n\n```bibtex\n{record.citation}\n```\n' if record and record.citation else ''
-    return f'''---
-{front.to_yaml()}
----
-# {repo.split('/')[-1]}
-
-{details}
-
-## How to load it
-
-`pip install videozoo-timm`; importing the package registers the architecture, for timm and for transformers.
-
-```python
-import timm, videozoo_timm                                      # 1. timm
-
-model = timm.create_model('hf-hub:{repo}', pretrained=True).eval()
-{second}{third}```
-{citation}'''
 
 
 def upload(

@@ -21,20 +21,13 @@ from .._compat import forward_hooks
 from ..catalogue import CHECKPOINTS
 from .attention import TokenAttention
 from .building import build_model
-from .video_vit import (
-    HUGE,
-    TINY,
-    Grid,
-    VideoVisionTransformer,
-    adapt_checkpoint,
-    add_positions,
-)
+from .masking import order_of, published_order
+from .tubelets import Grid, add_positions
+from .video_vit import HUGE, TINY, VideoVisionTransformer, adapt_checkpoint
 
 __all__ = ['VideoMaskedAutoencoder', 'initialise_local']
 
 _logger = logging.getLogger(__name__)
-
-MASK_TYPES = ('random', 'temporal', 'center')
 
 
 class VideoMaskedAutoencoder(VideoVisionTransformer):
@@ -197,10 +190,10 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
         num_tokens = grid[0] * grid[1] * grid[2]
         if mask is None:
-            order, num_kept = _published_order(
+            order, num_kept = published_order(
                 view.shape[0], num_tokens, mask_ratio, mask_type, clips.device, noise)
         else:
-            order, num_kept = _order_of(mask, (view.shape[0], *grid), clips.device)
+            order, num_kept = order_of(mask, (view.shape[0], *grid), clips.device)
         ids_restore = order.argsort(dim=1)
         kept = order[:, :num_kept]  # [B, K]
         dropped = (ids_restore >= num_kept).to(torch.float32)
@@ -333,49 +326,6 @@ def _sines(num: int, dim: int) -> torch.Tensor:
 def _patch_statistics(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each token's pixels, [B, N, P] -> [B, N, 1] both."""
     return target.mean(dim=-1, keepdim=True), (target.var(dim=-1, keepdim=True) + 1e-6) ** 0.5
-
-
-def _published_order(
-        num_batch: int,
-        num_tokens: int,
-        mask_ratio: float,
-        mask_type: str,
-        device: torch.device,
-        noise: torch.Tensor | None,
-) -> tuple[torch.Tensor, int]:
-    """Tokens in the order in which they are kept, [B, N], and how many are."""
-    if mask_type not in MASK_TYPES:
-        raise ValueError(f'mask_type={mask_type!r}: must be one of {list(MASK_TYPES)}')
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f'mask_ratio={mask_ratio}: must be at least 0 and below 1')
-    num_kept = int(num_tokens * (1 - mask_ratio))
-    if num_kept == 0:
-        raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
-    position = torch.arange(num_tokens, device=device)
-    if mask_type == 'random':
-        rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
-        if rank.shape != (num_batch, num_tokens):
-            raise ValueError(f'noise must be [B, T\' * H\' * W\'] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
-    elif mask_type == 'temporal':
-        rank = position.expand(num_batch, -1)
-    else:  # the ends first; equal distances in the order of the clip
-        rank = torch.minimum(position, num_tokens - 1 - position).expand(num_batch, -1)
-    return rank.argsort(dim=1, stable=True), num_kept
-
-
-def _order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, int]:
-    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
-        raise ValueError(
-            f'mask must be boolean [B, T\', H\', W\'] = {list(shape)}, True where a token is dropped; '
-            f'got {mask.dtype} {list(mask.shape)}')
-    mask = mask.to(device).flatten(1)
-    counts = mask.sum(dim=1).tolist()
-    if len(set(counts)) > 1:
-        raise ValueError(f'mask drops {counts} tokens of the samples; every sample must drop the same number')
-    num_kept = mask.shape[1] - counts[0]
-    if num_kept == 0:
-        raise ValueError(f'mask drops all {mask.shape[1]} tokens; leave at least one')
-    return mask.to(torch.uint8).argsort(dim=1, stable=True), num_kept
 
 
 def _no_classes(num_classes: int) -> str:

@@ -113,7 +113,7 @@ class Encoder(nn.Module):
                 level.block.append(ResidualBlock(width, ch * factor, **dd))
                 width = ch * factor
                 if size in attn_resolutions:
-                    level.attn.append(Attention(width, **dd))
+                    level.attn.append(SpatialAttention(width, **dd))
             if i < len(ch_mult) - 1:
                 level.downsample = Downsample(width, **dd)
             self.down.append(level)
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
                 level.block.append(ResidualBlock(width, ch * factor, **dd))
                 width = ch * factor
                 if size in attn_resolutions:
-                    level.attn.append(Attention(width, **dd))
+                    level.attn.append(SpatialAttention(width, **dd))
             if i:
                 level.upsample = Upsample(width, **dd)
             levels.append(level)
@@ -166,7 +166,7 @@ class Decoder(nn.Module):
 def _middle(width, **dd):
     middle = nn.Module()
     middle.block_1 = ResidualBlock(width, width, **dd)
-    middle.attn_1 = Attention(width, **dd)
+    middle.attn_1 = SpatialAttention(width, **dd)
     middle.block_2 = ResidualBlock(width, width, **dd)
     return middle
 
@@ -196,7 +196,7 @@ class ResidualBlock(nn.Module):
         return residual + (self.nin_shortcut(x) if hasattr(self, 'nin_shortcut') else x)
 
 
-class Attention(nn.Module):
+class SpatialAttention(nn.Module):
     """Every place attends to every other, with one head."""
 
     def __init__(self, width: int, **dd: Any) -> None:
