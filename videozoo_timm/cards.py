@@ -1,9 +1,12 @@
 """The prose about what is published: what was trained on what, citations, model cards."""
-from torch import nn
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .catalogue import PAPERS, Checkpoint
 from .text import printable
+
+if TYPE_CHECKING:
+    from .models.protocols import TimmModel
 
 AUTHORS = {
     'hvm-1': 'Orhan, A. Emin',
@@ -60,7 +63,7 @@ def citation(checkpoint: Checkpoint) -> str | None:
 
 
 def model_card(
-        model: nn.Module,
+        model: 'TimmModel',
         repo: str,
         record: Checkpoint | None = None,
         license: str | None = None,
@@ -76,8 +79,10 @@ def model_card(
         doubt: What is said of the weights, and why that is not claimed.
     """
     from huggingface_hub import ModelCardData
+
+    from .models.protocols import VideoModel
     cfg = model.pretrained_cfg
-    is_video = cfg['architecture'].endswith('_st')
+    is_video = isinstance(model, VideoModel)
     is_mae = cfg['architecture'].startswith('mae_')
     task = 'image-feature-extraction' if not model.num_classes else (
         'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
@@ -85,7 +90,8 @@ def model_card(
     front = ModelCardData(
         license='unknown' if licence.startswith('not stated') else licence, library_name='timm', pipeline_tag=task,
         tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
-    height, width = model.patch_embed.img_size if hasattr(model, 'patch_embed') else cfg['input_size'][1:]
+    patch_embed = getattr(model, 'patch_embed', None)
+    height, width = patch_embed.img_size if patch_embed is not None else cfg['input_size'][1:]
     takes = (f'clips `[B, 3, {model.num_frames}, {height}, {width}]`, and images as still clips' if is_video else
              f'images `[B, 3, {height}, {width}]`')
     rows = [

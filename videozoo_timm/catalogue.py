@@ -197,7 +197,7 @@ def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _imagenet_labels() -> dict[str, Any]:
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
     info = ImageNetInfo('imagenet-1k')
     names = tuple(info.label_names())
     return dict(label_names=names, label_descriptions={n: info.label_name_to_description(n) for n in names})
@@ -423,7 +423,7 @@ def _pinned() -> dict[str, dict[str, str]]:
 
 def digests_of(repo: str | None) -> dict[str, str]:
     """The known sha256 of published files of a Hub repository, by their names; of another revision none is known."""
-    return dict(_pinned().get(repo, {}))
+    return dict(_pinned().get(repo, {})) if repo else {}
 
 
 def pin(repo: str, digests: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from ._compat import save_config_for_hf
 from .cards import model_card
 from .factory import find_source, generator_source
 from .files import atomic_write, save_tensors
+from .models.protocols import TimmModel
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 
 _logger = logging.getLogger(__name__)
@@ -57,13 +58,13 @@ def export(
     """
     folder = Path(folder)
     check_folder(folder, force)
-    if not isinstance(getattr(model, 'pretrained_cfg', None), dict) or not hasattr(model, 'forward_features'):
+    if not isinstance(model, TimmModel) or not isinstance(model.pretrained_cfg, dict):
         raise ValueError(f'{type(model).__name__} is no timm model; features_only models cannot be exported either')
     cfg, record = model.pretrained_cfg, catalogue.find(name) if name else None
     if record and (record.architecture, record.num_classes) != (cfg['architecture'], model.num_classes):
         raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {model.num_classes} classes')
     doubt = unproven(model, record) if record else None
-    if doubt:
+    if record and doubt:
         _logger.warning('not told to be %s of %s: %s', record.name, record.zoo, doubt)
         doubt, record = f'said to be `{record.name}` of {record.zoo}, which is not claimed here: {doubt}', None
     rows = getattr(model.get_classifier(), 'out_features', 0)
@@ -78,7 +79,7 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as partial:
         partial.mkdir()
-        save_config_for_hf(model, partial / 'config.json', model_config=dict(labels))
+        save_config_for_hf(model, str(partial / 'config.json'), model_config=dict(labels))
         config = json.loads((partial / 'config.json').read_text())
         # It stands at the top already; transformers' wrapper fails on it in both places.
         config.get('model_args', {}).pop('num_classes', None)

@@ -1,10 +1,12 @@
 """Attention of video and image ViTs alike: how it is computed, and what the tokens attend to."""
 import platform
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, maybe_add_mask, resolve_self_attn_mask
+from timm.layers.attention import Attention, maybe_add_mask, resolve_self_attn_mask
+from timm.models import VisionTransformer
 
 from .._compat import arm_has_bfloat16, cpu_has_bfloat16
 
@@ -65,7 +67,7 @@ def attention(
     two layers is. With gradients or a mask, in a compiled, scripted or exported model, and on other devices it is
     PyTorch's, flash attention included.
     """
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  # torch documents this name
         if (not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'
                 and q.shape[-2] >= _MIN_TOKENS and not dropout_p and attn_mask is None and not is_causal
                 and not (torch.is_grad_enabled() and q.requires_grad) and fast_in_bfloat16(q.device)):
@@ -86,8 +88,10 @@ def _attention_by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> to
     return result.transpose(1, 2)
 
 
-class AttentionRows:
-    """Beside timm's `VisionTransformer`; the class below says how pixels become tokens and rows become maps."""
+class AttentionRows(VisionTransformer):
+    """timm's ViT that shows its attention; the classes below say how pixels become tokens and rows become maps."""
+    if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
+        blocks: Any  # a Sequential of timm's `Block`, whose items torch knows as modules only
 
     def get_last_selfattention(self, x: torch.Tensor) -> torch.Tensor:
         """Attention of the last block, after the softmax, as the published method of this name.
@@ -125,6 +129,10 @@ class AttentionRows:
             raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
         rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens:]  # [B, heads, patches]
         return self._maps_of(rows, x)
+
+    def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Rows [B, heads, patches] as maps of the input's rank."""
+        raise NotImplementedError
 
     def _embed(self, x: torch.Tensor) -> torch.Tensor:
         """From pixels to what enters the first block, [B, N, C]."""

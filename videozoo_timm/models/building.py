@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from timm.models import (
@@ -23,7 +23,7 @@ from timm.models import (
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
-from .._compat import download_cached_file, timm_hub
+from .._compat import download_cached_file, guard_timm_downloads
 from ..catalogue import digests_of, find, packaged_as, stored_in
 from ..weights import Source, Tensors, guarded, locate, read_header, read_weights, to_timm
 from ..weights.header import check_fields
@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 # timm fetches the configuration of an `hf-hub:` name before it knows whose model that is. A Hub's words are checked
 # there too; nothing else of timm or of the Hub's client is changed.
-timm_hub.hf_hub_download = guarded()(timm_hub.hf_hub_download)
+guard_timm_downloads(guarded())
 
 # Modules that the published models lack and that timm's arguments add (layer scale, pooling), and the head.
 _MAY_BE_NEW = re.compile(r'(head|fc|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
@@ -42,19 +42,29 @@ _MAY_BE_LEFT = re.compile(
     r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$')
 
 
-class PublishedLayout:
+class PublishedLayout(nn.Module):
     """Beside a timm model: what is loaded into it may have a published layout.
 
     For timm's `checkpoint_path`, `load_checkpoint` and plain `load_state_dict`, inside wrappers too. What an MAE's or a
     finetuned file has beyond this model is dropped.
     """
+    if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
+        weight_init_mode: str  # how timm initializes what is new
+        checkpoint_sizes: list[tuple[int, int]]  # input sizes that the weights may have been trained at
+
+        def get_classifier(self, *args: Any, **kwargs: Any) -> Any:
+            """The head, as the timm model beside this class has it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register_load_state_dict_pre_hook(_to_own_layout)
 
 
-def _to_own_layout(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+ModelT = TypeVar('ModelT', bound=PublishedLayout)
+AnyModuleT = TypeVar('AnyModuleT', bound=nn.Module)
+
+
+def _to_own_layout(model: PublishedLayout, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Change a state dict in place to what the model beneath this prefix calls its own."""
     mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
     mine = mine.get('teacher', mine)
@@ -66,10 +76,10 @@ def _to_own_layout(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_
 
 
 def build_model(
-        model_cls: type[nn.Module],
+        model_cls: type[ModelT],
         variant: str,
         pretrained: bool,
-        adapt: Callable[[Tensors, nn.Module], Tensors],
+        adapt: Callable[[Tensors, ModelT], Tensors],
         *,
         pretrained_cfg: Any = None,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
@@ -77,7 +87,7 @@ def build_model(
         cache_dir: str | Path | None = None,
         feature_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
-) -> nn.Module:
+) -> ModelT:
     """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
 
     Args:
@@ -108,7 +118,7 @@ def build_model(
     if cfg.state_dict is not None:
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 
-    make = model_cls
+    make: Callable[..., ModelT] = model_cls
     num_classes = kwargs.get('num_classes', cfg.num_classes)
     # A head is new, or left, where the caller asks for another number of classes than the checkpoint is known to have.
     other_head = 'num_classes' in kwargs or bool(kwargs.get('features_only'))
@@ -116,12 +126,12 @@ def build_model(
     if new_head and cfg.label_names:  # those of the old one
         cfg = replace(cfg, label_names=None, label_descriptions=None)
     if pretrained:
-        sizes = [cfg.input_size[-2:]]
+        sizes = [(cfg.input_size[-2], cfg.input_size[-1])]
         saved_size = (kwargs.get('pretrained_model_args') or {}).get('img_size')
         if saved_size:
             sizes.insert(0, (saved_size, saved_size) if isinstance(saved_size, int) else tuple(saved_size))
 
-        def make(device: Any = None, dtype: torch.dtype | None = None, **model_args: Any) -> nn.Module:
+        def make_filled(device: Any = None, dtype: torch.dtype | None = None, **model_args: Any) -> ModelT:
             if state_dict is None:
                 path = locate(source_of(cfg, cache_dir))
                 tensors, origin = read_weights(path).tensors, str(path)
@@ -140,6 +150,8 @@ def build_model(
             fill(model, adapt(tensors, model), origin, other_head, new_head, pretrained_strict)
             return model.to(device=device, dtype=dtype)
 
+        make = make_filled
+
     return build_model_with_cfg(
         make,
         variant,
@@ -151,12 +163,12 @@ def build_model(
 
 
 def build_filled(
-        model_cls: type[nn.Module],
+        model_cls: Callable[..., AnyModuleT],
         model_args: dict[str, Any],
         source: Source | None,
         device: Any = None,
         dtype: torch.dtype | None = None,
-) -> nn.Module:
+) -> AnyModuleT:
     """A model that is no timm model, filled from the store; with random weights if there is no source."""
     if source is None:
         return model_cls(**model_args, device=device, dtype=dtype)
@@ -169,10 +181,11 @@ def build_filled(
 
 def _of_its_own(pretrained_cfg: Any) -> Any:
     """A Hub repository's configuration without what names weights outside of that repository."""
-    cfg = asdict(pretrained_cfg) if is_dataclass(pretrained_cfg) else pretrained_cfg
+    cfg = asdict(pretrained_cfg) if is_dataclass(pretrained_cfg) and not isinstance(pretrained_cfg, type) else (
+        pretrained_cfg)
     if not isinstance(cfg, dict) or cfg.get('source') != 'hf-hub':
         return pretrained_cfg
-    repo = cfg.get('hf_hub_id')
+    repo = cfg.get('hf_hub_id', '')
     foreign = [name for name in ('file', 'url', 'state_dict') if cfg.get(name)]
     try:
         Source(repo=repo, filename=cfg.get('hf_hub_filename') or '')
@@ -189,9 +202,10 @@ def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
     """Number and names of the classes that a finetuned file of this package tells in its header."""
     path = Path(overlay['file']).expanduser()
     names = read_header(path).get('label_names') if path.suffix == '.safetensors' and path.is_file() else None
+    registered = get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag))))
     if names:
         told = dict(num_classes=len(names), label_names=tuple(names), label_descriptions=None)
-    elif get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag)))).file:
+    elif registered is not None and registered.file:
         told = dict(label_names=None, label_descriptions=None)  # those of the packaged file are not those of another
     else:
         told = {}
@@ -281,7 +295,7 @@ def fill(
         raise RuntimeError(f'{type(model).__name__} was left without values: {unfilled}')
 
 
-def stored_grid(num_tokens: int, model: nn.Module) -> tuple[int, int]:
+def stored_grid(num_tokens: int, model: VisionTransformer) -> tuple[int, int]:
     """Height and width in patches of what a checkpoint was made for, from its number of spatial positions.
 
     Raises:
@@ -313,9 +327,9 @@ def _initialise(model: nn.Module, keys: set[str]) -> None:
         return
     _logger.info('new, initialised: %s', ', '.join(sorted(keys)))
     roots = {k.split('.')[0] if k.startswith('attn_pool.') else k.rpartition('.')[0] for k in keys}
-    init = get_init_weights_vit(model.weight_init_mode, needs_reset=True)
+    init = get_init_weights_vit(getattr(model, 'weight_init_mode', ''), needs_reset=True)
     for root in sorted(roots):
-        module = model.get_submodule(root)
+        module: Any = model.get_submodule(root)
         module.to_empty(device='cpu')
         if isinstance(model, VisionTransformer):
             named_apply(init, module, name=root, include_root=True)

@@ -2,7 +2,7 @@
 
 Paper: https://arxiv.org/abs/2305.15372.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -207,11 +207,20 @@ class ImageGenerator(nn.Module):
         """
         return self._of_codes(images, lambda codes: self.gpt.forward_features(codes[:, :-1]).float().mean(dim=1))
 
-    def _of_codes(self, images, function):
+    def _of_codes(self, images: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         codes = self.encode(images).flatten(1).to(self._code_device)
         return torch.cat([function(batch) for batch in codes.split(4)])
 
-    def _continue(self, prefix, generator, batch_size, progress, *, use_cache, **sampling):
+    def _continue(
+            self,
+            prefix: torch.Tensor,
+            generator: torch.Generator,
+            batch_size: int | None,
+            progress: Callable[[float], Any],
+            *,
+            use_cache: bool,
+            **sampling: Any,
+    ) -> Iterable[torch.Tensor]:
         """Grids of codes [B, H', W'], batch by batch."""
         check_sampling(**sampling)
         length = self.gpt.block_size + 1
@@ -219,24 +228,22 @@ class ImageGenerator(nn.Module):
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size}: must be at least 1')
 
-        def sample(batch):
-            share = len(batch) / (length - prefix.shape[1])
+        def sample(batch: torch.Tensor) -> torch.Tensor:
+            images_per_code = len(batch) / (length - prefix.shape[1])
             codes = self.gpt.sample(
                 batch, length, generator=generator, use_cache=use_cache,
-                progress=lambda codes: progress(share * codes), **sampling)
+                progress=lambda codes: progress(images_per_code * codes), **sampling)
             return codes.unflatten(1, (self.vqgan.grid_size,) * 2)
 
         return map(sample, prefix.split(batch_size))
 
     def _fitting(self, wanted: int) -> int:
         """As many sequences as half of the free memory has room for."""
-        attention = self.gpt.blocks[0].attn
-        width = attention.num_heads * attention.head_dim
         size = self.gpt.head.weight.element_size()
-        each = 2 * len(self.gpt.blocks) * self.gpt.block_size * width * size + 16 * self.gpt.vocab_size
+        each = 2 * len(self.gpt.blocks) * self.gpt.block_size * self.gpt.embed_dim * size + 16 * self.gpt.vocab_size
         return max(1, min(wanted, 64, free_memory(self._code_device) // 2 // each))
 
-    def _check_images(self, images):
+    def _check_images(self, images: torch.Tensor) -> None:
         side = self.vqgan.resolution
         if images.ndim != 4 or images.shape[1:] != (self.vqgan.in_channels, side, side):
             raise ValueError(f'images must be [N, {self.vqgan.in_channels}, {side}, {side}], got {list(images.shape)}')
@@ -275,7 +282,7 @@ def free_memory(device: torch.device) -> int:
     return 4 << 30
 
 
-def _generator(seed, device):
+def _generator(seed: int | None, device: torch.device) -> torch.Generator:
     generator = torch.Generator(device)
     if seed is None:
         generator.seed()

@@ -23,8 +23,8 @@ class Cache:
     """
 
     def __init__(self, gpt: 'GPT', batch_size: int, length: int | None = None) -> None:
-        attention, length = gpt.blocks[0].attn, gpt.block_size if length is None else length
-        shape = (len(gpt.blocks), batch_size, attention.num_heads, length, attention.head_dim)
+        length = gpt.block_size if length is None else length
+        shape = (len(gpt.blocks), batch_size, gpt.num_heads, length, gpt.embed_dim // gpt.num_heads)
         like = gpt.head.weight
         self.keys = torch.empty(shape, device=like.device, dtype=like.dtype)  # [L, B, heads, N, C // heads]
         self.values = torch.empty_like(self.keys)
@@ -45,16 +45,16 @@ class Cache:
 class Linear(nn.Linear):
     """PyTorch's; of few rows on a CPU the weights come first in the product, which reads them up to twice as fast."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., C] -> [..., C']."""
-        if x.numel() > 64 * self.in_features or x.device.type != 'cpu' or x.dtype != torch.float32:
-            return super().forward(x)
-        columns = x.reshape(-1, self.in_features).t()
+        if input.numel() > 64 * self.in_features or input.device.type != 'cpu' or input.dtype != torch.float32:
+            return super().forward(input)
+        columns = input.reshape(-1, self.in_features).t()
         if self.bias is None:
             result = self.weight @ columns
         else:
             result = torch.addmm(self.bias.unsqueeze(1), self.weight, columns)
-        return result.t().contiguous().view(*x.shape[:-1], self.out_features)
+        return result.t().contiguous().view(*input.shape[:-1], self.out_features)
 
 
 class GPT(nn.Module):
@@ -82,6 +82,7 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         dd = {'device': device, 'dtype': dtype}
+        self.num_heads, self.embed_dim = num_heads, embed_dim
         self.tok_emb = nn.Embedding(vocab_size, embed_dim, **dd)
         self.pos_emb = nn.Parameter(torch.zeros(1, block_size, embed_dim, **dd))
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, **dd) for _ in range(depth))
@@ -90,11 +91,11 @@ class GPT(nn.Module):
         self.apply(self._init_weights)
 
     @staticmethod
-    def _init_weights(module):
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+    def _init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-            if getattr(module, 'bias', None) is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
     @property
     def vocab_size(self) -> int:

@@ -6,11 +6,11 @@ beside the output: the attention of the last block and the normalised tokens of 
 Papers: https://arxiv.org/abs/2305.15372 (the models); https://arxiv.org/abs/2104.14294 (DINO),
 https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377 (MAE), how they were trained.
 """
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import to_2tuple
+from timm.layers.helpers import to_2tuple
 from timm.models import ResNet, VisionTransformer, adapt_input_conv, generate_default_cfgs, register_model
 from timm.models.resnet import Bottleneck
 from torch import nn
@@ -180,7 +180,7 @@ def resample_as_published(
 
 def _is_symbolic(sizes: list[int]) -> bool:
     """Whether sizes are not known yet: those of a traced model, and of one exported for sizes of any kind."""
-    if torch.jit.is_scripting():
+    if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  # torch documents this name
         return False
     else:  # TorchScript would read what follows a return
         return any(isinstance(size, torch.Tensor | torch.SymInt) for size in sizes)
@@ -200,7 +200,10 @@ def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
     return F.grid_sample(maps, grid, mode='bicubic', padding_mode='border', align_corners=False)
 
 
-def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+def adapt_checkpoint(
+        tensors: dict[str, torch.Tensor],
+        model: ImageVisionTransformer | ImageResNet,
+) -> dict[str, torch.Tensor]:
     """Fit a checkpoint in timm's layout to a model of another size or number of input channels.
 
     Raises:
@@ -208,14 +211,14 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict
     """
     tensors = dict(tensors)
     if isinstance(model, ResNet):
-        first, in_chans = 'conv1.weight', model.conv1.in_channels
+        first, in_chans = 'conv1.weight', cast('nn.Conv2d', model.conv1).in_channels
     else:
         first, in_chans = 'patch_embed.proj.weight', model.patch_embed.proj.in_channels
     kernel = tensors.get(first)
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
         tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
     positions = tensors.get('pos_embed')
-    if positions is not None and positions.ndim == 3 and isinstance(model, VisionTransformer):
+    if positions is not None and positions.ndim == 3 and isinstance(model, ImageVisionTransformer):
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
         tensors['pos_embed'] = resample_as_published(
@@ -274,7 +277,7 @@ def vit_l16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransforme
 @register_model
 def resnext50_im(pretrained: bool = False, **kwargs: Any) -> ImageResNet:
     """ResNeXt-50 32x4d, 23M parameters."""
-    model_args = dict(block=Bottleneck, layers=(3, 4, 6, 3), cardinality=32, base_width=4)
+    model_args: dict[str, Any] = dict(block=Bottleneck, layers=(3, 4, 6, 3), cardinality=32, base_width=4)
     features = dict(out_indices=kwargs.pop('out_indices', (0, 1, 2, 3, 4)), feature_cls='list')
     return build_model(
         ImageResNet, 'resnext50_im', pretrained, adapt_checkpoint, feature_cfg=features, **dict(model_args, **kwargs))

@@ -36,6 +36,7 @@ def published_order(
 
 
 def order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, int]:
+    """The same for a mask [B, T', H', W'] of a caller's own, checked."""
     if tuple(mask.shape) != shape or mask.dtype != torch.bool:
         raise ValueError(
             f'mask must be boolean [B, T\', H\', W\'] = {list(shape)}, True where a token is dropped; '

@@ -3,11 +3,12 @@
 Papers: https://arxiv.org/abs/2205.09113 (tubelets, separable positions), https://arxiv.org/abs/2407.18067 (sizes).
 """
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import is_exporting, resample_abs_pos_embed, to_2tuple
+from timm.layers.helpers import is_exporting, to_2tuple
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import nn
 
 from .._compat import AnyMemoryFormat
@@ -38,13 +39,13 @@ class TubeletEmbed(nn.Module):
             dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.patch_size = to_2tuple(patch_size)
+        self.patch_size = _pair(patch_size)
         self.tubelet_size = tubelet_size
         self.in_chans = in_chans
         self.strict_img_size = strict_img_size
         self.dynamic_img_pad = dynamic_img_pad
-        self.img_size, self.num_frames = None, None
-        self.set_input_size(img_size, num_frames=num_frames)
+        self.img_size, self.num_frames = _pair(img_size), num_frames
+        self.set_input_size()
         self.proj = TubeletProjection(
             in_chans, embed_dim, (tubelet_size, *self.patch_size), bias=bias, device=device, dtype=dtype)
 
@@ -54,15 +55,15 @@ class TubeletEmbed(nn.Module):
             patch_size: int | None = None,  # timm's signature; the patch stays
             num_frames: int | None = None,
     ) -> None:
-        img_size = self.img_size if img_size is None else to_2tuple(img_size)
+        size = self.img_size if img_size is None else _pair(img_size)
         num_frames = self.num_frames if num_frames is None else num_frames
         pad = self.dynamic_img_pad
-        if any(s <= 0 or (s % p and not pad) for s, p in zip(img_size, self.patch_size, strict=True)):
-            raise ValueError(f'img_size={img_size}: must be multiples of the patch size {self.patch_size}')
+        if any(s <= 0 or (s % p and not pad) for s, p in zip(size, self.patch_size, strict=True)):
+            raise ValueError(f'img_size={size}: must be multiples of the patch size {self.patch_size}')
         if num_frames <= 0 or num_frames % self.tubelet_size:
             raise ValueError(f'num_frames={num_frames}: must be a multiple of the tubelet size {self.tubelet_size}')
-        self.img_size, self.num_frames = tuple(img_size), num_frames
-        self.video_grid_size = (num_frames // self.tubelet_size, *self.dynamic_feat_size(img_size))
+        self.img_size, self.num_frames = size, num_frames
+        self.video_grid_size = (num_frames // self.tubelet_size, *self.dynamic_feat_size(size))
         self.grid_size = self.video_grid_size[1:]
         self.num_patches = math.prod(self.video_grid_size)
 
@@ -79,7 +80,7 @@ class TubeletEmbed(nn.Module):
     def grid_of(self, x: torch.Tensor) -> Grid:
         """Tokens along time, height and width of an input; a still has those of a whole clip."""
         steps = self.video_grid_size[0] if x.ndim == 4 else x.shape[2] // self.tubelet_size
-        return (steps, *self.dynamic_feat_size(x.shape[-2:]))
+        return (steps, *self.dynamic_feat_size((x.shape[-2], x.shape[-1])))
 
     def tubelets(self, x: torch.Tensor) -> torch.Tensor:
         """A view of the clip as tubelets, without a copy.
@@ -98,6 +99,10 @@ class TubeletEmbed(nn.Module):
         """Clip [B, C, T, H, W] or image [B, C, H, W] -> tokens [B, T', H', W', D]."""
         tokens = self.proj(self.tubelets(x).flatten(4))
         return repeat_still(tokens, x, self.video_grid_size[0])
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return cast('tuple[int, int]', to_2tuple(value))
 
 
 class TubeletProjection(AnyMemoryFormat):

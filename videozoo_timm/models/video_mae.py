@@ -8,11 +8,12 @@ https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` mask
 """
 import logging
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
+from timm.layers.weight_init import trunc_normal_
 from timm.models import checkpoint_seq, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -48,6 +49,9 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
     """
     position_prefixes = ('', 'decoder_')
     _has_warned_of_hooks = False
+    if TYPE_CHECKING:  # never None here
+        cls_token: nn.Parameter
+        pos_embed_class: nn.Parameter
 
     def __init__(
             self,
@@ -108,22 +112,22 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
 
-    @torch.jit.ignore
+    @torch.jit.ignore()
     def no_weight_decay(self) -> set[str]:
         decoder = {'decoder_pos_embed_class', 'decoder_pos_embed_spatial', 'decoder_pos_embed_temporal'}
         return super().no_weight_decay() | decoder | {'decoder_cls_token', 'mask_token'}
 
-    @torch.jit.ignore
+    @torch.jit.ignore()
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         groups = super().group_matcher(coarse)
-        return dict(groups, blocks=groups['blocks'] + [(r'^decoder_|^mask_token', (99999,))])
+        return dict(groups, blocks=[*groups['blocks'], (r'^decoder_|^mask_token', (99999,))])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         if num_classes:
             raise ValueError(_no_classes(num_classes))
         super().reset_classifier(0, global_pool)
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the published signature of an MAE
             self,
             clips: torch.Tensor,
             mask_ratio: float = 0.9,
@@ -310,8 +314,9 @@ def initialise_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> N
         # Turned at random, so that space and time are not told by the same channels.
         spatial.copy_(grid.flatten(0, 1) @ nn.init.orthogonal_(torch.empty(dim, dim)))
         temporal.copy_(_sines(steps, dim) @ nn.init.orthogonal_(torch.empty(dim, dim)))
-        for block in blocks:
-            queries, keys, _ = block.attn.qkv.weight.unflatten(0, (3, block.attn.num_heads, -1))  # 3 of [heads, C', C]
+        for block in cast('Iterable[Block]', blocks):
+            attn = cast('TokenAttention', block.attn)
+            queries, keys, _ = attn.qkv.weight.unflatten(0, (3, attn.num_heads, -1))  # 3 of [heads, C', C]
             for query, key in zip(queries, keys, strict=True):
                 key.copy_(nn.init.orthogonal_(query, gain=sharpness))
 
@@ -333,7 +338,7 @@ def _no_classes(num_classes: int) -> str:
 
 
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoVisionTransformer:
-    cls = VideoMaskedAutoencoder
+    cls: type[VideoVisionTransformer] = VideoMaskedAutoencoder
     if kwargs.get('features_only'):
         # As a feature extractor the MAE is its encoder: timm's hook and fx extractors run forward().
         cls = VideoVisionTransformer

@@ -10,10 +10,11 @@ https://arxiv.org/abs/2205.09113 (the architecture and its pretraining).
 """
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.layers import to_2tuple, trunc_normal_
+from timm.layers.helpers import to_2tuple
+from timm.layers.weight_init import trunc_normal_
 from timm.models import VisionTransformer, adapt_input_conv, checkpoint, generate_default_cfgs, register_model
 from torch import nn
 
@@ -44,6 +45,8 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     """
     position_prefixes = ('',)  # of the position embeddings that follow the input's size
     _no_split_modules = ('Block',)  # what Accelerate shards by
+    if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
+        patch_embed: TubeletEmbed
 
     def __init__(
             self,
@@ -102,7 +105,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     def tubelet_size(self) -> int:
         return self.patch_embed.tubelet_size
 
-    @torch.jit.ignore
+    @torch.jit.ignore()
     def no_weight_decay(self) -> set[str]:
         return super().no_weight_decay() | {'pos_embed_class', 'pos_embed_spatial', 'pos_embed_temporal'}
 
@@ -143,7 +146,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         x = add_positions(
             x, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size, self.dynamic_img_size)
         prefix = []
-        if self.cls_token is not None:
+        if self.cls_token is not None and self.pos_embed_class is not None:
             prefix.append((self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1))
         if self.reg_token is not None:
             prefix.append(self.reg_token.expand(x.shape[0], -1, -1))
@@ -184,9 +187,10 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         """
         if output_fmt not in ('NCHW', 'NLC'):
             raise ValueError(f"output_fmt={output_fmt!r}: must be 'NCHW' or 'NLC'")
-        take_indices, max_index = feature_take_indices(len(self.blocks), indices)
+        take_indices, max_index = feature_take_indices(
+            len(self.blocks), list(indices) if isinstance(indices, Sequence) else indices)
         grid, still = self.patch_embed.grid_of(x), x.ndim == 4
-        extra = {} if attn_mask is None else {'attn_mask': attn_mask}
+        extra: dict[str, Any] = {} if attn_mask is None else {'attn_mask': attn_mask}
         if is_causal:
             extra['is_causal'] = True
 
@@ -243,8 +247,8 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
     return tensors
 
 
-HUGE = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
-TINY = dict(patch_size=14, embed_dim=128, depth=5, num_heads=4)
+HUGE: dict[str, Any] = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
+TINY: dict[str, Any] = dict(patch_size=14, embed_dim=128, depth=5, num_heads=4)
 
 default_cfgs = generate_default_cfgs({
     c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('vit_h14_st', 'vit_t14_st')})

@@ -30,7 +30,7 @@ def parse_header(metadata: Mapping[str, str], path: Path | str) -> dict[str, Any
     Raises:
         ValueError: A field is not what it must be, told with its value.
     """
-    header = dict(metadata)
+    header: dict[str, Any] = dict(metadata)
     for field in ('input_size', 'mean', 'std', 'label_names'):
         if field in header:
             try:

@@ -127,7 +127,7 @@ def hub_errors(
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
-        HTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of the HTTP library that this client has
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RevisionNotFoundError,

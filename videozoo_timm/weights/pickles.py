@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Callable
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, cast
 
 import torch
 
@@ -81,7 +83,7 @@ class _Unreadable(ValueError):
     """Why a file is not read."""
 
 
-def _ask_child(file: BinaryIO) -> list[list[Any]]:
+def _ask_child(file: BufferedReader) -> list[list[Any]]:
     """The lines of `pickle_child.py`."""
     megabytes, seconds = _limit('VIDEOZOO_PICKLE_MEMORY', MEMORY), _limit('VIDEOZOO_PICKLE_SECONDS', SECONDS)
     if not sys.executable or getattr(sys, 'frozen', False):
@@ -102,7 +104,8 @@ def _ask_child(file: BinaryIO) -> list[list[Any]]:
         timer.daemon = True
         timer.start()
         try:
-            answer = b''.join(islice(iter(lambda: child.stdout.read(1 << 20), b''), megabytes))
+            pipe = cast('IO[bytes]', child.stdout)
+            answer = b''.join(islice(iter(lambda: pipe.read(1 << 20), b''), megabytes))
             code = child.wait()
         finally:
             timer.cancel()
@@ -135,7 +138,7 @@ def _limit(variable: str, default: int) -> int:
 class _Table:
     """Tensors of a file, where `pickle_child.py` says that they are."""
 
-    def __init__(self, file: BinaryIO, mapped: bool) -> None:
+    def __init__(self, file: BufferedReader, mapped: bool) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
         self._map = None
         if mapped:
@@ -148,7 +151,8 @@ class _Table:
         self._places = [line[1:] for line in lines if line[0] == 'storage']
         self._check_places()
         lines = lines[len(self._places):]
-        makers = dict(dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor)
+        makers: dict[str, Callable[..., Any]] = dict(
+            dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor)
         objects = [makers[kind](*parts) for kind, *parts in lines]
 
         def meant(value: Any) -> Any:

@@ -144,6 +144,8 @@ def verify(source: Source | None, path: Path | None = None) -> list[str]:
     """
     path = path or (source and cached(source))
     if path is None:
+        if source is None:
+            raise ValueError('nothing to compare: name a source, a converted file (path=...), or both')
         raise FileNotFoundError(f'{source.filename} of {source.repo} is not on this machine yet')
     header = read_header(path)
     if source is None:
