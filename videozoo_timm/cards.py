@@ -32,7 +32,7 @@ DATA = {
     'imagenet100': 'ImageNet-1k',
     'imagenet10': 'a tenth of ImageNet-1k',
     'imagenet1': 'a hundredth of ImageNet-1k',
-    'shapes': 'drawn videos of moving shapes (`videozoo draw`)',
+    'shapes': 'synthetic videos of moving shapes (`videozoo draw`)',
 }
 FINETUNING = {
     'ssv2-10shot': '10 videos of each class of SSV2',
@@ -40,7 +40,7 @@ FINETUNING = {
     'kinetics-10shot': '10 videos of each class of Kinetics-700',
     'kinetics-50shot': '50 videos of each class of Kinetics-700',
     'imagenet-2pt': '2% of the training images of ImageNet-1k',
-    'motion': 'naming what moves how in drawn videos',
+    'motion': 'recognizing the motion in synthetic videos',
 }
 
 
@@ -69,14 +69,14 @@ def model_card(
         license: str | None = None,
         doubt: str | None = None,
 ) -> str:
-    """Markdown that tells what a model is, what it was trained on, how to load it, its licence and what to cite.
+    """Markdown that says what a model is, what it was trained on, how to load it, its license and what to cite.
 
     Args:
         model: A timm model of this package.
-        repo: Hub repository that it will be in.
+        repo: Hub repository of the model.
         record: The published model that it is.
-        license: Of the weights, if the record does not say it.
-        doubt: What is said of the weights, and why that is not claimed.
+        license: License of the weights, if the record does not say it.
+        doubt: Why the card does not claim that the weights are published ones.
     """
     from huggingface_hub import ModelCardData
 
@@ -86,9 +86,9 @@ def model_card(
     is_mae = cfg['architecture'].startswith('mae_')
     task = 'image-feature-extraction' if not model.num_classes else (
         'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
-    licence = license or (record.license if record else 'not stated')
+    stated = license or (record.license if record else 'not stated')
     front = ModelCardData(
-        license='unknown' if licence.startswith('not stated') else licence, library_name='timm', pipeline_tag=task,
+        license='unknown' if stated.startswith('not stated') else stated, library_name='timm', pipeline_tag=task,
         tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
     patch_embed = getattr(model, 'patch_embed', None)
     height, width = patch_embed.img_size if patch_embed is not None else cfg['input_size'][1:]
@@ -106,10 +106,10 @@ def model_card(
             rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
                                   f'[weights](https://huggingface.co/{record.repo})')]
     if doubt:
-        rows += [('weights', f'of whoever made this repository; {doubt}')]
+        rows += [('weights', f'of the owner of this repository; {doubt}')]
     if record and license and license != record.license:
-        licence = f'{license}, as whoever made this repository says; {record.license}'
-    rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
+        stated = f'{license}, according to the owner of this repository; {record.license}'
+    rows += [('license of the weights', stated), ('written by', f'videozoo-timm {__version__}')]
     details = '\n'.join(f'- **{key}:** {printable(value)}' for key, value in rows)
     auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
     second = f'''

@@ -1,10 +1,10 @@
-"""What is published: one record a checkpoint.
+"""What is published: one record per checkpoint.
 
 Everything that lists, names or locates a model is made from these records: timm's default configs, the entrypoints of
 `hubconf.py`, `get_available_models()`, the commands and the README's table.
 
-A published name reads `x_y_z`: of a video model model type, pretraining data and finetuning data, of an image encoder
-training method, training data and architecture. Its timm name is `architecture.tag`.
+A published name reads `x_y_z`: for a video model its type, pretraining data and finetuning data, for an image encoder
+its training method, training data and architecture. Its timm name is `architecture.tag`.
 """
 import difflib
 import json
@@ -19,7 +19,7 @@ from typing import Any
 _logger = logging.getLogger(__name__)
 
 ZOOS = ('hvm-1', 'video-models', 'silicon-menagerie', 'shapes')
-DEFAULT_ZOO = 'video-models'  # what a bare name means that stands in both zoos
+DEFAULT_ZOO = 'video-models'  # the zoo of a bare name that is in two
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
 SMALL_ARCHITECTURES = {'vit': 'vit_t14_st', 'mae': 'mae_t14_st'}  # of the zoo 'shapes'
@@ -55,7 +55,8 @@ PAPERS = {
         '2305.15372'),
 }
 
-MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')  # of drawn videos, as folders are sorted
+# Classes of the synthetic videos, in the order of their folders.
+MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')
 
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -107,6 +108,7 @@ class Checkpoint:
 
     @property
     def timm_name(self) -> str:
+        """Name for `timm.create_model`."""
         return f'{self.architecture}.{self.tag}'
 
     @property
@@ -116,10 +118,12 @@ class Checkpoint:
 
     @property
     def is_image_encoder(self) -> bool:
+        """Whether it is an image encoder."""
         return takes_images(self.architecture)
 
     @property
     def trained_on_images(self) -> bool:
+        """Whether it was trained, or finetuned, on still images."""
         return self.is_image_encoder or '_imagenet-' in self.name
 
     @property
@@ -129,10 +133,12 @@ class Checkpoint:
 
     @property
     def license(self) -> str:
+        """License of the weights."""
         return 'not stated by the publisher' if self.repo else 'mit'
 
     @property
     def num_params(self) -> int:
+        """Number of parameters, the classification head included."""
         return self._num_params(self.architecture)
 
     @property
@@ -152,7 +158,7 @@ class Checkpoint:
     def pretrained_cfg(self) -> dict[str, Any]:
         """timm's `PretrainedCfg` fields.
 
-        Preprocessing follows the published tools: the short side goes to the input size + 32, then a centre crop.
+        Preprocessing follows the published tools: the short side goes to the input size + 32, then a center crop.
         """
         cfg = dict(
             preprocessing(self.img_size, self.trained_on_images),
@@ -270,7 +276,7 @@ _IMAGE_ENCODERS = [
     *_names(['dino'], [*_SAYCAM, 'sfp'], ['resnext50']),
     *(name for method in ('dino', 'mugs', 'mae') for name in _names([method], _SAYCAM, ['vitl16', 'vitb16', 'vits16'])),
 ]
-_OLD_SPELLING = re.compile(r'imagenet_(100|10|1)(?=[_+]|$)')  # of shares of ImageNet
+_OLD_SPELLING = re.compile(r'imagenet_(100|10|1)(?=[_+]|$)')  # of fractions of ImageNet
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     *(_checkpoint(zoo, name) for zoo, names in _PUBLISHED.items() for name in names),
@@ -293,8 +299,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     Args:
         name: `x_y_z`, or `architecture.tag`; a bare architecture means its default tag. `imagenet_10`, as
             `imagenet10` was first spelled, is understood.
-        zoo: Which zoo is meant; needed only for the six names that stand in both.
-        warn: Told when a name stands in both zoos and `zoo` does not say which.
+        zoo: The zoo that is meant; needed only for the six names that are in two zoos.
+        warn: Called with a message if a name is in two zoos and `zoo` does not say which.
 
     Raises:
         ValueError: No such model, with the nearest names; or no such zoo; or a zoo that does not have the model.
@@ -338,22 +344,27 @@ class Generator:
 
     @property
     def gpt_filename(self) -> str:
+        """Published file of the GPT."""
         return f'gpt_pretrained_models/{self.name}.pt'
 
     @property
     def vqgan_filename(self) -> str:
+        """Published file of the VQGAN."""
         return f'vqgan_pretrained_models/{self.vqgan}.ckpt'
 
     @property
     def vqgan_args(self) -> dict[str, Any]:
+        """Arguments of the VQGAN that differ from its defaults."""
         return VQGAN_SIZES[self.vqgan.split('_', 1)[1]]
 
     @property
     def grid_size(self) -> int:
+        """Codes along the height and the width of an image."""
         return 256 // 2 ** (len(self.vqgan_args['ch_mult']) - 1)
 
     @property
     def gpt_args(self) -> dict[str, Any]:
+        """Arguments of the GPT."""
         return dict(
             GPT_SIZES[self.name.rsplit('_', 1)[1]], vocab_size=self.vqgan_args['num_codes'],
             block_size=self.grid_size ** 2 - 1)
@@ -365,6 +376,7 @@ class Generator:
 
     @property
     def vqgan_params(self) -> int:
+        """Number of parameters of the VQGAN."""
         return {8192: 66_890_627, 16384: 76_073_859}[self.vqgan_args['num_codes']]
 
     @property
@@ -393,10 +405,10 @@ GENERATORS: tuple[Generator, ...] = tuple(map(_generator, (
 
 
 def find_generator(name: str, zoo: str | None = None) -> Generator | None:
-    """The record of a generator's name; None if it is no such name.
+    """The record of a generator's name; None if no generator has this name.
 
     Raises:
-        ValueError: It is one, but of another zoo.
+        ValueError: The generator is in another zoo.
     """
     name = _OLD_SPELLING.sub(r'imagenet\1', name)
     found = next((g for g in GENERATORS if g.name == name), None)
@@ -411,7 +423,7 @@ def packaged_as(file: str | None) -> Checkpoint | None:
 
 
 def stored_in(repo: str, filename: str) -> Checkpoint | None:
-    """The record that describes a file's content: of an MAE and the ViT that shares its file, the MAE."""
+    """The record that describes the content of a file; the MAE, if a ViT shares its file."""
     sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
 
@@ -422,15 +434,15 @@ def _pinned() -> dict[str, dict[str, str]]:
 
 
 def digests_of(repo: str | None) -> dict[str, str]:
-    """The known sha256 of published files of a Hub repository, by their names; of another revision none is known."""
+    """The known sha256 of published files of a Hub repository, by their names; none are known of other revisions."""
     return dict(_pinned().get(repo, {})) if repo else {}
 
 
 def pin(repo: str, digests: Mapping[str, str]) -> None:
-    """Note the sha256 of published files in this package's own data.
+    """Record the sha256 of published files in this package's own data.
 
     Raises:
-        OSError: Not to be written.
+        OSError: The data cannot be written.
     """
     from .files import atomic_write  # imports torch, which listing models does not need
     known = json.loads(_DIGESTS.read_text())

@@ -27,7 +27,7 @@ _PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
 def export(
         model: nn.Module,
         folder: str | Path,
-        repo: str = 'ORGANISATION/NAME',
+        repo: str = 'ORGANIZATION/NAME',
         *,
         name: str | None = None,
         label_names: Sequence[str] | None = None,
@@ -42,19 +42,19 @@ def export(
     `import videozoo_timm`.
 
     Args:
-        model: A timm model of this package, changed or trained as one likes.
-        folder: Where to; appears whole or not at all.
-        repo: What the model card calls it.
-        name: The published model that it is; its training, classes and licence are told if its tensors are those that
-            are published (`unproven`), otherwise the card says that they are not known to be, and a warning is logged.
-        label_names: Of the classes, if `name` does not say them.
-        license: Of the weights, if `name` does not say it.
-        dtype: Of the written tensors, where they are floating-point numbers; None keeps that of each.
+        model: A timm model of this package, modified or trained as one likes.
+        folder: Folder to write; appears whole or not at all.
+        repo: Hub repository that the model card names.
+        name: The published model that it is. Its training, classes and license are stated if its tensors are the
+            published ones (`unproven`); otherwise the card says that this is not known, and a warning is logged.
+        label_names: Names of the classes, if `name` does not say them.
+        license: License of the weights, if `name` does not say it.
+        dtype: Data type of the written floating-point tensors; None keeps that of each.
         force: Replace an exported model that is there.
 
     Raises:
-        ValueError: `folder` is there, the model is none of timm's, or it is not what `name` and `label_names` say.
-        OSError: The disk is full, or not to be written.
+        ValueError: `folder` is there, the model is not timm's, or `name` or `label_names` do not fit it.
+        OSError: The disk is full or read-only.
     """
     folder = Path(folder)
     check_folder(folder, force)
@@ -65,7 +65,7 @@ def export(
         raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {model.num_classes} classes')
     doubt = unproven(model, record) if record else None
     if record and doubt:
-        _logger.warning('not told to be %s of %s: %s', record.name, record.zoo, doubt)
+        _logger.warning('not identified as %s of %s: %s', record.name, record.zoo, doubt)
         doubt, record = f'said to be `{record.name}` of {record.zoo}, which is not claimed here: {doubt}', None
     rows = getattr(model.get_classifier(), 'out_features', 0)
     if rows != model.num_classes:
@@ -104,8 +104,8 @@ def export(
 def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
     """Why a model's tensors are not known to be those of a published one; None if they are.
 
-    They are compared with the file that comes with this package, or that was downloaded from the Hub before, in the
-    precision of the model's; nothing is downloaded.
+    They are compared, in the precision of the model, with the file that comes with this package or that was downloaded
+    from the Hub before. Nothing is downloaded.
     """
     path = record.packaged or cached(find_source(record.timm_name))
     if path is None:
@@ -122,7 +122,7 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
 def check_folder(folder: Path, force: bool = False) -> None:
     """Raise a ValueError unless a model can be exported there."""
     if folder.resolve() == Path.cwd():
-        raise ValueError(f'{folder}: what is exported is a folder of its own; name one in this folder')
+        raise ValueError(f'{folder}: a model is exported into a folder of its own; name one in this folder')
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -146,10 +146,10 @@ def upload(
 
     Args:
         folder: What `export` wrote.
-        repo: `organisation/name`.
+        repo: `organization/name`.
         private: Make a new repository private.
         force: Replace a model that is there.
-        say: Told what is going on.
+        say: Called with progress messages.
 
     Returns:
         Where it is.
@@ -216,7 +216,7 @@ def offer_safetensors(
         repo: Hub repository of the catalogue, `eminorhan/hvm-1` for instance.
         to: Upload into this repository instead.
         dry_run: Only say what would be done.
-        say: Told what is going on.
+        say: Called with progress messages.
 
     Returns:
         What was left out, with the reasons.

@@ -150,7 +150,7 @@ def _add_augmentation(sub: argparse.ArgumentParser, repeat_aug: int, auto_augmen
 def _pretrain(args: argparse.Namespace) -> int:
     from ..analysis.completion import check_mae
     from ..inference.pipeline import sampling_of
-    from ..models.video_mae import initialise_local
+    from ..models.video_mae import initialize_local
     from ..training.pretrain import pretrain
     accelerator = _accelerator(args)
     paths, missing = files(args, find_videos)
@@ -159,7 +159,7 @@ def _pretrain(args: argparse.Namespace) -> int:
         if not args.from_scratch:
             raise ValueError('--init is for random weights (--from-scratch)')
         check_mae(model)
-        initialise_local(model)
+        initialize_local(model)
         name += ', local'
     steps = _steps(args, accelerator, len(paths))
     with _progress(accelerator, steps) as progress:

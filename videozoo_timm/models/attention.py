@@ -116,7 +116,7 @@ class AttentionRows(VisionTransformer):
 
         Returns:
             [B, heads, T', H', W'] for a clip, [B, heads, H', W'] for an image (of a video model the mean over time).
-            What the class token pays to itself is left out, so the sum over the patches is a little below 1.
+            The attention of the class token to itself is left out, so the sum over the patches is a little below 1.
 
         Raises:
             ValueError: The model has no class token.
@@ -135,7 +135,7 @@ class AttentionRows(VisionTransformer):
         raise NotImplementedError
 
     def _embed(self, x: torch.Tensor) -> torch.Tensor:
-        """From pixels to what enters the first block, [B, N, C]."""
+        """From pixels to the input of the first block, [B, N, C]."""
         x = self.patch_embed(x)
         x = self._pos_embed(x)
         x = self.patch_drop(x)

@@ -1,4 +1,4 @@
-"""Which tokens a masked autoencoder keeps: the published masks, and those of a caller's own.
+"""Which tokens a masked autoencoder keeps: the published masks, and a caller's own mask.
 
 Papers: https://arxiv.org/abs/2205.09113 (`random`), https://arxiv.org/abs/2402.00300 (`temporal`, `center`).
 """

@@ -55,6 +55,7 @@ class TubeletEmbed(nn.Module):
             patch_size: int | None = None,  # timm's signature; the patch stays
             num_frames: int | None = None,
     ) -> None:
+        """Change the size and the length of the clips; None keeps the present one."""
         size = self.img_size if img_size is None else _pair(img_size)
         num_frames = self.num_frames if num_frames is None else num_frames
         pad = self.dynamic_img_pad
@@ -68,6 +69,7 @@ class TubeletEmbed(nn.Module):
         self.num_patches = math.prod(self.video_grid_size)
 
     def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
+        """Pixels of a patch, as timm's method of this name."""
         return max(self.patch_size) if as_scalar else self.patch_size
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
@@ -151,6 +153,7 @@ def cut_tubelets(
         strict: bool,
         pad: bool,
 ) -> torch.Tensor:
+    """Cut a clip or an image into tubelets; see `TubeletEmbed.tubelets`."""
     is_clip = x.ndim == 5
     if not (is_clip or x.ndim == 4) or x.shape[1] != in_chans:
         way_out = ''
@@ -184,6 +187,7 @@ def _unexpected(x: torch.Tensor, in_chans: int, num_frames: int, img_size: tuple
 
 @torch.fx.wrap
 def repeat_still(tokens: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Tensor:
+    """Repeat the tokens of an image x over time; those of a clip stay."""
     return tokens.expand(-1, steps, -1, -1, -1) if x.ndim == 4 else tokens
 
 

@@ -1,4 +1,4 @@
-"""The spatiotemporal masked autoencoder of HVM-1 and video-models: the video ViT with a small decoder behind it.
+"""The spatiotemporal masked autoencoder of HVM-1 and video-models: the video ViT followed by a small decoder.
 
 The encoder sees the tokens that the mask leaves, the decoder predicts the pixels of all. Without a mask the encoder is
 the video ViT, which is what `forward_features` and `features_only` run.
@@ -8,6 +8,7 @@ https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` mask
 """
 import logging
 import math
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +27,7 @@ from .masking import order_of, published_order
 from .tubelets import Grid, add_positions
 from .video_vit import HUGE, TINY, VideoVisionTransformer, adapt_checkpoint
 
-__all__ = ['VideoMaskedAutoencoder', 'initialise_local']
+__all__ = ['VideoMaskedAutoencoder', 'initialize_local']
 
 _logger = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         decoder_embed_dim: Width of the decoder.
         decoder_depth: Blocks of the decoder.
         decoder_num_heads: Attention heads of the decoder.
-        norm_pix_loss: Normalise the target pixels of each tubelet in the loss.
+        norm_pix_loss: Normalize the target pixels of each tubelet in the loss.
         mlp_ratio: Hidden width of the MLPs over their width, in the encoder and the decoder.
-        weight_init: As in timm; the default is the published initialisation (Xavier uniform).
+        weight_init: As in timm; the default is the published initialization (Xavier uniform).
         **kwargs: As `VideoVisionTransformer`; `num_classes` must be 0.
     """
     position_prefixes = ('', 'decoder_')
@@ -95,7 +96,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             self.init_weights(needs_reset=False)
 
     def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
-        """Initialise as the published code does: matrices Xavier uniform, biases 0, tokens and positions std 0.02.
+        """Initialize as the published code does: matrices Xavier uniform, biases 0, tokens and positions std 0.02.
 
         Another `mode` than the default is timm's.
         """
@@ -114,15 +115,18 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
     @torch.jit.ignore()
     def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay leaves out."""
         decoder = {'decoder_pos_embed_class', 'decoder_pos_embed_spatial', 'decoder_pos_embed_temporal'}
         return super().no_weight_decay() | decoder | {'decoder_cls_token', 'mask_token'}
 
     @torch.jit.ignore()
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers for layer-wise learning rates; the decoder is above the last block."""
         groups = super().group_matcher(coarse)
         return dict(groups, blocks=[*groups['blocks'], (r'^decoder_|^mask_token', (99999,))])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Change the pooling; an MAE has no classes."""
         if num_classes:
             raise ValueError(_no_classes(num_classes))
         super().reset_classifier(0, global_pool)
@@ -140,23 +144,23 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
         Args:
             clips: [B, C, T, H, W]; images [B, C, H, W] are still clips.
-            mask_ratio: Share of the tokens that is dropped.
+            mask_ratio: Fraction of the tokens that is dropped.
             visualize: Also return the comparison.
             mask_type: `'random'`; `'temporal'` drops the last tokens in time; `'center'` the middle ones.
-            mask: A mask of the caller's own instead, [B, T', H', W'] boolean, True where a token is dropped; every
+            mask: A mask to use instead, [B, T', H', W'] boolean, True where a token is dropped; every
                 sample must drop the same number.
             noise: Random numbers [B, T' * H' * W'] that decide a random mask instead of `torch.rand`: the tokens with
                 the smallest are kept.
 
         Returns:
-            loss: Mean squared error of the dropped tokens' (normalised) pixels, scalar.
+            loss: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
             pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
             mask: [B, T' * H' * W'], 1 where dropped.
             comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip
                 with the predictions in their place.
 
         Raises:
-            ValueError: A mask that cannot be, in words.
+            ValueError: An invalid mask, mask ratio or mask type.
         """
         if not torch.compiler.is_compiling() and not self._has_warned_of_hooks:
             self._warn_of_hooks()
@@ -169,7 +173,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             return loss, pred, mask
         dropped = mask.unsqueeze(-1)
         pixels = pred
-        if self.norm_pix_loss:  # the prediction is of normalised pixels
+        if self.norm_pix_loss:  # the prediction is of normalized pixels
             mean, std = _patch_statistics(target)
             pixels = pred * std + mean
         rows = (target, target * (1 - dropped), pixels * dropped + target * (1 - dropped))
@@ -186,7 +190,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
         Returns:
-            latent: Normalised tokens [B, K, C] of the K kept patches, without the class token.
+            latent: Normalized tokens [B, K, C] of the K kept patches, without the class token.
             mask: [B, N], 1 where dropped.
             ids_restore: [B, N], for `forward_decoder`.
         """
@@ -277,7 +281,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             self.dynamic_img_size)
 
     def _warn_of_hooks(self) -> None:
-        """Whoever hooks a block and calls the model wants features; torch's own hooks (of FSDP) do not."""
+        """A caller's hook on a block is meant for features; torch's own hooks (of FSDP) are not."""
         encoder = nn.ModuleList([self.patch_embed, self.norm_pre, self.blocks, self.norm])
         hooks = (hook for module in encoder.modules() for hook in forward_hooks(module))
         if any(not getattr(hook, '__module__', '').startswith('torch.') for hook in hooks):
@@ -292,12 +296,12 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
 
 @torch.no_grad()
-def initialise_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> None:
-    """Initialise a masked autoencoder so that tokens attend to their neighbours from the start.
+def initialize_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> None:
+    """Initialize a masked autoencoder so that tokens attend to their neighbors from the start.
 
     Positions are sines and cosines, and each head's keys equal its queries, so that attention falls with distance. With
-    the published initialisation a small model first learns the mean colour and stays there for long; from here it
-    learns to look near by within some hundred steps. After "Mimetic initialization of self-attention layers"
+    the published initialization a small model first learns the mean color, and stays there for long. With this one it
+    learns to attend to nearby tokens within some hundred steps. After "Mimetic initialization of self-attention layers"
     (https://arxiv.org/abs/2305.09828).
 
     Args:
@@ -311,7 +315,7 @@ def initialise_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> N
         rows, columns = _sines(height, dim // 2), _sines(width, dim - dim // 2)
         grid = torch.cat([
             rows.unsqueeze(1).expand(-1, width, -1), columns.unsqueeze(0).expand(height, -1, -1)], dim=-1)
-        # Turned at random, so that space and time are not told by the same channels.
+        # Randomly rotated, so that space and time are not encoded in the same channels.
         spatial.copy_(grid.flatten(0, 1) @ nn.init.orthogonal_(torch.empty(dim, dim)))
         temporal.copy_(_sines(steps, dim) @ nn.init.orthogonal_(torch.empty(dim, dim)))
         for block in cast('Iterable[Block]', blocks):
@@ -337,6 +341,13 @@ def _no_classes(num_classes: int) -> str:
     return f'num_classes={num_classes}: the MAE has no classification head; use vit_h14_st (or vit_t14_st) instead'
 
 
+def __getattr__(name: str) -> Any:
+    if name == 'initialise_local':
+        warnings.warn('initialise_local is initialize_local now', DeprecationWarning, stacklevel=2)
+        return initialize_local
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoVisionTransformer:
     cls: type[VideoVisionTransformer] = VideoMaskedAutoencoder
     if kwargs.get('features_only'):
@@ -359,6 +370,6 @@ def mae_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransforme
 
 @register_model
 def mae_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
-    """The same architecture with 1.4M parameters at 112 px, for trying things out; `shapes` was trained on drawings."""
+    """The same architecture with 1.4M parameters at 112 px, for trying things out; `shapes` knows synthetic videos."""
     model_args = dict(TINY, decoder_embed_dim=64, decoder_depth=4, decoder_num_heads=2)
     return _create('mae_t14_st', pretrained, dict(model_args, **kwargs))

@@ -39,7 +39,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         patch_size: Height and width of a tubelet in pixels.
         num_frames: Frames of a clip, a multiple of `tubelet_size`.
         tubelet_size: Frames of a tubelet.
-        dynamic_img_size: Accept clips of any size and length; position embeddings are resampled as they come.
+        dynamic_img_size: Accept clips of any size and length; position embeddings are resampled for each input.
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
@@ -91,7 +91,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
             self.init_weights(needs_reset=False)
 
     def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
-        """Initialise as timm does, class token and position embeddings as the published code does (std 0.02)."""
+        """Initialize as timm does, class token and position embeddings as the published code does (std 0.02)."""
         super().init_weights(mode, needs_reset)
         for parameter in (self.cls_token, self.pos_embed_class, self.pos_embed_spatial, self.pos_embed_temporal):
             if parameter is not None:
@@ -99,14 +99,17 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
 
     @property
     def num_frames(self) -> int:
+        """Frames of a clip."""
         return self.patch_embed.num_frames
 
     @property
     def tubelet_size(self) -> int:
+        """Frames of a tubelet."""
         return self.patch_embed.tubelet_size
 
     @torch.jit.ignore()
     def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay leaves out."""
         return super().no_weight_decay() | {'pos_embed_class', 'pos_embed_spatial', 'pos_embed_temporal'}
 
     def set_input_size(
@@ -174,7 +177,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
             indices: The last n blocks if an int, these blocks if a sequence, all if None.
             return_prefix_tokens: Also return the class (and register) tokens of each block.
             norm: Apply the final norm to every intermediate.
-            stop_early: Skip the blocks behind the last one asked for.
+            stop_early: Skip the blocks after the last requested one.
             output_fmt: `'NCHW'` for maps ([B, C, T', H', W'] of a clip, [B, C, H', W'] of an image), `'NLC'` for the
                 same as tokens.
             intermediates_only: Leave out the final features.
@@ -183,7 +186,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
             is_causal: Causal attention, passed to every block.
 
         Returns:
-            Final tokens [B, N, C] (normalised) and the list of intermediates; or what the options above ask for.
+            Final tokens [B, N, C] (normalized) and the list of intermediates, or what the options above select.
         """
         if output_fmt not in ('NCHW', 'NLC'):
             raise ValueError(f"output_fmt={output_fmt!r}: must be 'NCHW' or 'NLC'")
@@ -262,5 +265,5 @@ def vit_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransforme
 
 @register_model
 def vit_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
-    """The same architecture with 1.2M parameters at 112 px, for trying things out; `shapes_motion` names motions."""
+    """The same architecture with 1.2M parameters at 112 px, for trying things out; `shapes_motion` knows motions."""
     return build_model(VideoVisionTransformer, 'vit_t14_st', pretrained, adapt_checkpoint, **dict(TINY, **kwargs))

@@ -24,9 +24,9 @@ class VQGAN(nn.Module):
         ch_mult: Channels of each level, in units of `ch`, from fine to coarse; each level halves the resolution.
         num_res_blocks: Residual blocks of a level; the decoder has one more.
         attn_resolutions: Resolutions whose blocks are followed by attention.
-        in_channels: Of the images.
-        device: Where to make the parameters.
-        dtype: Of the parameters.
+        in_channels: Channels of the images.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class VQGAN(nn.Module):
 
     @property
     def num_codes(self) -> int:
+        """Size of the codebook."""
         return self.quantize.embedding.num_embeddings
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +88,7 @@ class Codebook(nn.Module):
         """The nearest codes of [B, C, H', W'], int64 [B, H', W']."""
         book = self.embedding.weight
         flat = z.movedim(1, -1).flatten(0, -2)  # [B * H' * W', C]
-        # The square of a vector itself is the same for all codes.
+        # The squared norm of a vector itself is the same for all codes.
         nearest = [
             (book.square().sum(dim=1) - 2 * rows @ book.T).argmin(dim=1) for rows in flat.split(4096)]
         return torch.cat(nearest).view(len(z), *z.shape[2:])
@@ -230,7 +231,7 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Every place attends to every other, with one head."""
+    """Every position attends to every other, with one head."""
 
     def __init__(self, width: int, **dd: Any) -> None:
         super().__init__()
