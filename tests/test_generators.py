@@ -17,7 +17,7 @@ import videozoo_timm
 from videozoo_timm import catalogue
 from videozoo_timm.cli import main
 from videozoo_timm.models import GPT, VQGAN, ImageGenerator
-from videozoo_timm.models.gpt import Cache, Linear, draw
+from videozoo_timm.models.gpt import Cache, Linear, sample_codes
 from videozoo_timm.weights import read_weights, to_timm
 
 TINY_VQGAN = dict(z_channels=16, embed_dim=16, resolution=32, ch=32, ch_mult=(1, 2), num_res_blocks=1,
@@ -272,13 +272,13 @@ def test_how_codes_are_drawn():
     logits = torch.randn(1, 50).expand(20000, 50) * 2
     probabilities = logits[0].softmax(dim=0)
     ordered, order = probabilities.sort(descending=True)
-    assert set(draw(logits, top_k=5).tolist()) == set(order[:5].tolist())
+    assert set(sample_codes(logits, top_k=5).tolist()) == set(order[:5].tolist())
     held = int((ordered.cumsum(0) < 0.7).sum()) + 1
-    assert set(draw(logits, top_p=0.7).tolist()) == set(order[:held].tolist())
-    frequencies = draw(logits).bincount(minlength=50) / len(logits)
+    assert set(sample_codes(logits, top_p=0.7).tolist()) == set(order[:held].tolist())
+    frequencies = sample_codes(logits).bincount(minlength=50) / len(logits)
     assert (frequencies - probabilities).abs().max() < 0.02
-    assert set(draw(logits, temperature=0).tolist()) == {order[0].item()}
-    sharper = draw(logits, temperature=0.5).bincount(minlength=50) / len(logits)
+    assert set(sample_codes(logits, temperature=0).tolist()) == {order[0].item()}
+    sharper = sample_codes(logits, temperature=0.5).bincount(minlength=50) / len(logits)
     assert (sharper - (2 * logits[0]).softmax(dim=0)).abs().max() < 0.02
 
 
@@ -289,7 +289,7 @@ def test_wrong_input_is_named(generator):
             (lambda: gpt(torch.zeros(1, 256, dtype=torch.int64)), '256 codes are more than'),
             (lambda: gpt.sample(torch.zeros(1, 300, dtype=torch.int64), 301), 'at most 256 codes'),
             (lambda: gpt.sample(torch.zeros(1, 0, dtype=torch.int64), 9), 'prefix is empty'),
-            (lambda: gpt.sample(torch.zeros(1, 9, dtype=torch.int64), 9), 'nothing to draw'),
+            (lambda: gpt.sample(torch.zeros(1, 9, dtype=torch.int64), 9), 'nothing to sample'),
             (lambda: vqgan.decode(torch.full((1, 16, 16), 64)), 'this codebook has 0 to 63'),
             (lambda: generator.decode(torch.zeros(1, 8, 8, dtype=torch.int64)), r'\[N, 16, 16\]'),
             (lambda: generator.encode(torch.rand(1, 3, 64, 64)), r'\[N, 3, 32, 32\]'),
@@ -305,7 +305,7 @@ def test_wrong_input_is_named(generator):
             (lambda: generator.generate(1, top_p=1.5), 'top_p=1.5'),
             (lambda: generator.generate(1, temperature=-1), 'temperature=-1'),
             (lambda: generator.complete(torch.rand(1, 3, 32, 32), keep=1.0), 'keep=1.0'),
-            (lambda: ImageGenerator(tiny_gpt(), vqgan), 'this GPT draws 64 of 64 codes'),
+            (lambda: ImageGenerator(tiny_gpt(), vqgan), 'this GPT samples 64 of 64 codes'),
             (lambda: videozoo_timm.load_model('say_gimel', part='decoder'), "part='decoder'")):
         with pytest.raises(ValueError, match=words):
             call()

@@ -387,4 +387,4 @@ def test_converted_files_do_not_tell_where_they_were_made(tmp_path, tensors, mon
     Path('m.pth').unlink()
     assert main(['verify', 'm.safetensors']) == 0 and 'is not here to compare with' in capsys.readouterr().out
     damage(Path('m.safetensors'))
-    assert main(['verify', 'm.safetensors']) == 2 and 'convert it anew' in capsys.readouterr().err
+    assert main(['verify', 'm.safetensors']) == 2 and 'convert it again' in capsys.readouterr().err

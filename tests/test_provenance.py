@@ -37,9 +37,9 @@ def test_a_file_that_only_says_what_it_is_claims_nothing(change, tmp_path, monke
     assert main(['publish', '--weights', str(mine), '--to', 'me/x', '--dry-run']) == 0
     said = capsys.readouterr()
     assert 'x: vit_t14_st, README.md' in said.out and 'license of these weights is not stated' in said.err
-    assert 'not told to be vit_shapes_motion of shapes: they are not the published ones' in caplog.text
+    assert 'not identified as vit_shapes_motion of shapes: they are not the published ones' in caplog.text
     card, config = (tmp_path / 'x/README.md').read_text(), json.loads((tmp_path / 'x/config.json').read_text())
-    assert 'of whoever made this repository; said to be `vit_shapes_motion` of shapes, which is not claimed' in card
+    assert 'of the owner of this repository; said to be `vit_shapes_motion` of shapes, which is not claimed' in card
     assert 'license: unknown' in card and 'not stated' in card
     for claim in ('published as', 'training:', 'trained ', 'load_model', 'mit', 'original', '@article'):
         assert claim not in card, claim
@@ -57,7 +57,7 @@ def test_what_is_published_is_claimed_in_any_precision(tmp_path):
     card = (export(model, tmp_path / 'half', name=record.name) / 'README.md').read_text()
     assert 'published as:** `vit_shapes_motion` of shapes' in card and 'license: mit' in card
     card = (export(model, tmp_path / 'mine', name=record.name, license='cc-by-4.0') / 'README.md').read_text()
-    assert 'cc-by-4.0, as whoever made this repository says; mit' in card  # the publisher's own word stays
+    assert 'cc-by-4.0, according to the owner of this repository; mit' in card  # the publisher's own word stays
     with torch.no_grad():
         model.norm.bias[0] += 1
     card = (export(model, tmp_path / 'changed', name=record.name) / 'README.md').read_text()

@@ -26,7 +26,7 @@ from videozoo_timm.analysis.evaluation import class_folders, evaluate
 from videozoo_timm.cli import main
 from videozoo_timm.factory import load_file as load_model_file
 from videozoo_timm.inference.pipeline import views_of
-from videozoo_timm.models.video_mae import initialise_local
+from videozoo_timm.models.video_mae import initialize_local
 from videozoo_timm.training.finetune import add_lora, few_shots, finetune, freeze_all_but_head
 from videozoo_timm.training.loop import (
     Hook,
@@ -598,7 +598,7 @@ def test_clips_a_second_are_those_of_training(tmp_path, monkeypatch):
 
 def test_pretraining_draws_completions_and_learns(tmp_path):
     model = small()
-    initialise_local(model)
+    initialize_local(model)
     pretrain(
         make_accelerator('cpu'), model, DRAWN, Schedule(steps=120, lr=5e-3), Keeping(tmp_path, log_every=10),
         batch_size=8, augmentation=TWICE, mask_ratios=[0.75], pictures_every=60)

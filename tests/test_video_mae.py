@@ -1,4 +1,6 @@
 """The MAE: published answers, masks, the encoder inside."""
+import importlib
+
 import pytest
 import timm
 import torch
@@ -192,3 +194,11 @@ def test_compile_without_graph_breaks(model):
     compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
     for ours, theirs in zip(compiled(clips(), 0.5, True, 'center'), model(clips(), 0.5, True, 'center'), strict=True):
         assert relative_error(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize('module, former, name', [
+    ('video_mae', 'initialise_local', 'initialize_local'), ('gpt', 'draw', 'sample_codes')])
+def test_former_names_are_kept_for_a_release(module, former, name):
+    module = importlib.import_module(f'videozoo_timm.models.{module}')
+    with pytest.warns(DeprecationWarning, match=name):
+        assert getattr(module, former) is getattr(module, name)

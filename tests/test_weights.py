@@ -146,8 +146,8 @@ def test_a_damaged_conversion_is_named_and_made_anew(hub, run, environment, chec
     run(code=load)
     converted(environment).write_bytes(converted(environment).read_bytes()[:-100])
     done = run(code=load, check=False)
-    assert str(converted(environment)) in done.stderr and 'fetch it anew' in done.stderr
-    assert 'is damaged, converting anew' in run('download', 'vit_hvm1_ssv2-50shot').stdout
+    assert str(converted(environment)) in done.stderr and 'download it again' in done.stderr
+    assert 'is damaged, converting it again' in run('download', 'vit_hvm1_ssv2-50shot').stdout
     assert run(code=load).stdout.strip() == expected_digest(published('video_vit_tiny'))
 
 
@@ -578,6 +578,8 @@ def test_verify_compares_every_tensor_and_the_digests(tmp_path, checkpoint):
         file.write(b' ')
     with pytest.raises(ValueError, match='sha256'):
         store.verify(source, path)
+    with pytest.raises(ValueError, match='name a source'):
+        store.verify(None)
 
 
 def test_layouts(tmp_path):

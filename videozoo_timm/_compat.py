@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils import _http as hub_http  # the client's factory: setting another closes clients in use
-from timm.models import _hub as timm_hub  # its downloads are guarded, see `models/building.py`
+from timm.models import _hub as timm_hub  # it downloads the configuration of an `hf-hub:` name
 from timm.models._features import feature_take_indices  # which blocks `forward_intermediates` is asked for
 from timm.models._hub import (
     download_cached_file,  # weights of a configuration's `url`, in timm's own cache
@@ -25,8 +25,8 @@ __all__ = [
     'feature_take_indices',
     'forward_hooks',
     'hub_http',
+    'guard_timm_downloads',
     'save_config_for_hf',
-    'timm_hub',
     'update_model_input_size',
 ]
 
@@ -57,6 +57,11 @@ def cpu_has_bfloat16() -> bool:
 def arm_has_bfloat16() -> bool:
     """Whether an ARM CPU has them, and this build of torch uses them."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def guard_timm_downloads(guard: Callable[[Callable[..., str]], Callable[..., str]]) -> None:
+    """Have timm fetch what an `hf-hub:` name means through a function that wraps its own."""
+    timm_hub.hf_hub_download = guard(timm_hub.hf_hub_download)  # pyright: ignore[reportPrivateImportUsage]  # no hook
 
 
 def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:

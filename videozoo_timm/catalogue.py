@@ -1,10 +1,10 @@
-"""What is published: one record a checkpoint.
+"""What is published: one record per checkpoint.
 
 Everything that lists, names or locates a model is made from these records: timm's default configs, the entrypoints of
 `hubconf.py`, `get_available_models()`, the commands and the README's table.
 
-A published name reads `x_y_z`: of a video model model type, pretraining data and finetuning data, of an image encoder
-training method, training data and architecture. Its timm name is `architecture.tag`.
+A published name reads `x_y_z`: for a video model its type, pretraining data and finetuning data, for an image encoder
+its training method, training data and architecture. Its timm name is `architecture.tag`.
 """
 import difflib
 import json
@@ -19,7 +19,7 @@ from typing import Any
 _logger = logging.getLogger(__name__)
 
 ZOOS = ('hvm-1', 'video-models', 'silicon-menagerie', 'shapes')
-DEFAULT_ZOO = 'video-models'  # what a bare name means that stands in both zoos
+DEFAULT_ZOO = 'video-models'  # the zoo of a bare name that is in two
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
 SMALL_ARCHITECTURES = {'vit': 'vit_t14_st', 'mae': 'mae_t14_st'}  # of the zoo 'shapes'
@@ -54,42 +54,9 @@ PAPERS = {
         "Learning high-level visual representations from a child's perspective without strong inductive biases",
         '2305.15372'),
 }
-AUTHORS = {
-    'hvm-1': 'Orhan, A. Emin',
-    'video-models': 'Orhan, A. Emin and Wang, Wentao and Wang, Alex N. and Ren, Mengye and Lake, Brenden M.',
-    'silicon-menagerie': 'Orhan, A. Emin and Lake, Brenden M.',
-}
 
-# What the parts of a published name stand for.
-METHODS = {
-    'mae': 'as a masked autoencoder', 'vit': 'as the encoder of a masked autoencoder',
-    'dino': 'with DINO', 'mugs': 'with Mugs'}
-DATA = {
-    'hvm1': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1)',
-    'hvm1@448': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1), at 448 x 448 pixels',
-    'kinetics': 'Kinetics-700, about 1,300 hours',
-    'kinetics-200h': 'a 200-hour subset of Kinetics-700',
-    'ego4d-200h': 'a 200-hour subset of Ego4D',
-    'say': 'SAYCam, head-mounted video of three children',
-    's': 'the part of SAYCam of child S',
-    'a': 'the part of SAYCam of child A',
-    'y': 'the part of SAYCam of child Y',
-    'sfp': "what its publisher calls 'sfp'",
-    'imagenet100': 'ImageNet-1k',
-    'imagenet10': 'a tenth of ImageNet-1k',
-    'imagenet1': 'a hundredth of ImageNet-1k',
-    'shapes': 'drawn videos of moving shapes (`videozoo draw`)',
-}
-FINETUNING = {
-    'ssv2-10shot': '10 videos of each class of SSV2',
-    'ssv2-50shot': '50 videos of each class of SSV2',
-    'kinetics-10shot': '10 videos of each class of Kinetics-700',
-    'kinetics-50shot': '50 videos of each class of Kinetics-700',
-    'imagenet-2pt': '2% of the training images of ImageNet-1k',
-    'motion': 'naming what moves how in drawn videos',
-}
-
-MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')  # of drawn videos, as folders are sorted
+# Classes of the synthetic videos, in the order of their folders.
+MOTIONS = ('down', 'grow', 'left', 'right', 'rotate', 'shrink', 'still', 'up')
 
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -124,6 +91,7 @@ class Checkpoint:
 
     @property
     def timm_name(self) -> str:
+        """Name for `timm.create_model`."""
         return f'{self.architecture}.{self.tag}'
 
     @property
@@ -133,10 +101,12 @@ class Checkpoint:
 
     @property
     def is_image_encoder(self) -> bool:
+        """Whether it is an image encoder."""
         return takes_images(self.architecture)
 
     @property
     def trained_on_images(self) -> bool:
+        """Whether it was trained, or finetuned, on still images."""
         return self.is_image_encoder or '_imagenet-' in self.name
 
     @property
@@ -145,29 +115,13 @@ class Checkpoint:
         return self.architecture.replace('vit_', 'mae_') if self.name.endswith('_none') else self.architecture
 
     @property
-    def trained_on(self) -> str:
-        """How and on what it was trained, in words."""
-        method, data, last = self.name.split('_')
-        words = f'trained {METHODS[method]} on {DATA[data]}'
-        return f'{words}, then finetuned on {FINETUNING[last]}' if last in FINETUNING else words
-
-    @property
-    def citation(self) -> str | None:
-        """BibTeX of the paper; None of what no paper is about."""
-        if self.zoo not in PAPERS:
-            return None
-        title, paper = PAPERS[self.zoo]
-        return '\n'.join((
-            f'@article{{orhan{paper.replace(".", "_")},',
-            f'  title   = {{{title}}},', f'  author  = {{{AUTHORS[self.zoo]}}},',
-            f'  journal = {{arXiv:{paper}}},', f'  year    = {{20{paper[:2]}}}', '}'))
-
-    @property
     def license(self) -> str:
+        """License of the weights."""
         return 'not stated by the publisher' if self.repo else 'mit'
 
     @property
     def num_params(self) -> int:
+        """Number of parameters, the classification head included."""
         return self._num_params(self.architecture)
 
     @property
@@ -186,7 +140,7 @@ class Checkpoint:
     def pretrained_cfg(self) -> dict[str, Any]:
         """timm's `PretrainedCfg` fields.
 
-        Preprocessing follows the published tools: the short side goes to the input size + 32, then a centre crop.
+        Preprocessing follows the published tools: the short side goes to the input size + 32, then a center crop.
         """
         cfg = dict(
             preprocessing(self.img_size, self.trained_on_images),
@@ -237,7 +191,7 @@ def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _imagenet_labels() -> dict[str, Any]:
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
     info = ImageNetInfo('imagenet-1k')
     names = tuple(info.label_names())
     return dict(label_names=names, label_descriptions={n: info.label_name_to_description(n) for n in names})
@@ -310,7 +264,7 @@ _IMAGE_ENCODERS = [
     *_names(['dino'], [*_SAYCAM, 'sfp'], ['resnext50']),
     *(name for method in ('dino', 'mugs', 'mae') for name in _names([method], _SAYCAM, ['vitl16', 'vitb16', 'vits16'])),
 ]
-_OLD_SPELLING = re.compile(r'imagenet_(100|10|1)(?=[_+]|$)')  # of shares of ImageNet
+_OLD_SPELLING = re.compile(r'imagenet_(100|10|1)(?=[_+]|$)')  # of fractions of ImageNet
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     *(_checkpoint(zoo, name) for zoo, names in _PUBLISHED.items() for name in names),
@@ -333,8 +287,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     Args:
         name: `x_y_z`, or `architecture.tag`; a bare architecture means its default tag. `imagenet_10`, as
             `imagenet10` was first spelled, is understood.
-        zoo: Which zoo is meant; needed only for the six names that stand in both.
-        warn: Told when a name stands in both zoos and `zoo` does not say which.
+        zoo: The zoo that is meant; needed only for the six names that are in two zoos.
+        warn: Called with a message if a name is in two zoos and `zoo` does not say which.
 
     Raises:
         ValueError: No such model, with the nearest names; or no such zoo; or a zoo that does not have the model.
@@ -378,22 +332,27 @@ class Generator:
 
     @property
     def gpt_filename(self) -> str:
+        """Published file of the GPT."""
         return f'gpt_pretrained_models/{self.name}.pt'
 
     @property
     def vqgan_filename(self) -> str:
+        """Published file of the VQGAN."""
         return f'vqgan_pretrained_models/{self.vqgan}.ckpt'
 
     @property
     def vqgan_args(self) -> dict[str, Any]:
+        """Arguments of the VQGAN that differ from its defaults."""
         return VQGAN_SIZES[self.vqgan.split('_', 1)[1]]
 
     @property
     def grid_size(self) -> int:
+        """Codes along the height and the width of an image."""
         return 256 // 2 ** (len(self.vqgan_args['ch_mult']) - 1)
 
     @property
     def gpt_args(self) -> dict[str, Any]:
+        """Arguments of the GPT."""
         return dict(
             GPT_SIZES[self.name.rsplit('_', 1)[1]], vocab_size=self.vqgan_args['num_codes'],
             block_size=self.grid_size ** 2 - 1)
@@ -405,13 +364,13 @@ class Generator:
 
     @property
     def vqgan_params(self) -> int:
+        """Number of parameters of the VQGAN."""
         return _num_params()[f'vqgan {self.vqgan_args["num_codes"]}']
 
     @property
     def num_params(self) -> int:
         """Of the GPT."""
         return _num_params()[f'gpt {self.name.rsplit("_", 1)[1]} {self.vqgan_args["num_codes"]}']
-
 
 def _generator(name: str) -> Generator:
     data = name.rsplit('_', 1)[0].split('+')[0]
@@ -431,10 +390,10 @@ GENERATORS: tuple[Generator, ...] = tuple(map(_generator, (
 
 
 def find_generator(name: str, zoo: str | None = None) -> Generator | None:
-    """The record of a generator's name; None if it is no such name.
+    """The record of a generator's name; None if no generator has this name.
 
     Raises:
-        ValueError: It is one, but of another zoo.
+        ValueError: The generator is in another zoo.
     """
     name = _OLD_SPELLING.sub(r'imagenet\1', name)
     found = next((g for g in GENERATORS if g.name == name), None)
@@ -449,7 +408,7 @@ def packaged_as(file: str | None) -> Checkpoint | None:
 
 
 def stored_in(repo: str, filename: str) -> Checkpoint | None:
-    """The record that describes a file's content: of an MAE and the ViT that shares its file, the MAE."""
+    """The record that describes the content of a file; the MAE, if a ViT shares its file."""
     sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
 
@@ -460,15 +419,15 @@ def _pinned() -> dict[str, dict[str, str]]:
 
 
 def digests_of(repo: str | None) -> dict[str, str]:
-    """The known sha256 of published files of a Hub repository, by their names; of another revision none is known."""
-    return dict(_pinned().get(repo, {}))
+    """The known sha256 of published files of a Hub repository, by their names; none are known of other revisions."""
+    return dict(_pinned().get(repo, {})) if repo else {}
 
 
 def pin(repo: str, digests: Mapping[str, str]) -> None:
-    """Note the sha256 of published files in this package's own data.
+    """Record the sha256 of published files in this package's own data.
 
     Raises:
-        OSError: Not to be written.
+        OSError: The data cannot be written.
     """
     from .files import atomic_write  # here, as nothing else in this module needs it
     known = json.loads(_DIGESTS.read_text())

@@ -10,9 +10,10 @@ from torch import nn
 
 from . import __version__, catalogue
 from ._compat import save_config_for_hf
+from .cards import model_card
 from .factory import find_source, generator_source
 from .files import atomic_write
-from .text import printable
+from .models.protocols import TimmModel
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 from .weights.writing import save_tensors
 
@@ -27,7 +28,7 @@ _PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
 def export(
         model: nn.Module,
         folder: str | Path,
-        repo: str = 'ORGANISATION/NAME',
+        repo: str = 'ORGANIZATION/NAME',
         *,
         name: str | None = None,
         label_names: Sequence[str] | None = None,
@@ -42,30 +43,30 @@ def export(
     `import videozoo_timm`.
 
     Args:
-        model: A timm model of this package, changed or trained as one likes.
-        folder: Where to; appears whole or not at all.
-        repo: What the model card calls it.
-        name: The published model that it is; its training, classes and licence are told if its tensors are those that
-            are published (`unproven`), otherwise the card says that they are not known to be, and a warning is logged.
-        label_names: Of the classes, if `name` does not say them.
-        license: Of the weights, if `name` does not say it.
-        dtype: Of the written tensors, where they are floating-point numbers; None keeps that of each.
+        model: A timm model of this package, modified or trained as one likes.
+        folder: Folder to write; appears whole or not at all.
+        repo: Hub repository that the model card names.
+        name: The published model that it is. Its training, classes and license are stated if its tensors are the
+            published ones (`unproven`); otherwise the card says that this is not known, and a warning is logged.
+        label_names: Names of the classes, if `name` does not say them.
+        license: License of the weights, if `name` does not say it.
+        dtype: Data type of the written floating-point tensors; None keeps that of each.
         force: Replace an exported model that is there.
 
     Raises:
-        ValueError: `folder` is there, the model is none of timm's, or it is not what `name` and `label_names` say.
-        OSError: The disk is full, or not to be written.
+        ValueError: `folder` is there, the model is not timm's, or `name` or `label_names` do not fit it.
+        OSError: The disk is full or read-only.
     """
     folder = Path(folder)
     check_folder(folder, force)
-    if not isinstance(getattr(model, 'pretrained_cfg', None), dict) or not hasattr(model, 'forward_features'):
+    if not isinstance(model, TimmModel) or not isinstance(model.pretrained_cfg, dict):
         raise ValueError(f'{type(model).__name__} is no timm model; features_only models cannot be exported either')
     cfg, record = model.pretrained_cfg, catalogue.find(name) if name else None
     if record and (record.architecture, record.num_classes) != (cfg['architecture'], model.num_classes):
         raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {model.num_classes} classes')
     doubt = unproven(model, record) if record else None
-    if doubt:
-        _logger.warning('not told to be %s of %s: %s', record.name, record.zoo, doubt)
+    if record and doubt:
+        _logger.warning('not identified as %s of %s: %s', record.name, record.zoo, doubt)
         doubt, record = f'said to be `{record.name}` of {record.zoo}, which is not claimed here: {doubt}', None
     rows = getattr(model.get_classifier(), 'out_features', 0)
     if rows != model.num_classes:
@@ -79,7 +80,7 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as partial:
         partial.mkdir()
-        save_config_for_hf(model, partial / 'config.json', model_config=dict(labels))
+        save_config_for_hf(model, str(partial / 'config.json'), model_config=dict(labels))
         config = json.loads((partial / 'config.json').read_text())
         # It stands at the top already; transformers' wrapper fails on it in both places.
         config.get('model_args', {}).pop('num_classes', None)
@@ -104,8 +105,8 @@ def export(
 def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
     """Why a model's tensors are not known to be those of a published one; None if they are.
 
-    They are compared with the file that comes with this package, or that was downloaded from the Hub before, in the
-    precision of the model's; nothing is downloaded.
+    They are compared, in the precision of the model, with the file that comes with this package or that was downloaded
+    from the Hub before. Nothing is downloaded.
     """
     path = record.packaged or cached(find_source(record.timm_name))
     if path is None:
@@ -122,7 +123,7 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
 def check_folder(folder: Path, force: bool = False) -> None:
     """Raise a ValueError unless a model can be exported there."""
     if folder.resolve() == Path.cwd():
-        raise ValueError(f'{folder}: what is exported is a folder of its own; name one in this folder')
+        raise ValueError(f'{folder}: a model is exported into a folder of its own; name one in this folder')
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -132,85 +133,6 @@ def check_folder(folder: Path, force: bool = False) -> None:
         raise ValueError(f'{folder} holds other things than an exported model ({others[0]}); name another folder')
     if not force:
         raise ValueError(f'{folder} is there; force=True (--force) replaces it')
-
-
-def model_card(
-        model: nn.Module,
-        repo: str,
-        record: catalogue.Checkpoint | None = None,
-        license: str | None = None,
-        doubt: str | None = None,
-) -> str:
-    """Markdown that tells what a model is, what it was trained on, how to load it, its licence and what to cite.
-
-    Args:
-        model: A timm model of this package.
-        repo: Hub repository that it will be in.
-        record: The published model that it is.
-        license: Of the weights, if the record does not say it.
-        doubt: What is said of the weights, and why that is not claimed.
-    """
-    from huggingface_hub import ModelCardData
-    cfg = model.pretrained_cfg
-    is_video = cfg['architecture'].endswith('_st')
-    is_mae = cfg['architecture'].startswith('mae_')
-    task = 'image-feature-extraction' if not model.num_classes else (
-        'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
-    licence = license or (record.license if record else 'not stated')
-    front = ModelCardData(
-        license='unknown' if licence.startswith('not stated') else licence, library_name='timm', pipeline_tag=task,
-        tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
-    height, width = model.patch_embed.img_size if hasattr(model, 'patch_embed') else cfg['input_size'][1:]
-    takes = (f'clips `[B, 3, {model.num_frames}, {height}, {width}]`, and images as still clips' if is_video else
-             f'images `[B, 3, {height}, {width}]`')
-    rows = [
-        ('architecture', f'`{cfg["architecture"]}`, {sum(p.numel() for p in model.parameters()):,} parameters'),
-        ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),
-        ('gives', 'loss, prediction and mask; the encoder is the video ViT' if is_mae else
-         f'{model.num_classes} classes' if model.num_classes else f'{model.num_features} features'),
-    ]
-    if record:
-        rows += [('published as', f'`{record.name}` of {record.zoo}'), ('training', record.trained_on)]
-        if record.repo:
-            rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
-                                  f'[weights](https://huggingface.co/{record.repo})')]
-    if doubt:
-        rows += [('weights', f'of whoever made this repository; {doubt}')]
-    if record and license and license != record.license:
-        licence = f'{license}, as whoever made this repository says; {record.license}'
-    rows += [('licence of the weights', licence), ('written by', f'videozoo-timm {__version__}')]
-    details = '\n'.join(f'- **{key}:** {printable(value)}' for key, value in rows)
-    auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
-    second = f'''
-model = videozoo_timm.load_model({record.name!r}, zoo={record.zoo!r})      # 2. as published
-''' if record else f'''
-from huggingface_hub import snapshot_download                   # 2. from a copy of this repository
-
-model = timm.create_model('local-dir:' + snapshot_download('{repo}'), pretrained=True).eval()
-'''
-    third = '' if is_mae else f'''
-from transformers import {auto}                                 # 3. transformers, once videozoo_timm is imported
-
-model = {auto}.from_pretrained('{repo}').eval()
-'''
-    citation = f'\n## Citation\n\n```bibtex\n{record.citation}\n```\n' if record and record.citation else ''
-    return f'''---
-{front.to_yaml()}
----
-# {repo.split('/')[-1]}
-
-{details}
-
-## How to load it
-
-`pip install videozoo-timm`; importing the package registers the architecture, for timm and for transformers.
-
-```python
-import timm, videozoo_timm                                      # 1. timm
-
-model = timm.create_model('hf-hub:{repo}', pretrained=True).eval()
-{second}{third}```
-{citation}'''
 
 
 def upload(
@@ -225,10 +147,10 @@ def upload(
 
     Args:
         folder: What `export` wrote.
-        repo: `organisation/name`.
+        repo: `organization/name`.
         private: Make a new repository private.
         force: Replace a model that is there.
-        say: Told what is going on.
+        say: Called with progress messages.
 
     Returns:
         Where it is.
@@ -295,7 +217,7 @@ def offer_safetensors(
         repo: Hub repository of the catalogue, `eminorhan/hvm-1` for instance.
         to: Upload into this repository instead.
         dry_run: Only say what would be done.
-        say: Told what is going on.
+        say: Called with progress messages.
 
     Returns:
         What was left out, with the reasons.

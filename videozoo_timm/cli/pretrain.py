@@ -61,7 +61,7 @@ def pretrain(
     """Train a masked autoencoder on videos."""
     from ..analysis.completion import check_mae
     from ..inference.pipeline import sampling_of
-    from ..models.video_mae import initialise_local
+    from ..models.video_mae import initialize_local
     from ..training.pretrain import pretrain as train
     from ..video import find_videos
     accelerator = make_accelerator(chosen, training)
@@ -71,7 +71,7 @@ def pretrain(
         if not training.from_scratch:
             raise ValueError('--init is for random weights (--from-scratch)')
         check_mae(model)
-        initialise_local(model)
+        initialize_local(model)
         name += ', local'
     steps = steps_of(training, augmentation, accelerator, len(paths))
     with training_progress(accelerator, steps) as progress:

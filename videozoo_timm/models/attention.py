@@ -1,10 +1,12 @@
 """Attention of video and image ViTs alike: how it is computed, and what the tokens attend to."""
 import platform
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, maybe_add_mask, resolve_self_attn_mask
+from timm.layers.attention import Attention, maybe_add_mask, resolve_self_attn_mask
+from timm.models import VisionTransformer
 
 from .._compat import arm_has_bfloat16, cpu_has_bfloat16
 
@@ -65,7 +67,7 @@ def attention(
     two layers is. With gradients or a mask, in a compiled, scripted or exported model, and on other devices it is
     PyTorch's, flash attention included.
     """
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  # torch documents this name
         if (not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'
                 and q.shape[-2] >= _MIN_TOKENS and not dropout_p and attn_mask is None and not is_causal
                 and not (torch.is_grad_enabled() and q.requires_grad) and fast_in_bfloat16(q.device)):
@@ -86,8 +88,10 @@ def _attention_by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> to
     return result.transpose(1, 2)
 
 
-class AttentionRows:
-    """Beside timm's `VisionTransformer`; the class below says how pixels become tokens and rows become maps."""
+class AttentionRows(VisionTransformer):
+    """timm's ViT that shows its attention; the classes below say how pixels become tokens and rows become maps."""
+    if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
+        blocks: Any  # a Sequential of timm's `Block`, whose items torch knows as modules only
 
     def get_last_selfattention(self, x: torch.Tensor) -> torch.Tensor:
         """Attention of the last block, after the softmax, as the published method of this name.
@@ -112,7 +116,7 @@ class AttentionRows:
 
         Returns:
             [B, heads, T', H', W'] for a clip, [B, heads, H', W'] for an image (of a video model the mean over time).
-            What the class token pays to itself is left out, so the sum over the patches is a little below 1.
+            The attention of the class token to itself is left out, so the sum over the patches is a little below 1.
 
         Raises:
             ValueError: The model has no class token.
@@ -126,8 +130,12 @@ class AttentionRows:
         rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens:]  # [B, heads, patches]
         return self._maps_of(rows, x)
 
+    def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Rows [B, heads, patches] as maps of the input's rank."""
+        raise NotImplementedError
+
     def _embed(self, x: torch.Tensor) -> torch.Tensor:
-        """From pixels to what enters the first block, [B, N, C]."""
+        """From pixels to the input of the first block, [B, N, C]."""
         x = self.patch_embed(x)
         x = self._pos_embed(x)
         x = self.patch_drop(x)

@@ -1,8 +1,8 @@
 """How a timm model is built and filled.
 
-A pretrained model is never initialised twice: it is built on the meta device, the file's tensors are assigned as they
-lie in the mapped file, and only what the caller asked to be new (a head of another size, a pooling norm, layer scale)
-is initialised, as timm initialises it.
+A pretrained model is never initialized twice. It is built on the meta device, and the tensors of the file are assigned
+memory-mapped. Only what the caller asked to be new (a head of another size, a pooling norm, layer scale) is
+initialized, as timm initializes it.
 """
 import logging
 import math
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from timm.models import (
@@ -23,39 +23,49 @@ from timm.models import (
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
-from .._compat import download_cached_file, timm_hub
+from .._compat import download_cached_file, guard_timm_downloads
 from ..catalogue import digests_of, find, packaged_as, stored_in
 from ..weights import Source, Tensors, guarded, locate, read_header, read_weights, to_timm
 from ..weights.header import check_fields
 
 _logger = logging.getLogger(__name__)
 
-# timm fetches the configuration of an `hf-hub:` name before it knows whose model that is. A Hub's words are checked
-# there too; nothing else of timm or of the Hub's client is changed.
-timm_hub.hf_hub_download = guarded()(timm_hub.hf_hub_download)
+# timm downloads the configuration of an `hf-hub:` name before it knows whose model that is. What the Hub answers is
+# checked there too; nothing else in timm or in the Hub's client is changed.
+guard_timm_downloads(guarded())
 
 # Modules that the published models lack and that timm's arguments add (layer scale, pooling), and the head.
 _MAY_BE_NEW = re.compile(r'(head|fc|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
 _HEADS = ('head.', 'fc.')
-# Parts of a file that a model may leave: an MAE's decoder in a ViT, the norm that average pooling replaces.
+# Parts of a file that a model may ignore: an MAE's decoder in a ViT, the norm that average pooling replaces.
 _MAY_BE_LEFT = re.compile(
     r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$')
 
 
-class PublishedLayout:
+class PublishedLayout(nn.Module):
     """Beside a timm model: what is loaded into it may have a published layout.
 
     For timm's `checkpoint_path`, `load_checkpoint` and plain `load_state_dict`, inside wrappers too. What an MAE's or a
     finetuned file has beyond this model is dropped.
     """
+    if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
+        weight_init_mode: str  # how timm initializes what is new
+        checkpoint_sizes: list[tuple[int, int]]  # input sizes that the weights may have been trained at
+
+        def get_classifier(self, *args: Any, **kwargs: Any) -> Any:
+            """The head, as the timm model beside this class has it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register_load_state_dict_pre_hook(_to_own_layout)
 
 
-def _to_own_layout(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Change a state dict in place to what the model beneath this prefix calls its own."""
+ModelT = TypeVar('ModelT', bound=PublishedLayout)
+AnyModuleT = TypeVar('AnyModuleT', bound=nn.Module)
+
+
+def _to_own_layout(model: PublishedLayout, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Convert the entries under this prefix in place to the layout of the model itself."""
     mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
     mine = mine.get('teacher', mine)
     has_head = any(True for _ in model.get_classifier().parameters())
@@ -66,10 +76,10 @@ def _to_own_layout(model: nn.Module, state_dict: dict[str, Any], prefix: str, *_
 
 
 def build_model(
-        model_cls: type[nn.Module],
+        model_cls: type[ModelT],
         variant: str,
         pretrained: bool,
-        adapt: Callable[[Tensors, nn.Module], Tensors],
+        adapt: Callable[[Tensors, ModelT], Tensors],
         *,
         pretrained_cfg: Any = None,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
@@ -77,18 +87,18 @@ def build_model(
         cache_dir: str | Path | None = None,
         feature_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
-) -> nn.Module:
+) -> ModelT:
     """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
 
     Args:
         model_cls: Model class.
         variant: Registered architecture.
         pretrained: Load the weights that the configuration names.
-        adapt: Fits tensors in timm's layout to the built model (other sizes, other input channels).
+        adapt: Adapts tensors in timm's layout to the built model (other sizes, other input channels).
         pretrained_cfg: Configuration, or a tag.
-        pretrained_cfg_overlay: Entries that replace those of the configuration; `num_classes` -1 leaves the file's
+        pretrained_cfg_overlay: Entries that replace those of the configuration; `num_classes` -1 ignores the file's
             head, whatever its size (timm's `train.py --pretrained-path`).
-        pretrained_strict: False initialises what the weights lack and leaves what they have too much, as in timm.
+        pretrained_strict: False initializes missing tensors and ignores unexpected ones, as in timm.
         cache_dir: Another cache for Hub downloads and their conversions.
         feature_cfg: As in timm; None is that of a ViT.
         **kwargs: Arguments of the model class, `features_only` and the like.
@@ -108,20 +118,20 @@ def build_model(
     if cfg.state_dict is not None:
         state_dict, cfg = cfg.state_dict, replace(cfg, state_dict=None)
 
-    make = model_cls
+    make: Callable[..., ModelT] = model_cls
     num_classes = kwargs.get('num_classes', cfg.num_classes)
-    # A head is new, or left, where the caller asks for another number of classes than the checkpoint is known to have.
+    # A head is new, or ignored, if the caller asks for another number of classes than the checkpoint is known to have.
     other_head = 'num_classes' in kwargs or bool(kwargs.get('features_only'))
     new_head = leave_head or num_classes != cfg.num_classes
     if new_head and cfg.label_names:  # those of the old one
         cfg = replace(cfg, label_names=None, label_descriptions=None)
     if pretrained:
-        sizes = [cfg.input_size[-2:]]
+        sizes = [(cfg.input_size[-2], cfg.input_size[-1])]
         saved_size = (kwargs.get('pretrained_model_args') or {}).get('img_size')
         if saved_size:
             sizes.insert(0, (saved_size, saved_size) if isinstance(saved_size, int) else tuple(saved_size))
 
-        def make(device: Any = None, dtype: torch.dtype | None = None, **model_args: Any) -> nn.Module:
+        def make_filled(device: Any = None, dtype: torch.dtype | None = None, **model_args: Any) -> ModelT:
             if state_dict is None:
                 path = locate(source_of(cfg, cache_dir))
                 tensors, origin = read_weights(path).tensors, str(path)
@@ -140,6 +150,8 @@ def build_model(
             fill(model, adapt(tensors, model), origin, other_head, new_head, pretrained_strict)
             return model.to(device=device, dtype=dtype)
 
+        make = make_filled
+
     return build_model_with_cfg(
         make,
         variant,
@@ -151,13 +163,13 @@ def build_model(
 
 
 def build_filled(
-        model_cls: type[nn.Module],
+        model_cls: Callable[..., AnyModuleT],
         model_args: dict[str, Any],
         source: Source | None,
         device: Any = None,
         dtype: torch.dtype | None = None,
-) -> nn.Module:
-    """A model that is no timm model, filled from the store; with random weights if there is no source."""
+) -> AnyModuleT:
+    """A model that is not timm's, filled from the store, or with random weights if there is no source."""
     if source is None:
         return model_cls(**model_args, device=device, dtype=dtype)
     path = locate(source)
@@ -168,11 +180,12 @@ def build_filled(
 
 
 def _of_its_own(pretrained_cfg: Any) -> Any:
-    """A Hub repository's configuration without what names weights outside of that repository."""
-    cfg = asdict(pretrained_cfg) if is_dataclass(pretrained_cfg) else pretrained_cfg
+    """The configuration of a Hub repository without entries that name weights outside of that repository."""
+    cfg = asdict(pretrained_cfg) if is_dataclass(pretrained_cfg) and not isinstance(pretrained_cfg, type) else (
+        pretrained_cfg)
     if not isinstance(cfg, dict) or cfg.get('source') != 'hf-hub':
         return pretrained_cfg
-    repo = cfg.get('hf_hub_id')
+    repo = cfg.get('hf_hub_id', '')
     foreign = [name for name in ('file', 'url', 'state_dict') if cfg.get(name)]
     try:
         Source(repo=repo, filename=cfg.get('hf_hub_filename') or '')
@@ -180,26 +193,27 @@ def _of_its_own(pretrained_cfg: Any) -> Any:
         foreign.append('hf_hub_filename')
     for name in foreign:
         _logger.warning(
-            '%s on the Hub names %s=%.80r for its weights, which is refused: those of its own repository are taken '
-            '(a file of yours is loaded by pretrained_cfg_overlay=dict(file=...))', repo, name, str(cfg[name]))
+            '%s on the Hub names %s=%.80r for its weights, which is refused: the weights in its own repository are '
+            'used (pretrained_cfg_overlay=dict(file=...) loads a local file)', repo, name, str(cfg.get(name)))
     return {k: v for k, v in cfg.items() if k not in foreign}
 
 
 def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
-    """Number and names of the classes that a finetuned file of this package tells in its header."""
+    """Number and names of the classes, from the header of a file that this package finetuned."""
     path = Path(overlay['file']).expanduser()
     names = read_header(path).get('label_names') if path.suffix == '.safetensors' and path.is_file() else None
+    registered = get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag))))
     if names:
-        told = dict(num_classes=len(names), label_names=tuple(names), label_descriptions=None)
-    elif get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag)))).file:
-        told = dict(label_names=None, label_descriptions=None)  # those of the packaged file are not those of another
+        labels = dict(num_classes=len(names), label_names=tuple(names), label_descriptions=None)
+    elif registered is not None and registered.file:
+        labels = dict(label_names=None, label_descriptions=None)  # those of the packaged file are not those of another
     else:
-        told = {}
-    return {k: v for k, v in told.items() if k not in overlay}
+        labels = {}
+    return {k: v for k, v in labels.items() if k not in overlay}
 
 
 def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
-    """Where a configuration's weights are, with what their converted file shall say of itself.
+    """Where the weights of a configuration are, and the header of their converted file.
 
     Raises:
         ValueError: The configuration names no weights.
@@ -243,13 +257,13 @@ def fill(
     Args:
         model: Model, all its tensors on the meta device.
         tensors: Tensors in timm's layout.
-        origin: What to call them in errors.
-        other_head: Leave a head that does not fit the model's, since the caller asked for another.
-        new_head: Initialise a head that the file lacks, for the same reason.
-        strict: False takes a model that is initialised already, and only what the file and the model have both.
+        origin: Where they are from, for errors.
+        other_head: Ignore a head that does not fit the model, since the caller asked for another.
+        new_head: Initialize a head that the file lacks, for the same reason.
+        strict: False takes an initialized model, and loads only what both the file and the model have.
 
     Raises:
-        ValueError: Keys missing or left over, or shapes that differ, all listed.
+        ValueError: Missing or unexpected keys, or shapes that differ, all listed.
     """
     own = model.state_dict()
     if other_head:
@@ -261,7 +275,7 @@ def fill(
     else:
         new, left = missing, surplus
         if new or left:
-            _logger.warning('%s: initialised anew %s; left %s', origin, sorted(new), sorted(left))
+            _logger.warning('%s: initialized %s; ignored %s', origin, sorted(new), sorted(left))
     problems = [f'{k} is missing' for k in sorted(missing - new)]
     problems += [f'{k} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
     problems += [
@@ -274,18 +288,18 @@ def fill(
     model.load_state_dict(
         {k: v.to(own[k].dtype) for k, v in tensors.items() if k not in left}, strict=False, assign=True)
     if strict:
-        _initialise(model, new)
+        _initialize(model, new)
     unfilled = [k for k, v in model.state_dict(keep_vars=True).items() if v.is_meta]
     unfilled += [k for k, v in model.named_buffers() if v.is_meta]
     if unfilled:
-        raise RuntimeError(f'{type(model).__name__} was left without values: {unfilled}')
+        raise RuntimeError(f'{type(model).__name__} has tensors without values: {unfilled}')
 
 
-def stored_grid(num_tokens: int, model: nn.Module) -> tuple[int, int]:
-    """Height and width in patches of what a checkpoint was made for, from its number of spatial positions.
+def stored_grid(num_tokens: int, model: VisionTransformer) -> tuple[int, int]:
+    """Height and width, in patches, of the inputs of a checkpoint, from its number of spatial positions.
 
     Raises:
-        ValueError: The grid is unknown: neither that of the configuration nor a square.
+        ValueError: The number fits neither an input size of the configuration nor a square.
     """
     side = math.isqrt(num_tokens)
     candidates = [model.patch_embed.dynamic_feat_size(size) for size in getattr(model, 'checkpoint_sizes', ())]
@@ -303,19 +317,19 @@ def _differs(own: torch.Tensor | None, given: torch.Tensor) -> bool:
 
 
 def _has_parameters(model: nn.Module, key: str) -> bool:
-    """Whether the model has parameters where this key belongs, so that leaving the key would hide a mistake."""
+    """Whether the model has parameters where this key belongs, so that ignoring the key would hide a mistake."""
     return any(name.split('.')[0] == key.split('.')[0] for name, _ in model.named_parameters())
 
 
-def _initialise(model: nn.Module, keys: set[str]) -> None:
-    """Give the modules that own these keys values, as timm initialises them."""
+def _initialize(model: nn.Module, keys: set[str]) -> None:
+    """Initialize the modules that own these keys, as timm does."""
     if not keys:
         return
-    _logger.info('new, initialised: %s', ', '.join(sorted(keys)))
+    _logger.info('initialized: %s', ', '.join(sorted(keys)))
     roots = {k.split('.')[0] if k.startswith('attn_pool.') else k.rpartition('.')[0] for k in keys}
-    init = get_init_weights_vit(model.weight_init_mode, needs_reset=True)
+    init = get_init_weights_vit(getattr(model, 'weight_init_mode', ''), needs_reset=True)
     for root in sorted(roots):
-        module = model.get_submodule(root)
+        module: Any = model.get_submodule(root)
         module.to_empty(device='cpu')
         if isinstance(model, VisionTransformer):
             named_apply(init, module, name=root, include_root=True)

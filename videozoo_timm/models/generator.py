@@ -1,8 +1,8 @@
-"""The image generators of silicon-menagerie: a GPT draws a grid of codes, a VQGAN decodes it.
+"""The image generators of silicon-menagerie: a GPT samples a grid of codes, a VQGAN decodes it.
 
 Paper: https://arxiv.org/abs/2305.15372.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,15 +18,15 @@ TOP_K = 128  # published defaults of sampling, at temperature 1
 
 
 class ImageGenerator(nn.Module):
-    """A GPT and the VQGAN whose codes it draws. `gpt, vqgan = generator` takes it apart.
+    """A GPT and the VQGAN whose codes it samples. `gpt, vqgan = generator` takes it apart.
 
-    Images are float in [0, 1], [N, 3, 256, 256] of the published models; codes are int64 [N, H', W'], in the order in
-    which they are drawn: rows from top to bottom, each from left to right. The first code is drawn uniformly, since the
-    GPT says nothing of it.
+    Images are float in [0, 1], [N, 3, 256, 256] for the published models. Codes are int64 [N, H', W'], in the order in
+    which they are sampled: rows from top to bottom, each from left to right. The first code is sampled uniformly, since
+    the GPT does not predict it.
 
     Args:
-        gpt: Over as many codes as the codebook has.
-        vqgan: Of a grid that the GPT can draw.
+        gpt: GPT with the vocabulary size of the codebook.
+        vqgan: VQGAN with a grid of as many codes as the GPT samples.
 
     Raises:
         ValueError: The two do not belong together.
@@ -36,7 +36,7 @@ class ImageGenerator(nn.Module):
         super().__init__()
         if gpt.vocab_size != vqgan.num_codes or gpt.block_size + 1 != vqgan.grid_size ** 2:
             raise ValueError(
-                f'this GPT draws {gpt.block_size + 1} of {gpt.vocab_size} codes, this VQGAN has {vqgan.grid_size} x '
+                f'this GPT samples {gpt.block_size + 1} of {gpt.vocab_size} codes, this VQGAN has {vqgan.grid_size} x '
                 f'{vqgan.grid_size} of {vqgan.num_codes}')
         self.gpt, self.vqgan = gpt, vqgan
 
@@ -82,24 +82,24 @@ class ImageGenerator(nn.Module):
             use_cache: bool = True,
             progress: Callable[[float], Any] = lambda images: None,
     ) -> torch.Tensor:
-        """Draw images.
+        """Sample images.
 
         Args:
             num_images: How many.
-            seed: Of the draws; None for others each time.
+            seed: Random seed; None samples other images each time.
             temperature: As in `GPT.sample`.
             top_k: As in `GPT.sample`; 128 and temperature 1 are the published defaults.
             top_p: As in `GPT.sample`.
-            batch_size: Images at a time; None for as many as fit the free memory. The same seed draws the same images
+            batch_size: Images at a time; None for as many as fit the free memory. The same seed gives the same images
                 only in the same batches.
             use_cache: As in `GPT.sample`.
-            progress: Told how many images more were drawn, in parts of one.
+            progress: Called with how many more images were sampled, a fraction at a time.
 
         Returns:
             [N, 3, H, W] in [0, 1].
 
         Raises:
-            ValueError: A setting that cannot be.
+            ValueError: An invalid setting.
         """
         return torch.cat(list(self.batches(
             num_images, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, batch_size=batch_size,
@@ -122,10 +122,10 @@ class ImageGenerator(nn.Module):
             raise ValueError(f'num_images={num_images}: must be at least 1')
         generator = _generator(seed, self._code_device)
         first = torch.randint(self.gpt.vocab_size, (num_images, 1), generator=generator, device=self._code_device)
-        drawn = self._continue(
+        grids = self._continue(
             first, generator, batch_size, progress, temperature=temperature, top_k=top_k, top_p=top_p,
             use_cache=use_cache)
-        return map(self.decode, drawn)
+        return map(self.decode, grids)
 
     def complete(
             self,
@@ -141,12 +141,12 @@ class ImageGenerator(nn.Module):
             use_cache: bool = True,
             progress: Callable[[float], Any] = lambda images: None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw the rest of images of which the upper part is given.
+        """Sample the rest of images whose upper part is given.
 
         Args:
             images: [N, 3, H, W] in [0, 1].
-            keep: Share of the rows of codes that is given, from the top; rounded to whole rows, at least one, and
-                at least one is drawn.
+            keep: Fraction of the rows of codes that is given, from the top; rounded to whole rows, at least one, and
+                at least one is sampled.
             samples: Completions of each image.
             seed: As in `generate`.
             temperature: As in `generate`.
@@ -157,23 +157,23 @@ class ImageGenerator(nn.Module):
             progress: As in `generate`.
 
         Returns:
-            The originals [N, 3, H, W] and the samples [N, samples, 3, H, W]. Of a sample the given part too has gone
-            through the codebook.
+            The originals [N, 3, H, W] and the samples [N, samples, 3, H, W]. The given part of a sample has gone
+            through the codebook too.
 
         Raises:
-            ValueError: Another size or range of the images, or a setting that cannot be.
+            ValueError: Another size or range of the images, or an invalid setting.
         """
         if samples < 1:
             raise ValueError(f'samples={samples}: must be at least 1')
         rows = self.rows_kept(keep)
         given = self.encode(images)[:, :rows].flatten(1).to(self._code_device)  # [N, rows * W']
-        drawn = self._continue(
+        grids = self._continue(
             given.repeat_interleave(samples, dim=0), _generator(seed, self._code_device), batch_size, progress,
             temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache)
-        return images, self.decode(torch.cat(list(drawn))).unflatten(0, (len(images), samples))
+        return images, self.decode(torch.cat(list(grids))).unflatten(0, (len(images), samples))
 
     def rows_kept(self, keep: float) -> int:
-        """Rows of codes that `complete` is given."""
+        """Rows of codes that `complete` keeps."""
         if not 0 < keep < 1:
             raise ValueError(f'keep={keep}: must be above 0 and below 1')
         grid = self.vqgan.grid_size
@@ -181,7 +181,7 @@ class ImageGenerator(nn.Module):
 
     @torch.no_grad()
     def log_likelihood(self, images: torch.Tensor) -> torch.Tensor:
-        """How probable images are to the GPT.
+        """Log-likelihood of images under the GPT.
 
         Args:
             images: [N, 3, H, W] in [0, 1].
@@ -197,7 +197,7 @@ class ImageGenerator(nn.Module):
 
     @torch.no_grad()
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Features for linear probes: the GPT's last hidden states, their mean over all codes but the last.
+        """Features for linear probes: the mean of the GPT's last hidden states over all codes but the last.
 
         Args:
             images: [N, 3, H, W] in [0, 1].
@@ -207,11 +207,20 @@ class ImageGenerator(nn.Module):
         """
         return self._of_codes(images, lambda codes: self.gpt.forward_features(codes[:, :-1]).float().mean(dim=1))
 
-    def _of_codes(self, images, function):
+    def _of_codes(self, images: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         codes = self.encode(images).flatten(1).to(self._code_device)
         return torch.cat([function(batch) for batch in codes.split(4)])
 
-    def _continue(self, prefix, generator, batch_size, progress, *, use_cache, **sampling):
+    def _continue(
+            self,
+            prefix: torch.Tensor,
+            generator: torch.Generator,
+            batch_size: int | None,
+            progress: Callable[[float], Any],
+            *,
+            use_cache: bool,
+            **sampling: Any,
+    ) -> Iterable[torch.Tensor]:
         """Grids of codes [B, H', W'], batch by batch."""
         check_sampling(**sampling)
         length = self.gpt.block_size + 1
@@ -219,24 +228,22 @@ class ImageGenerator(nn.Module):
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size}: must be at least 1')
 
-        def sample(batch):
-            share = len(batch) / (length - prefix.shape[1])
+        def sample(batch: torch.Tensor) -> torch.Tensor:
+            images_per_code = len(batch) / (length - prefix.shape[1])
             codes = self.gpt.sample(
                 batch, length, generator=generator, use_cache=use_cache,
-                progress=lambda codes: progress(share * codes), **sampling)
+                progress=lambda codes: progress(images_per_code * codes), **sampling)
             return codes.unflatten(1, (self.vqgan.grid_size,) * 2)
 
         return map(sample, prefix.split(batch_size))
 
     def _fitting(self, wanted: int) -> int:
         """As many sequences as half of the free memory has room for."""
-        attention = self.gpt.blocks[0].attn
-        width = attention.num_heads * attention.head_dim
         size = self.gpt.head.weight.element_size()
-        each = 2 * len(self.gpt.blocks) * self.gpt.block_size * width * size + 16 * self.gpt.vocab_size
+        each = 2 * len(self.gpt.blocks) * self.gpt.block_size * self.gpt.embed_dim * size + 16 * self.gpt.vocab_size
         return max(1, min(wanted, 64, free_memory(self._code_device) // 2 // each))
 
-    def _check_images(self, images):
+    def _check_images(self, images: torch.Tensor) -> None:
         side = self.vqgan.resolution
         if images.ndim != 4 or images.shape[1:] != (self.vqgan.in_channels, side, side):
             raise ValueError(f'images must be [N, {self.vqgan.in_channels}, {side}, {side}], got {list(images.shape)}')
@@ -250,7 +257,7 @@ class ImageGenerator(nn.Module):
 
     @property
     def _at_once(self) -> int:
-        """Images that the VQGAN is given together; their activations are large, and a CPU gains nothing by it."""
+        """Batch size of the VQGAN, whose activations are large; larger batches gain nothing on a CPU."""
         return 1 if self._pixel_like.device.type == 'cpu' else 8
 
     @property
@@ -275,7 +282,7 @@ def free_memory(device: torch.device) -> int:
     return 4 << 30
 
 
-def _generator(seed, device):
+def _generator(seed: int | None, device: torch.device) -> torch.Generator:
     generator = torch.Generator(device)
     if seed is None:
         generator.seed()

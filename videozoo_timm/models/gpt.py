@@ -1,8 +1,9 @@
-"""The GPT that draws grids of codes: learned positions, pre-norm blocks, GELU, a head without bias.
+"""The GPT that samples grids of codes: learned positions, pre-norm blocks, GELU, a head without bias.
 
 Paper: https://arxiv.org/abs/2305.15372. The architecture is that of https://arxiv.org/abs/2012.09841's second stage.
 """
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,17 +15,17 @@ __all__ = ['GPT', 'Cache']
 
 
 class Cache:
-    """Keys and values of what was read so far, in buffers that are allocated once.
+    """Keys and values of the codes read so far, in buffers that are allocated once.
 
     Args:
-        gpt: Whose.
-        batch_size: Sequences.
-        length: Codes that there is room for; None for the model's block.
+        gpt: The model.
+        batch_size: Number of sequences.
+        length: Capacity in codes; None for the model's block size.
     """
 
     def __init__(self, gpt: 'GPT', batch_size: int, length: int | None = None) -> None:
-        attention, length = gpt.blocks[0].attn, gpt.block_size if length is None else length
-        shape = (len(gpt.blocks), batch_size, attention.num_heads, length, attention.head_dim)
+        length = gpt.block_size if length is None else length
+        shape = (len(gpt.blocks), batch_size, gpt.num_heads, length, gpt.embed_dim // gpt.num_heads)
         like = gpt.head.weight
         self.keys = torch.empty(shape, device=like.device, dtype=like.dtype)  # [L, B, heads, N, C // heads]
         self.values = torch.empty_like(self.keys)
@@ -39,35 +40,36 @@ class Cache:
 
     @property
     def nbytes(self) -> int:
+        """Memory of the buffers, in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
 
 class Linear(nn.Linear):
-    """PyTorch's; of few rows on a CPU the weights come first in the product, which reads them up to twice as fast."""
+    """PyTorch's, but for few rows on a CPU the weights come first in the product, which is up to twice as fast."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., C] -> [..., C']."""
-        if x.numel() > 64 * self.in_features or x.device.type != 'cpu' or x.dtype != torch.float32:
-            return super().forward(x)
-        columns = x.reshape(-1, self.in_features).t()
+        if input.numel() > 64 * self.in_features or input.device.type != 'cpu' or input.dtype != torch.float32:
+            return super().forward(input)
+        columns = input.reshape(-1, self.in_features).t()
         if self.bias is None:
             result = self.weight @ columns
         else:
             result = torch.addmm(self.bias.unsqueeze(1), self.weight, columns)
-        return result.t().contiguous().view(*x.shape[:-1], self.out_features)
+        return result.t().contiguous().view(*input.shape[:-1], self.out_features)
 
 
 class GPT(nn.Module):
     """A GPT over codes.
 
     Args:
-        vocab_size: Codes that there are.
+        vocab_size: Number of different codes.
         block_size: Longest input, in codes.
-        depth: Blocks.
+        depth: Number of blocks.
         num_heads: Attention heads.
-        embed_dim: Width.
-        device: Where to make the parameters.
-        dtype: Of the parameters.
+        embed_dim: Width of a token.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         dd = {'device': device, 'dtype': dtype}
+        self.num_heads, self.embed_dim = num_heads, embed_dim
         self.tok_emb = nn.Embedding(vocab_size, embed_dim, **dd)
         self.pos_emb = nn.Parameter(torch.zeros(1, block_size, embed_dim, **dd))
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, **dd) for _ in range(depth))
@@ -90,37 +93,39 @@ class GPT(nn.Module):
         self.apply(self._init_weights)
 
     @staticmethod
-    def _init_weights(module):
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+    def _init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-            if getattr(module, 'bias', None) is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
     @property
     def vocab_size(self) -> int:
+        """Number of different codes."""
         return self.tok_emb.num_embeddings
 
     @property
     def block_size(self) -> int:
+        """Longest input, in codes."""
         return self.pos_emb.shape[1]
 
     def forward(self, codes: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        """What comes next.
+        """Predict the next code at every position.
 
         Args:
-            codes: int64 [B, N]; with a cache those that follow what it holds.
-            cache: Read before, and added to.
+            codes: int64 [B, N]; with a cache the codes that follow those in it.
+            cache: Keys and values of the codes before; those of `codes` are appended.
 
         Returns:
             Logits [B, N, vocab_size] of the code after each.
 
         Raises:
-            ValueError: More codes than the block has room for, or codes that there are not.
+            ValueError: More codes than the block size, or codes outside of the vocabulary.
         """
         return self.head(self.forward_features(codes, cache))
 
     def forward_features(self, codes: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        """The last hidden states [B, N, C], after the final norm; arguments as of `forward`."""
+        """The last hidden states [B, N, C], after the final norm; the arguments are those of `forward`."""
         past = cache.length if cache is not None else 0
         self.check(codes, past)
         if cache is not None:
@@ -133,7 +138,7 @@ class GPT(nn.Module):
         return self.ln_f(x)
 
     def check(self, codes: torch.Tensor, past: int = 0) -> None:
-        """Raise a ValueError unless these codes can follow so many others."""
+        """Raise a ValueError unless these codes can follow `past` others."""
         if past + codes.shape[1] > self.block_size:
             raise ValueError(
                 f'{past + codes.shape[1]} codes are more than this GPT reads at once ({self.block_size})')
@@ -159,27 +164,27 @@ class GPT(nn.Module):
 
         Args:
             prefix: int64 [B, N], N at least 1.
-            length: Of the result.
-            temperature: Logits are divided by it; 0 takes the most probable code.
-            top_k: Draw from so many of the most probable codes; None from all.
-            top_p: Draw from the fewest codes that hold this share of the probability; None from all.
-            generator: Of the draws.
-            use_cache: False computes the whole prefix for every code, for comparison.
-            progress: Told the number of codes in a sequence that were just drawn.
+            length: Length of the result, the prefix included.
+            temperature: Divides the logits; 0 takes the most probable code.
+            top_k: Sample from this many of the most probable codes; None from all.
+            top_p: Sample from the smallest set of codes that holds this fraction of the probability; None from all.
+            generator: Random number generator.
+            use_cache: False computes the whole prefix again for every code, for comparison.
+            progress: Called with the number of codes that were just sampled in each sequence.
 
         Returns:
             int64 [B, length], the prefix included.
 
         Raises:
-            ValueError: A setting that cannot be, an empty prefix, or more codes than the block has room for.
+            ValueError: An invalid setting, an empty prefix, or more codes than the model can sample.
         """
         check_sampling(temperature, top_k, top_p)
         if prefix.shape[1] < 1:
             raise ValueError('the prefix is empty: a GPT continues at least one code')
         if length - 1 > self.block_size:
-            raise ValueError(f'length={length}: this GPT draws at most {self.block_size + 1} codes')
+            raise ValueError(f'length={length}: this GPT samples at most {self.block_size + 1} codes')
         if prefix.shape[1] >= length:
-            raise ValueError(f'a prefix of {prefix.shape[1]} codes leaves nothing to draw of {length}')
+            raise ValueError(f'a prefix of {prefix.shape[1]} codes leaves nothing to sample of {length}')
         self.check(prefix)
         codes = torch.empty(len(prefix), length, dtype=torch.int64, device=prefix.device)
         codes[:, :prefix.shape[1]] = prefix
@@ -187,14 +192,14 @@ class GPT(nn.Module):
         done = 0
         for end in range(prefix.shape[1], length):
             x = self.forward_features(codes[:, done:end], cache)[:, -1]  # [B, C]
-            codes[:, end] = draw(self.head(x), temperature, top_k, top_p, generator)
+            codes[:, end] = sample_codes(self.head(x), temperature, top_k, top_p, generator)
             done = end if use_cache else 0
             progress(1)
         return codes
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raise a ValueError unless codes can be drawn so."""
+    """Raise a ValueError unless these are valid settings of `GPT.sample`."""
     if not 0 <= temperature < math.inf:
         raise ValueError(f'temperature={temperature}: must be a number, at least 0')
     if top_k is not None and top_k < 1:
@@ -203,19 +208,19 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
         raise ValueError(f'top_p={top_p}: must be above 0 and at most 1, or None for all codes')
 
 
-def draw(
+def sample_codes(
         logits: torch.Tensor,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
         generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Codes [B] from logits [B, vocab_size]; the arguments are those of `GPT.sample`."""
+    """Sample codes [B] from logits [B, vocab_size]; the arguments are those of `GPT.sample`."""
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature
     if top_k is not None and top_k < logits.shape[-1]:
-        # Codes as probable as the last one of them stay, as in the published sampling.
+        # Codes as probable as the last of these stay, as in the published sampling.
         lowest = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < lowest, -float('inf'))
     probabilities = logits.softmax(dim=-1)
@@ -224,6 +229,13 @@ def draw(
         ordered = ordered.masked_fill(ordered.cumsum(dim=-1) - ordered >= top_p, 0)
         probabilities = torch.zeros_like(probabilities).scatter(1, order, ordered)
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'draw':
+        warnings.warn('draw is sample_codes now', DeprecationWarning, stacklevel=2)
+        return sample_codes
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 class Block(nn.Module):

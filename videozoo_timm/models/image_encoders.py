@@ -1,16 +1,16 @@
 """The image encoders of silicon-menagerie (DINO, Mugs, MAE) on timm's `VisionTransformer` and `ResNet`.
 
-What differs from timm's own is how position embeddings follow the size of the image, and what the published code has
-beside the output: the attention of the last block and the normalised tokens of several.
+What differs from timm's own is how position embeddings follow the size of the image, and what the published code
+returns besides the output: the attention of the last block and the normalized tokens of several.
 
 Papers: https://arxiv.org/abs/2305.15372 (the models); https://arxiv.org/abs/2104.14294 (DINO),
 https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377 (MAE), how they were trained.
 """
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import to_2tuple
+from timm.layers.helpers import to_2tuple
 from timm.models import ResNet, VisionTransformer, adapt_input_conv, generate_default_cfgs, register_model
 from timm.models.resnet import Bottleneck
 from torch import nn
@@ -26,11 +26,11 @@ __all__ = ['ImageResNet', 'ImageVisionTransformer']
 class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     """Image ViT as DINO, Mugs and the image MAE have it.
 
-    All of timm's `VisionTransformer` interface works. Images of any size are taken whose sides are multiples of the
-    patch; position embeddings are resampled as published.
+    All of timm's `VisionTransformer` interface works. Images may have any size whose sides are multiples of the
+    patch size; position embeddings are resampled as published.
 
     Args:
-        dynamic_img_size: False takes images of `img_size` only.
+        dynamic_img_size: False accepts images of `img_size` only.
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
@@ -80,7 +80,7 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         return 0 if self.no_embed_class else self.num_prefix_tokens
 
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
-        # x: [B, H', W', C] with sizes of any kind, else [B, N, C] -> [B, prefix + N, C]
+        # x: [B, H', W', C] with dynamic sizes, else [B, N, C] -> [B, prefix + N, C]
         positions = self.pos_embed
         if self.dynamic_img_size:
             if positions is not None:
@@ -109,7 +109,7 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
             n: How many of the last blocks.
 
         Returns:
-            [B, 1 + H' * W', C] of each block, normalised, the class token first.
+            [B, 1 + H' * W', C] of each block, normalized, the class token first.
 
         Raises:
             ValueError: The model has fewer blocks.
@@ -132,7 +132,7 @@ class ImageResNet(PublishedLayout, ResNet):
     """ResNeXt as DINO trained it; timm's ResNet that takes files of the published layout."""
 
     def __init__(self, *, weight_init: str = '', num_classes: int = 0, **kwargs: Any) -> None:
-        # timm's ResNet initialises whatever it is told; on the meta device that costs nothing.
+        # timm's ResNet initializes in any case; on the meta device that costs nothing.
         super().__init__(num_classes=num_classes, **kwargs)
 
 
@@ -179,17 +179,17 @@ def resample_as_published(
 
 
 def _is_symbolic(sizes: list[int]) -> bool:
-    """Whether sizes are not known yet: those of a traced model, and of one exported for sizes of any kind."""
-    if torch.jit.is_scripting():
+    """Whether sizes are not known yet: in a traced model, and in one that is exported for dynamic sizes."""
+    if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  # torch documents this name
         return False
     else:  # TorchScript would read what follows a return
         return any(isinstance(size, torch.Tensor | torch.SymInt) for size in sizes)
 
 
 def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
-    """Maps [1, C, H0, W0] -> [1, C, H, W] as above, for sizes that are known when the model runs only.
+    """Maps [1, C, H0, W0] -> [1, C, H, W] as above, for sizes that are known only when the model runs.
 
-    A factor would be that of the size at hand, for good; coordinates follow the size that comes.
+    A scale factor would be fixed to the size at export; coordinates follow the size of each input.
     """
     rows, columns = [torch.arange(size, device=maps.device) for size in new]
     height, width = rows[-1] + 1, columns[-1] + 1
@@ -200,7 +200,10 @@ def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
     return F.grid_sample(maps, grid, mode='bicubic', padding_mode='border', align_corners=False)
 
 
-def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+def adapt_checkpoint(
+        tensors: dict[str, torch.Tensor],
+        model: ImageVisionTransformer | ImageResNet,
+) -> dict[str, torch.Tensor]:
     """Fit a checkpoint in timm's layout to a model of another size or number of input channels.
 
     Raises:
@@ -208,14 +211,14 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict
     """
     tensors = dict(tensors)
     if isinstance(model, ResNet):
-        first, in_chans = 'conv1.weight', model.conv1.in_channels
+        first, in_chans = 'conv1.weight', cast('nn.Conv2d', model.conv1).in_channels
     else:
         first, in_chans = 'patch_embed.proj.weight', model.patch_embed.proj.in_channels
     kernel = tensors.get(first)
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
         tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
     positions = tensors.get('pos_embed')
-    if positions is not None and positions.ndim == 3 and isinstance(model, VisionTransformer):
+    if positions is not None and positions.ndim == 3 and isinstance(model, ImageVisionTransformer):
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
         tensors['pos_embed'] = resample_as_published(
@@ -274,7 +277,7 @@ def vit_l16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransforme
 @register_model
 def resnext50_im(pretrained: bool = False, **kwargs: Any) -> ImageResNet:
     """ResNeXt-50 32x4d, 23M parameters."""
-    model_args = dict(block=Bottleneck, layers=(3, 4, 6, 3), cardinality=32, base_width=4)
+    model_args: dict[str, Any] = dict(block=Bottleneck, layers=(3, 4, 6, 3), cardinality=32, base_width=4)
     features = dict(out_indices=kwargs.pop('out_indices', (0, 1, 2, 3, 4)), feature_cls='list')
     return build_model(
         ImageResNet, 'resnext50_im', pretrained, adapt_checkpoint, feature_cfg=features, **dict(model_args, **kwargs))

@@ -1,4 +1,4 @@
-"""The spatiotemporal masked autoencoder of HVM-1 and video-models: the video ViT with a small decoder behind it.
+"""The spatiotemporal masked autoencoder of HVM-1 and video-models: the video ViT followed by a small decoder.
 
 The encoder sees the tokens that the mask leaves, the decoder predicts the pixels of all. Without a mask the encoder is
 the video ViT, which is what `forward_features` and `features_only` run.
@@ -8,11 +8,13 @@ https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` mask
 """
 import logging
 import math
-from typing import Any
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
+from timm.layers.weight_init import trunc_normal_
 from timm.models import checkpoint_seq, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -21,20 +23,13 @@ from .._compat import forward_hooks
 from ..catalogue import CHECKPOINTS
 from .attention import TokenAttention
 from .building import build_model
-from .video_vit import (
-    HUGE,
-    TINY,
-    Grid,
-    VideoVisionTransformer,
-    adapt_checkpoint,
-    add_positions,
-)
+from .masking import order_of, published_order
+from .tubelets import Grid, add_positions
+from .video_vit import HUGE, TINY, VideoVisionTransformer, adapt_checkpoint
 
-__all__ = ['VideoMaskedAutoencoder', 'initialise_local']
+__all__ = ['VideoMaskedAutoencoder', 'initialize_local']
 
 _logger = logging.getLogger(__name__)
-
-MASK_TYPES = ('random', 'temporal', 'center')
 
 
 class VideoMaskedAutoencoder(VideoVisionTransformer):
@@ -48,13 +43,16 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         decoder_embed_dim: Width of the decoder.
         decoder_depth: Blocks of the decoder.
         decoder_num_heads: Attention heads of the decoder.
-        norm_pix_loss: Normalise the target pixels of each tubelet in the loss.
+        norm_pix_loss: Normalize the target pixels of each tubelet in the loss.
         mlp_ratio: Hidden width of the MLPs over their width, in the encoder and the decoder.
-        weight_init: As in timm; the default is the published initialisation (Xavier uniform).
+        weight_init: As in timm; the default is the published initialization (Xavier uniform).
         **kwargs: As `VideoVisionTransformer`; `num_classes` must be 0.
     """
     position_prefixes = ('', 'decoder_')
     _has_warned_of_hooks = False
+    if TYPE_CHECKING:  # never None here
+        cls_token: nn.Parameter
+        pos_embed_class: nn.Parameter
 
     def __init__(
             self,
@@ -98,7 +96,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             self.init_weights(needs_reset=False)
 
     def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
-        """Initialise as the published code does: matrices Xavier uniform, biases 0, tokens and positions std 0.02.
+        """Initialize as the published code does: matrices Xavier uniform, biases 0, tokens and positions std 0.02.
 
         Another `mode` than the default is timm's.
         """
@@ -115,22 +113,25 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
 
-    @torch.jit.ignore
+    @torch.jit.ignore()
     def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay leaves out."""
         decoder = {'decoder_pos_embed_class', 'decoder_pos_embed_spatial', 'decoder_pos_embed_temporal'}
         return super().no_weight_decay() | decoder | {'decoder_cls_token', 'mask_token'}
 
-    @torch.jit.ignore
+    @torch.jit.ignore()
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers for layer-wise learning rates; the decoder is above the last block."""
         groups = super().group_matcher(coarse)
-        return dict(groups, blocks=groups['blocks'] + [(r'^decoder_|^mask_token', (99999,))])
+        return dict(groups, blocks=[*groups['blocks'], (r'^decoder_|^mask_token', (99999,))])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Change the pooling; an MAE has no classes."""
         if num_classes:
             raise ValueError(_no_classes(num_classes))
         super().reset_classifier(0, global_pool)
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the published signature of an MAE
             self,
             clips: torch.Tensor,
             mask_ratio: float = 0.9,
@@ -143,23 +144,23 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
         Args:
             clips: [B, C, T, H, W]; images [B, C, H, W] are still clips.
-            mask_ratio: Share of the tokens that is dropped.
+            mask_ratio: Fraction of the tokens that is dropped.
             visualize: Also return the comparison.
             mask_type: `'random'`; `'temporal'` drops the last tokens in time; `'center'` the middle ones.
-            mask: A mask of the caller's own instead, [B, T', H', W'] boolean, True where a token is dropped; every
+            mask: A mask to use instead, [B, T', H', W'] boolean, True where a token is dropped; every
                 sample must drop the same number.
             noise: Random numbers [B, T' * H' * W'] that decide a random mask instead of `torch.rand`: the tokens with
                 the smallest are kept.
 
         Returns:
-            loss: Mean squared error of the dropped tokens' (normalised) pixels, scalar.
+            loss: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
             pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
             mask: [B, T' * H' * W'], 1 where dropped.
             comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip
                 with the predictions in their place.
 
         Raises:
-            ValueError: A mask that cannot be, in words.
+            ValueError: An invalid mask, mask ratio or mask type.
         """
         if not torch.compiler.is_compiling() and not self._has_warned_of_hooks:
             self._warn_of_hooks()
@@ -172,7 +173,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             return loss, pred, mask
         dropped = mask.unsqueeze(-1)
         pixels = pred
-        if self.norm_pix_loss:  # the prediction is of normalised pixels
+        if self.norm_pix_loss:  # the prediction is of normalized pixels
             mean, std = _patch_statistics(target)
             pixels = pred * std + mean
         rows = (target, target * (1 - dropped), pixels * dropped + target * (1 - dropped))
@@ -189,7 +190,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
         Returns:
-            latent: Normalised tokens [B, K, C] of the K kept patches, without the class token.
+            latent: Normalized tokens [B, K, C] of the K kept patches, without the class token.
             mask: [B, N], 1 where dropped.
             ids_restore: [B, N], for `forward_decoder`.
         """
@@ -197,10 +198,10 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
         num_tokens = grid[0] * grid[1] * grid[2]
         if mask is None:
-            order, num_kept = _published_order(
+            order, num_kept = published_order(
                 view.shape[0], num_tokens, mask_ratio, mask_type, clips.device, noise)
         else:
-            order, num_kept = _order_of(mask, (view.shape[0], *grid), clips.device)
+            order, num_kept = order_of(mask, (view.shape[0], *grid), clips.device)
         ids_restore = order.argsort(dim=1)
         kept = order[:, :num_kept]  # [B, K]
         dropped = (ids_restore >= num_kept).to(torch.float32)
@@ -280,7 +281,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             self.dynamic_img_size)
 
     def _warn_of_hooks(self) -> None:
-        """Whoever hooks a block and calls the model wants features; torch's own hooks (of FSDP) do not."""
+        """A caller's hook on a block is meant for features; torch's own hooks (of FSDP) are not."""
         encoder = nn.ModuleList([self.patch_embed, self.norm_pre, self.blocks, self.norm])
         hooks = (hook for module in encoder.modules() for hook in forward_hooks(module))
         if any(not getattr(hook, '__module__', '').startswith('torch.') for hook in hooks):
@@ -295,12 +296,12 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
 
 @torch.no_grad()
-def initialise_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> None:
-    """Initialise a masked autoencoder so that tokens attend to their neighbours from the start.
+def initialize_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> None:
+    """Initialize a masked autoencoder so that tokens attend to their neighbors from the start.
 
     Positions are sines and cosines, and each head's keys equal its queries, so that attention falls with distance. With
-    the published initialisation a small model first learns the mean colour and stays there for long; from here it
-    learns to look near by within some hundred steps. After "Mimetic initialization of self-attention layers"
+    the published initialization a small model first learns the mean color, and stays there for long. With this one it
+    learns to attend to nearby tokens within some hundred steps. After "Mimetic initialization of self-attention layers"
     (https://arxiv.org/abs/2305.09828).
 
     Args:
@@ -314,11 +315,12 @@ def initialise_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> N
         rows, columns = _sines(height, dim // 2), _sines(width, dim - dim // 2)
         grid = torch.cat([
             rows.unsqueeze(1).expand(-1, width, -1), columns.unsqueeze(0).expand(height, -1, -1)], dim=-1)
-        # Turned at random, so that space and time are not told by the same channels.
+        # Randomly rotated, so that space and time are not encoded in the same channels.
         spatial.copy_(grid.flatten(0, 1) @ nn.init.orthogonal_(torch.empty(dim, dim)))
         temporal.copy_(_sines(steps, dim) @ nn.init.orthogonal_(torch.empty(dim, dim)))
-        for block in blocks:
-            queries, keys, _ = block.attn.qkv.weight.unflatten(0, (3, block.attn.num_heads, -1))  # 3 of [heads, C', C]
+        for block in cast('Iterable[Block]', blocks):
+            attn = cast('TokenAttention', block.attn)
+            queries, keys, _ = attn.qkv.weight.unflatten(0, (3, attn.num_heads, -1))  # 3 of [heads, C', C]
             for query, key in zip(queries, keys, strict=True):
                 key.copy_(nn.init.orthogonal_(query, gain=sharpness))
 
@@ -335,55 +337,19 @@ def _patch_statistics(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return target.mean(dim=-1, keepdim=True), (target.var(dim=-1, keepdim=True) + 1e-6) ** 0.5
 
 
-def _published_order(
-        num_batch: int,
-        num_tokens: int,
-        mask_ratio: float,
-        mask_type: str,
-        device: torch.device,
-        noise: torch.Tensor | None,
-) -> tuple[torch.Tensor, int]:
-    """Tokens in the order in which they are kept, [B, N], and how many are."""
-    if mask_type not in MASK_TYPES:
-        raise ValueError(f'mask_type={mask_type!r}: must be one of {list(MASK_TYPES)}')
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f'mask_ratio={mask_ratio}: must be at least 0 and below 1')
-    num_kept = int(num_tokens * (1 - mask_ratio))
-    if num_kept == 0:
-        raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
-    position = torch.arange(num_tokens, device=device)
-    if mask_type == 'random':
-        rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
-        if rank.shape != (num_batch, num_tokens):
-            raise ValueError(f'noise must be [B, T\' * H\' * W\'] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
-    elif mask_type == 'temporal':
-        rank = position.expand(num_batch, -1)
-    else:  # the ends first; equal distances in the order of the clip
-        rank = torch.minimum(position, num_tokens - 1 - position).expand(num_batch, -1)
-    return rank.argsort(dim=1, stable=True), num_kept
-
-
-def _order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, int]:
-    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
-        raise ValueError(
-            f'mask must be boolean [B, T\', H\', W\'] = {list(shape)}, True where a token is dropped; '
-            f'got {mask.dtype} {list(mask.shape)}')
-    mask = mask.to(device).flatten(1)
-    counts = mask.sum(dim=1).tolist()
-    if len(set(counts)) > 1:
-        raise ValueError(f'mask drops {counts} tokens of the samples; every sample must drop the same number')
-    num_kept = mask.shape[1] - counts[0]
-    if num_kept == 0:
-        raise ValueError(f'mask drops all {mask.shape[1]} tokens; leave at least one')
-    return mask.to(torch.uint8).argsort(dim=1, stable=True), num_kept
-
-
 def _no_classes(num_classes: int) -> str:
     return f'num_classes={num_classes}: the MAE has no classification head; use vit_h14_st (or vit_t14_st) instead'
 
 
+def __getattr__(name: str) -> Any:
+    if name == 'initialise_local':
+        warnings.warn('initialise_local is initialize_local now', DeprecationWarning, stacklevel=2)
+        return initialize_local
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoVisionTransformer:
-    cls = VideoMaskedAutoencoder
+    cls: type[VideoVisionTransformer] = VideoMaskedAutoencoder
     if kwargs.get('features_only'):
         # As a feature extractor the MAE is its encoder: timm's hook and fx extractors run forward().
         cls = VideoVisionTransformer
@@ -404,6 +370,6 @@ def mae_h14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransforme
 
 @register_model
 def mae_t14_st(pretrained: bool = False, **kwargs: Any) -> VideoVisionTransformer:
-    """The same architecture with 1.4M parameters at 112 px, for trying things out; `shapes` was trained on drawings."""
+    """The same architecture with 1.4M parameters at 112 px, for trying things out; `shapes` knows synthetic videos."""
     model_args = dict(TINY, decoder_embed_dim=64, decoder_depth=4, decoder_num_heads=2)
     return _create('mae_t14_st', pretrained, dict(model_args, **kwargs))

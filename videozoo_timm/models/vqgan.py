@@ -24,9 +24,9 @@ class VQGAN(nn.Module):
         ch_mult: Channels of each level, in units of `ch`, from fine to coarse; each level halves the resolution.
         num_res_blocks: Residual blocks of a level; the decoder has one more.
         attn_resolutions: Resolutions whose blocks are followed by attention.
-        in_channels: Of the images.
-        device: Where to make the parameters.
-        dtype: Of the parameters.
+        in_channels: Channels of the images.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class VQGAN(nn.Module):
         dd = {'device': device, 'dtype': dtype}
         self.resolution, self.in_channels = resolution, in_channels
         self.grid_size = resolution // 2 ** (len(ch_mult) - 1)
-        levels = dict(
+        levels: dict[str, Any] = dict(
             ch=ch, ch_mult=ch_mult, num_res_blocks=num_res_blocks, attn_resolutions=attn_resolutions,
             resolution=resolution)
         self.encoder = Encoder(in_channels, z_channels, **levels, **dd)
@@ -58,6 +58,7 @@ class VQGAN(nn.Module):
 
     @property
     def num_codes(self) -> int:
+        """Size of the codebook."""
         return self.quantize.embedding.num_embeddings
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +88,7 @@ class Codebook(nn.Module):
         """The nearest codes of [B, C, H', W'], int64 [B, H', W']."""
         book = self.embedding.weight
         flat = z.movedim(1, -1).flatten(0, -2)  # [B * H' * W', C]
-        # The square of a vector itself is the same for all codes.
+        # The squared norm of a vector itself is the same for all codes.
         nearest = [
             (book.square().sum(dim=1) - 2 * rows @ book.T).argmin(dim=1) for rows in flat.split(4096)]
         return torch.cat(nearest).view(len(z), *z.shape[2:])
@@ -102,84 +103,117 @@ class Codebook(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, in_channels, z_channels, ch, ch_mult, num_res_blocks, attn_resolutions, resolution, **dd):
+    def __init__(
+            self,
+            in_channels: int,
+            z_channels: int,
+            ch: int,
+            ch_mult: Sequence[int],
+            num_res_blocks: int,
+            attn_resolutions: Sequence[int],
+            resolution: int,
+            **dd: Any,
+    ) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, ch, 3, padding=1, **dd)
         self.down, width = nn.ModuleList(), ch
         for i, factor in enumerate(ch_mult):
-            level, size = nn.Module(), resolution // 2 ** i
-            level.block, level.attn = nn.ModuleList(), nn.ModuleList()
-            for _ in range(num_res_blocks):
-                level.block.append(ResidualBlock(width, ch * factor, **dd))
-                width = ch * factor
-                if size in attn_resolutions:
-                    level.attn.append(Attention(width, **dd))
-            if i < len(ch_mult) - 1:
-                level.downsample = Downsample(width, **dd)
-            self.down.append(level)
-        self.mid = _middle(width, **dd)
+            has_attention, is_last = resolution // 2 ** i in attn_resolutions, i == len(ch_mult) - 1
+            self.down.append(Level(width, ch * factor, num_res_blocks, has_attention, down=not is_last, **dd))
+            width = ch * factor
+        self.mid = Middle(width, **dd)
         self.norm_out = _norm(width, **dd)
         self.conv_out = nn.Conv2d(width, z_channels, 3, padding=1, **dd)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, H, W] -> [B, z_channels, H', W']."""
         x = self.conv_in(x)
         for level in self.down:
-            x = _through(level, x)
-            if hasattr(level, 'downsample'):
-                x = level.downsample(x)
-        x = self.mid.block_2(self.mid.attn_1(self.mid.block_1(x)))
-        return self.conv_out(F.silu(self.norm_out(x)))
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
-    def __init__(self, z_channels, out_channels, ch, ch_mult, num_res_blocks, attn_resolutions, resolution, **dd):
+    def __init__(
+            self,
+            z_channels: int,
+            out_channels: int,
+            ch: int,
+            ch_mult: Sequence[int],
+            num_res_blocks: int,
+            attn_resolutions: Sequence[int],
+            resolution: int,
+            **dd: Any,
+    ) -> None:
         super().__init__()
         width = ch * ch_mult[-1]
         self.conv_in = nn.Conv2d(z_channels, width, 3, padding=1, **dd)
-        self.mid = _middle(width, **dd)
+        self.mid = Middle(width, **dd)
         levels = []
         for i, factor in reversed(list(enumerate(ch_mult))):
-            level, size = nn.Module(), resolution // 2 ** i
-            level.block, level.attn = nn.ModuleList(), nn.ModuleList()
-            for _ in range(num_res_blocks + 1):
-                level.block.append(ResidualBlock(width, ch * factor, **dd))
-                width = ch * factor
-                if size in attn_resolutions:
-                    level.attn.append(Attention(width, **dd))
-            if i:
-                level.upsample = Upsample(width, **dd)
-            levels.append(level)
+            has_attention = resolution // 2 ** i in attn_resolutions
+            levels.append(Level(width, ch * factor, num_res_blocks + 1, has_attention, up=i > 0, **dd))
+            width = ch * factor
         self.up = nn.ModuleList(reversed(levels))  # counted from fine to coarse, as in the encoder
         self.norm_out = _norm(width, **dd)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1, **dd)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        x = self.conv_in(z)
-        x = self.mid.block_2(self.mid.attn_1(self.mid.block_1(x)))
+        """[B, z_channels, H', W'] -> images [B, 3, H, W]."""
+        x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
-            x = _through(level, x)
-            if hasattr(level, 'upsample'):
-                x = level.upsample(x)
+            x = level(x)
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
-def _middle(width, **dd):
-    middle = nn.Module()
-    middle.block_1 = ResidualBlock(width, width, **dd)
-    middle.attn_1 = Attention(width, **dd)
-    middle.block_2 = ResidualBlock(width, width, **dd)
-    return middle
+class Level(nn.Module):
+    """The blocks of one resolution, and the step to the next."""
+
+    def __init__(
+            self,
+            in_channels: int,
+            out_channels: int,
+            num_blocks: int,
+            has_attention: bool,
+            down: bool = False,
+            up: bool = False,
+            **dd: Any,
+    ) -> None:
+        super().__init__()
+        self.block, self.attn = nn.ModuleList(), nn.ModuleList()
+        for i in range(num_blocks):
+            self.block.append(ResidualBlock(out_channels if i else in_channels, out_channels, **dd))
+            if has_attention:
+                self.attn.append(SpatialAttention(out_channels, **dd))
+        if down:
+            self.downsample = Downsample(out_channels, **dd)
+        if up:
+            self.upsample = Upsample(out_channels, **dd)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[i](x)
+        if hasattr(self, 'downsample'):
+            return self.downsample(x)
+        return self.upsample(x) if hasattr(self, 'upsample') else x
 
 
-def _through(level, x):
-    for i, block in enumerate(level.block):
-        x = block(x)
-        if len(level.attn):
-            x = level.attn[i](x)
-    return x
+class Middle(nn.Module):
+    """The blocks of the coarsest resolution."""
+
+    def __init__(self, width: int, **dd: Any) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(width, width, **dd)
+        self.attn_1 = SpatialAttention(width, **dd)
+        self.block_2 = ResidualBlock(width, width, **dd)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
 
 
-def _norm(width, **dd):
+def _norm(width: int, **dd: Any) -> nn.GroupNorm:
     return nn.GroupNorm(32, width, eps=1e-6, **dd)
 
 
@@ -196,8 +230,8 @@ class ResidualBlock(nn.Module):
         return residual + (self.nin_shortcut(x) if hasattr(self, 'nin_shortcut') else x)
 
 
-class Attention(nn.Module):
-    """Every place attends to every other, with one head."""
+class SpatialAttention(nn.Module):
+    """Every position attends to every other, with one head."""
 
     def __init__(self, width: int, **dd: Any) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from torch import nn
 from ..analysis.completion import check_mae, complete
 from ..files import atomic_write
 from ..inference.pipeline import views_of
-from ..models.video_mae import MASK_TYPES
+from ..models.masking import MASK_TYPES
 from ..video import RECOGNITION, Augmentation, Job, Sampling, View, load_views
 from .loop import Hook, train
 from .run_folder import MODEL, Keeping, make_folder, save_model, writing

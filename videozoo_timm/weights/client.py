@@ -1,8 +1,8 @@
 """What a Hub answers is checked before its client believes it.
 
-The client makes names of files of the commit and the ETag that a Hub says, or a mirror in HF_ENDPOINT, and it waits for
-as long as it is told to. Here a commit is 40 hexadecimal digits, an ETag what a file may be called, and patience ends.
-Only what runs in `guarded` is checked: other users of the same client see no difference.
+The client makes file names of the commit and the ETag that a Hub (or a mirror in HF_ENDPOINT) answers, and it waits for
+as long as the server says. Here a commit must have 40 hexadecimal digits, an ETag must be a possible file name, and the
+wait has an end. Only what runs in `guarded` is checked: other users of the same client see no difference.
 """
 import logging
 import os
@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # seconds
 _LEAST_RATE = 1024  # bytes a second; less than this is no progress
-_TOLD_AFTER = 5.0  # seconds
+_REPORTED_AFTER = 5.0  # seconds
 _LARGEST = 10 ** 14  # bytes; no file of a Hub is larger
 
 _COMMIT = re.compile(r'[0-9a-f]{40}')
@@ -49,7 +49,7 @@ def patience_of(given: float | None = None) -> float:
 
 
 class Watch:
-    """Checks the answers of one errand, and how long they take.
+    """Checks the answers in one operation, and how long they take.
 
     Attributes:
         limit: The most bytes that one answer may have; None: any number.
@@ -59,7 +59,7 @@ class Watch:
         self.limit: int | None = None
         self._patience, self._say = patience, say
         self._since: float | None = None  # what is asked for is waited for since then
-        self._told: float | None = None
+        self._reported: float | None = None
         self._arrived = 0
 
     def before(self, request: Any) -> None:
@@ -77,7 +77,7 @@ class Watch:
         """Of an answer: nothing in it that would become a path, or a wait without end."""
         headers, host = response.headers, response.request.url.host
         if response.request.method == 'HEAD':  # of others the client takes the body alone
-            _check_words(headers, host, response.is_success)
+            _check_headers(headers, host, response.is_success)
         refused = response.status_code in (408, 429) or response.status_code >= 500
         if refused:
             self._check_wait(headers, host)
@@ -98,8 +98,8 @@ class Watch:
             raise HubError(
                 f'{host} has sent {self._arrived} bytes in {waited:.0f} s, which is too slow: {self._end}; try again, '
                 f'or allow more')
-        if waited > _TOLD_AFTER and self._told != self._since:  # once a wait
-            self._told = self._since
+        if waited > _REPORTED_AFTER and self._reported != self._since:  # once a wait
+            self._reported = self._since
             self._say(f'waiting for {host}, which has sent {self._arrived} bytes in {waited:.0f} s; {self._end}')
         return waited
 
@@ -127,13 +127,13 @@ class Watch:
             r';\s*t\s*=\s*(\d+)', headers.get('RateLimit', ''), re.ASCII)
         if not asked:
             return
-        told = f'{host} wants to be asked again in {asked[1]} s'
+        message = f'{host} wants to be asked again in {asked[1]} s'
         if self._waited(host) + int(asked[1]) > self._patience:
-            raise HubError(f'{told}, which is too long: {self._end}; try again then')
-        self._say(f'{told}; {self._end}')
+            raise HubError(f'{message}, which is too long: {self._end}; try again then')
+        self._say(f'{message}; {self._end}')
 
 
-def _check_words(headers: Any, host: str, success: bool) -> None:
+def _check_headers(headers: Any, host: str, success: bool) -> None:
     """Refuse what the client would make a path or an address of.
 
     Raises:
@@ -168,7 +168,7 @@ def guarded(say: Callable[[str], None] = _logger.warning, patience: float | None
     """Check what the Hub answers to this thread in here.
 
     Args:
-        say: Told what is waited for.
+        say: Called with a message about what is waited for.
         patience: As in `patience_of`.
 
     Raises:

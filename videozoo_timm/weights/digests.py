@@ -7,6 +7,7 @@ _SHA256 = re.compile(r'[0-9a-f]{64}')
 
 
 def is_sha256(text: str | None) -> bool:
+    """Whether a text is a sha256 in hexadecimal digits."""
     return bool(text and _SHA256.fullmatch(text))
 
 
@@ -22,6 +23,7 @@ def sha256_of(path: Path) -> str:
 
 
 def hash_file(path: Path) -> str:
+    """The sha256 of a file."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):

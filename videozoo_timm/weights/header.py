@@ -1,4 +1,4 @@
-"""What a .safetensors file says of itself: data of strangers, checked before it is believed."""
+"""The header of a .safetensors file: untrusted data, checked before use."""
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,16 +25,16 @@ def torch_dtypes() -> dict[str, Any]:
 
 
 def parse_header(metadata: Mapping[str, str], path: Path | str) -> dict[str, Any]:
-    """The metadata of a safetensors file with its fields as what they are, all that this package knows of them checked.
+    """Parse the metadata of a safetensors file, and check the fields that this package knows.
 
     Args:
-        metadata: Text by text, as it stands in the file.
-        path: What to call the file in errors.
+        metadata: Text by name, as in the file.
+        path: The file, for errors.
 
     Raises:
-        ValueError: A field is not what it must be, told with its value.
+        ValueError: A field is invalid; the message has its value.
     """
-    header = dict(metadata)
+    header: dict[str, Any] = dict(metadata)
     for field in ('input_size', 'mean', 'std', 'label_names'):
         if field in header:
             try:
@@ -49,15 +49,15 @@ def parse_header(metadata: Mapping[str, str], path: Path | str) -> dict[str, Any
 
 
 def check_fields(fields: Mapping[str, Any], origin: Path | str, shown: Mapping[str, Any] | None = None) -> None:
-    """Refuse values that a header or a model's configuration cannot have; what is None, or not there, is not asked.
+    """Refuse invalid values in a header or in the configuration of a model; None and absent fields are valid.
 
     Args:
-        fields: Values by the names of fields; others than those that this package knows are left alone.
-        origin: What to call the file in errors.
-        shown: The values as they stand in the file.
+        fields: Values by name; fields that this package does not know are ignored.
+        origin: Where they are from, for errors.
+        shown: The values as in the file, for errors.
 
     Raises:
-        ValueError: A field is not what it must be, told with its value.
+        ValueError: A field is invalid; the message has its value.
     """
     for field, value in fields.items():
         if field in _FIELDS and value is not None and not _FIELDS[field][0](value):

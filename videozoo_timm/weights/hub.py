@@ -26,17 +26,17 @@ def download(
         say: Callable[[str], None],
         patience: float | None = None,
 ) -> Path:
-    """The first of these files that the Hub has; nothing is downloaded that is in the Hub's cache already and whole.
+    """The first of these files that the Hub has; a file that is intact in the Hub's cache is not downloaded.
 
     Args:
         source: Repository, cache, known digests.
         filenames: Names in the repository, the best first.
-        say: Told what is going on.
+        say: Called with progress messages.
         patience: As in `client.patience_of`.
 
     Raises:
         FileNotFoundError: The repository has none of them.
-        ValueError: The file is not the one that is known, or that the Hub announced; it is removed.
+        ValueError: The file has another digest than the known one, or the one that the Hub announced; it is removed.
         PermissionError, ConnectionError: As in `hub_errors`.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -53,17 +53,17 @@ def download(
                 # away.
                 state = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
                 say(f'{filename} of {repo}: {(state.size or 0) / 1e9:.2f} GB')
-                known, told = source.digests.get(filename), state.etag if is_sha256(state.etag) else None
-                if known and told and known != told:
-                    raise ValueError(_differs(filename, source.repo, told, 'this package knows', known))
+                known, announced = source.digests.get(filename), state.etag if is_sha256(state.etag) else None
+                if known and announced and known != announced:
+                    raise ValueError(_differs(filename, source.repo, announced, 'this package knows', known))
                 watch.limit = state.size
-                # One commit from start to end, also when the publisher replaces the file meanwhile.
+                # One commit from start to end, even if the publisher replaces the file meanwhile.
                 fetch = partial(
                     hf_hub_download, repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir)
                 path = Path(fetch())
-                wanted = known or told
+                wanted = known or announced
                 if wanted and hash_file(path) != wanted:
-                    say(f'{filename} of {repo} is damaged on this machine, fetching it anew')
+                    say(f'{filename} of {repo} is damaged on this machine, downloading it again')
                     path = Path(fetch(force_download=True))
                     if (digest := hash_file(path)) != wanted:
                         _discard(path)
@@ -76,7 +76,7 @@ def download(
 
 
 def published_digests(source: Source, say: Callable[[str], None]) -> dict[str, str]:
-    """The sha256 of a source's files on the Hub, by their names; a file that the Hub tells none of is downloaded.
+    """The sha256 of a source's files on the Hub, by their names; a file without one on the Hub is downloaded.
 
     Raises:
         FileNotFoundError: The repository has none of them.
@@ -119,11 +119,11 @@ def hub_errors(
         say: Callable[[str], None] = _logger.warning,
         patience: float | None = None,
 ) -> Iterator[Watch]:
-    """Errors of the Hub's client as errors that say what to do; what the Hub answers is checked in here.
+    """Turn errors of the Hub's client into errors that say what to do, and check what the Hub answers.
 
     Args:
-        repo: `organisation/name`, with `@revision` behind it if need be.
-        failure: What is told first if the Hub fails or is out of reach.
+        repo: `organization/name`, with `@revision` appended if needed.
+        failure: The first words of an error if the Hub fails or is out of reach.
         advice: What to do if it is out of reach.
         say, patience: As in `client.guarded`.
 
@@ -134,7 +134,7 @@ def hub_errors(
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
-        HTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of the HTTP library that this client has
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RevisionNotFoundError,
@@ -157,9 +157,9 @@ def hub_errors(
             raise PermissionError(
                 f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
                 f'check the name, or `hf auth login`') from error
-        # Words of the Hub are in it, which may reach a terminal.
-        told = ''.join(c if c.isprintable() or c == '\n' else '?' for c in str(error))
-        raise ConnectionError(f'{failure}, the Hub failed: {told}') from error
+        # It contains text from the Hub, which may reach a terminal.
+        text = ''.join(c if c.isprintable() or c == '\n' else '?' for c in str(error))
+        raise ConnectionError(f'{failure}, the Hub failed: {text}') from error
     except HubError as error:
         raise HubError(f'{failure}: {error}') from error
     except (LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:

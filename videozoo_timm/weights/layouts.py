@@ -32,10 +32,10 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
         checkpoint: `{'model': {key: tensor}, ...}` as the MAEs are published, `{'teacher': {key: tensor}, ...}` as
             DINO and Mugs are, or `{key: tensor}` itself, or a dictionary that has it as `state_dict` (VQGAN) or
             `model_state_dict` (GPT).
-        origin: What to call it in errors.
+        origin: Where it is from, for errors.
 
     Raises:
-        ValueError: There is no model in it, or something in its model is no tensor.
+        ValueError: It holds no model, or something in its model is not a tensor.
     """
     held = checkpoint
     if isinstance(held, Mapping):
@@ -62,10 +62,10 @@ def _kind_of(value: Any) -> str:
 
 
 def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """A checkpoint in timm's layout, which stays as it is if it has that already.
+    """Convert a checkpoint to timm's layout; one that has it already stays as it is.
 
-    Separate q, k and v become one qkv; an encoder is taken out of what was trained around it; a GPT's causal mask and a
-    VQGAN's discriminator are left out.
+    Separate q, k and v become one qkv. An encoder is taken out of the module that wrapped it in training. The causal
+    mask of a GPT and the discriminator of a VQGAN are left out.
 
     Raises:
         ValueError: An attention layer lacks one of its three parts.

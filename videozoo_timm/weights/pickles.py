@@ -1,8 +1,8 @@
-"""Tensors out of a pickle without running it, and without letting it cost much.
+"""Read tensors from a pickle without running it, within limits of memory and time.
 
 A PyTorch checkpoint is a pickle, and a pickle is a program. `pickle_child.py` unpickles it in a process of its own with
-limits of memory and time, and tells where in the file each tensor is; here every number of that is checked, and the
-tensors are mapped. Every name that a pickle asks for becomes an inert placeholder. So an `argparse.Namespace`, a
+limits of memory and time, and reports where in the file each tensor is. Here every one of these numbers is checked, and
+the tensors are mapped. Every name that a pickle asks for becomes an inert placeholder. So an `argparse.Namespace`, a
 Lightning callback or an attack are equally harmless, and equally cheap.
 """
 import json
@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Callable
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, cast
 
 import torch
 
@@ -39,11 +41,11 @@ _DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in torch_dtypes().
 
 
 class Inert:
-    """What a checkpoint names that is no tensor.
+    """Anything in a checkpoint that is not a tensor.
 
     Attributes:
         name: What it was, `'argparse.Namespace'` for instance.
-        state: What it was given, mostly a dictionary of its attributes; None if nothing.
+        state: Its pickled state, mostly a dictionary of its attributes; None without one.
     """
     __slots__ = ('name', 'state')
 
@@ -55,7 +57,7 @@ class Inert:
 
 
 def load_inert(path: Path, mapped: bool = True) -> Any:
-    """What a PyTorch checkpoint holds, everything but tensors inert.
+    """Load a PyTorch checkpoint with everything but tensors inert.
 
     Args:
         path: File of `torch.save`, in the zip format or that of PyTorch before 1.6.
@@ -81,7 +83,7 @@ class _Unreadable(ValueError):
     """Why a file is not read."""
 
 
-def _ask_child(file: BinaryIO) -> list[list[Any]]:
+def _ask_child(file: BufferedReader) -> list[list[Any]]:
     """The lines of `pickle_child.py`."""
     megabytes, seconds = _limit('VIDEOZOO_PICKLE_MEMORY', MEMORY), _limit('VIDEOZOO_PICKLE_SECONDS', SECONDS)
     if not sys.executable or getattr(sys, 'frozen', False):
@@ -102,7 +104,8 @@ def _ask_child(file: BinaryIO) -> list[list[Any]]:
         timer.daemon = True
         timer.start()
         try:
-            answer = b''.join(islice(iter(lambda: child.stdout.read(1 << 20), b''), megabytes))
+            pipe = cast('IO[bytes]', child.stdout)
+            answer = b''.join(islice(iter(lambda: pipe.read(1 << 20), b''), megabytes))
             code = child.wait()
         finally:
             timer.cancel()
@@ -124,18 +127,18 @@ def _ask_child(file: BinaryIO) -> list[list[Any]]:
 
 
 def _limit(variable: str, default: int) -> int:
-    told = os.environ.get(variable, '')
-    if not told:
+    text = os.environ.get(variable, '')
+    if not text:
         return default
-    if not told.isascii() or not told.isdigit() or not 0 < int(told[:9]) == int(told[:10]):
-        raise ValueError(f'{variable}={told!r}: must be a whole number above 0')
-    return int(told)
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) == int(text[:10]):
+        raise ValueError(f'{variable}={text!r}: must be a whole number above 0')
+    return int(text)
 
 
 class _Table:
-    """Tensors of a file, where `pickle_child.py` says that they are."""
+    """The tensors of a file, from the positions that `pickle_child.py` reports."""
 
-    def __init__(self, file: BinaryIO, mapped: bool) -> None:
+    def __init__(self, file: BufferedReader, mapped: bool) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
         self._map = None
         if mapped:
@@ -144,11 +147,12 @@ class _Table:
         self._storages, self._places = {}, []
 
     def build(self, lines: list[list[Any]]) -> Any:
-        """The checkpoint; of what is meant by each line tells `pickle_child.py`."""
+        """Build the checkpoint from lines, whose format `pickle_child.py` documents."""
         self._places = [line[1:] for line in lines if line[0] == 'storage']
         self._check_places()
         lines = lines[len(self._places):]
-        makers = dict(dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor)
+        makers: dict[str, Callable[..., Any]] = dict(
+            dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor)
         objects = [makers[kind](*parts) for kind, *parts in lines]
 
         def meant(value: Any) -> Any:
@@ -177,7 +181,7 @@ class _Table:
         if unpacked > max(UNPACKED_RATIO * self._size, UNPACKED):
             raise _Unreadable(
                 f'{unpacked / 1e6:.0f} MB of tensors are compressed to {self._size / 1e6:.1f} MB, more than '
-                f'{UNPACKED_RATIO} to 1; if you trust it, write it anew with torch.save, which compresses nothing')
+                f'{UNPACKED_RATIO} to 1; if you trust it, write it again with torch.save, which compresses nothing')
 
     def _tensor(self, name: str, row: int, offset: int, shape: list[int], stride: list[int]) -> Any:
         dtype = _DTYPES.get(name)

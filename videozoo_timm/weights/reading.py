@@ -30,8 +30,8 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
     """Tensors of a file in either format.
 
     Args:
-        path: `.pth` or `.safetensors`; told apart by content.
-        mapped: Map the tensors, so that only what is touched is read; None decides by where the file lies. Mapped
+        path: `.pth` or `.safetensors`; distinguished by content.
+        mapped: Map the tensors, so that only what is touched is read; None decides by the file system. Mapped
             tensors are private copies on write: training them leaves the file as it is.
 
     Raises:
@@ -58,7 +58,7 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a converted file says of itself: name, source, source_sha256, architecture, input_size, mean, std, and
+    """Header fields of a converted file: name, source, source_sha256, architecture, input_size, mean, std, and
     label_names where it was finetuned by this package."""
     check_regular(path)
     with open(path, 'rb') as file:
@@ -69,7 +69,8 @@ def read_header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f'{path} is no readable safetensors file ({error}): delete it, or fetch it anew') from error
+        raise ValueError(
+            f'{path} is no readable safetensors file ({error}): delete it, or download it again') from error
     return parse_header(metadata, path)
 
 
@@ -82,7 +83,7 @@ def should_map(path: Path) -> bool:
 
 
 def file_system_of(path: Path, mounts: str = '/proc/self/mounts') -> str:
-    """Type of the file system that holds a file ('ext4', 'nfs4', ...); '' where the system does not tell."""
+    """Type of the file system that holds a file ('ext4', 'nfs4', ...); '' if the system does not say."""
     try:
         lines = Path(mounts).read_text().splitlines()
     except OSError:

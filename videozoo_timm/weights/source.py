@@ -10,17 +10,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights are: a local file, or a file of a Hub repository.
+    """Where weights are: a local file, or a file in a Hub repository.
 
     Attributes:
         file: Local file, published or converted layout, or a folder that holds one; `repo` is ignored then.
-        repo: Hub repository, `organisation/name`, with `@revision` behind it if need be.
+        repo: Hub repository, `organization/name`, with `@revision` appended if needed.
         filename: The safetensors file in it; the published pickle beside it has the same stem.
         cache_dir: Another cache for downloads and conversions.
         published: The published pickle in it, if its name has another ending than `.pth`.
         label: What the user calls it, for messages.
-        about: What a converted file's header shall say: name, architecture, input_size, mean, std.
-        digests: The sha256 that is known of a file in the repository, by its name; others are not taken for it.
+        about: Header fields of the converted file: name, architecture, input_size, mean, std.
+        digests: The known sha256 of files in the repository, by name; a file with another one is refused.
 
     Raises:
         ValueError: `repo`, `filename` or `published` could name something outside of the repository.

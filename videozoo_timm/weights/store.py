@@ -31,13 +31,13 @@ def locate(
         say: Callable[[str], None] = _logger.info,
         patience: float | None = None,
 ) -> Path:
-    """A local file with a source's weights, downloaded and converted if need be.
+    """A local file with a source's weights, downloaded and converted if needed.
 
     Args:
         source: Where the weights are.
         refresh: Ask the Hub whether the publisher has replaced the file, and compare digests; if so, or if the file is
-            damaged, download and convert anew.
-        say: Told what is going on.
+            damaged, download and convert it again.
+        say: Called with progress messages.
         patience: Seconds to wait for a Hub that makes no progress; None is `VIDEOZOO_PATIENCE`, by default 60.
 
     Returns:
@@ -70,15 +70,15 @@ def locate(
         known = next((known for name, known in source.digests.items() if Path(name).name == path.name), digest)
         if known != digest:
             raise ValueError(
-                f'{path} has the sha256 {digest}, this package knows {known}: delete it, and fetch it anew')
+                f'{path} has the sha256 {digest}, this package knows {known}: delete it, and download it again')
         if source.converted.is_file():
             made_from, problems = _made_from(source.converted), []
             if made_from == digest:  # unchanged, or another process was first
                 problems = _problems(source.converted, path) if refresh else []
                 if not problems:
                     return source.converted
-            say(f'{source.converted} is damaged, converting anew' if problems or not made_from else
-                f'{path.name} of {source.repo} was replaced by its publisher, converting anew')
+            say(f'{source.converted} is damaged, converting it again' if problems or not made_from else
+                f'{path.name} of {source.repo} was replaced by its publisher, converting it again')
         origin = f'{source.repo}/{path.name}'
         say(f'converting {origin} to {source.converted}')
         return convert(path, source.converted, dict(source.about, source=origin, source_sha256=digest))
@@ -97,8 +97,8 @@ def convert(
     Args:
         published: `.pth` or `.safetensors`.
         target: File to write.
-        about: Header entries: name, source, source_sha256, architecture, input_size, mean, std. By default the source
-            is told by its bare name, since the file may be passed on.
+        about: Header entries: name, source, source_sha256, architecture, input_size, mean, std. The default
+            source is the bare file name, since the file may be passed on.
         dtype: Of the written tensors; None keeps that of each.
 
     Raises:
@@ -138,13 +138,15 @@ def verify(source: Source | None, path: Path | None = None) -> list[str]:
     """
     path = path or (source and cached(source))
     if path is None:
+        if source is None:
+            raise ValueError('nothing to compare: name a source, a converted file (path=...), or both')
         raise FileNotFoundError(f'{source.filename} of {source.repo} is not on this machine yet')
     header = read_header(path)
     if source is None:
         if 'content_sha256' not in header:
             raise ValueError(f'{path} holds no digest of its content; name what it was made from')
         if problems := _own_problems(path):
-            raise ValueError(f'{path} is damaged: {problems[0]}; convert it anew, or fetch it anew')
+            raise ValueError(f'{path} is damaged: {problems[0]}; convert it again, or download it again')
         return [f'content sha256 {header["content_sha256"]} as it was written']
     name = source.label or 'NAME'
     if source.file is None and (path != source.converted or path.is_symlink()):  # the Hub's own safetensors
@@ -154,21 +156,21 @@ def verify(source: Source | None, path: Path | None = None) -> list[str]:
         if digest != expected:
             raise ValueError(
                 f'{path} is damaged: its sha256 is {digest}, the Hub says {expected}; `videozoo download {name}` '
-                f'fetches it anew (in Python refresh=True)')
+                f'fetches it again (in Python refresh=True)')
         return [f'sha256 {digest} as the Hub says']
     published = source.file or in_hub_cache(source, source.pickles)
     if published is None:
         published = download(source, source.pickles, _logger.info)
     digest = hash_file(published)
-    if source.file is None and (told := digest_in_name(published)) not in (None, digest):
+    if source.file is None and (announced := digest_in_name(published)) not in (None, digest):
         raise ValueError(
-            f'{published} is damaged: its sha256 is {digest}, the Hub says {told}; `videozoo download {name}` fetches '
-            f'it anew')
+            f'{published} is damaged: its sha256 is {digest}, the Hub says {announced}; `videozoo download {name}` '
+            f'fetches it again')
     problems = _problems(path, published)
     if header.get('source_sha256') not in (None, digest):
         problems.insert(0, f'sha256 of {published} is {digest}, {path} was made from {header["source_sha256"]}')
     if problems:
-        advice = 'convert it anew' if source.file else f'`videozoo download {name}` makes it anew'
+        advice = 'convert it again' if source.file else f'`videozoo download {name}` makes it again'
         raise ValueError(f'{path} is not what {published} holds; {advice}:\n  ' + '\n  '.join(problems))
     return [f'sha256 {digest} of {published}', f'{len(read_weights(path).tensors)} tensors equal']
 

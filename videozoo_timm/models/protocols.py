@@ -1,0 +1,45 @@
+"""What other code asks of a model, whatever class it is of."""
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
+
+from .tubelets import TubeletEmbed
+
+__all__ = ['TimmModel', 'VideoModel']
+
+
+@runtime_checkable
+class TimmModel(Protocol):
+    """A model that timm built, image encoders included."""
+    pretrained_cfg: dict[str, Any]
+    num_classes: int
+    num_features: int
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """As of any module."""
+        ...
+
+    def forward_features(self, x: Any) -> Any:
+        """Features before the pooling and the head."""
+        ...
+
+    def get_classifier(self) -> nn.Module:
+        """The head; `nn.Identity` without classes."""
+        ...
+
+
+@runtime_checkable
+class VideoModel(TimmModel, Protocol):
+    """A model of clips; images are still clips to it."""
+    patch_embed: TubeletEmbed
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        ...
+
+    @property
+    def tubelet_size(self) -> int:
+        """Frames of a tubelet."""
+        ...
