@@ -4,8 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from .loading import load
-from .options import Choice, Count, ModelOptions, batch_option, command, json_option, model_options, option
+from .options import ModelOptions, batch_option, command, json_option, model_options, option
 from .output import complain, echo, table
+from .types import Choice, Count
 
 
 @command(examples='''

@@ -6,7 +6,6 @@ from ..text import printable
 from .inputs import files
 from .loading import load, views_for
 from .options import (
-    FILE,
     Inputs,
     ModelOptions,
     Reading,
@@ -19,6 +18,7 @@ from .options import (
     view_options,
 )
 from .output import complain, echo, exit_code, progress, report
+from .types import FILE
 
 
 @command(examples='''

@@ -6,12 +6,8 @@ from .inputs import files, sample, shown
 from .loading import load, short_name, views_for
 from .options import (
     COMPLETION_SPAN,
-    FILE,
-    Choice,
     Inputs,
-    Integers,
     ModelOptions,
-    Number,
     Pictures,
     Reading,
     command,
@@ -23,6 +19,7 @@ from .options import (
 )
 from .output import check_out, echo, exit_code, number_of, table
 from .pictures import captions, each_view, save_picture
+from .types import FILE, Choice, Integers, Number
 
 
 @command(examples='''

@@ -4,8 +4,9 @@ from pathlib import Path
 from .. import catalogue
 from .completion import complete_model
 from .list_models import gigabytes
-from .options import DTYPES, FILE, Choice, argument, command, option, zoo_option
+from .options import DTYPES, argument, command, option, zoo_option
 from .output import echo
+from .types import FILE, Choice
 
 
 @command(examples='''

@@ -1,7 +1,8 @@
 """videozoo download."""
 from .completion import complete_model
-from .options import Number, argument, command, option, zoo_option
+from .options import argument, command, option, zoo_option
 from .output import ERRORS, complain, echo
+from .types import Number
 
 
 @command(examples='''

@@ -2,8 +2,9 @@
 from pathlib import Path
 
 from ..catalogue import MOTIONS
-from .options import Choice, Count, Several, command, folder_option, option
+from .options import Several, command, folder_option, option
 from .output import check_out, echo
+from .types import Choice, Count
 
 SIZE = 128  # `synthetic.SIZE`, without its imports
 

@@ -4,12 +4,8 @@ from pathlib import Path
 from .inputs import files
 from .loading import load, view_size
 from .options import (
-    FILE,
     RECOGNITION_SPAN,
-    Choice,
-    Count,
     Inputs,
-    Integers,
     ModelOptions,
     Reading,
     batch_option,
@@ -20,6 +16,7 @@ from .options import (
     span_option,
 )
 from .output import complain, echo, exit_code, progress, report
+from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from .completion import complete_folder
 from .loading import pick_device
-from .options import FILE, argument, batch_option, command, device_option
+from .options import argument, batch_option, command, device_option
 from .output import complain, echo
+from .types import FILE
 
 if TYPE_CHECKING:
     from .images import ImageFiles

@@ -2,18 +2,7 @@
 import os
 
 from .inputs import tell_shared
-from .options import (
-    PATH,
-    Count,
-    ModelOptions,
-    Number,
-    Reading,
-    command,
-    folder_option,
-    model_options,
-    option,
-    reading_options,
-)
+from .options import ModelOptions, Reading, command, folder_option, model_options, option, reading_options
 from .output import complain
 from .training import (
     RAND_AUGMENT,
@@ -32,6 +21,7 @@ from .training import (
     training_options,
     training_progress,
 )
+from .types import PATH, Count, Number
 
 
 @command(shared=True, examples='''

@@ -11,18 +11,9 @@ from .. import catalogue
 from .completion import complete_generator
 from .inputs import unique_stems
 from .loading import pick_device
-from .options import (
-    FILE,
-    Choice,
-    Count,
-    command,
-    device_option,
-    family,
-    folder_option,
-    option,
-    zoo_option,
-)
+from .options import command, device_option, family, folder_option, option, zoo_option
 from .output import complain, echo, progress
+from .types import FILE, Choice, Count
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,9 @@ from typing import Any
 from .. import catalogue
 from .completion import complete_model_or_file
 from .list_models import generator_files, on_disk, parts_on_disk
-from .options import FILE, argument, command, option, zoo_option
+from .options import argument, command, option, zoo_option
 from .output import table
+from .types import FILE
 
 
 @command(examples='''

@@ -1,17 +1,6 @@
 """videozoo pretrain."""
 from .inputs import files
-from .options import (
-    Choice,
-    Count,
-    Inputs,
-    ModelOptions,
-    Reading,
-    Several,
-    command,
-    input_options,
-    model_options,
-    option,
-)
+from .options import Inputs, ModelOptions, Reading, Several, command, input_options, model_options, option
 from .training import (
     AugmentationOptions,
     TrainingOptions,
@@ -27,6 +16,7 @@ from .training import (
     training_options,
     training_progress,
 )
+from .types import Choice, Count
 
 
 @command(shared=True, examples='''

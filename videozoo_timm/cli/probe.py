@@ -6,10 +6,7 @@ from typing import Any
 from .inputs import tell_shared
 from .loading import load, views_for
 from .options import (
-    PATH,
     RECOGNITION_SPAN,
-    Choice,
-    Count,
     ModelOptions,
     Reading,
     Several,
@@ -23,6 +20,7 @@ from .options import (
     span_option,
 )
 from .output import echo, progress, refuse_other, report, table
+from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
 

@@ -3,8 +3,9 @@ from pathlib import Path
 
 from .. import catalogue
 from .completion import complete_model
-from .options import DTYPES, FILE, Choice, argument, command, folder_option, option, zoo_option
+from .options import DTYPES, argument, command, folder_option, option, zoo_option
 from .output import complain, echo
+from .types import FILE, Choice
 
 
 @command(examples='''

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .options import FILE, argument, command
+from .options import argument, command
+from .types import FILE
 
 
 @command(shared=True, context_settings=dict(allow_interspersed_args=False), examples='''

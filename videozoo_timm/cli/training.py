@@ -9,18 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .loading import check_trainable, load_trainable, pick_device
-from .options import (
-    RECOGNITION_SPAN,
-    Count,
-    ModelOptions,
-    Number,
-    Reading,
-    family,
-    folder_option,
-    option,
-    span_option,
-)
+from .options import RECOGNITION_SPAN, ModelOptions, Reading, family, folder_option, option, span_option
 from .output import check_out, complain, echo, report
+from .types import Count, Number
 
 if TYPE_CHECKING:
     from torch import nn
