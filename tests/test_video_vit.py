@@ -11,7 +11,6 @@ from timm.models import load_checkpoint
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
 
 from videozoo_timm.factory import load_file
-from videozoo_timm.models.protocols import TimmModel, VideoModel
 
 SMALL = dict(img_size=56, num_frames=4, embed_dim=48, depth=3, num_heads=4)
 
@@ -418,10 +417,3 @@ def test_a_head_of_ones_own_is_loaded():
     torch.nn.init.zeros_(again.head.weight)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.head.weight, model.head.weight)
-
-
-def test_protocols_tell_models_apart():
-    video, image = timm.create_model('vit_t14_st'), timm.create_model('vit_t16_im', device='meta')
-    assert isinstance(video, TimmModel) and isinstance(video, VideoModel)
-    assert isinstance(image, TimmModel) and not isinstance(image, VideoModel)
-    assert not isinstance(torch.nn.Linear(1, 1), TimmModel)

@@ -1,12 +1,12 @@
 """The prose about what is published: what was trained on what, citations, model cards."""
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import __version__
 from .catalogue import PAPERS, Checkpoint
 from .text import printable
 
 if TYPE_CHECKING:
-    from .models.protocols import TimmModel
+    from .models.protocols import TimmModel, VideoModel
 
 AUTHORS = {
     'hvm-1': 'Orhan, A. Emin',
@@ -79,10 +79,8 @@ def model_card(
         doubt: Why the card does not claim that the weights are published ones.
     """
     from huggingface_hub import ModelCardData
-
-    from .models.protocols import VideoModel
     cfg = model.pretrained_cfg
-    is_video = isinstance(model, VideoModel)
+    is_video = cfg['architecture'].endswith('_st')
     is_mae = cfg['architecture'].startswith('mae_')
     task = 'image-feature-extraction' if not model.num_classes else (
         'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
@@ -92,8 +90,10 @@ def model_card(
         tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
     patch_embed = getattr(model, 'patch_embed', None)
     height, width = patch_embed.img_size if patch_embed is not None else cfg['input_size'][1:]
-    takes = (f'clips `[B, 3, {model.num_frames}, {height}, {width}]`, and images as still clips' if is_video else
-             f'images `[B, 3, {height}, {width}]`')
+    takes = f'images `[B, 3, {height}, {width}]`'
+    if is_video:
+        frames = cast('VideoModel', model).num_frames
+        takes = f'clips `[B, 3, {frames}, {height}, {width}]`, and images as still clips'
     rows = [
         ('architecture', f'`{cfg["architecture"]}`, {sum(p.numel() for p in model.parameters()):,} parameters'),
         ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -59,24 +60,25 @@ def export(
     """
     folder = Path(folder)
     check_folder(folder, force)
-    if not isinstance(model, TimmModel) or not isinstance(model.pretrained_cfg, dict):
+    cfg = getattr(model, 'pretrained_cfg', None)
+    if not isinstance(cfg, dict) or not hasattr(model, 'forward_features'):
         raise ValueError(f'{type(model).__name__} is no timm model; features_only models cannot be exported either')
-    cfg, record = model.pretrained_cfg, catalogue.find(name) if name else None
-    if record and (record.architecture, record.num_classes) != (cfg['architecture'], model.num_classes):
-        raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {model.num_classes} classes')
+    timm_model, record = cast('TimmModel', model), catalogue.find(name) if name else None
+    if record and (record.architecture, record.num_classes) != (cfg['architecture'], timm_model.num_classes):
+        raise ValueError(f'name={name!r}: the model is {cfg["architecture"]} with {timm_model.num_classes} classes')
     doubt = unproven(model, record) if record else None
     if record and doubt:
         _logger.warning('not identified as %s of %s: %s', record.name, record.zoo, doubt)
         doubt, record = f'said to be `{record.name}` of {record.zoo}, which is not claimed here: {doubt}', None
-    rows = getattr(model.get_classifier(), 'out_features', 0)
-    if rows != model.num_classes:
+    rows = getattr(timm_model.get_classifier(), 'out_features', 0)
+    if rows != timm_model.num_classes:
         raise ValueError(
-            f'its head has {rows} rows, but num_classes={model.num_classes}; make it with num_classes={rows}')
+            f'its head has {rows} rows, but num_classes={timm_model.num_classes}; make it with num_classes={rows}')
     known = record.pretrained_cfg() if record else {}
     labels = dict(label_names=list(label_names)) if label_names else {
         k: known[k] for k in ('label_names', 'label_descriptions') if k in known}
-    if labels and len(labels['label_names']) != model.num_classes:
-        raise ValueError(f'{len(labels["label_names"])} names of classes, the model has {model.num_classes}')
+    if labels and len(labels['label_names']) != timm_model.num_classes:
+        raise ValueError(f'{len(labels["label_names"])} names of classes, the model has {timm_model.num_classes}')
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as partial:
         partial.mkdir()
@@ -98,7 +100,7 @@ def export(
             k: v.detach().to('cpu', dtype if v.is_floating_point() else None).contiguous()
             for k, v in model.state_dict().items()}
         save_tensors(tensors, partial / 'model.safetensors', about)
-        (partial / 'README.md').write_text(model_card(model, repo, record, license, doubt), encoding='utf-8')
+        (partial / 'README.md').write_text(model_card(timm_model, repo, record, license, doubt), encoding='utf-8')
     return folder
 
 

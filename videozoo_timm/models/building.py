@@ -202,10 +202,9 @@ def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
     """Number and names of the classes, from the header of a file that this package finetuned."""
     path = Path(overlay['file']).expanduser()
     names = read_header(path).get('label_names') if path.suffix == '.safetensors' and path.is_file() else None
-    registered = get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag))))
     if names:
         labels = dict(num_classes=len(names), label_names=tuple(names), label_descriptions=None)
-    elif registered is not None and registered.file:
+    elif getattr(get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag)))), 'file', None):
         labels = dict(label_names=None, label_descriptions=None)  # those of the packaged file are not those of another
     else:
         labels = {}

@@ -1,6 +1,10 @@
-"""What other code asks of a model, whatever class it is of."""
+"""What other code asks of a model, whatever class it is of.
+
+For type checkers. `isinstance` cannot ask for these: from Python 3.12 on it finds no parameter and no submodule, since
+torch looks them up in `__getattr__`.
+"""
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -9,7 +13,6 @@ from .tubelets import TubeletEmbed
 __all__ = ['TimmModel', 'VideoModel']
 
 
-@runtime_checkable
 class TimmModel(Protocol):
     """A model that timm built, image encoders included."""
     pretrained_cfg: dict[str, Any]
@@ -29,7 +32,6 @@ class TimmModel(Protocol):
         ...
 
 
-@runtime_checkable
 class VideoModel(TimmModel, Protocol):
     """A model of clips; images are still clips to it."""
     patch_embed: TubeletEmbed
