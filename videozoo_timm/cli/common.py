@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .. import catalogue
+from ..errors import Explained
 from ..factory import load_file, load_model, recognise, timm_name_of
 from ..inference.pipeline import takes_clips
 from ..models.attention import fast_in_bfloat16
@@ -301,8 +302,19 @@ def table(header: list[str], rows: list[list[str]]) -> None:
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+_FLAGS = {'auto_augment': 'aa', 'folder': 'out', 'last': 'keep', 'start_over': 'force'}  # of parameters by other names
+
+
+def flag(name: str, value: Any = None) -> str:
+    """A parameter of the library as it is typed in a command."""
+    word = f'--{_FLAGS.get(name, name).replace("_", "-")}'
+    return word if value is None or value is True else f'{word} {value}'
+
+
 def complain(message: Any) -> None:
-    text = printable(f'videozoo: {message}', lines=True)
+    """Print a line on standard error; parameters that an error names become options of the command line."""
+    text = message.spelled(flag) if isinstance(message, Explained) else message
+    text = printable(f'videozoo: {text}', lines=True)
     if 'tqdm' in sys.modules:  # above a progress bar
         sys.modules['tqdm'].tqdm.write(text, file=sys.stderr)
     else:
