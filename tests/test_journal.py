@@ -236,7 +236,7 @@ def test_a_link_in_the_journal_s_place_is_refused(tmp_path):
                 journal.open(start_over)
         journal.folder.unlink()
     journal.folder.write_text('')
-    with pytest.raises(ValueError, match='is no folder'):
+    with pytest.raises(ValueError, match='is not a folder'):
         journal.open(start_over=True)
     assert sorted(mine.iterdir()) == before
 

@@ -1,7 +1,7 @@
 """A model over the views of many files, in batches that do not depend on how the work is split.
 
 Files are put into groups, and a batch never crosses the border of its group. So a row is computed in the same batch
-whether one process does all the work, several share it, or a killed run goes on.
+whether one process does all the work, several share it, or a killed run continues.
 """
 import math
 import os
@@ -132,7 +132,7 @@ def process(
         dtype: Of the function's input.
         batch_size: Views per batch.
         reading: How the files are read.
-        reporter: Who is told of progress and of files that cannot be read.
+        reporter: How progress and files that cannot be read are reported.
         **fields: Fields of `reading` and `reporter` to replace.
 
     Yields:

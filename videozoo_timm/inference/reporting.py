@@ -1,4 +1,4 @@
-"""Who is told how long work goes on."""
+"""Reporting the progress of long work."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,7 +12,7 @@ def _ignore(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Functions that are called while long work goes on; by default nobody is told.
+    """Functions that are called during long work; by default they do nothing.
 
     Attributes:
         progress: Of work on files: called with the number of files just finished, or the fraction of one. Of training:
@@ -33,7 +33,7 @@ def with_fields(reading: Reading, reporter: Reporter, values: Mapping[str, Any])
 
     Args:
         reading: How files are read.
-        reporter: Who is told.
+        reporter: How progress is reported.
         values: By the names of fields of either record.
 
     Raises:

@@ -169,7 +169,7 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
         common = matched_names(files)
         if len(common) < shots:
             raise ValueError(
-                f'{files.folder} has {len(common)} names that all classes have, fewer than {shots} matched shots')
+                f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots')
         sampled = set(random.Random(f'{seed}').sample(common, shots))
         chosen = [k for k, path in enumerate(files.paths) if os.path.basename(path) in sampled]
         return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])

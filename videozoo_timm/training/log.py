@@ -116,7 +116,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _is_whole(row: dict[Any, Any], needed: tuple[str, ...]) -> bool:  # DictReader files what is too much under None
+def _is_whole(row: dict[Any, Any], needed: tuple[str, ...]) -> bool:  # DictReader keeps surplus values under None
     if None in row or None in row.values() or not all(name in row for name in needed):
         return False
     try:

@@ -109,7 +109,7 @@ def train(
         matched: As in `Stream`.
         finish: Called with the trained model, in all processes, while the run still owns the folder.
         reading: How the files are read.
-        reporter: Who is told of progress, of files that cannot be read, and of a signal.
+        reporter: How progress, files that cannot be read, and signals are reported.
         **fields: Fields of `reading` and `reporter` to replace.
 
     Returns:
@@ -164,7 +164,7 @@ def train(
         steps_an_epoch = len(paths) * stream.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
         losses, norm = state['losses'], torch.tensor(math.nan)
-        before = len(losses)  # of the run that goes on; they took none of this one's time
+        before = len(losses)  # of the run that is continued; computing them took none of this run's time
         if not state['hooks_done']:
             reporter.progress(step, {})
             with stop.at_once(accelerator):

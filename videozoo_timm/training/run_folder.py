@@ -22,10 +22,10 @@ from ..files import atomic_write, explain_write_errors, save_tensors
 
 _logger = logging.getLogger(__name__)
 
-MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
+MODEL, BEST = 'model.safetensors', 'best.safetensors'  # the results of a run
 RECORD = 'run.json'
 
-# What may be of a run; the record comes last, so that what is left of a removal is still known as a run.
+# Files of a run. The record comes last, so that an interrupted removal still leaves a run.
 _LIKE_OURS = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
               'log.csv', 'validation.csv', MODEL, BEST, RECORD)
 CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\w+)?\.partial')
@@ -162,7 +162,7 @@ def save_model(
         label_names: Sequence[str] = (),
         state_dict: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a model as safetensors in timm's layout; its header says what it is.
+    """Write a model as safetensors in timm's layout, with its configuration in the header.
 
     Args:
         accelerator: All of its processes must call this; the first writes.

@@ -51,7 +51,7 @@ def check_size(path: str | os.PathLike, width: int, height: int, max_pixels: int
 
 
 def check_file(path: str | os.PathLike) -> None:
-    """Refuse what is no file: reading a pipe or a device may never end, or do something.
+    """Refuse to read anything but a file: reading a pipe or a device may never end, or have side effects.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -47,7 +47,7 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
         raise
     except UnidentifiedImageError as error:
         raise VideoError(f'{path}: not an image ({", ".join(_FORMATS)} are read)') from error
-    except Exception as error:  # Pillow's readers raise whatever they trip over
+    except Exception as error:  # Pillow's readers raise errors of any type
         raise VideoError(f'{path}: cannot be read as an image ({error or type(error).__name__})') from error
     return torch.from_numpy(pixels).unsqueeze(0)
 

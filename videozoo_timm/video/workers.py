@@ -16,7 +16,7 @@ import torch
 from ..processes import start_python
 from .views import Failure, Job, View, Views, failure_of, read_views
 
-# A terminal or a batch system sends them to all processes; what is to be done about them the parent decides.
+# A terminal or a batch system sends them to all processes, but the parent decides how to react.
 _FOR_THE_PARENT = [
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
@@ -55,7 +55,7 @@ IN_THIS_PROCESS = Reading()
 def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PROCESS, **fields: Any) -> _Loaded:
     """The views of files, in the files' order, decoded ahead by worker processes.
 
-    A file that cannot be read, that crashes its worker or that hangs costs itself alone: its worker is replaced.
+    A file that cannot be read, crashes its worker or hangs does not affect the others: its worker is replaced.
 
     Args:
         jobs: The files; there may be no end of them.
@@ -67,7 +67,7 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
         (job, view) for each view, and at the end of each file (job, None) or (job, Failure).
 
     Raises:
-        ImportError: A library is missing, which is no file's fault.
+        ImportError: A library is missing.
         RuntimeError: No process can be started.
         ValueError: A field of `reading` has an invalid value.
     """
@@ -92,7 +92,7 @@ def _load_here(jobs: Iterable[Job], views: Views, num_threads: int) -> _Loaded:
 
 
 def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
-    # Bounds what is held: each of the files under way or done early waits with at most so many views.
+    # Bounds the memory: at most so many files are being decoded or wait, each with a bounded number of views.
     places = threading.Semaphore(2 * reading.num_workers)
     queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
@@ -177,7 +177,7 @@ class _Worker(threading.Thread):
                     for item in self._load(job):
                         if not self._wait_for(_put, results, item):
                             return
-                except Exception as error:  # not one file's fault, so the caller gets it
+                except Exception as error:  # not the file's fault, so the caller gets it
                     self._wait_for(_put, results, error)
                     return
         finally:
@@ -248,8 +248,7 @@ class _Worker(threading.Thread):
         process.kill()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
-        """A process that has imported what it needs, as the time limit is for files; None if nobody wants it any more.
-        """
+        """Start a process and wait for its imports, as the time limit is for files; None if the loading has ended."""
         with self.starting:
             if self.closed.is_set():
                 return None
@@ -308,7 +307,7 @@ def _send(pipe: IO[bytes], item: Any, data: bytes | memoryview = b'') -> None:
 
 
 def decode() -> None:
-    """What a decoding process does: files come on its standard input, and their views go to its standard output."""
+    """The main function of a decoding process: jobs come on its standard input, views go to its standard output."""
     for number in _FOR_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(os, 'nice'):
@@ -316,7 +315,7 @@ def decode() -> None:
         # interruption than a decoder does.
         os.nice(15)
     files, answers, jobs = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what a library prints
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
     views, num_threads = pickle.load(files)
     threading.Thread(target=_listen, args=(files, jobs), daemon=True).start()
     torch.set_num_threads(1)
@@ -339,12 +338,12 @@ def decode() -> None:
 def _answer(pipe: IO[bytes], item: Any, data: bytes | memoryview = b'') -> None:
     try:
         _send(pipe, item, data)
-    except OSError:  # nobody wants any more
+    except OSError:  # the parent has closed the pipe
         os._exit(1)
 
 
 def _listen(files: IO[bytes], jobs: queue.SimpleQueue[Job]) -> None:
-    """Take the files; end with the parent, however it ends and whatever the decoder is doing."""
+    """Receive the jobs; end this process with its parent, even while the decoder is busy."""
     try:
         while True:
             jobs.put(pickle.load(files))
@@ -353,8 +352,8 @@ def _listen(files: IO[bytes], jobs: queue.SimpleQueue[Job]) -> None:
 
 
 def _import_for(views: Views) -> None:
-    """What reading imports where it needs it: the time limit is for files."""
-    with suppress(ImportError):  # the first file that needs it tells
+    """Import in advance what reading files needs, as the time limit is for files."""
+    with suppress(ImportError):  # the first file that needs it raises it
         import av  # noqa: F401
         import numpy  # noqa: F401
         import PIL.Image  # noqa: F401
