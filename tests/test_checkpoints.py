@@ -218,7 +218,6 @@ def test_distributed_checkpoints_are_described_without_other_code(tmp_path):
 def test_distributed_checkpoints_execute_nothing(copied, tmp_path):
     """What is no tensor in them is a pickle, which torch would execute."""
     import torch.distributed.checkpoint as distributed
-    from accelerate.utils import patch_environment
 
     from videozoo_timm.training.checkpoints import _load
     place, mark = tmp_path / 'distributed', tmp_path / 'executed'

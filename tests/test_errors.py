@@ -1,88 +1,192 @@
-"""Errors that name parameters, and the records of options that travel together."""
-import math
-import pickle
-from pathlib import Path
+"""Whatever a command raises ends it with an exit code and one line; and what is no video is read as carefully."""
+import json
+import os
+import signal
+import sys
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from videozoo_timm.cli.common import complain
-from videozoo_timm.errors import DivergenceError, Explained, NoInterpreterError, UserError
-from videozoo_timm.inference.reporting import SILENT, Reporter, with_fields
-from videozoo_timm.training.finetune import _criterion
-from videozoo_timm.training.run_folder import make_folder
-from videozoo_timm.training.stream import check_files
-from videozoo_timm.video import IN_THIS_PROCESS, Reading, Sampling, centered_starts, centred_starts
-
-HELD = UserError(
-    '{} holds another run ({}); name another {folder}, or {force} starts over', Path('runs/{a}'), 'seed was 0, is {1}',
-    folder=None, force=True)
+from videozoo_timm import cli
+from videozoo_timm.analysis.completion import read_mask
+from videozoo_timm.analysis.evaluation import read_labels
+from videozoo_timm.cli import generation, main, models
+from videozoo_timm.files import atomic_write as atomic
 
 
-def told(error, capsys):
-    complain(error)
-    return capsys.readouterr().err
+class Panic(BaseException):
+    """As code in Rust raises it."""
 
 
-def test_parameters_are_named_as_the_caller_types_them(capsys):
-    held = 'runs/{a} holds another run (seed was 0, is {1}); name another '
-    assert str(HELD) == f'{held}folder, or force=True starts over'
-    assert told(HELD, capsys) == f'videozoo: {held}--out, or --force starts over\n'
-    assert told(UserError('more than {max_failed} allows', max_failed=0.1), capsys) == (
-        'videozoo: more than --max-failed 0.1 allows\n')
-    assert told(UserError('nothing to name in {this}'), capsys) == 'videozoo: nothing to name in {this}\n'
+@pytest.fixture
+def raising(monkeypatch):
+    """Make `videozoo list` raise an error; its exit code and what it says."""
+    def run(error, capsys, *flags):
+        def fail(*args, **kwargs):
+            if callable(error):
+                return error()
+            raise error
+
+        monkeypatch.setattr(models, 'table', fail)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        try:
+            return main([*flags]), capsys.readouterr().err
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return run
 
 
-@pytest.mark.parametrize('call, python, flags', [
-    (lambda: check_files(['a.mp4', 'b.mp4'], 2, matched=True), 'matched=True: of 2 files', '--matched: of 2 files'),
-    (lambda: _criterion(0.8, 1.0, 0.1, 3, 5),
-     'batch_size=3: mixup and cutmix pair clips, so it must be even, or mixup=0 and cutmix=0 turn',
-     '--batch-size 3: mixup and cutmix pair clips, so it must be even, or --mixup 0 and --cutmix 0 turn'),
-])
-def test_the_library_knows_no_flags(call, python, flags, capsys):
-    with pytest.raises(ValueError) as raised:
-        call()
-    assert str(raised.value).startswith(python)
-    assert told(raised.value, capsys).startswith(f'videozoo: {flags}')
+@pytest.mark.parametrize('error, words', [
+    (TypeError('of no\ntype'), 'internal error: TypeError: of no type (--debug shows the traceback)'),
+    (KeyError('x'), "internal error: KeyError: 'x' (--debug shows the traceback)"),
+    (AssertionError(), 'internal error: AssertionError (--debug shows the traceback)'),
+    (Panic('in Rust'), 'internal error: Panic: in Rust (--debug shows the traceback)'),
+    (ValueError(), 'internal error: ValueError (--debug shows the traceback)'),
+    (MemoryError(), 'memory ran out'), (RecursionError('too deep'), 'too deep'), (ValueError('in words'), 'in words'),
+    (PermissionError(13, 'Permission denied', 'x.npz'), 'x.npz: Permission denied')])
+def test_whatever_is_raised_is_one_line(error, words, raising, capsys):
+    assert raising(error, capsys, 'list') == (2, f'videozoo: {words}\n')
 
 
-def test_a_link_of_another_user(tmp_path, monkeypatch, capsys):
-    (tmp_path / 'link').symlink_to(tmp_path)
-    monkeypatch.setattr('videozoo_timm.training.run_folder._is_mine', lambda status: False)
-    with pytest.raises(ValueError, match='remove it, or name another folder$') as raised:
-        make_folder(tmp_path / 'link')
-    assert told(raised.value, capsys).endswith('remove it, or name another --out\n')
+@pytest.mark.parametrize('flags', [['--debug', 'list'], ['list', '--debug'], ['list']])
+def test_the_traceback_is_there_for_those_who_ask(flags, raising, capsys, monkeypatch):
+    if '--debug' not in flags:
+        monkeypatch.setenv('VIDEOZOO_DEBUG', '1')
+    code, told = raising(TypeError('of no type'), capsys, *flags)
+    assert code == 2 and told.startswith('Traceback')
+    assert told.endswith('\nvideozoo: internal error: TypeError: of no type\n')
+    code, told = raising(ValueError('in words'), capsys, *flags)
+    assert code == 2 and told.startswith('Traceback') and told.endswith('videozoo: in words\n')
 
 
-@pytest.mark.parametrize('kind, base', [
-    (UserError, ValueError), (DivergenceError, FloatingPointError), (NoInterpreterError, RuntimeError)])
-def test_errors_go_from_process_to_process(kind, base, capsys):
-    error = kind('{} of {{x}} is lost: {resume} continues', Path('{0}'), resume=True)
-    again = pickle.loads(pickle.dumps(error))
-    assert isinstance(again, base) and isinstance(again, Explained)
-    assert str(again) == str(error) == '{0} of {x} is lost: resume=True continues'
-    assert told(again, capsys) == 'videozoo: {0} of {x} is lost: --resume continues\n'
+@pytest.mark.parametrize('error, code, words', [
+    (KeyboardInterrupt(), 130, 'interrupted'), (KeyboardInterrupt(signal.SIGTERM), 143, 'terminated'),
+    (KeyboardInterrupt(signal.SIGHUP), 129, 'hung up'), (KeyboardInterrupt('odd'), 130, 'interrupted')])
+def test_interruptions_have_their_codes(error, code, words, raising, capsys):
+    assert raising(error, capsys, 'list') == (code, f'videozoo: {words}\n')
 
 
-def test_records_take_fields_by_name():
-    said = []
-    reading, reporter = with_fields(IN_THIS_PROCESS, SILENT, dict(time_limit=2.0, say=said.append))
-    assert reading == Reading(time_limit=2.0) and IN_THIS_PROCESS == Reading()
-    reporter.say('word')
-    assert said == ['word'] and reporter.progress(1) is None and reporter.report('path', 'reason') is None
-    assert with_fields(reading, reporter, {}) == (reading, reporter)
-    with pytest.raises(TypeError, match='workers'):
-        with_fields(IN_THIS_PROCESS, Reporter(), dict(workers=1))
+@pytest.mark.parametrize('first, code', [('SIGHUP', 129), ('SIGTERM', 143)])
+def test_a_closed_terminal_cleans_up(first, code, raising, capsys, tmp_path):
+    other = {'SIGHUP': signal.SIGTERM, 'SIGTERM': signal.SIGHUP}[first]
+
+    def write():
+        with atomic(tmp_path / 'x.csv'):
+            try:
+                os.kill(os.getpid(), getattr(signal, first))
+            finally:
+                os.kill(os.getpid(), other)  # they come together, also while what is unfinished is removed
+
+    assert raising(write, capsys, 'list')[0] == code
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('fields, words', [
-    (dict(num_workers=-1), 'num_workers=-1: must not be negative'),
-    (dict(time_limit=0.0), 'time_limit=0.0: must be more than 0'),
-    (dict(time_limit=math.nan), 'time_limit=nan: must be more than 0')])
-def test_readings_that_cannot_be(fields, words):
-    with pytest.raises(ValueError, match=words):
-        Reading(**fields)
+def test_nohup_is_heeded(raising, capsys, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert raising(lambda: os.kill(os.getpid(), signal.SIGHUP), capsys, 'list')[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
-def test_the_former_spelling_warns_and_works():
-    with pytest.warns(DeprecationWarning, match='centred_starts is now centered_starts'):
-        assert centred_starts(10.0, Sampling(16, 128), 3) == centered_starts(10.0, Sampling(16, 128), 3)
+def test_a_script_that_is_run_has_its_own_debug_flag(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli.deployment, 'run_script', lambda argv: seen.append(argv) or 0)
+    assert main(['run', 'train.py', '--debug']) == main(['--debug', 'run', 'train.py', '--debug']) == 0
+    assert seen == [['train.py', '--debug']] * 2
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='of Linux')
+def test_what_cannot_be_printed_is_told(monkeypatch, capsys):
+    with open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
+        assert main(['list', '--zoo', 'shapes']) == 2
+        assert capsys.readouterr().err == 'videozoo: standard output: No space left on device\n'
+    with open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
+        assert main(['list']) == 2  # more than is buffered
+        assert capsys.readouterr().err == 'videozoo: [Errno 28] No space left on device\n'
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as pipe:
+        monkeypatch.setattr(sys, 'stdout', pipe)
+        assert main(['list']) == 0  # the reader has seen enough
+    assert capsys.readouterr().err == ''
+
+
+# Files that are no videos
+
+def npy(shape="(1, 2, 2)", descr="'|b1'", data=b'\1\0\0\0'):
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b'\x93NUMPY\1\0' + len(header).to_bytes(2, 'little') + header + data
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'PK\3\4' + bytes(50), b'\x93NUMPY\1\0\xff\xff', npy(descr="'|O'"), npy(shape='(1, 2, 1000000000000)'),
+    npy(shape='(1, 2, 2, 1)'), npy(shape='(1, 2, -2)'), npy(descr="'<f4'", data=bytes(16)), npy(shape='(' * 5000),
+    npy(data=b'\1\0'), npy(data=b'\1\1\1\1'), npy(shape="(1, 2, 'x')"), b'\x80\x04cos\nsystem\n.'],
+    ids=lambda content: repr(content)[:30])
+def test_masks_that_cannot_be(tmp_path, content):
+    (tmp_path / 'mask.npy').write_bytes(content)
+    with pytest.raises(ValueError, match='mask.npy'):
+        read_mask(tmp_path / 'mask.npy', (1, 2, 2))
+
+
+def test_masks(tmp_path):
+    mask = np.array([[[True, False], [False, True]]])
+    np.save(tmp_path / 'mask.npy', mask)
+    assert torch.equal(read_mask(tmp_path / 'mask.npy', (1, 2, 2)), torch.from_numpy(mask))
+    (tmp_path / 'odd.npy').write_bytes(npy(data=b'\2\0\xff\0'))
+    assert read_mask(tmp_path / 'odd.npy', (1, 2, 2)).sum() == 2
+    os.mkfifo(tmp_path / 'pipe.npy')
+    for name, error in (('pipe.npy', ValueError), ('.', ValueError), ('nowhere.npy', FileNotFoundError)):
+        with pytest.raises(error):
+            read_mask(tmp_path / name, (1, 2, 2))
+
+
+@pytest.mark.parametrize('content', [
+    '{"a": 1e999, "b": 1, "c": 2}', '{"a": NaN, "b": 1, "c": 2}', '{"a": 0.5, "b": 1, "c": 2}',
+    '{"a": false, "b": 1, "c": 2}', '{"a": -1, "b": 0, "c": 1}', '{"a": null, "b": 1, "c": 2}',
+    '{"a": [0], "b": 1, "c": 2}', f'{{"a": {"9" * 5000}, "b": 1, "c": 2}}', '{"a": "zero", "b": 1, "c": 2}',
+    '{"0": null, "1": "b", "2": "c"}', '{"0": ["a"], "1": "b", "2": "c"}', '{"0": "a", "1": "a", "2": "c"}',
+    '["a", null, "c"]', '["a", true, "c"]', '["a", ["b"], "c"]', '"abc"', '3', 'null', '[' * 100_000,
+    '{"a":' * 100_000, '', '["a", "b", "c"', '["a"]'], ids=lambda content: content[:30])
+def test_labels_that_cannot_be(tmp_path, content):
+    (tmp_path / 'labels.json').write_text(content)
+    with pytest.raises(ValueError, match='labels.json'):
+        read_labels(tmp_path / 'labels.json', 3)
+
+
+def test_labels_that_are_no_text_file(tmp_path):
+    for content in ({'b': '0', 'a': 1, 'c': 2}, {'0': 'b', '1': 'a', '2': 'c'}, ['b', 'a', 'c']):
+        (tmp_path / 'good.json').write_text(json.dumps(content))
+        assert read_labels(tmp_path / 'good.json', 3) == ['b', 'a', 'c']
+    os.mkfifo(tmp_path / 'pipe.json')
+    with open(tmp_path / 'large.txt', 'wb') as file:
+        file.truncate(1 << 30)
+    (tmp_path / 'latin.txt').write_bytes(b'\xe9\n')
+    for name, words in (('pipe.json', 'neither a file'), ('large.txt', 'larger than 16 MB'), ('latin.txt', 'utf-8')):
+        with pytest.raises(ValueError, match=words):
+            read_labels(tmp_path / name, 3)
+
+
+def test_pictures_that_raise_cost_themselves(tmp_path, monkeypatch, capsys):
+    for name in 'abc':
+        Image.new('RGB', (40, 30)).save(tmp_path / f'{name}.png')
+    plain = generation.read_image
+
+    def read(path):
+        if path.endswith('b.png'):
+            raise OverflowError('too large')
+        return plain(path)
+
+    monkeypatch.setattr(generation, 'read_image', read)
+    paths = [str(tmp_path / f'{name}.png') for name in 'abc']
+    images, kept = generation._read(paths, 16)
+    assert images.shape == (2, 3, 16, 16) and kept == [paths[0], paths[2]]
+    files = generation._Images(tmp_path)
+    assert (files.paths, files.failed, len(files[1])) == (kept, 1, 3)
+    assert capsys.readouterr().err.count('b.png: OverflowError: too large') == 2
