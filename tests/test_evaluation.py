@@ -24,7 +24,7 @@ from videozoo_timm.analysis.evaluation import (
 )
 from videozoo_timm.cli import main
 from videozoo_timm.inference.pipeline import views_of
-from videozoo_timm.video import centred_starts, prepare_clip, probe, read_clip
+from videozoo_timm.video import centered_starts, prepare_clip, probe, read_clip
 
 COLOURS = {  # in the order of the classes: sorted by code point, capitals first
     'Blue': (0, 0, 255), 'black': (0, 0, 0), 'green': (0, 255, 0), 'red': (255, 0, 0), 'white': (255, 255, 255),
@@ -121,7 +121,7 @@ def test_views_are_averaged_after_the_softmax(vit):
     path = str(CLIPS / 'odd' / 'sixty_fps.mp4')
     base = views_of(vit)
     answers, _ = predict(vit, [path], parse_views('5x3', base), batch_size=4)
-    starts = centred_starts(probe(path).duration, base.sampling, 5)
+    starts = centered_starts(probe(path).duration, base.sampling, 5)
     with torch.no_grad():
         probabilities = torch.stack([
             vit(prepare_clip(read_clip(path, start=start).frames, 112, mean=0.45, std=0.225, short_side=112, crop=crop)

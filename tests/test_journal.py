@@ -191,9 +191,9 @@ def test_a_damaged_record_is_refused_and_force_starts_over(tmp_path):
                  b'{"checksum": 1}', b'{"checksum": 1, "command": {}}', b'{"command": []}']
     for content in contents:
         record.write_bytes(content)
-        refused(tmp_path, 'it is not known whose rows are in .*command.json there is .*--force')
+        refused(tmp_path, 'it is not known whose rows are in .*command.json there is .*start_over=True')
     record.unlink()
-    refused(tmp_path, 'command.json there is gone; --force')
+    refused(tmp_path, 'command.json there is missing; start_over=True')
     journal = Journal(tmp_path / 'x.npz', COMMAND)
     journal.open(start_over=True)
     assert journal.batches() == [] and not journal.goes_on
@@ -204,7 +204,7 @@ def test_a_damaged_record_is_refused_and_force_starts_over(tmp_path):
 def test_a_journal_of_version_0_1_0_is_refused_in_words(tmp_path):
     record = written(tmp_path).folder / 'command.json'
     record.write_text(json.dumps(COMMAND))
-    refused(tmp_path, 'is of an earlier version, without checksums')
+    refused(tmp_path, 'was written by an earlier version, without checksums')
 
 
 @pytest.mark.parametrize('content', [None, b'', b'{"weig', json.dumps(COMMAND).encode()], ids=str)
@@ -236,7 +236,7 @@ def test_a_link_in_the_journal_s_place_is_refused(tmp_path):
                 journal.open(start_over)
         journal.folder.unlink()
     journal.folder.write_text('')
-    with pytest.raises(ValueError, match='is no folder'):
+    with pytest.raises(ValueError, match='is not a folder'):
         journal.open(start_over=True)
     assert sorted(mine.iterdir()) == before
 
@@ -250,7 +250,7 @@ def test_links_in_a_journal_are_refused(name, tmp_path):
         (journal.folder / name).symlink_to(tmp_path / 'thesis.tex') if kind == 'link' else (
             (journal.folder / name).mkdir())
         for start_over in (False, True):
-            with pytest.raises(ValueError, match=f'{name} is a link, no file, or of another user'):
+            with pytest.raises(ValueError, match=f'{name} is a link, not a file, or of another user'):
                 Journal(tmp_path / 'x.npz', COMMAND).open(start_over)
     assert (tmp_path / 'thesis.tex').read_text() == 'precious'
 
@@ -311,7 +311,7 @@ def test_space_is_taken_before_it_is_mapped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, 'allocate', full)
     with pytest.raises(OSError, match=r'x.npz could not be written: the disk mounted at .* is full \(2.0 MB needed, '
-                                      r'.* free\); once there is room, the same command goes on'):
+                                      r'.* free\); once there is room, the same command continues'):
         journal.array((1000, 500), np.float32)
     assert not (journal.folder / 'collected.npy').exists() and whole(journal) == [0]  # they stay
     journal.remove()

@@ -23,7 +23,7 @@ from videozoo_timm.video import (
     VideoError,
     View,
     Views,
-    centred_starts,
+    centered_starts,
     find_media,
     find_videos,
     load_views,
@@ -112,10 +112,10 @@ def test_starts_that_cannot_be(long_video, starts, words):
 
 
 def test_clips_are_spread_from_end_to_end_as_published():
-    assert centred_starts(10.0, RECOGNITION) == [(300 - 128) // 2 / 30]
-    assert centred_starts(10.0, RECOGNITION, 3) == [0, 86 / 30, 172 / 30]
-    assert centred_starts(10.0, RECOGNITION, 4) == [k * (172 // 3) / 30 for k in range(4)]
-    assert centred_starts(1.0, RECOGNITION, 3) == [0, 0, 0]
+    assert centered_starts(10.0, RECOGNITION) == [(300 - 128) // 2 / 30]
+    assert centered_starts(10.0, RECOGNITION, 3) == [0, 86 / 30, 172 / 30]
+    assert centered_starts(10.0, RECOGNITION, 4) == [k * (172 // 3) / 30 for k in range(4)]
+    assert centered_starts(1.0, RECOGNITION, 3) == [0, 0, 0]
 
 
 # Views

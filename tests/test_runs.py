@@ -193,7 +193,7 @@ def test_a_disk_that_fills_up_loses_nothing(command, tmp_path):
     done = subprocess.run([sys.executable, '-c', FULL_DISK, *map(str, command[2:])], cwd=tmp_path, env=ENVIRONMENT,
                           text=True, capture_output=True)
     assert done.returncode == 2 and 'features.npz: rows could not be written' in done.stderr, done.stderr
-    assert 'the same command goes on' in done.stderr and rows_done(tmp_path) > 3
+    assert 'the same command continues' in done.stderr and rows_done(tmp_path) > 3
 
 
 # What a journal may look like after a crash

@@ -228,7 +228,7 @@ def test_random_state_is_part_of_a_checkpoint(tmp_path):
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
     run_pretrain(tmp_path, steps=2)
-    with pytest.raises(ValueError, match='holds a run; --resume goes on'):
+    with pytest.raises(ValueError, match='holds a run; resume=True continues it, force=True starts over'):
         run_pretrain(tmp_path, steps=2)
     with pytest.raises(ValueError, match='steps was 2, is 3'):
         run_pretrain(tmp_path, steps=3, resume=True)
@@ -311,14 +311,14 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
         tmp_path / 'few', paths=[*DRAWN[:5], bad], steps=9, max_failed=0.2,
         report=lambda path, reason: reported.append(path))
     assert reported == [bad] and read_log(tmp_path / 'few' / 'log.csv')[-1]['failed'] == '1'
-    with pytest.raises(ValueError, match='1 of 6 files could not be read so far, more than --max-failed 0.1'):
+    with pytest.raises(ValueError, match='1 of 6 files could not be read so far, more than max_failed=0.1'):
         run_pretrain(tmp_path / 'many', paths=[*DRAWN[:5], bad], steps=9)
     told = []
     for matched in (False, True):
         with closing(Stream([*DRAWN[:5], bad], views_of(small(), augmentation=TWICE), 12, matched=matched,
                             report=lambda path, reason: told.append(reason))) as stream:
             next(stream)
-    assert ['scenes are split' in reason for reason in told] == [False, True]
+    assert ['matched files are split' in reason for reason in told] == [False, True]
     with pytest.raises(ValueError, match='none of 1 files can be read'):
         run_pretrain(tmp_path / 'all', paths=[bad], max_failed=1.0)
     with pytest.raises(ValueError, match='no files to train on'):

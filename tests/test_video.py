@@ -536,7 +536,7 @@ def test_denormalize_undoes_the_normalisation(pixels):
     ({'size': 29, 'short_side': 28}, '29 x 29 .* short side is 28'),
     ({'size': 0}, '0 x 0'),
     ({'interpolation': 'nearest'}, "'nearest'"),
-    ({'crop': 3}, "crop must be 'center', 0, 1, 2 or two shares from 0 to 1, got 3"),
+    ({'crop': 3}, "crop must be 'center', 0, 1, 2 or two fractions from 0 to 1, got 3"),
     ({'mean': (0.1, 0.2)}, 'mean must be .* got 2'),
     ({'std': (0.1,) * 4}, 'std must be .* got 4'),
 ])

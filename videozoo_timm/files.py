@@ -1,5 +1,4 @@
-"""Writing files so that they appear whole or not at all, follow no link, and say what a full disk needs; reading
-nothing that is no file."""
+"""Writing files atomically and without following links, explaining write errors, and refusing to read special files."""
 import csv
 import errno
 import os
@@ -22,11 +21,11 @@ _NO_FILES = {
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Refuse, before it is opened, what is no file: a FIFO would be waited for, a device may never end.
+    """Refuse to open anything but a file: opening a FIFO may block, and reading a device may never end.
 
     Raises:
-        ValueError: A FIFO, a socket, a device or a folder, or a link to one.
-        OSError: It is not there, or out of reach.
+        ValueError: It is a FIFO, a socket, a device or a folder, or a link to one.
+        OSError: It does not exist, or cannot be accessed.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -37,10 +36,10 @@ MAKE_ROOM = 'free some space there, or write elsewhere'
 
 
 class WriteError(OSError):
-    """A file that could not be written, in words.
+    """A file that could not be written.
 
     Attributes:
-        reason: Why, without the name of the file.
+        reason: Why it could not, without the name of the file.
     """
     reason = ''
 
@@ -48,22 +47,24 @@ class WriteError(OSError):
 @contextmanager
 def atomic_write(
         target: Path, needed: int | None = None, remedy: str = MAKE_ROOM, durable: bool = False) -> Iterator[Path]:
-    """A temporary file (or folder, if the caller makes one) that becomes `target` at the end, or vanishes on an error.
+    """A temporary file (or folder, if the caller makes one) that finally becomes `target`, or is removed on an error.
 
-    Files that something may have mapped are never written in place: truncating a mapped file kills its readers. The
-    temporary file has a folder of its own beside `target`, of a name that nobody can know beforehand and with this
-    user's rights alone. Whatever a killed process left of such a folder is known by its name, and the next writer
-    removes it. A `target` that is a link is replaced, not followed.
+    Files that may be mapped are never written in place, as truncating a mapped file kills its readers. The temporary
+    file has a folder of its own beside `target`, with an unpredictable name, which only this user can access. The next
+    writer removes what a killed process has left of such a folder. A `target` that is a link is replaced, not followed.
 
     Args:
-        target: What to write.
-        needed: Bytes that it takes, if they are known; for the words of an error.
+        target: The file or folder to write.
+        needed: Its size in bytes, if known; an error says it.
         remedy: As in `explain_write_errors`.
-        durable: Wait until it is on the disk, so that a power cut leaves it whole or absent; for what replaces
-            something that is removed afterwards.
+        durable: Wait until it is on the disk, so that a power cut leaves it complete or absent. Needed where it
+            replaces something that is removed afterwards.
+
+    Yields:
+        The temporary path.
 
     Raises:
-        WriteError: The disk is full, or not to be written.
+        WriteError: The disk is full, or the folder cannot be written.
     """
     with explain_write_errors(target, needed, remedy):
         prefix = f'.{target.name}.{socket.gethostname()}.'
@@ -112,15 +113,15 @@ def explain_write_errors(
         remedy: str = MAKE_ROOM,
         partial: Path | None = None,
 ) -> Iterator[None]:
-    """Put what system, safetensors and torch.save raise on a full disk (or any other obstacle) into one error.
+    """Turn errors of the system, safetensors and torch.save on a full disk (and the like) into a `WriteError`.
 
-    It names the disk, what is free there and what is needed. Errors that are not about writing pass through.
+    Its message names the disk, the free space and the space needed. Errors that are not about writing pass through.
 
     Args:
-        target: What is written, as the user calls it.
-        needed: Bytes that it takes; None if they are not known.
-        remedy: What to do where there is no room.
-        partial: The file or folder that is written meanwhile; `target` if None.
+        target: The file or folder that is written, as the user knows it.
+        needed: Its size in bytes; None if unknown.
+        remedy: What to do about a full disk.
+        partial: The temporary file or folder that is written; `target` if None.
 
     Raises:
         WriteError: It could not be written.
@@ -142,9 +143,9 @@ _NO_ROOM = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC), errno.EFBIG)
 
 
 def _reason(error: Exception, partial: Path, needed: int | None, remedy: str) -> str | None:
-    """Why it could not be written; None for errors that are not about writing."""
+    """Why a file could not be written; None for errors that are not about writing."""
     if isinstance(error, WriteError):
-        return error.reason.replace(MAKE_ROOM, remedy)  # whoever knows what all of it is for knows better
+        return error.reason.replace(MAKE_ROOM, remedy)  # the outer remedy is the more specific one
     code = _error_number(error, partial)
     if code not in _NO_ROOM:
         if isinstance(error, OSError):
@@ -165,7 +166,7 @@ def _reason(error: Exception, partial: Path, needed: int | None, remedy: str) ->
 
 
 def _error_number(error: BaseException | None, partial: Path) -> int | None:
-    """The system's number for the cause of an error, wherever it stands."""
+    """The `errno` of an error or of one of its causes."""
     text = str(error)
     while error is not None:
         if isinstance(error, OSError) and error.errno:
@@ -175,7 +176,7 @@ def _error_number(error: BaseException | None, partial: Path) -> int | None:
         error = error.__cause__ or error.__context__
     if not re.search('unexpected pos|PytorchStreamWriter|iostream error|file write failed', text):
         return None
-    # torch.save has lost the reason: the system tells it again.
+    # torch.save has lost the reason, so the system is asked again.
     files = [partial] if partial.is_file() else [path for path in partial.rglob('*') if path.is_file()]
     try:
         with open(max(files, key=lambda path: path.stat().st_mtime_ns), 'ab') as file:
@@ -191,7 +192,7 @@ def _written(partial: Path) -> int:
 
 
 def size_in_words(size: int) -> str:
-    """Bytes as people read them: 1,234,567 are 1.2 MB."""
+    """A number of bytes as text: 1,234,567 is '1.2 MB'."""
     for unit, name in ((1e9, 'GB'), (1e6, 'MB'), (1e3, 'kB')):
         if size >= unit:
             return f'{size / unit:.1f} {name}'
@@ -199,14 +200,14 @@ def size_in_words(size: int) -> str:
 
 
 def allocate(file: BinaryIO, size: int) -> None:
-    """Take disk space for a file before it is mapped: a write into a mapping that finds none kills the process.
+    """Allocate the disk space of a file before it is mapped: writing to a mapping without space kills the process.
 
     Args:
         file: Open for writing.
-        size: Bytes that the file is to have.
+        size: Size that the file will have, in bytes.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: The disk is full.
     """
     file.flush()
     if size and hasattr(os, 'posix_fallocate'):
@@ -215,27 +216,27 @@ def allocate(file: BinaryIO, size: int) -> None:
             return
         except OSError as error:
             if error.errno in _NO_ROOM or error.errno == errno.EIO:
-                raise  # otherwise this file system cannot: zeros take space on every one
+                raise  # otherwise this file system does not support it: zeros take space on every one
     for position in range(file.seek(0, os.SEEK_END), size, 1 << 20):
         file.write(bytes(min(1 << 20, size - position)))
     file.flush()
 
 
 def check_own_folder(folder: Path, purpose: str) -> None:
-    """Refuse a folder in which nothing may be believed or removed: a link, or another user's.
+    """Refuse a folder whose content cannot be trusted: a link, or another user's.
 
     Args:
-        folder: It is there.
-        purpose: What it is for, in the words of an error.
+        folder: A path that exists.
+        purpose: What is kept in the folder, for the error.
 
     Raises:
-        ValueError: It is no folder of this user.
+        ValueError: It is not a folder of this user.
     """
     state = folder.lstat()
     if stat.S_ISLNK(state.st_mode):
         raise ValueError(f'{folder} is a link, and {purpose} is never kept behind one: remove the link')
     if not stat.S_ISDIR(state.st_mode):
-        raise ValueError(f'{folder} is no folder, so {purpose} cannot be kept there: move it away')
+        raise ValueError(f'{folder} is not a folder, so {purpose} cannot be kept there: move it away')
     with tempfile.TemporaryFile(dir=folder.parent) as file:  # network file systems may have their own idea of users
         owner = os.fstat(file.fileno()).st_uid
     if state.st_uid != owner:
@@ -248,8 +249,8 @@ def remove_known(folder: Path, patterns: Sequence[str]) -> None:
     """Remove the files of these names from a folder, as far as possible; links are not followed.
 
     Args:
-        folder: It need not be there.
-        patterns: Names, with `*` for anything.
+        folder: It need not exist.
+        patterns: Names of files; `*` matches any text.
     """
     if folder.is_symlink() or not folder.is_dir():
         return
@@ -263,14 +264,14 @@ _PARTIAL = '.partial'
 
 
 def _remove_stale(mine: Path, prefix: str, name: str) -> None:
-    """Remove what killed processes of this machine have left, beside a folder that this process has just made."""
-    if os.name == 'nt':  # no question, but a signal, is what os.kill sends there
+    """Remove what killed processes of this machine have left beside a folder that this process has just made."""
+    if os.name == 'nt':  # os.kill does not test there whether a process is alive, but ends it
         return
     owner = mine.lstat().st_uid
     for folder in mine.parent.iterdir():
         if not folder.name.startswith(prefix) or not folder.name.endswith(_PARTIAL):
             continue
-        with suppress(OSError, ValueError, OverflowError):  # another writer was faster, or it is none of ours
+        with suppress(OSError, ValueError, OverflowError):  # another writer was faster, or it is not ours
             state = folder.lstat()
             is_known = stat.S_ISDIR(state.st_mode) and state.st_uid == owner and all(
                 path.name.startswith((name, '.tmp')) for path in folder.iterdir())  # .tmp: of safetensors
@@ -289,7 +290,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _usual_mode(path: Path) -> int:
-    """The rights of a new file, of which one is made and removed: asking for the umask changes it for all threads."""
+    """The permissions of a new file. One is made and removed, as reading the umask changes it for all threads."""
     with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), 'wb') as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     path.unlink()
@@ -297,10 +298,10 @@ def _usual_mode(path: Path) -> int:
 
 
 def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
-    """Write a table, whole or not at all; the keys of the first row are its header.
+    """Write a table atomically; the keys of the first row are its header.
 
     Raises:
-        WriteError: The disk is full, or not to be written.
+        WriteError: The disk is full, or the folder cannot be written.
     """
     with atomic_write(target) as partial, open(
             partial, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:  # as file names may need it

@@ -6,8 +6,10 @@ import sysconfig
 from multiprocessing import spawn
 from typing import Any
 
+from .errors import NoInterpreterError
 
-def start_python(target: str, **popen: Any) -> subprocess.Popen:
+
+def start_python(target: str, **popen: Any) -> subprocess.Popen[bytes]:
     """Start a Python process that calls a function of this package and imports nothing from the current folder.
 
     It imports no script of the user's and registers no models.
@@ -17,22 +19,26 @@ def start_python(target: str, **popen: Any) -> subprocess.Popen:
         **popen: As in `subprocess.Popen`, but `env`.
 
     Raises:
-        RuntimeError: This program has no interpreter that could be started.
+        NoInterpreterError: This program has no interpreter that could be started.
     """
     executable = spawn.get_executable()  # `sys.executable`, or what `multiprocessing.set_executable` says
     if not executable or getattr(sys, 'frozen', False):
-        raise RuntimeError(
+        raise NoInterpreterError(
             'no Python interpreter is known that a process could be started with (this one is part of another '
-            'program): num_workers=0 (--num-workers 0) decodes in this process')
+            'program): {num_workers} decodes in this process', num_workers=0)
     module, _, function = target.partition(':')
     # Until its first statement such a process imports nothing from the '' that -c puts in front, as `sys` is built in.
     code = f'import sys; sys.path[:] = sys.argv[1:]; from {module} import {function}; {function}()'
     left_out = ('PYTHONPATH', 'PYTHONINSPECT')  # an empty entry of the first is the current folder
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
-    return subprocess.Popen(
-        # The same -W, -X, -I ... as here; multiprocessing has nothing public for it either.
-        [executable, *subprocess._args_from_interpreter_flags(), '-c', code, *import_path()],
+    return subprocess.Popen[bytes](
+        [executable, *_interpreter_options(), '-c', code, *import_path()],
         env=dict(environment, VIDEOZOO_NO_MODELS='1'), **popen)
+
+
+def _interpreter_options() -> list[str]:
+    """The -W, -X, -I ... of this interpreter."""
+    return subprocess._args_from_interpreter_flags()  # pyright: ignore[reportAttributeAccessIssue]  # nothing public
 
 
 def import_path() -> list[str]:
@@ -51,5 +57,5 @@ def import_path() -> list[str]:
     return path
 
 
-def _place(path):
+def _place(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))

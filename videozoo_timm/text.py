@@ -1,18 +1,18 @@
-"""Text of strangers, fit to be shown."""
+"""Text from untrusted files, made safe to show."""
 import unicodedata
 from typing import Any
 
-_JOINERS = '\u200c\u200d'  # which scripts and emoji are written with
+_JOINERS = '\u200c\u200d'  # some scripts and emoji need them
 _UNSEEN = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}  # controls, formats (they turn the direction of text), surrogates, line ends
 
 
 def printable(text: Any, limit: int | None = None, lines: bool = False) -> str:
-    r"""Text without what steers a terminal or turns other text around, written as `\x1b` instead.
+    r"""Text whose control characters, and those that reverse the direction of text, are written as `\x1b` and the like.
 
     Args:
-        text: Of a file's header, the name of a class, a tensor or a file.
-        limit: Characters that are shown of it; the middle of longer text is left out.
-        lines: Leave line ends.
+        text: A value of a file's header, or the name of a class, a tensor or a file.
+        limit: Maximum number of characters; of longer text the middle is replaced by `...`.
+        lines: Keep line ends.
     """
     text = str(text)
     if limit is not None and len(text) > limit:

@@ -1,7 +1,7 @@
 """videozoo download."""
 from .completion import complete_model
 from .options import argument, command, option, zoo_option
-from .output import ERRORS, complain, echo
+from .output import ERRORS, complain, echo, worded
 from .types import Number
 
 
@@ -27,9 +27,9 @@ def download(names: tuple[str, ...], zoo: str | None, patience: float | None) ->
         except ERRORS as error:
             path = cached(source) if isinstance(error, ConnectionError) else None
             if path:
-                complain(f'{name}: is on this machine ({path}), but was not compared with the Hub: {error}')
+                complain(f'{name}: is on this machine ({path}), but was not compared with the Hub: {worded(error)}')
                 unchecked += 1
                 continue
-            complain(f'{name}: {error}')
+            complain(f'{name}: {worded(error)}')
             skipped += 1
     return 2 if skipped == len(sources) else 1 if skipped or unchecked else 0

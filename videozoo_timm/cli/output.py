@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import Explained
 from ..text import printable
 
 # What is told in a line; anything else is a fault of this package.
@@ -22,9 +23,24 @@ def echo(text: Any = '') -> None:
         raise OSError(f'standard output: {error.strerror}') from error
 
 
+# Parameters whose option has another name.
+_FLAGS = {'auto_augment': 'aa', 'folder': 'out', 'last': 'keep', 'start_over': 'force'}
+
+
+def flag(name: str, value: Any = None) -> str:
+    """A parameter of the library as it is typed in a command."""
+    word = f'--{_FLAGS.get(name, name).replace("_", "-")}'
+    return word if value is None or value is True else f'{word} {value}'
+
+
+def worded(error: Any) -> str:
+    """An error's text, in which the parameters that it names are options of the command line."""
+    return error.spelled(flag) if isinstance(error, Explained) else str(error)
+
+
 def complain(message: Any) -> None:
     """Tell on standard error."""
-    text = printable(f'videozoo: {message}', lines=True)
+    text = printable(f'videozoo: {worded(message)}', lines=True)
     if 'tqdm' in sys.modules:  # above a progress bar
         sys.modules['tqdm'].tqdm.write(text, file=sys.stderr)
     else:

@@ -2,7 +2,7 @@
 from .. import catalogue
 from .completion import complete_model
 from .options import argument, command, option, zoo_option
-from .output import ERRORS, complain, echo
+from .output import ERRORS, complain, echo, worded
 
 
 @command(examples='''
@@ -34,7 +34,7 @@ def pin(names: tuple[str, ...], zoo: str | None, force: bool) -> int:
                                  f'replaces it')
             catalogue.pin(repo, found)
         except ERRORS as error:
-            complain(f'{filename} of {repo}: {error}')
+            complain(f'{filename} of {repo}: {worded(error)}')
             skipped += 1
             continue
         for name, digest in found.items():

@@ -1,8 +1,8 @@
-"""What an unfinished run has done, in a folder beside its result, so that the same command goes on from there.
+"""The finished work of an unfinished run, in a folder beside its result, from which the same command continues.
 
-Each process appends the rows of its batches to a file of its own, then a line that describes them. Rows and lines carry
-checksums in which the command goes in, so that what a crash or a failing disk has damaged, and what another run has
-written, is known and left out.
+Each process appends the rows of its batches to a file of its own, then a line that describes them. Rows and lines have
+checksums that depend on the command. So data that a crash or a failing disk has damaged, or that another run has
+written, is recognized and skipped.
 """
 import errno
 import hashlib
@@ -15,13 +15,14 @@ import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
+from ..errors import UserError
 from ..files import allocate, check_own_folder, explain_write_errors, remove_known
 from .pipeline import Group, RowBatch
 
@@ -34,7 +35,7 @@ _NO_LOCKS = {getattr(errno, name, None) for name in ('ENOLCK', 'ENOSYS', 'EOPNOT
 
 
 def journal_folder(out: Path) -> Path:
-    """Where the journal of the run that writes `out` is."""
+    """The folder of the journal of the run that writes `out`."""
     return out.with_name(f'.{out.name}.unfinished')
 
 
@@ -43,11 +44,11 @@ class Journal:
 
     Args:
         out: The result.
-        command: What decides the result's content; a journal of another command is refused.
+        command: All settings that decide the content of the result; a journal of another command is refused.
 
     Attributes:
-        goes_on: Whether there was one already when it was opened.
-        damaged: Batches that `batches` found damaged, the last time.
+        goes_on: Whether it existed already when it was opened.
+        damaged: Number of damaged batches in the last call of `batches`.
     """
     goes_on, damaged = False, 0
 
@@ -55,22 +56,24 @@ class Journal:
         self.folder = journal_folder(out)
         self.command = json.loads(json.dumps(command))
         self._key = hashlib.sha256(_as_text(self.command)).digest()
-        self._out, self._lock, self._rows, self._lines = out, None, None, None
-        self._remedy = f'once there is room, the same command goes on (what is done is in {self.folder})'
+        self._out = out
+        self._lock: BaseFileLock | None = None
+        self._files_of_this_process: tuple[BinaryIO, BinaryIO] | None = None  # rows, lines
+        self._remedy = f'once there is room, the same command continues (what is done is in {self.folder})'
 
     def open(self, start_over: bool = False) -> None:
-        """Begin a journal, or go on with the one that is there; once, before any process writes.
+        """Begin a journal, or continue the one that is there. Called once, before any process writes.
 
         Args:
-            start_over: Throw away what is there.
+            start_over: Discard what is there.
 
         Raises:
-            ValueError: It is of another command, of no command that is known, another user's, or in use.
+            ValueError: It is of another or an unknown command, belongs to another user, or is in use.
             OSError: The disk is full, or not to be written.
         """
         with explain_write_errors(self._out, remedy=self._remedy, partial=self.folder):
             try:
-                self.folder.mkdir(mode=0o700)  # nobody else has a say in it
+                self.folder.mkdir(mode=0o700)  # nobody else may read or change it
             except FileExistsError:
                 self._check_owner()
             self._acquire()
@@ -83,19 +86,20 @@ class Journal:
                 return
         if before != self.command:
             self.close()
-            raise ValueError(
-                f'{self._out} was begun by another command and is unfinished ({_difference(before, self.command)}): '
-                f'repeat that command to go on, or start over with --force')
+            raise UserError(
+                '{} was begun by another command and is unfinished ({}): repeat that command to continue it, or start '
+                'over with {start_over}', self._out, _difference(before, self.command), start_over=True)
         self.goes_on = True
 
     def _check_owner(self) -> None:
-        """Whatever is in the folder will be believed, written or removed."""
+        """Refuse links and other users' files: the journal's files are trusted, overwritten and removed."""
         check_own_folder(self.folder, 'the journal of a run')
         owner = self.folder.lstat().st_uid
         for path in self._files(_FILES):
             state = path.lstat()
             if not stat.S_ISREG(state.st_mode) or state.st_uid != owner:
-                raise ValueError(f'{path} is a link, no file, or of another user: no run of yours wrote it; remove it')
+                raise ValueError(
+                    f'{path} is a link, not a file, or of another user, so no run of yours wrote it: remove it')
 
     def _acquire(self) -> None:
         self._lock = FileLock(self.folder / _LOCK)
@@ -108,7 +112,7 @@ class Journal:
                 raise
             self._lock = None
             _logger.warning(
-                'the file system of %s has no locks (%s): see to it that no other run writes %s meanwhile',
+                'the file system of %s has no locks (%s): make sure that no other run writes %s meanwhile',
                 self.folder, error, self._out)
 
     def _files(self, patterns: Iterable[str]) -> list[Path]:
@@ -127,34 +131,35 @@ class Journal:
         os.replace(path, self.folder / _RECORD)
 
     def _recorded(self) -> dict[str, Any] | None:
-        """The command whose rows are here; None if there are no rows, and no command that is known."""
+        """The command whose rows are here; None if there are no rows and no known command."""
         path, problem = self.folder / _RECORD, 'is damaged'
         try:
             record = json.loads(path.read_bytes())
             if 'checksum' in record and _digest(_as_text(record['command'])) == record['checksum']:
                 return record['command']
             if isinstance(record, dict) and not {'checksum', 'command'} & set(record):
-                problem = 'is of an earlier version, without checksums, which can finish it'
+                problem = 'was written by an earlier version, without checksums (that version can finish it)'
         except FileNotFoundError:
-            problem = 'is gone'
+            problem = 'is missing'
         except (ValueError, TypeError, KeyError, RecursionError):
             pass
         if any(path.stat().st_size for path in self._files(_ROWS)):
             self.close()
-            raise ValueError(
-                f'{self._out} is unfinished, and it is not known whose rows are in {self.folder}: {_RECORD} there '
-                f'{problem}; --force (start_over=True) starts over')
+            raise UserError(
+                '{} is unfinished, and it is not known whose rows are in {}: {} there {}; {start_over} starts over',
+                self._out, self.folder, _RECORD, problem, start_over=True)
         return None  # killed before it wrote anything else
 
     def batches(self, groups: Sequence[Group] | None = None, mend: bool = False) -> list[RowBatch]:
-        """All batches that are done and whole, in the order of the work; their rows are mapped from the files.
+        """All finished, undamaged batches in the order of the work; their rows are mapped from the files.
 
         Args:
-            groups: All groups of the run; a batch of none of them is none of this run.
-            mend: Strike the lines of damaged batches out, so that they are told once.
+            groups: All groups of the run; batches of other groups are skipped. None accepts any group.
+            mend: Delete the lines of damaged batches, so that they are reported once.
         """
         files_of = None if groups is None else {group.index: set(group.files) for group in groups}
-        found, self.damaged = {}, 0
+        found: dict[tuple[int, int], RowBatch] = {}
+        self.damaged = 0
         for path in self._files(['*.jsonl']):
             rows, whole, damaged = _mapped(path.with_suffix('.rows')), [], 0
             for line in path.read_bytes().split(b'\n'):
@@ -182,7 +187,7 @@ class Journal:
         return checksum == _digest(text, self._key).encode()
 
     def _batch(self, line: bytes, rows: np.ndarray, files_of: dict[int, set[int]] | None) -> RowBatch | None:
-        """What a line describes; None if the line or its rows are damaged, or of another run."""
+        """The batch that a line describes; None if the line or its rows are damaged, or of another run."""
         if not self._is_whole(line):
             return None
         try:
@@ -193,7 +198,7 @@ class Journal:
             return None
         shape, offset, checksum = (entry.pop(name) for name in ('shape', 'offset', 'rows'))
         block = rows[offset:offset + 4 * math.prod(shape)]
-        if len(block) != 4 * math.prod(shape) or _digest(block, self._key) != checksum:
+        if len(block) != 4 * math.prod(shape) or _digest(block.data, self._key) != checksum:
             return None
         failed = {int(file): reason for file, reason in entry.pop('failed').items()}
         return RowBatch(**entry, failed=failed, values=block.view(np.float32).reshape(shape))
@@ -206,18 +211,19 @@ class Journal:
         """
         values = batch.values.contiguous().numpy()
         with explain_write_errors(f'{self._out}: rows', values.nbytes, self._remedy, self.folder):
-            if self._rows is None:
+            if self._files_of_this_process is None:
                 name = uuid4().hex
-                self._rows = open(self.folder / f'{name}.rows', 'xb')
-                self._lines = open(self.folder / f'{name}.jsonl', 'xb')
-            entry = batch._asdict() | dict(
-                shape=values.shape, offset=self._rows.tell(), rows=_digest(values.tobytes(), self._key))
+                self._files_of_this_process = (
+                    open(self.folder / f'{name}.rows', 'xb'), open(self.folder / f'{name}.jsonl', 'xb'))
+            rows, lines = self._files_of_this_process
+            data = values.tobytes()
+            entry = batch._asdict() | dict(shape=values.shape, offset=rows.tell(), rows=_digest(data, self._key))
             del entry['values']
-            self._rows.write(values)
-            self._rows.flush()
+            rows.write(data)
+            rows.flush()
             text = json.dumps(entry).encode()
-            self._lines.write(_digest(text, self._key).encode() + b' ' + text + b'\n')
-            self._lines.flush()
+            lines.write(_digest(text, self._key).encode() + b' ' + text + b'\n')
+            lines.flush()
 
     def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """A mapped array in the journal's folder, to collect the rows in.
@@ -238,22 +244,20 @@ class Journal:
         return np.lib.format.open_memmap(path, 'r+')
 
     def stop_writing(self) -> None:
-        """Nothing more comes from this process, and all that came is with the system for the others."""
-        for file in (self._rows, self._lines):
-            if file is not None:
-                file.close()
+        """Close the files of this process, so that the others see all of its rows."""
+        for file in self._files_of_this_process or ():
+            file.close()
 
     def close(self) -> None:
-        """Stop writing, and let others."""
-        for file in (self._rows, self._lines):
-            with suppress(OSError):  # of a full disk, which `add` has told
-                if file is not None:
-                    file.close()
+        """Stop writing, and let other runs write."""
+        for file in self._files_of_this_process or ():
+            with suppress(OSError):  # of a full disk, which `add` has raised
+                file.close()
         if self._lock is not None:
             self._lock.release()
 
     def remove(self) -> None:
-        """The result is whole, or there is none: the journal goes, and whatever else is in its folder stays."""
+        """Remove the journal, as its result is complete or unwanted; other files in its folder stay."""
         remove_known(self.folder, _FILES)  # before anybody else may have it
         self.close()
         if os.name == 'nt':  # files that are open cannot be removed there
@@ -266,7 +270,7 @@ def _as_text(command: Any) -> bytes:
     return json.dumps(command, sort_keys=True).encode()
 
 
-def _digest(data: Any, key: bytes = b'') -> str:
+def _digest(data: bytes | memoryview, key: bytes = b'') -> str:
     return hashlib.blake2b(data, digest_size=16, key=key).hexdigest()
 
 
@@ -280,7 +284,7 @@ _FIELDS = {*RowBatch._fields, 'shape', 'offset', 'rows'} - {'values'}
 
 
 def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
-    """Whether the fields of a line are such as `add` writes of this run's groups, whoever wrote it."""
+    """Whether the fields of a line are valid for this run's groups."""
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         return False
     if not all(isinstance(entry[name], list) for name in ('files', 'shape', *_COLUMNS)):
@@ -299,8 +303,8 @@ def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
 
 
 def remaining(groups: Sequence[Group], done: Iterable[RowBatch]) -> list[Group]:
-    """What of the groups is still to be done."""
-    by_group = {}
+    """The parts of the groups that are still to be done."""
+    by_group: dict[int, list[RowBatch]] = {}
     for batch in done:
         earlier = by_group.setdefault(batch.group, [])
         if batch.number == len(earlier):  # what comes after a lost batch is done again
@@ -334,7 +338,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def digest_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """A digest of weights that reads a little of every tensor, so that mapped ones stay on the disk."""
+    """A digest of weights that reads a few values of every tensor, so that mapped ones stay on the disk."""
     digest = hashlib.sha256()
     for name, tensor in parameters:
         flat = tensor.detach().reshape(-1)
@@ -344,9 +348,9 @@ def digest_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def checksum_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """A digest of all that weights are, for runs that must not be mixed; reads every byte."""
+    """A digest of every byte of weights, for runs that must not be mixed."""
     digest = hashlib.sha256()
     for name, tensor in parameters:
         digest.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,21 +1,22 @@
 """A model over the views of many files, in batches that do not depend on how the work is split.
 
 Files are put into groups, and a batch never crosses the border of its group. So a row is computed in the same batch
-whether one process does all the work, several share it, or a killed run goes on.
+whether one process does all the work, several share it, or a killed run continues.
 """
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from timm.models import get_model_input_config
 from torch import nn
 
-from ..video import RECOGNITION, Failure, Job, Sampling, View, Views, is_image, load_views
+from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
+from .reporting import SILENT, Reporter, with_fields
 
 
 class Group(NamedTuple):
@@ -27,26 +28,26 @@ class Group(NamedTuple):
         skip: Views of the first file that are done already.
         number: Batches that are done already.
     """
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
     files: list[int]
     skip: int = 0
     number: int = 0
 
 
 class RowBatch(NamedTuple):
-    """What a model made of a batch of views.
+    """The output of a model for a batch of views.
 
     Attributes:
         group: Index of the group.
-        number: Place among the batches of the group.
-        last: Whether the group is done with it.
+        number: Position among the batches of the group.
+        last: Whether it is the last batch of the group.
         files: Which file each row is of.
         starts: Start of each row's window, in seconds from the first frame.
         ends: End of each row's window.
         times: The time that each row stands for.
         durations: Of each row's video, in seconds.
         failed: The group's files that could not be read, or not to their end, with the reasons; as far as known.
-        values: float32 [R, ...] on the CPU, a row a view.
+        values: float32 [R, ...] on the CPU, one row per view.
     """
     group: int
     number: int
@@ -61,25 +62,29 @@ class RowBatch(NamedTuple):
 
 
 def takes_clips(model: nn.Module) -> bool:
-    """Whether it is a video model; an image encoder is given single frames."""
+    """Whether it is a video model; image encoders take single frames."""
     return hasattr(model, 'num_frames')
 
 
 def sampling_of(model: nn.Module, span: int) -> Sampling:
-    """The frames of a clip for a model: its number of them, over so many at 30 a second; one for an image encoder."""
-    return Sampling(model.num_frames, span) if takes_clips(model) else Sampling(1, 1)
+    """The sampling of clips for a model: as many frames as it takes, spread over `span` frames at 30 a second.
+
+    For an image encoder a clip is one frame.
+    """
+    num_frames: Any = getattr(model, 'num_frames', None)
+    return Sampling(1, 1) if num_frames is None else Sampling(num_frames, span)
 
 
 def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any) -> Views:
-    """The views that a model takes: one centred clip under the centre crop, of its size and preprocessing.
+    """The views that a model takes: the center crop of the centered clip, in its size and with its preprocessing.
 
     Args:
-        model: A model of this package; to an image encoder the frames of a video are images.
-        sampling: Time between the frames; their number is the model's.
-        **changes: Other fields of `Views`; image encoders take any `size` that is a multiple of their patch.
+        model: A model of this package; an image encoder takes single frames of a video.
+        sampling: Time that a clip spans; the number of frames is the model's.
+        **changes: Other fields of `Views`. Image encoders take any `size` that is a multiple of their patch size.
 
     Raises:
-        ValueError: The model's input is not square, or the size is no multiple of the patch.
+        ValueError: The model's input is not square, or `size` is not a multiple of the patch size.
     """
     config = resolve_model_data_config(model)
     height, width = get_model_input_config(model)['input_size'][-2:]
@@ -95,7 +100,7 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
 
 
 def groups_of(num_files: int, views: Views, batch_size: int) -> list[Group]:
-    """All files in groups: one of a time course, otherwise as many as fill a batch."""
+    """All files in groups: single files for a time course, otherwise as many as fill a batch."""
     if batch_size < 1:
         raise ValueError(f'batch_size={batch_size}: must be at least 1')
     per_file = 1 if views.jitter else views.num_clips * len(views.crops)
@@ -112,54 +117,71 @@ def process(
         device: torch.device,
         dtype: torch.dtype,
         batch_size: int,
-        num_workers: int = 0,
-        time_limit: float = 60.0,
-        progress: Callable[[float], Any] = lambda files: None,
-        report: Callable[[str, str], Any] = lambda path, reason: None,
+        reading: Reading = IN_THIS_PROCESS,
+        reporter: Reporter = SILENT,
+        **fields: Any,
 ) -> Iterator[RowBatch]:
     """Apply a function to the views of files, batch by batch.
 
     Args:
-        function: From a batch [B, C, T, H, W] (of images [B, C, H, W]) to a row for each.
-        groups: Which files; indices into `paths`.
+        function: From a batch [B, C, T, H, W] (of images [B, C, H, W]) to one row per view.
+        groups: The files, as indices into `paths`.
         paths: Videos, or images, not both.
-        views: Which views of each.
-        device: Where the function takes its input.
+        views: Which views of each file.
+        device: Of the function's input.
         dtype: Of the function's input.
-        batch_size: Views at a time.
-        num_workers: Processes that decode ahead, as in `load_views`.
-        time_limit: As in `load_views`.
-        progress: Told the number of files (or the share of one) that was just done.
-        report: Told of each file that cannot be read, with the reason.
+        batch_size: Views per batch.
+        reading: How the files are read.
+        reporter: How progress and files that cannot be read are reported.
+        **fields: Fields of `reading` and `reporter` to replace.
+
+    Yields:
+        The batches of the groups, in order; every group ends with a batch whose `last` is true.
 
     Raises:
         ValueError: Videos and images together.
     """
     if len({is_image(path) for path in paths}) > 1:
-        raise ValueError('videos and images are of different shape: give the one or the other')
+        raise ValueError('videos and images have different shapes: pass either videos or images')
     jobs = [
         Job(file, paths[file], group.skip if k == 0 else 0) for group in groups for k, file in enumerate(group.files)]
-    with closing(load_views(jobs, views, num_workers=num_workers, time_limit=time_limit)) as loaded:
+    reading, reporter = with_fields(reading, reporter, fields)
+
+    def rows_of(pending: list[tuple[int, View]]) -> torch.Tensor:
+        if not pending:
+            return torch.empty(0)
+        x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
+        return function(x).float().cpu()
+
+    with closing(load_views(jobs, views, reading)) as loaded:
         for group in groups:
-            yield from _process_group(function, group, loaded, paths, device, dtype, batch_size, progress, report)
+            yield from _process_group(rows_of, group, loaded, paths, batch_size, reporter)
 
 
-def _process_group(function, group, loaded, paths, device, dtype, batch_size, progress, report):
-    number, pending, failed, to_come = group.number, [], {}, len(group.files)
+def _process_group(
+        rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
+        group: Group,
+        loaded: Generator[tuple[Job, View | Failure | None], None, None],
+        paths: Sequence[str],
+        batch_size: int,
+        reporter: Reporter,
+) -> Iterator[RowBatch]:
+    number, to_come = group.number, len(group.files)
+    pending: list[tuple[int, View]] = []
+    failed: dict[int, str] = {}
 
     def batch(last: bool) -> RowBatch:
-        rows = torch.empty(0)
-        if pending:
-            x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
-            rows = function(x).float().cpu()
-        columns = [[getattr(view, name) for _, view in pending] for name in ('start', 'end', 'time', 'duration')]
-        return RowBatch(group.index, number, last, [file for file, _ in pending], *columns, dict(failed), rows)
+        views = [view for _, view in pending]
+        return RowBatch(
+            group.index, number, last, files=[file for file, _ in pending], starts=[view.start for view in views],
+            ends=[view.end for view in views], times=[view.time for view in views],
+            durations=[view.duration for view in views], failed=dict(failed), values=rows_of(pending))
 
     while to_come:
         job, item = next(loaded)
         if isinstance(item, View):
             pending.append((job.index, item))
-            progress(1 / item.total)
+            reporter.progress(1 / item.total)
             if len(pending) == batch_size:
                 yield batch(last=False)
                 pending.clear()
@@ -167,17 +189,17 @@ def _process_group(function, group, loaded, paths, device, dtype, batch_size, pr
             continue
         if isinstance(item, Failure):
             failed[job.index] = item.reason
-            report(paths[job.index], item.reason)
-            progress(1)
+            reporter.report(paths[job.index], item.reason)
+            reporter.progress(1)
         to_come -= 1
     yield batch(last=True)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; the model's mode is put back afterwards.
+    """Eval mode without gradients; the model's mode is restored afterwards.
 
-    What is computed are ordinary tensors, which inference mode's are not: those can be neither changed nor trained on.
+    Results are ordinary tensors, unlike those of inference mode, which can be neither changed nor trained on.
     """
     was_training = model.training
     model.eval()
@@ -188,13 +210,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def placement_of(model: nn.Module) -> dict[str, Any]:
+class Placement(TypedDict):
+    """Where a model computes, and in which precision."""
+    device: torch.device
+    dtype: torch.dtype
+
+
+def placement_of(model: nn.Module) -> Placement:
     """Device and dtype of a model."""
     parameter = next(model.parameters())
-    return dict(device=parameter.device, dtype=parameter.dtype)
+    return Placement(device=parameter.device, dtype=parameter.dtype)
 
 
-# torchrun's, and those of Intel MPI, Open MPI and MVAPICH, which `accelerate launch --cpu` may use.
+# Of torchrun, and of Intel MPI, Open MPI and MVAPICH, which `accelerate launch --cpu` may use.
 _WORLD_SIZES = ('WORLD_SIZE', 'PMI_SIZE', 'OMPI_COMM_WORLD_SIZE', 'MV2_COMM_WORLD_SIZE')
 
 
@@ -202,7 +230,7 @@ class ProcessGroup:
     """The processes that share the work: those that `accelerate launch` has started, or this one alone.
 
     Args:
-        alone: Do all the work here, even if there are others.
+        alone: This process does all the work, even if there are others.
     """
 
     def __init__(self, alone: bool = False) -> None:
@@ -223,12 +251,12 @@ class ProcessGroup:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait for all."""
+        """Wait for all processes."""
         if self._state:
             self._state.wait_for_everyone()
 
     def gather(self, items: list[Any]) -> list[Any]:
-        """The items of all, in all."""
+        """The items of all processes, in each of them."""
         if not self._state:
             return items
         from accelerate.utils import gather_object

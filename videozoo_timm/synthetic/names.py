@@ -17,18 +17,18 @@ _NAME = re.compile(r'drawn:([0-9]{1,18})[/\\](\w{1,18})[/\\]([0-9]{1,18})')  # d
 
 
 def is_drawn(path: str | os.PathLike) -> bool:
-    """Whether a path names drawn videos instead of files."""
+    """Whether a path names synthetic videos instead of files."""
     return str(path).startswith('drawn:')
 
 
 def drawn_videos(spec: str | os.PathLike) -> list[Path]:
-    """The names of the drawn videos that a path stands for.
+    """The names of the synthetic videos that a path stands for.
 
     Args:
-        spec: `drawn:COUNT`, `drawn:COUNT@SEED` (the motions take turns), or the name of one drawn video.
+        spec: `drawn:COUNT`, `drawn:COUNT@SEED` (the motions take turns), or the name of one synthetic video.
 
     Returns:
-        `drawn:SEED/MOTION/NUMBER` of each; a number under all motions before the next number.
+        The name `drawn:SEED/MOTION/NUMBER` of each video; all motions of a number come before the next number.
 
     Raises:
         ValueError: Not of this form, or more than `MAX_VIDEOS`.
@@ -38,25 +38,25 @@ def drawn_videos(spec: str | os.PathLike) -> list[Path]:
     match = _SPEC.fullmatch(str(spec))
     if not match or not 1 <= int(match[1]) <= MAX_VIDEOS:
         raise ValueError(
-            f'{_short(spec)}: drawn videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or '
+            f'{_short(spec)}: synthetic videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or '
             f'drawn:100@7; COUNT is at most {MAX_VIDEOS:,}, SEED has at most 18 digits')
     count, seed = int(match[1]), int(match[2] or 0)
     return [Path(f'drawn:{seed}/{MOTIONS[k % len(MOTIONS)]}/{k // len(MOTIONS):06}') for k in range(count)]
 
 
 def scene_of(path: str | os.PathLike) -> Scene:
-    """The scene of a drawn video's name.
+    """The scene of a synthetic video, by its name.
 
     Raises:
-        ValueError: It is no such name.
+        ValueError: It is not the name of one.
     """
     match = _NAME.fullmatch(str(path))
     if not match:
         raise ValueError(
-            f'{_short(path)}: one drawn video is named drawn:SEED/MOTION/NUMBER, of at most 18 digits each')
+            f'{_short(path)}: one synthetic video is named drawn:SEED/MOTION/NUMBER, of at most 18 digits each')
     return make_scene(int(match[1]), int(match[3]), match[2])
 
 
-def _short(name):
+def _short(name: str | os.PathLike) -> str:
     name = str(name)
     return name if len(name) <= 60 else f'{name[:57]}...'

@@ -1,6 +1,6 @@
 """Scenes: textured shapes that move over moving textured backgrounds, named by their motion.
 
-A scene is a function of its seed and its number, and every frame one of its time, so it is rendered where it is needed.
+A scene follows from its seed and its number, a frame from its scene and its time, so both are computed where needed.
 Lengths are in units of the frame's side, with the origin in its top left corner, angles in radians, times in seconds.
 """
 import math
@@ -19,14 +19,14 @@ MAX_SIZE = 2048
 RATE = 30  # frames a second, of files
 
 _SHAPES = ('disc', 'triangle', 'square', 'pentagon', 'star', 'cross', 'ring', 'ellipse')
-_REACH = 1.07  # radii from a shape's centre to its farthest point, the cross's corners
+_REACH = 1.07  # radii from a shape's center to its farthest point, the cross's corners
 _SIDES = {'triangle': 3, 'square': 4, 'pentagon': 5}
-_DARK, _BRIGHT = (0.05, 0.4), (0.5, 0.95)  # mean colours of the background, and of shapes; of each channel
+_DARK, _BRIGHT = (0.05, 0.4), (0.5, 0.95)  # mean colors of the background, and of shapes; of each channel
 
 
 @dataclass(frozen=True)
 class Texture:
-    """A colour plus waves of colour; `edges` above 0 turns waves into stripes and checks.
+    """A color plus waves of color; `edges` above 0 turns waves into stripes and checks.
 
     Attributes:
         color: RGB, 0 to 1.
@@ -38,10 +38,10 @@ class Texture:
     edges: float = 0.0
 
     def at(self, dx: torch.Tensor, dy: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """Colours around a shape's centre.
+        """Colors around a shape's center.
 
         Args:
-            dx: Distances of the columns from the centre [T, W].
+            dx: Distances of the columns from the center [T, W].
             dy: Distances of the rows [T, H].
             cos: Of the angle, divided by the radius [T, 1].
             sin: As `cos`.
@@ -59,8 +59,8 @@ class Texture:
             wave.addcmul_(rows.sin().unsqueeze(2), columns.cos().unsqueeze(1))
             if self.edges:
                 wave.mul_(self.edges).tanh_()
-            for channel, share in enumerate(amplitude):
-                result[:, channel].add_(wave, alpha=share)
+            for channel, strength in enumerate(amplitude):
+                result[:, channel].add_(wave, alpha=strength)
         return result
 
 
@@ -71,17 +71,17 @@ class Layer:
     Attributes:
         shape: One of the known shapes.
         texture: In the coordinates of the shape, which move with it.
-        place: From times [T] to centre x, centre y, radius, angle and opacity, [T] each.
+        place: From times [T] to center x, center y, radius, angle and opacity, [T] each.
     """
     shape: str | None
     texture: Texture
     place: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
-    def draw_over(self, frames: torch.Tensor | None, times: torch.Tensor, size: int) -> torch.Tensor:
-        """Frames [T, 3, size, size] with this layer in front of them; a shape is drawn into them."""
+    def render_over(self, frames: torch.Tensor | None, times: torch.Tensor, size: int) -> torch.Tensor:
+        """Frames [T, 3, size, size] with this layer in front of them; a shape changes them in place."""
         x, y, radius, angle, opacity = (value.view(-1, 1) for value in self.place(times))
         cos, sin = angle.cos() / radius, angle.sin() / radius
-        if self.shape is None:
+        if self.shape is None or frames is None:
             pixels = (torch.arange(size) + 0.5) / size
             return self.texture.at(pixels - x, pixels - y, cos, sin)
         # Only in a square around the shape, as large in all frames.
@@ -95,8 +95,8 @@ class Layer:
         cover = _distance(self.shape, u, v).mul_((-size * radius).unsqueeze(2)).add_(0.5).clamp_(0, 1)
         cover = cover.mul_(opacity.unsqueeze(2)).unsqueeze(1)  # [T, 1, side, side]
         color = self.texture.at(dx, dy, cos, sin)
-        for frame, i, j, new, share in zip(frames, top, left, color, cover, strict=True):
-            frame[:, i:i + side, j:j + side].lerp_(new, share)
+        for frame, i, j, new, weight in zip(frames, top, left, color, cover, strict=True):
+            frame[:, i:i + side, j:j + side].lerp_(new, weight)
         return frames
 
 
@@ -125,11 +125,11 @@ def _distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn video.
+    """A synthetic video.
 
     Attributes:
-        motion: One of `MOTIONS`, what its large shapes do.
-        layers: From back to front.
+        motion: One of `MOTIONS`: how its large shapes move.
+        layers: From back to front; the first is the background.
     """
     motion: str
     layers: tuple[Layer, ...]
@@ -137,9 +137,10 @@ class Scene:
     def render(self, times: Sequence[float] | torch.Tensor, size: int = SIZE) -> torch.Tensor:
         """Frames at these times, uint8 [T, size, size, 3]."""
         times = torch.as_tensor(times, dtype=torch.float32)
-        frames = None
-        for layer in self.layers:
-            frames = layer.draw_over(frames, times, size)
+        background, *shapes = self.layers
+        frames = background.render_over(None, times, size)
+        for layer in shapes:
+            frames = layer.render_over(frames, times, size)
         return frames.clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def images(self, size: int = SIZE) -> Iterator[np.ndarray]:
@@ -153,18 +154,18 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
     """A scene, the same for the same arguments.
 
     Args:
-        seed: Of a set of videos.
-        number: Of the scene in the set.
-        motion: One of `MOTIONS`; drawn if None. Scenes of one number differ in nothing else.
+        seed: Random seed of a set of videos.
+        number: The scene's number in the set.
+        motion: One of `MOTIONS`; a random one if None. Scenes of one number differ in nothing else.
 
     Raises:
-        ValueError: No such motion.
+        ValueError: There is no such motion.
     """
     if motion is not None and motion not in MOTIONS:
         raise ValueError(f'no motion {motion!r}; there are {list(MOTIONS)}')
     rng = random.Random(f'{seed} {number}')  # of all that the motions of one number have in common
-    drawn = rng.choice(MOTIONS)
-    motion = motion or drawn
+    sampled = rng.choice(MOTIONS)
+    motion = motion or sampled
     heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.01, 0.05)
     layers = [Layer(None, _texture(rng, _color(rng, *_DARK), (0.5, 1.4)), _drift(
         rng.random(), rng.random(), speed * math.cos(heading), speed * math.sin(heading), rng.uniform(-0.03, 0.03)))]
@@ -178,39 +179,42 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
     return Scene(motion, tuple(layers))
 
 
-def _places(rng, number):
-    """Centre, in the middle of the video, and radius of the large shapes; what grows has 1.5 times that in the end."""
+_Place = tuple[float, float, float]  # center x, center y, radius
+_Trajectory = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]  # `Layer.place`
+_Range = tuple[float, float]
+
+
+def _places(rng: random.Random, number: int) -> list[_Place]:
+    """Center, in the middle of the video, and radius of the large shapes; what grows has 1.5 times that in the end."""
     if number == 1:
         return [(rng.uniform(0.44, 0.56), rng.uniform(0.44, 0.56), rng.uniform(0.18, 0.26))]
     along, across = rng.uniform(0.27, 0.32), rng.uniform(0.38, 0.62)
-    places = [(along, across), (1 - along, 1 - across)]
-    if rng.random() < 0.5:
-        places = [place[::-1] for place in places]
-    return [(*place, rng.uniform(0.14, 0.18)) for place in places]
+    x, y = (across, along) if rng.random() < 0.5 else (along, across)
+    return [(x, y, rng.uniform(0.14, 0.18)), (1 - x, 1 - y, rng.uniform(0.14, 0.18))]
 
 
-def _large(rng, motion, place):
+def _large(rng: random.Random, motion: str, place: _Place) -> Layer:
     x, y, radius = place
-    angle, sign, share = rng.uniform(0, 2 * math.pi), rng.choice((-1, 1)), rng.random()
+    angle, sign, pace = rng.uniform(0, 2 * math.pi), rng.choice((-1, 1)), rng.random()
     shape = rng.choice([s for s in _SHAPES if s not in ('disc', 'ring')])  # whose rotation could hardly be seen
     texture = _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0))
     if motion in ('left', 'right', 'up', 'down'):
-        speed = 0.18 + 0.14 * share
+        speed = 0.18 + 0.14 * pace
         vx, vy = {'left': (-speed, 0), 'right': (speed, 0), 'up': (0, -speed), 'down': (0, speed)}[motion]
         return Layer(shape, texture, _through(x, y, vx, vy, radius, angle))
     if motion == 'rotate':
-        return Layer(shape, texture, _turning(x, y, radius, angle, sign * (0.9 + 0.9 * share)))
+        return Layer(shape, texture, _turning(x, y, radius, angle, sign * (0.9 + 0.9 * pace)))
     if motion in ('grow', 'shrink'):
-        growth = (0.35 + 0.15 * share) * (1 if motion == 'grow' else -1)
+        growth = (0.35 + 0.15 * pace) * (1 if motion == 'grow' else -1)
         return Layer(shape, texture, _scaling(x, y, 1.5 * radius, angle, growth))
     return Layer(shape, texture, _turning(x, y, radius, angle, 0.0))
 
 
-def _bouncing(rng):
+def _bouncing(rng: random.Random) -> Layer:
     radius, heading, speed = rng.uniform(0.05, 0.08), rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.5)
     x, y, spin = rng.random(), rng.random(), rng.uniform(-1, 1)
 
-    def place(t):
+    def place(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
         position = [
             radius + (1 - 2 * radius) * (1 - ((start + velocity * t) % 2 - 1).abs())
             for start, velocity in ((x, speed * math.cos(heading)), (y, speed * math.sin(heading)))]
@@ -219,31 +223,31 @@ def _bouncing(rng):
     return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
 
 
-def _appearing(rng):
+def _appearing(rng: random.Random) -> Layer:
     radius, x, y = rng.uniform(0.06, 0.09), rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85)
     start, end = sorted(rng.uniform(0, DURATION) for _ in range(2))
     angle = rng.uniform(0, 2 * math.pi)
 
-    def place(t):
+    def place(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
         opacity = ((t - start) / 0.3).clamp(0, 1) * ((end + 0.6 - t) / 0.3).clamp(0, 1)
         return *(torch.full_like(t, value) for value in (x, y, radius, angle)), opacity
 
     return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
 
 
-def _bar(rng):
-    """A narrow ellipse in front of all, that hides a part of what passes behind it."""
+def _bar(rng: random.Random) -> Layer:
+    """A narrow ellipse in front of everything, which hides a part of what passes behind it."""
     return Layer('ellipse', Texture(_color(rng, *_DARK), ()), _turning(
         rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85), rng.uniform(0.12, 0.2), rng.choice((0, math.pi / 2)), 0.0))
 
 
-def _drift(x, y, vx, vy, spin):
+def _drift(x: float, y: float, vx: float, vy: float, spin: float) -> _Trajectory:
     return lambda t: (x + vx * t, y + vy * t, torch.ones_like(t), spin * t, torch.ones_like(t))
 
 
-def _through(x, y, vx, vy, radius, angle):
+def _through(x: float, y: float, vx: float, vy: float, radius: float, angle: float) -> _Trajectory:
     """Through the frame and, once out of sight, in again on the other side."""
-    def wrapped(start, velocity, t):
+    def wrapped(start: float, velocity: float, t: torch.Tensor) -> torch.Tensor:
         if not velocity:
             return torch.full_like(t, start)
         room = 1 + 2.2 * radius
@@ -254,12 +258,12 @@ def _through(x, y, vx, vy, radius, angle):
         torch.ones_like(t))
 
 
-def _turning(x, y, radius, angle, spin):
+def _turning(x: float, y: float, radius: float, angle: float, spin: float) -> _Trajectory:
     return lambda t: (
         *(torch.full_like(t, value) for value in (x, y, radius)), angle + spin * (t - DURATION / 2), torch.ones_like(t))
 
 
-def _scaling(x, y, radius, angle, growth):
+def _scaling(x: float, y: float, radius: float, angle: float, growth: float) -> _Trajectory:
     """Up to this radius, or down from it."""
     return lambda t: (
         torch.full_like(t, x), torch.full_like(t, y),
@@ -267,11 +271,11 @@ def _scaling(x, y, radius, angle, growth):
         torch.full_like(t, angle), torch.ones_like(t))
 
 
-def _color(rng, darkest, brightest):
-    return tuple(rng.uniform(darkest, brightest) for _ in range(3))
+def _color(rng: random.Random, darkest: float, brightest: float) -> tuple[float, float, float]:
+    return rng.uniform(darkest, brightest), rng.uniform(darkest, brightest), rng.uniform(darkest, brightest)
 
 
-def _texture(rng, color, wavelengths):
+def _texture(rng: random.Random, color: tuple[float, float, float], wavelengths: _Range) -> Texture:
     waves, strength = [], rng.uniform(0.08, 0.2)
     for _ in range(rng.choice((1, 2, 2, 3))):
         direction, frequency = rng.uniform(0, math.pi), 1 / rng.uniform(*wavelengths)

@@ -1,6 +1,7 @@
-"""Checkpoints of training: written whole or not at all, with digests of all their files, which are checked on reading.
+"""Checkpoints of training: written completely or not at all, with digests of their files, which are checked on reading.
 
-Accelerate goes on without a word where random states are cut or gone, and no format of its files notices a flipped bit.
+Accelerate continues silently where random states are truncated or missing, and no format of its files detects a flipped
+bit.
 """
 import hashlib
 import json
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from .run_folder import (
     PARTIAL,
     Keeping,
@@ -43,18 +45,18 @@ def save_checkpoint(
         num_bytes: int = 0,
         **state: Any,
 ) -> None:
-    """Write all that is needed to go on, whole or not at all, and drop the oldest checkpoints.
+    """Write a checkpoint, completely or not at all, and remove the oldest ones.
 
     Args:
         accelerator: All of its processes must call this.
-        keeping: Where to, and how many stay.
+        keeping: The folder, and the number of checkpoints that are kept.
         run: The run's id.
-        stream: Where each process is in it.
-        num_bytes: How large the checkpoint is, about.
+        stream: The stream of batches, with its position.
+        num_bytes: Size of the checkpoint, approximately.
         **state: `step`, `hooks_done`, `losses`.
 
     Raises:
-        OSError: The disk is full, or not to be written; the checkpoints that are there stay.
+        OSError: The disk is full, or the folder cannot be written; the earlier checkpoints stay.
     """
     from accelerate.utils import broadcast_object_list, gather_object
     target, made = keeping.checkpoints / f'step_{state["step"]:08}', ['']
@@ -91,29 +93,32 @@ def save_checkpoint(
 
 
 def load_checkpoint(accelerator: Any, keeping: Keeping, run: str, path: Path) -> dict[str, Any]:
-    """Go on from a checkpoint.
+    """Continue from a checkpoint.
 
-    Nothing in it is executed, and nothing of it is believed before its digests are those that it was written with; of
-    version 0.1.0, whose checkpoints have none, a warning is logged.
+    Nothing in it is executed, and its digests are compared before anything is loaded. Checkpoints of version 0.1.0 have
+    no digests; they are loaded with a warning in the log.
 
     Args:
-        accelerator: Whose model, optimizer and random states are set, in all of its processes.
-        keeping: Where the run is.
+        accelerator: Its model, optimizer and random states are restored, in all of its processes.
+        keeping: The folder of the run.
         run: The run's id.
         path: The checkpoint.
 
     Returns:
-        What `save_checkpoint` was told, `positions` and `failed` files of each process.
+        The `state` of `save_checkpoint`, and of each process its position in the stream (`positions`) and the files
+        that it could not read (`failed`).
 
     Raises:
-        ValueError: It is damaged, of another run, or none; says how to go on without it.
+        ValueError: It is damaged, of another run, or not a checkpoint; says how to continue without it.
     """
-    from accelerate.utils import gather_object, patch_environment
-    state, problem, cause = {}, None, None
+    from accelerate.utils import gather_object
+    state: dict[str, Any] = {}
+    problem: str | None = None
+    cause: Exception | None = None
     rank, size = accelerator.process_index, accelerator.num_processes
     for read in (
             lambda: check_checkpoint(path, run, rank, size),
-            lambda: _load(accelerator, path, patch_environment),
+            lambda: _load(accelerator, path),
     ):
         try:
             state = read()
@@ -124,9 +129,9 @@ def load_checkpoint(accelerator: Any, keeping: Keeping, run: str, path: Path) ->
         if problems:
             before = checkpoints_in(keeping)[:-1]
             way = f'from the one before it, {before[-1].name}' if before else 'from the beginning'
-            raise ValueError(
-                f'the checkpoint {path} cannot be read ({problems[0]}); remove it, and --resume goes on {way}'
-            ) from cause
+            raise UserError(
+                'the checkpoint {} cannot be read ({}); remove it, and {resume} continues {}', path, problems[0], way,
+                resume=True) from cause
     return state
 
 
@@ -135,28 +140,28 @@ def check_checkpoint(path: Path, run: str | None = None, rank: int = 0, size: in
 
     Args:
         path: The checkpoint.
-        run: The id of the run that it must be of; None for any.
-        rank: Which of `size` processes this is; each compares its fraction of the files.
+        run: The id of the run that it must belong to; None for any.
+        rank: Index of this process; each process compares its fraction of the files.
         size: Number of processes.
 
     Returns:
         Its `training.json`.
 
     Raises:
-        ValueError: A file is damaged, gone or too much, or the checkpoint is of another run.
+        ValueError: A file is damaged, missing or unknown, or the checkpoint is of another run.
         OSError: A file cannot be read.
     """
     files = dict(_files_of(path))
     if _STATE not in files:
-        raise ValueError(f'{_STATE} is gone')
+        raise ValueError(f'{_STATE} is missing')
     state = _state_of(path, size)
     missing = [name for name in (f'random_states_{k}.pkl' for k in range(size)) if name not in files]
     if missing:
-        raise ValueError(f'{missing[0]} is gone')
+        raise ValueError(f'{missing[0]} is missing')
     if _DIGESTS in files:
         expected = _read_digests(path, run)
         for name in sorted(expected.keys() - files.keys()):
-            raise ValueError(f'{name} is gone')
+            raise ValueError(f'{name} is missing')
         for name in sorted(files.keys() - expected.keys() - {_DIGESTS}):
             raise ValueError(f'{name} is not of this checkpoint')
         for name in sorted(expected):
@@ -167,25 +172,26 @@ def check_checkpoint(path: Path, run: str | None = None, rank: int = 0, size: in
             if digest != expected[name]['sha256']:
                 raise ValueError(f'{name} is damaged: its sha256 is not the one that it was written with')
     elif 'digests' in state:
-        raise ValueError(f'{_DIGESTS} is gone')
+        raise ValueError(f'{_DIGESTS} is missing')
     else:
         from accelerate.utils import load
         random_states = path / f'random_states_{rank}.pkl'
-        try:  # here, as Accelerate takes it for granted
+        try:  # Accelerate does not check it
             load(random_states)
         except Exception as error:
             raise ValueError(f'{random_states.name} is damaged: {error}') from error
         if rank == 0:
             _logger.warning(
-                'the checkpoint %s has no digests, as it was written by videozoo-timm 0.1.0: damage to it may go '
-                'unnoticed', path)
+                'the checkpoint %s has no digests, as it was written by videozoo-timm 0.1.0: damage to it may not be '
+                'detected', path)
     for name in files:
         if name.endswith('.metadata'):
             _check_pickle(path / name)
     return state
 
 
-def _load(accelerator, path, patch_environment):
+def _load(accelerator: Any, path: Path) -> dict[str, Any]:
+    from accelerate.utils import patch_environment
     # Distributed checkpoints hold pickles that torch would execute.
     with patch_environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD='1', TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='0'):
         try:
@@ -196,9 +202,13 @@ def _load(accelerator, path, patch_environment):
 
 
 def _files_of(folder: Path) -> Iterator[tuple[str, int]]:
-    """Name and size of each file of a checkpoint, and of nothing else."""
+    """Name and size of each file of a checkpoint.
+
+    Raises:
+        ValueError: It is not a folder, or something in it is neither a file nor a folder.
+    """
     if folder.is_symlink() or not folder.is_dir():
-        raise ValueError('it is no folder')
+        raise ValueError('it is not a folder')
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = Path(place) / name
@@ -206,10 +216,10 @@ def _files_of(folder: Path) -> Iterator[tuple[str, int]]:
             if stat.S_ISREG(status.st_mode):
                 yield shown, status.st_size
             elif not stat.S_ISDIR(status.st_mode):
-                raise ValueError(f'{shown} is no file')
+                raise ValueError(f'{shown} is not a file')
 
 
-def _state_of(path, num_processes):
+def _state_of(path: Path, num_processes: int) -> dict[str, Any]:
     state = read_record(path / _STATE)
     losses, positions, failed = state.get('losses'), state.get('positions'), state.get('failed')
     is_sound = (
@@ -220,11 +230,11 @@ def _state_of(path, num_processes):
         and isinstance(failed, list) and len(failed) == num_processes
         and all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in failed))
     if not is_sound or state['step'] != int(path.name.removeprefix('step_')):
-        raise ValueError(f'{_STATE} does not say where the run was')
+        raise ValueError(f'{_STATE} does not hold the state of a run')
     return state
 
 
-def _is_count(value):
+def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
 
@@ -244,10 +254,10 @@ def _write_digests(folder: Path, run: str) -> None:
         os.fsync(file.fileno())
 
 
-def _read_digests(folder, run):
+def _read_digests(folder: Path, run: str | None) -> dict[str, dict[str, Any]]:
     record = read_record(folder / _DIGESTS)
-    told, files = record.pop('sha256', None), record.get('files')
-    if told != _digest_of(record) or not isinstance(files, dict) or not all(
+    stated, files = record.pop('sha256', None), record.get('files')
+    if stated != _digest_of(record) or not isinstance(files, dict) or not all(
             isinstance(entry, dict) and _is_count(entry.get('size')) and isinstance(entry.get('sha256'), str)
             for entry in files.values()):
         raise ValueError(f'{_DIGESTS} is damaged')
@@ -279,7 +289,7 @@ def _digests(folder: Path, names: list[str]) -> list[str]:
 
 
 class _Described(pickle.Unpickler):
-    """Reads the table of contents of a distributed checkpoint, which names these and nothing else."""
+    """Reads the table of contents of a distributed checkpoint, which needs no other classes than those listed."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in _DESCRIBED_BY.get(module, ()) or (
@@ -302,4 +312,4 @@ def _check_pickle(path: Path) -> None:
         try:
             _Described(file).load()
         except Exception as error:
-            raise ValueError(f'{path.name} is no table of contents: {error}') from error
+            raise ValueError(f'{path.name} is not a table of contents: {error}') from error

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..files import save_csv
 from .run_folder import make_folder
@@ -13,21 +14,22 @@ _logger = logging.getLogger(__name__)
 
 
 class Log:
-    """`log.csv`, and TensorBoard's files where it is installed, up to a step; rows behind it are dropped.
+    """`log.csv`, and TensorBoard's files where it is installed; rows after a step are dropped.
 
     Args:
-        folder: Where they are.
-        step: The last that is done.
+        folder: The folder of the run.
+        step: The last step that is done.
         is_main: Whether this process writes; the others do nothing.
-        name: Of the table.
+        name: Name of the table.
 
     Raises:
-        OSError: The disk is full, or not to be written.
-        ValueError: What is there in their place is none of them.
+        OSError: The disk is full, or the folder cannot be written.
+        ValueError: Something else is in the place of one of these files.
     """
 
     def __init__(self, folder: Path, step: int, is_main: bool, name: str = 'log') -> None:
-        self.path, self.board, self.is_main = folder / f'{name}.csv', None, is_main
+        self.path, self.is_main = folder / f'{name}.csv', is_main
+        self.board: Any = None  # TensorBoard's SummaryWriter
         if not is_main:
             return
         rows = [row for row in read_log(self.path) if int(row['step']) <= step]
@@ -51,7 +53,7 @@ class Log:
         """Append a row.
 
         Raises:
-            OSError: The disk is full, or not to be written.
+            OSError: The disk is full, or the file cannot be written.
         """
         if not self.is_main:
             return
@@ -73,26 +75,26 @@ class Log:
             try:
                 board.close()
             except OSError as error:
-                _logger.warning('%s is whole, but not the file of TensorBoard: %s', self.path, error)
+                _logger.warning('%s is complete, but the file of TensorBoard is not: %s', self.path, error)
             finally:
                 threading.excepthook = self._hook
 
     def _leave_to_add(self, args: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread hands what is raised in it to the next `add_scalar`, and need not print it as well."""
+        """Print no errors of TensorBoard's thread, as the next `add_scalar` raises them."""
         if not type(args.thread).__module__.startswith('tensorboard.'):
             self._hook(args)
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a log, whose values are numbers; a process that was killed may have left a part of one.
+    """The complete rows of a log, whose values are numbers; a killed process may have left a part of a row.
 
     Raises:
-        ValueError: There is something else than a file.
+        ValueError: `path` is not a file.
     """
     if not os.path.lexists(path):
         return []
     if path.is_symlink() or not path.is_file():
-        raise ValueError(f'{path} is no file; a log is wanted there')
+        raise ValueError(f'{path} is not a file, so no log can be kept there')
     rows, damaged = [], 0
     needed = ('step', 'loss', 'failed', *(('top1',) if path.stem == 'validation' else ()))
     with open(path, newline='', encoding='utf-8', errors='replace') as file:
@@ -110,11 +112,11 @@ def read_log(path: Path) -> list[dict[str, str]]:
             else:
                 damaged += 1
     if damaged > 1:  # one is what a kill leaves
-        _logger.warning('%s: %d damaged rows are left out', path, damaged)
+        _logger.warning('%s: %d damaged rows are skipped', path, damaged)
     return rows
 
 
-def _is_whole(row, needed):
+def _is_whole(row: dict[Any, Any], needed: tuple[str, ...]) -> bool:  # DictReader keeps surplus values under None
     if None in row or None in row.values() or not all(name in row for name in needed):
         return False
     try:

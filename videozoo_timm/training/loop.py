@@ -1,7 +1,7 @@
-"""The loop over batches on Accelerate that pretraining and finetuning share: steps, checkpoints, logs.
+"""The training loop on Accelerate that pretraining and finetuning share: steps, checkpoints, logs.
 
-What a run decides is written down with it, so that a killed run goes on as if it had not been: order of the files and
-their random views follow from the seed and the position in the stream, the rest is in the checkpoint.
+A killed run continues as if it had not been killed: the order of the files and their random views follow from the seed
+and the position in the stream, everything else is in the checkpoint.
 """
 import hashlib
 import json
@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..video import Views, load_views
+from ..errors import DivergenceError, UserError
+from ..inference.reporting import SILENT, Reporter, with_fields
+from ..video import IN_THIS_PROCESS, Reading, Views
 from .checkpoints import load_checkpoint, save_checkpoint
 from .log import Log, read_log
 from .run_folder import Keeping, last_checkpoint, run_folder, writing
 from .schedule import Schedule, make_optimizer
-from .signals import Stopped, signals
+from .signals import Stop, Stopped, signals
 from .stream import Batch, Stream, check_files
 
 __all__ = [
@@ -31,22 +33,22 @@ PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
 
 class Hook(NamedTuple):
-    """Something to do every so many steps, and after the last: `call(step, model)`, in all processes."""
+    """A function that is called every `every` steps and after the last: `call(step, model)`, in all processes."""
     every: int
     call: Callable[[int, nn.Module], Any]
 
 
 def make_accelerator(device: str | None = None, precision: str | None = None, accumulate: int = 1) -> Any:
-    """Accelerate's door to devices, processes and precisions.
+    """An `accelerate.Accelerator` for a device, a precision and the processes that `accelerate launch` has started.
 
     Args:
         device: 'cpu', 'cuda:1' and the like; None leaves it to Accelerate.
         precision: 'float32', 'bfloat16', 'float16'; None leaves it to `accelerate launch`.
-        accumulate: Batches an update.
+        accumulate: Batches per update.
 
     Raises:
         ImportError: Accelerate is not installed.
-        ValueError: FSDP in its first version.
+        ValueError: FSDP of version 1.
     """
     try:
         from accelerate import Accelerator
@@ -64,10 +66,10 @@ def make_accelerator(device: str | None = None, precision: str | None = None, ac
             cpu=device == 'cpu' or not torch.cuda.is_available() and not torch.backends.mps.is_available(),
             mixed_precision=PRECISIONS[precision] if precision else None,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
-            # The first process may validate or draw for long while the others wait.
+            # The first process may validate or plot for long while the others wait.
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))])
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
-        raise ValueError('FSDP is taken in its version 2: accelerate launch --fsdp_version 2')
+        raise ValueError('FSDP must be of version 2: set fsdp_version to 2 for `accelerate launch`')
     return accelerator
 
 
@@ -85,48 +87,45 @@ def train(
         about: Mapping[str, Any] | None = None,
         hooks: Sequence[Hook] = (),
         matched: bool = False,
-        num_workers: int = 0,
-        time_limit: float = 60.0,
-        progress: Callable[[int, Mapping[str, float]], Any] = lambda step, row: None,
-        report: Callable[[str, str], Any] = lambda path, reason: None,
-        say: Callable[[str], Any] = lambda text: None,
         finish: Callable[[nn.Module], Any] = lambda model: None,
+        reading: Reading = IN_THIS_PROCESS,
+        reporter: Reporter = SILENT,
+        **fields: Any,
 ) -> nn.Module:
     """Train a model on the views of files.
 
     Args:
-        accelerator: Of `make_accelerator`.
-        model: Model, changed in place; of several processes all have the same.
+        accelerator: The result of `make_accelerator`.
+        model: Model, trained in place; the same in all processes.
         paths: Videos, or images.
-        views: Training views of each.
-        loss_of: The loss of a batch, a scalar.
-        schedule: How the weights change.
-        keeping: What is written, and when.
-        batch_size: Views a batch, in each process.
-        seed: Of everything that is random.
-        about: What decides the result, beside these arguments; another run's checkpoints are refused by it.
-        hooks: What else to do every so many steps, before the checkpoint of that step.
+        views: Training views of each file.
+        loss_of: From the model and a batch to its loss, a scalar.
+        schedule: The optimizer and its learning rate.
+        keeping: What the run writes, where and when.
+        batch_size: Views per batch, in each process.
+        seed: Random seed.
+        about: Further settings that decide the result. A run with other settings is refused in the same folder.
+        hooks: Functions that are called every so many steps, before the checkpoint of that step.
         matched: As in `Stream`.
-        num_workers: As in `load_views`.
-        time_limit: As in `load_views`.
-        progress: Told the step that is done, and the latest row of the log.
-        report: Told of each file that cannot be read.
-        say: Told when a signal has come.
-        finish: Called with the trained model, in all processes, while the folder is still the run's.
+        finish: Called with the trained model, in all processes, while the run still owns the folder.
+        reading: How the files are read.
+        reporter: How progress, files that cannot be read, and signals are reported.
+        **fields: Fields of `reading` and `reporter` to replace.
 
     Returns:
         The trained model, without Accelerate's wrapping.
 
     Raises:
-        ValueError: The folder holds another run, a damaged checkpoint or one whose run is not over, or too many files
-            cannot be read.
-        OSError: The disk is full, or not to be written; what was done up to the last checkpoint is kept.
+        ValueError: The folder holds another run or a damaged checkpoint, or belongs to a run that is not over; or too
+            many files cannot be read.
+        OSError: The disk is full, or the folder cannot be written; the last checkpoint is kept.
         FloatingPointError: The loss is not finite; names the step and the files.
         Stopped: SIGINT, SIGTERM or SIGHUP came; a checkpoint has been written.
     """
     from accelerate.utils import broadcast_object_list, set_seed
-    from timm.scheduler import CosineLRScheduler
-    about = json.loads(json.dumps(dict(
+    from timm.scheduler.cosine_lr import CosineLRScheduler
+    reading, reporter = with_fields(reading, reporter, fields)
+    settings = json.loads(json.dumps(dict(
         about or {}, **vars(schedule), matched=matched, batch_size=batch_size, seed=seed,
         processes=accelerator.num_processes, precision=accelerator.mixed_precision, files=len(paths),
         files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest())))
@@ -139,15 +138,14 @@ def train(
     model.train()
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(seed, device_specific=True)
-    load_views([], views, num_workers=num_workers, time_limit=time_limit)  # refuses what cannot be
     warmup = round(schedule.warmup * schedule.steps)
     rates = CosineLRScheduler(
         optimizer, t_initial=max(2, schedule.steps + 1 - warmup), lr_min=schedule.min_lr, t_in_epochs=False,
         warmup_t=warmup, warmup_prefix=True)  # of one step, timm warns of a cosine that is none
     with ExitStack() as stack:
         # After all that may be refused, as it may start over.
-        run = stack.enter_context(run_folder(accelerator, keeping, about))
-        state = dict(
+        run = stack.enter_context(run_folder(accelerator, keeping, settings))
+        state: dict[str, Any] = dict(
             step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
             failed=[[]] * accelerator.num_processes)
         start = broadcast_object_list([last_checkpoint(keeping)])[0]
@@ -157,18 +155,18 @@ def train(
         stream = Stream(
             paths, views, batch_size, seed=seed, rank=rank, size=accelerator.num_processes,
             number=step * schedule.accumulate, position=tuple(state['positions'][rank]), matched=matched,
-            num_workers=num_workers, time_limit=time_limit, report=report)
+            reading=reading, report=reporter.report)
         stream.failed.update(dict.fromkeys(state['failed'][rank], 'as before'))
         stack.enter_context(closing(stream))
-        stop = stack.enter_context(signals(say if accelerator.is_main_process else lambda text: None))
+        stop = stack.enter_context(signals(reporter.say if accelerator.is_main_process else SILENT.say))
         with writing(accelerator, keeping.folder / 'log.csv'):
             log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
-        steps_an_epoch = len(paths) * views.augmentation.repeats / (
+        steps_an_epoch = len(paths) * stream.repeats / (
             batch_size * accelerator.num_processes * schedule.accumulate)
         losses, norm = state['losses'], torch.tensor(math.nan)
-        before = len(losses)  # of the run that goes on; they took none of this one's time
+        before = len(losses)  # of the run that is continued; computing them took none of this run's time
         if not state['hooks_done']:
-            progress(step, {})
+            reporter.progress(step, {})
             with stop.at_once(accelerator):
                 _call(_due(hooks, step, schedule), step, accelerator.unwrap_model(model))
         since = time.monotonic()
@@ -197,16 +195,16 @@ def train(
                 with writing(accelerator, log.path):
                     log.add(row)
                 losses, before, since = [], 0, now
-                progress(step, row)
+                reporter.progress(step, row)
             else:
-                progress(step, {})
+                reporter.progress(step, {})
             hooks_done = True
             if due := _due(hooks, step, schedule):
                 paused = time.monotonic()
                 try:
                     with stop.at_once(accelerator):
                         _call(due, step, accelerator.unwrap_model(model))
-                except Stopped:  # what was learned is kept first; --resume calls them again
+                except Stopped:  # the checkpoint comes first; the run that continues calls the hooks again
                     stop.asked, hooks_done = True, False
                 since += time.monotonic() - paused  # not spent on training
             if last or stop.asked or step % keeping.every == 0:
@@ -220,23 +218,31 @@ def train(
     return trained
 
 
-def _num_bytes(model, optimizer):
-    """Of a checkpoint, about."""
+def _num_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Size of a checkpoint, approximately."""
     of_optimizer = (x for state in optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor))
     return (1 << 20) + sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers(), *of_optimizer))
 
 
-def _due(hooks, step, schedule):
+def _due(hooks: Sequence[Hook], step: int, schedule: Schedule) -> list[Hook]:
     return [hook for hook in hooks if step == schedule.steps or step % hook.every == 0]
 
 
-def _call(hooks, step, model):
+def _call(hooks: Sequence[Hook], step: int, model: nn.Module) -> None:
     for hook in hooks:
         hook.call(step, model)
         model.train()
 
 
-def _agree(accelerator, loss, step, stream, batch, stop, keeping):
+def _agree(
+        accelerator: Any,
+        loss: torch.Tensor,
+        step: int,
+        stream: Stream,
+        batch: Batch,
+        stop: Stop,
+        keeping: Keeping,
+) -> float:
     """The mean loss of all processes; stops all of them where one has a reason to."""
     from accelerate.utils import gather_object
     values = accelerator.gather(torch.tensor(
@@ -245,9 +251,10 @@ def _agree(accelerator, loss, step, stream, batch, stop, keeping):
         names = list(dict.fromkeys(stream.paths[file] for file in batch.files))
         names = [name for is_finite, part in gather_object([(math.isfinite(loss.item()), names)]) if not is_finite
                  for name in part]
-        raise FloatingPointError(
-            f'the loss is not finite at step {step + 1}; the files of its batch: {", ".join(names)}. A lower --lr, '
-            f'--dtype float32, or leaving a file out may help, in a run of its own (another --out, or --force)')
+        raise DivergenceError(
+            'the loss is not finite at step {}; the files of its batch: {}. A lower learning rate, float32 or training '
+            'without one of these files may help, as a new run: name another {folder}, or {force} starts over',
+            step + 1, ', '.join(names), folder=None, force=True)
     stop.asked |= any(noted for *_, noted in values)
     counts = sum(failed for _, failed, _ in values)
     if counts > stop.counts:  # a file may have failed in several processes
@@ -255,8 +262,9 @@ def _agree(accelerator, loss, step, stream, batch, stop, keeping):
             path for part in gather_object([sorted(stream.failed)]) for path in part)
         if len(stop.failed) > keeping.max_failed * len(stream.paths):
             named = sorted(stop.failed)
-            raise ValueError(
-                f'{len(named)} of {len(stream.paths)} files could not be read so far, more than --max-failed '
-                f'{keeping.max_failed:g} allows: {", ".join(named[:3])}{", ..." * (len(named) > 3)}. With a larger '
-                f'share --resume goes on; without these files it is another run (--force, or another --out)')
+            raise UserError(
+                '{} of {} files could not be read so far, more than {max_failed} allows: {}. With a larger fraction '
+                '{resume} continues; without these files it is another run: name another {folder}, or {force} starts '
+                'over', len(named), len(stream.paths), ', '.join(named[:3]) + ', ...' * (len(named) > 3),
+                max_failed=keeping.max_failed, resume=True, folder=None, force=True)
     return sum(value for value, *_ in values) / len(values)

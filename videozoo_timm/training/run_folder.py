@@ -1,4 +1,4 @@
-"""The folder of a run: what is written into it, whose it is, and what is said where it cannot be written."""
+"""The folder of a run: its files, its owner, and the errors of writing into it."""
 import json
 import logging
 import os
@@ -17,38 +17,38 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from ..errors import UserError
 from ..files import atomic_write, explain_write_errors
 from ..weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
 
-MODEL, BEST = 'model.safetensors', 'best.safetensors'  # what a run results in
+MODEL, BEST = 'model.safetensors', 'best.safetensors'  # the results of a run
 RECORD = 'run.json'
 
-# What may be of a run; the record comes last, so that what is left of a removal is still known as a run.
+# Files of a run. The record comes last, so that an interrupted removal still leaves a run.
 _LIKE_OURS = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
               'log.csv', 'validation.csv', MODEL, BEST, RECORD)
 CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\w+)?\.partial')
 _OURS = re.compile(
     rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
     r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json')
-_REMEDY = ('make room there (a smaller --keep leaves fewer checkpoints), and the same with --resume goes on from the '
-           'last checkpoint')
+_REMEDY = 'make room there (keeping fewer checkpoints helps) and resume the run: it continues from the last checkpoint'
 _ALWAYS_RECORDED = {'steps', 'batch_size', 'seed', 'files', 'files_sha256', 'processes', 'precision'}
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """What is written, and when.
+    """What a run writes, where and when.
 
     Attributes:
-        folder: For everything that a run writes.
+        folder: Folder of everything that the run writes.
         every: Steps between checkpoints.
-        last: Checkpoints that are kept.
+        last: Number of checkpoints that are kept.
         log_every: Steps between the rows of the log.
-        resume: Go on from the last checkpoint, if there is one.
-        force: Start over, whatever the folder holds of another run.
-        max_failed: Share of the files that may be unreadable.
+        resume: Continue from the last checkpoint, if there is one.
+        force: Start over, and remove the files of another run from the folder.
+        max_failed: Fraction of the files that may be unreadable.
     """
     folder: Path
     every: int = 500
@@ -58,28 +58,33 @@ class Keeping:
     force: bool = False
     max_failed: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.every, self.last, self.log_every) < 1:
-            raise ValueError('steps between checkpoints and log rows, and checkpoints to keep, must be at least 1')
+            raise ValueError(
+                f'every={self.every}, last={self.last}, log_every={self.log_every}: must be at least 1')
         if not 0 <= self.max_failed <= 1:
-            raise ValueError(f'max_failed must be a share from 0 to 1, got {self.max_failed}')
+            raise ValueError(f'max_failed must be a fraction from 0 to 1, got {self.max_failed}')
 
     @property
     def checkpoints(self) -> Path:
         return self.folder / 'checkpoints'
 
+
 @contextmanager
 def run_folder(accelerator: Any, keeping: Keeping, about: Mapping[str, Any]) -> Iterator[str]:
-    """The folder of a run, which belongs to it alone until the end; gives the run's id.
+    """The folder of a run, which belongs to it alone until the end.
 
     Args:
-        accelerator: All of its processes enter; the first one looks, so that all do the same.
-        keeping: Where the folder is, and whether a run that is there goes on or is replaced.
-        about: What decides the run's result.
+        accelerator: All of its processes must enter; the first one decides for all.
+        keeping: The folder, and whether a run that is there is continued or replaced.
+        about: All settings that decide the result of the run.
+
+    Yields:
+        The run's id.
 
     Raises:
-        ValueError: The folder is another run's, or holds what is of no run.
-        OSError: The disk is full, or not to be written.
+        ValueError: The folder belongs to another run, or holds files of no run.
+        OSError: The disk is full, or the folder cannot be written.
     """
     from accelerate.utils import broadcast_object_list
     with ExitStack() as stack:
@@ -100,19 +105,20 @@ def run_folder(accelerator: Any, keeping: Keeping, about: Mapping[str, Any]) -> 
 
 @contextmanager
 def writing(accelerator: Any, target: Path, num_bytes: int = 0, partial: Path | None = None) -> Iterator[None]:
-    """Around what processes write; what one of them cannot write ends all of them, with one error.
+    """Writing by several processes: an error in one of them is raised in all.
 
     Args:
-        accelerator: All of its processes must come here.
-        target: What is written.
-        num_bytes: How much that is, about.
-        partial: Where it is while it is written.
+        accelerator: All of its processes must enter.
+        target: The file or folder that is written.
+        num_bytes: Its size, approximately.
+        partial: Its temporary name.
 
     Raises:
-        OSError: The disk is full, or not to be written.
+        OSError: The disk is full, or the folder cannot be written.
     """
     from accelerate.utils import gather_object
-    error = cause = None
+    error: Exception | None = None
+    cause: BaseException | None = None
     try:
         yield
     except (OSError, RuntimeError, ValueError, SafetensorError, *distributed_errors()) as caught:
@@ -123,16 +129,16 @@ def writing(accelerator: Any, target: Path, num_bytes: int = 0, partial: Path | 
 
 
 def distributed_errors() -> tuple[type[BaseException], ...]:
-    """What distributed checkpoints raise, which is no `Exception`."""
+    """The errors of distributed checkpoints, which are not derived from `Exception`."""
     try:
-        from torch.distributed.checkpoint import CheckpointException
+        from torch.distributed.checkpoint.api import CheckpointException
     except ImportError:
         return ()
     return (CheckpointException,)
 
 
 def behind(error: BaseException) -> BaseException:
-    """What a distributed checkpoint failed of in the first process that did; any other error as it is."""
+    """The cause of a distributed checkpoint's error in the first process that failed; any other error unchanged."""
     return next((failure for failure, _ in getattr(error, 'failures', {}).values()), error)
 
 
@@ -142,7 +148,7 @@ def could_not_write(
         num_bytes: int = 0,
         partial: Path | None = None,
 ) -> Exception:
-    """The error that says of a failed `writing` what happened and what to do; one of other kind comes back as it is."""
+    """The error that says why `target` could not be written, and what to do; other errors come back unchanged."""
     try:
         with explain_write_errors(target, num_bytes or None, _REMEDY, partial):
             raise error
@@ -157,29 +163,31 @@ def save_model(
         label_names: Sequence[str] = (),
         state_dict: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a model as safetensors in timm's layout; its header says what it is.
+    """Write a model as safetensors in timm's layout, with its configuration in the header.
 
     Args:
         accelerator: All of its processes must call this; the first writes.
         model: A model of this package.
         path: `.safetensors`.
-        label_names: Of the classes of its head.
-        state_dict: What to write, if not the model's own.
+        label_names: Names of the classes of its head.
+        state_dict: The tensors to write; the model's own if None.
 
     Raises:
-        OSError: The disk is full, or not to be written.
+        OSError: The disk is full, or the folder cannot be written.
     """
     tensors = accelerator.get_state_dict(model) if state_dict is None else state_dict
     with writing(accelerator, path, sum(v.numel() * v.element_size() for v in tensors.values())):
         if accelerator.is_main_process:
-            config, embed = model.pretrained_cfg, model.patch_embed
-            header = dict(
+            own: Any = model  # nn.Module tells type checkers that its attributes are tensors
+            config, embed = own.pretrained_cfg, own.patch_embed
+            header: dict[str, Any] = dict(
                 format='pt', architecture=config['architecture'],
                 input_size=[embed.in_chans, *embed.img_size], mean=config['mean'],
                 std=config['std'], interpolation=config['interpolation'])
             if label_names:
                 header['label_names'] = list(label_names)
             save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, header)
+
 
 def checkpoints_in(keeping: Keeping) -> list[Path]:
     """The checkpoints of a run, the latest last."""
@@ -193,13 +201,14 @@ def last_checkpoint(keeping: Keeping) -> Path | None:
 
 
 def make_folder(path: Path) -> Path:
-    """A folder for what a run writes; it may be a link (to a larger disk), but not one that somebody else has made.
+    """Make a folder for a run; it may be a link (to a larger disk), unless another user has made the link.
 
     Raises:
-        ValueError: It is.
+        ValueError: Another user has made the link.
     """
     if path.is_symlink() and not _is_mine(path.lstat()):
-        raise ValueError(f'{path} is a link that another user has made; remove it, or name another --out')
+        raise UserError(
+            '{} is a link that another user has made; remove it, or name another {folder}', path, folder=None)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -208,30 +217,30 @@ def read_record(path: Path, max_bytes: int = 1 << 28) -> dict[str, Any]:
     """A JSON object that a run has written.
 
     Raises:
-        ValueError: It is none, larger than `max_bytes`, or no file.
+        ValueError: It is not a JSON object, larger than `max_bytes`, or not a file.
     """
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f'{path.name} is no file')
+        raise ValueError(f'{path.name} is not a file')
     if status.st_size > max_bytes:
         raise ValueError(f'{path.name} has {status.st_size} bytes, more than {max_bytes}')
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path.name} is no JSON: {error}') from error
+        raise ValueError(f'{path.name} is not JSON: {error}') from error
     if not isinstance(record, dict):
-        raise ValueError(f'{path.name} is no JSON object')
+        raise ValueError(f'{path.name} is not a JSON object')
     return record
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder such that what a kill leaves of it does not pass for the whole."""
+    """Remove a folder under a temporary name, so that a kill leaves no incomplete checkpoint."""
     if path.name.startswith('step_'):
         path = path.rename(path.with_name(f'.{path.name}.{uuid4().hex}.partial'))
     shutil.rmtree(path)
 
 
-def _enter(stack, keeping, about):
+def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
     folder = keeping.folder
     _refuse_unknown(folder)  # before anything is written there
     make_folder(folder)
@@ -243,12 +252,14 @@ def _enter(stack, keeping, about):
         before = {}
     elif before:
         if not keeping.resume:
-            raise ValueError(f'{folder} holds a run; --resume goes on with it, --force starts over')
+            raise UserError(
+                '{} holds a run; {resume} continues it, {force} starts over', folder, resume=True, force=True)
         differ = [f'{k} was {before.get(k)}, is {about.get(k)}' for k in {**before, **about}
                   if k != 'id' and before.get(k) != about.get(k)]
         if differ:
-            raise ValueError(
-                f'{folder} holds another run ({"; ".join(differ)}); name another --out, or --force starts over')
+            raise UserError(
+                '{} holds another run ({}); name another {folder}, or {force} starts over', folder, '; '.join(differ),
+                folder=None, force=True)
     run = before.get('id') or uuid4().hex
     with atomic_write(record) as partial:
         partial.write_text(json.dumps(dict(about, id=run), indent=2) + '\n')
@@ -256,45 +267,51 @@ def _enter(stack, keeping, about):
     return run
 
 
-def _refuse_unknown(folder):
-    """What the record of the run in a folder says, nothing if there is no run; refuses what looks like one, but has no
-    record, or one that is not of a run."""
+def _refuse_unknown(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder; empty if there is no run.
+
+    Raises:
+        ValueError: There are files like those of a run, but no record, or one that is not of a run.
+    """
     there = [path for pattern in _LIKE_OURS for path in sorted(folder.glob(pattern))]
     record = folder / RECORD
     if not there:
         return {}
     if not os.path.lexists(record):
-        raise ValueError(
-            f'{there[0]} is there, of no run that is known (there is no {record}): name another --out, or move it away')
+        raise UserError(
+            '{} is there, of no run that is known (there is no {}): name another {folder}, or move it away', there[0],
+            record, folder=None)
     try:
         before = read_record(record)
         if not _ALWAYS_RECORDED <= before.keys() or not isinstance(before.get('id', ''), str):
-            raise ValueError('it does not say what a run is of')
+            raise ValueError('it lacks the settings of a run')
     except ValueError as error:
-        raise ValueError(
-            f'{record} is damaged, or not of a run ({error}): name another --out, or move {folder} away') from error
+        raise UserError(
+            '{} is damaged, or not of a run ({}): name another {folder}, or move {} away', record, str(error), folder,
+            folder=None) from error
     return before
 
 
 @contextmanager
-def _ownership(folder):
-    """Of several runs one has the folder; the operating system takes it back from one that was killed."""
+def _ownership(folder: Path) -> Iterator[None]:
+    """Lock a folder for one run; the operating system releases the lock of a killed one."""
     from filelock import FileLock, Timeout
     path, owner = folder / '.lock', folder / '.owner'
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-        raise ValueError(f'{path} is no file of a run; remove it, or name another --out')
+        raise UserError('{} is not a file of a run; remove it, or name another {folder}', path, folder=None)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except NotImplementedError:
-        _logger.warning('%s is on a file system without locks: see that no other run writes there', folder)
+        _logger.warning('%s is on a file system without locks: make sure that no other run writes there', folder)
     except Timeout as error:
         name = 'which has just begun'
         with suppress(OSError, ValueError):
             told = read_record(owner, 1 << 12)
             name = f'process {int(told["pid"])} on {str(told["host"])!a}'
-        raise ValueError(
-            f'{folder} belongs to a run that is not over, {name}: wait for its end, or name another --out') from error
+        raise UserError(
+            '{} belongs to a run that is not over, {}: wait for its end, or name another {folder}', folder, name,
+            folder=None) from error
     try:
         with atomic_write(owner) as partial:
             partial.write_text(json.dumps(dict(host=socket.gethostname(), pid=os.getpid())))
@@ -304,13 +321,15 @@ def _ownership(folder):
         lock.release()
 
 
-def _remove_run(keeping, before):
-    """Remove what a run has written; nothing, if any of it could be somebody else's."""
+def _remove_run(keeping: Keeping, before: Mapping[str, Any]) -> None:
+    """Remove what a run has written; nothing, if any of it could belong to somebody else."""
     found = [path for pattern in _LIKE_OURS for path in sorted(keeping.folder.glob(pattern))
              if _OURS.fullmatch(path.relative_to(keeping.folder).as_posix())]
     for path in found:
         if reason := _not_ours(path, keeping, before):
-            raise ValueError(f'--force: {path} {reason}, so it is not removed: move it away, or name another --out')
+            raise UserError(
+                '{force}: {} {}, so it is not removed: move it away, or name another {folder}', path, reason,
+                folder=None, force=True)
     for path in found:
         if path.parent == keeping.checkpoints:
             remove_folder(path)
@@ -318,12 +337,13 @@ def _remove_run(keeping, before):
             path.unlink()
 
 
-def _not_ours(path, keeping, before):
+def _not_ours(path: Path, keeping: Keeping, before: Mapping[str, Any]) -> str | None:
+    """Why a file or folder may not be one of the run's; None if it is."""
     status, is_checkpoint = path.lstat(), path.parent == keeping.checkpoints
     if stat.S_ISLNK(status.st_mode):
         return 'is a link'
     if not (stat.S_ISDIR if is_checkpoint else stat.S_ISREG)(status.st_mode):
-        return f'is no {"folder" if is_checkpoint else "file"}'
+        return f'is not a {"folder" if is_checkpoint else "file"}'
     if not _is_mine(status):
         return 'belongs to another user'
     links = [parent for parent in path.relative_to(keeping.folder).parents if (keeping.folder / parent).is_symlink()]
@@ -334,7 +354,7 @@ def _not_ours(path, keeping, before):
             if read_record(path / 'digests.json').get('run') != before.get('id', ''):
                 return 'is behind a link, and of another run'
         except (OSError, ValueError):
-            return 'is behind a link, and not known as of this run'
+            return 'is behind a link, and not known to be of this run'
     return None
 
 

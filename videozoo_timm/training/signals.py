@@ -3,15 +3,25 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came; what was done is in a checkpoint."""
+    """A signal stopped the run; its progress is in a checkpoint."""
 
 
 class Stop:
-    """What the processes agree on (`asked`, `failed`), and what this one has noted since (`noted`)."""
+    """Whether a run is to stop.
+
+    Attributes:
+        now: Whether a signal raises `Stopped` at once, instead of after the step.
+        noted: Whether this process has received a signal.
+        asked: Whether any process has, as all of them agreed on after the last step.
+        number: The number of the signal, unless it is SIGINT.
+        failed: Files that could not be read in any process.
+        counts: Sum over the processes of the number of these files.
+    """
     now = False
     noted = asked = False
     number: tuple[int, ...] = ()
@@ -20,7 +30,7 @@ class Stop:
 
     @contextmanager
     def at_once(self, accelerator: Any) -> Iterator[None]:
-        """In here a signal raises `Stopped`. Several processes wait for each other instead, and go on to the end."""
+        """Within, a signal raises `Stopped`. Several processes wait for each other instead, and continue to the end."""
         self.now = accelerator.num_processes == 1
         try:
             if self.now and self.noted:
@@ -32,10 +42,14 @@ class Stop:
 
 @contextmanager
 def signals(say: Callable[[str], Any]) -> Iterator[Stop]:
-    """Notes SIGINT, SIGTERM and SIGHUP, so that a step is never left half-way; the second Ctrl-C interrupts at once."""
+    """Note SIGINT, SIGTERM and SIGHUP, so that a step is always completed; the second Ctrl-C interrupts at once.
+
+    Args:
+        say: Called when the first signal comes.
+    """
     stop = Stop()
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         if stop.noted and number == signal.SIGINT:
             raise KeyboardInterrupt
         # A launcher passes on the SIGTERM that the batch system has sent to all.
@@ -43,7 +57,7 @@ def signals(say: Callable[[str], Any]) -> Iterator[Stop]:
         stop.number = () if number == signal.SIGINT else (number,)
         if is_first:
             with suppress(RuntimeError):  # it came while something else was being said
-                say('stopping after this step; a second Ctrl-C ends at once, and loses the steps since the last '
+                say('stopping after this step; a second Ctrl-C stops at once and loses the steps since the last '
                     'checkpoint')
         if stop.now:
             raise Stopped(*stop.number)

@@ -1,29 +1,32 @@
-"""From video files to the clips that the models take: finding, sampling, resizing, cropping, normalising."""
+"""From video files to the clips that the models take: finding, sampling, resizing, cropping, normalizing."""
 from .checks import VideoError
 from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos, is_image
 from .images import read_image
 from .reading import Clip, VideoInfo, probe, read_clip, read_clips
-from .sampling import COMPLETION, RECOGNITION, Sampling, centred_starts
+from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centred_starts
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
-from .workers import load_views
+from .workers import IN_THIS_PROCESS, Reading, load_views
 
 __all__ = [
     'ALIGNMENTS',
     'COMPLETION',
     'IMAGE_EXTENSIONS',
+    'IN_THIS_PROCESS',
     'RECOGNITION',
     'VIDEO_EXTENSIONS',
     'Augmentation',
     'Clip',
     'Failure',
     'Job',
+    'Reading',
     'Sampling',
     'VideoError',
     'VideoInfo',
     'View',
     'Views',
     'augment_clip',
+    'centered_starts',
     'centred_starts',
     'denormalize',
     'failure_of',

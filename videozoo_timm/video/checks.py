@@ -1,7 +1,7 @@
 """What a file must be like to be read, and the limits on what reading it may cost.
 
-Files come from strangers, and few bytes can claim a picture of many gigabytes. The limits are far above honest use
-(8K video, cameras of 150 megapixels, panoramas); whoever has more sets the environment variable that the error names.
+Files may come from strangers, and a few bytes can claim a picture of many gigabytes. The limits are far above honest
+use (8K video, cameras of 150 megapixels, panoramas). The environment variable that the error names raises a limit.
 """
 import os
 
@@ -14,11 +14,11 @@ MAX_CLIPS = 10_000_000  # of one video; VIDEOZOO_MAX_CLIPS instead
 
 
 class VideoError(RuntimeError):
-    """A file out of which no video can be read; the message names the file and the reason."""
+    """A file that cannot be read as a video or an image; the message names the file and the reason."""
 
 
 def limit(variable: str, default: int) -> int:
-    """A limit, as the environment variable has it or else the default.
+    """A limit: the environment variable's value, or the default if it is not set.
 
     Raises:
         ValueError: The variable holds no whole number above 0.
@@ -33,9 +33,9 @@ def fault_of_size(width: int, height: int, max_pixels: int) -> str | None:
     """What is wrong with a picture of this many pixels, in words; None if nothing is."""
     max_pixels, max_ratio = limit('VIDEOZOO_MAX_PIXELS', max_pixels), limit('VIDEOZOO_MAX_RATIO', MAX_RATIO)
     if min(width, height) < 1:
-        return f'{width} x {height} pixels are no picture'
+        return f'{width} x {height} pixels are not a picture'
     if width * height > max_pixels:
-        return (f'{width} x {height} pixels are more than the {max_pixels:,} that are read '
+        return (f'{width} x {height} pixels are more than the limit of {max_pixels:,} '
                 f'(the environment variable VIDEOZOO_MAX_PIXELS raises this limit)')
     if max(width, height) > max_ratio * min(width, height):
         return (f'{width} x {height} pixels: one side is more than {max_ratio} times the other '
@@ -51,7 +51,7 @@ def check_size(path: str | os.PathLike, width: int, height: int, max_pixels: int
 
 
 def check_file(path: str | os.PathLike) -> None:
-    """Refuse what is no file: reading a pipe or a device may never end, or do something.
+    """Refuse to read anything but a file: reading a pipe or a device may never end, or have side effects.
 
     Raises:
         FileNotFoundError: There is no such file.

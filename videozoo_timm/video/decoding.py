@@ -2,8 +2,9 @@
 import errno
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ _BARE = ('mpegvideo', 'h264', 'hevc', 'm4v', 'obu', 'mjpeg')  # whose length FFm
 # Fewer bytes a second than any video has. A length that would mean less is counted instead, at little cost: the file is
 # small for it.
 _LEAST_BYTES = 20
+TimedFrame = tuple[float, Any]  # presentation time in seconds, PyAV's frame
 SLACK = 0.5  # seconds by which a stated length may go beyond the pictures: headers round, and sound often lasts longer
 
 
@@ -27,6 +29,7 @@ def import_av() -> Any:
     """PyAV, or an ImportError that says how to get it."""
     try:
         import av
+        import av.logging
     except ImportError as error:
         raise ImportError("videos need PyAV: pip install 'videozoo-timm[video]'") from error
     if av.logging.get_level() is not None:
@@ -37,8 +40,8 @@ def import_av() -> Any:
 
 
 @contextmanager
-def opened(path, num_threads):
-    """The container and its main video stream; whatever is raised within comes out as a VideoError."""
+def opened(path: str | os.PathLike, num_threads: int) -> Iterator[tuple[Any, Any]]:
+    """PyAV's container and its main video stream; errors raised within become a VideoError."""
     av = import_av()
     check_file(path)
     max_pixels = str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS))
@@ -67,9 +70,9 @@ def opened(path, num_threads):
         raise VideoError(f'{path}: cannot be read as a video ({error or type(error).__name__})') from error
 
 
-def _reason(path, av, error):
+def _reason(path: str | os.PathLike, av: Any, error: Any) -> str:
     if error.errno == errno.EINVAL:
-        return 'not a video (no format that is read here, or with settings that cannot be)'
+        return 'not a video (an unsupported format, or invalid settings)'
     if not isinstance(error, av.InvalidDataError):
         return f'FFmpeg cannot read it ({error.strerror})'
     with open(path, 'rb') as file:
@@ -81,8 +84,8 @@ def _reason(path, av, error):
     return 'not a video (no format that FFmpeg knows)'
 
 
-def timed_frames(container, stream, sought=False) -> Iterator[tuple]:
-    """Every frame that decodes from here on, as (presentation time in seconds, frame)."""
+def timed_frames(container: Any, stream: Any, sought: bool = False) -> Iterator[TimedFrame]:
+    """Every frame that decodes from here on; `sought` says that a seek led here."""
     step = step_of(stream)
     # Raw streams have no times and are counted, which after a seek cannot be: such a frame is one that comes too late.
     clock = math.inf if sought else 0.0
@@ -92,7 +95,7 @@ def timed_frames(container, stream, sought=False) -> Iterator[tuple]:
         yield time, frame
 
 
-def _frames(container, stream):
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
     av = import_av()
     for packet in _packets(container, stream):
         try:
@@ -101,7 +104,7 @@ def _frames(container, stream):
             continue
 
 
-def _packets(container, *streams):
+def _packets(container: Any, *streams: Any) -> Iterator[Any]:
     av = import_av()
     try:
         yield from container.demux(*streams)
@@ -109,7 +112,8 @@ def _packets(container, *streams):
         yield None  # the rest of the file is lost, the frames that the decoder still holds are not
 
 
-def frames_after_seek(container, stream, time):
+def frames_after_seek(container: Any, stream: Any, time: float) -> Iterator[TimedFrame]:
+    """Every frame that decodes after a seek to `time`; none where the file cannot be sought in."""
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except import_av().FFmpegError:  # no index, as in raw streams
@@ -117,19 +121,23 @@ def frames_after_seek(container, stream, time):
     return timed_frames(container, stream, sought=True)
 
 
-def first_frame(path, container, stream):
-    """Its (time, frame)."""
+def first_frame(path: Path, container: Any, stream: Any) -> TimedFrame:
+    """The first frame that decodes.
+
+    Raises:
+        VideoError: None does.
+    """
     first = next(timed_frames(container, stream), None)
     if first is None:
-        hint = '' if stream.width else ' (or they are too large; the environment variable VIDEOZOO_MAX_PIXELS says how)'
+        hint = '' if stream.width else ' (or they are larger than the environment variable VIDEOZOO_MAX_PIXELS allows)'
         raise VideoError(f'{path}: no frame could be decoded{hint}')
     return first
 
 
-def duration_of(path, container, stream, origin):
-    """Seconds from the first frame, which comes at `origin`, to the end of the last; the place in the file is lost.
+def duration_of(path: Path, container: Any, stream: Any, origin: float) -> float:
+    """Seconds from the first frame, which comes at `origin`, to the end of the last; the position in the file is lost.
 
-    The header's word is taken where it can be true. Of a file that was cut off it is the length of the whole.
+    The header is believed where it is plausible. In a truncated file it gives the length of the whole.
     """
     if container.format.name in _BARE:
         return _counted(path, origin)
@@ -145,7 +153,7 @@ def duration_of(path, container, stream, origin):
     return duration
 
 
-def _counted(path, origin):
+def _counted(path: Path, origin: float) -> float:
     with opened(path, num_threads=1) as (container, stream):
         step, end, number = step_of(stream), -math.inf, 0
         for packet in _packets(container, stream):
@@ -157,7 +165,7 @@ def _counted(path, origin):
     return number * step if end == -math.inf else end - origin
 
 
-def _ends_before(path, container, stream, end):
+def _ends_before(path: Path, container: Any, stream: Any, end: float) -> bool:
     """Whether the pictures end before a file that has other streams too, and is whole."""
     if len(container.streams) == 1 or not container.duration or end < container.duration / 1e6 - SLACK:
         return False
@@ -173,9 +181,9 @@ def _ends_before(path, container, stream, end):
     return pictures < end - SLACK < max(ends.values(), default=-math.inf)
 
 
-def _ends(container):
+def _ends(container: Any) -> dict[int, float]:
     """When each stream ends, by its index."""
-    ends = {}
+    ends: dict[int, float] = {}
     for packet in _packets(container):
         if packet is not None and packet.size and packet.pts is not None:
             last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -183,8 +191,8 @@ def _ends(container):
     return ends
 
 
-def to_images(path, frames):
-    """Decoded frames to RGB, uint8 [T, H, W, 3], all of the first one's size and rotation."""
+def to_images(path: Path, frames: Sequence[Any]) -> torch.Tensor:
+    """Decoded frames to RGB, uint8 [T, H, W, 3], all with the size and rotation of the first."""
     import numpy as np
 
     check_size(path, frames[0].width, frames[0].height, MAX_FRAME_PIXELS)
@@ -199,17 +207,17 @@ def to_images(path, frames):
     return torch.from_numpy(images)
 
 
-def quarter_turns(frame):
-    """Counterclockwise turns by 90 degrees that put a frame upright, as numpy.rot90 counts them."""
+def quarter_turns(frame: Any) -> int:
+    """Counterclockwise turns by 90 degrees that make a frame upright, as numpy.rot90 counts them."""
     return round(frame.rotation / 90) if abs(frame.rotation) <= 360 else 0  # NaN of a singular matrix
 
 
-def step_of(stream):
-    """Seconds from one frame to the next, as the header has it."""
+def step_of(stream: Any) -> float:
+    """Seconds from one frame to the next, according to the header."""
     return float(1 / (stream.guessed_rate or GRID_RATE))
 
 
-def end_of(time, frame, step):
-    """When a frame, shown at this time, gives way to the next: as its packet says, or else a step later."""
+def end_of(time: float, frame: Any, step: float) -> float:
+    """When a frame that is shown at `time` gives way to the next: as its packet says, or else a step later."""
     length = getattr(frame, 'duration', None)  # PyAV 14 does not tell
     return time + float(length * frame.time_base) if length and length > 0 and frame.time_base else time + step

@@ -1,6 +1,6 @@
 """Which files are videos and images: by the endings of their names, in folders and below."""
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from ..synthetic import drawn_videos, is_drawn
@@ -14,12 +14,12 @@ IMAGE_EXTENSIONS = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', 
 
 
 def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """Lists the videos that `paths` name.
+    """List the videos that `paths` name.
 
     Args:
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
-            `VIDEO_EXTENSIONS`. What is hidden (a name with a leading dot) is skipped in folders. `drawn:COUNT@SEED`
-            stands for drawn videos (`drawing`).
+            `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped. `drawn:COUNT@SEED`
+            stands for synthetic videos (`videozoo_timm.synthetic`).
 
     Returns:
         Every file once, in the order of `paths`, sorted within each folder.
@@ -40,10 +40,13 @@ def is_image(path: str | os.PathLike) -> bool:
     return Path(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def _find(paths, search):
+def _find(
+        paths: str | os.PathLike | Iterable[str | os.PathLike],
+        search: Callable[[Path], list[Path]],
+) -> list[Path]:
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    found = {}  # absolute path -> path as given
+    found: dict[str, Path] = {}  # absolute path -> path as given
     for path in map(Path, paths):
         if is_drawn(path):
             found.update((str(name), name) for name in drawn_videos(path))
@@ -55,8 +58,9 @@ def _find(paths, search):
     return list(found.values())
 
 
-def _search(folder, extensions):
-    found, visited = [], set()
+def _search(folder: Path, extensions: Collection[str]) -> list[Path]:
+    found: list[Path] = []
+    visited: set[str] = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         # A link to a folder above would go round for ever.

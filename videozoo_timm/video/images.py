@@ -3,6 +3,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -15,15 +16,14 @@ _pillow = threading.Lock()
 
 
 def read_image(path: str | os.PathLike) -> torch.Tensor:
-    """Reads an image as a video of one frame, upright.
+    """Read an image as a video of one frame, upright.
 
     Returns:
-        uint8 [1, H, W, 3], RGB; transparency is laid on black, gray of 16 bits is scaled to 8; pixels of 32 bits are
-        refused.
+        uint8 [1, H, W, 3], RGB. Transparent pixels are blended with black, 16-bit grayscale is scaled to 8 bits.
 
     Raises:
         FileNotFoundError: There is no such file.
-        VideoError: It is no image of the formats that are read, too large (`checks`), or damaged.
+        VideoError: It is damaged, too large (`checks`), has 32-bit pixels, or is not an image in a supported format.
     """
     import numpy as np
     from PIL import Image, UnidentifiedImageError
@@ -37,8 +37,8 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
             is_wide = image.mode.startswith('I;16') or image.mode == 'I' and kind == 'PNG'  # as Pillow 10 has it
             if not is_wide and image.mode in ('I', 'F'):
                 raise VideoError(
-                    f'{path}: its pixels are numbers of 32 bits, and nothing says which of them are black and white; '
-                    f'save it with 8 or 16 bits')
+                    f'{path}: has 32-bit pixels, and nothing says which values are black and white; save it with 8 or '
+                    f'16 bits')
             if is_wide:  # which Pillow would clip to white
                 pixels = np.repeat((np.array(image)[..., None] // 257).clip(0, 255).astype(np.uint8), 3, axis=2)
             else:
@@ -47,7 +47,7 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
         raise
     except UnidentifiedImageError as error:
         raise VideoError(f'{path}: not an image ({", ".join(_FORMATS)} are read)') from error
-    except Exception as error:  # Pillow's readers raise whatever they trip over
+    except Exception as error:  # Pillow's readers raise errors of any type
         raise VideoError(f'{path}: cannot be read as an image ({error or type(error).__name__})') from error
     return torch.from_numpy(pixels).unsqueeze(0)
 
@@ -64,8 +64,8 @@ def _without_pillows_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _upright(image):
-    """Turned as its EXIF block says, of which nothing else is read: the rest may be damaged."""
+def _upright(image: Any) -> Any:
+    """Rotate or flip a Pillow image as its EXIF orientation says; no other EXIF entry is read, as it may be damaged."""
     from PIL.Image import Transpose
     image.load()
     try:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
 from .decoding import (
     SLACK,
+    TimedFrame,
     duration_of,
     end_of,
     first_frame,
@@ -28,12 +30,14 @@ from .decoding import (
     to_images,
 )
 from .images import read_image
-from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centred_starts
+from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
 
 __all__ = [
-    'COMPLETION', 'RECOGNITION', 'Clip', 'Sampling', 'VideoError', 'VideoInfo', 'centred_starts', 'probe', 'read_clip',
-    'read_clips', 'read_image',
+    'COMPLETION', 'RECOGNITION', 'Clip', 'Sampling', 'VideoError', 'VideoInfo', 'centered_starts', 'centred_starts',
+    'probe', 'read_clip', 'read_clips', 'read_image',
 ]
+
+Starts = Sequence[float] | Callable[[float], Sequence[float]]
 
 # How far before the window to seek, in seconds. Indexes hold decoding times, so with B-frames a seek may land a little
 # late. What has landed too late is tried again from further back, at last from the beginning.
@@ -63,11 +67,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file is like.
+    """Duration, frame rate and size of a video file.
 
     Attributes:
-        duration: Seconds from the first frame to the end of the last, as the header has it (counted if it does not).
-        fps: Average frames a second, as the header has it.
+        duration: Seconds from the first frame to the end of the last, from the header (counted if it does not say).
+        fps: Average frames per second, from the header.
         width: Pixels, as displayed (after rotation).
         height: Pixels, as displayed (after rotation).
     """
@@ -78,11 +82,11 @@ class VideoInfo:
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-    """Tells duration, frame rate and size of a video, from its header and its first frame.
+    """Read duration, frame rate and size of a video from its header and its first frame.
 
     Raises:
         FileNotFoundError: There is no such file.
-        VideoError: No video can be read out of it.
+        VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
     path = Path(path)
@@ -103,52 +107,48 @@ def read_clip(
         start: float | None = None,
         num_threads: int = 2,
 ) -> Clip:
-    """Reads one clip out of a video.
+    """Read one clip from a video.
 
     Position k of the 30 Hz grid shows the last frame whose presentation time is not after `start + k / 30`. A video
-    that ends within the window repeats its last frame; one that ends before it, though its header says otherwise, gives
-    no clip. Packets that do not decode are passed over.
+    that ends within the window repeats its last frame. One that ends before the window, though its header says
+    otherwise, gives no clip. Packets that do not decode are skipped.
 
     Args:
         path: A video file.
         sampling: Which frames to take.
-        start: Start of the window, in seconds from the first frame. None is the published centre clip: it starts at
+        start: Start of the window, in seconds from the first frame. None is the published center clip: it starts at
             position floor(max(30 * duration - span, 0) / 2) of the grid.
         num_threads: Threads of the decoder.
 
     Raises:
         FileNotFoundError: There is no such file.
-        VideoError: No video can be read out of it, or it ends before the window.
+        VideoError: It cannot be read as a video, or it ends before the window.
         ValueError: `start` is negative or not before the end of the video.
         ImportError: PyAV is not installed.
     """
-    if start is None:
-        def starts(duration: float) -> list[float]:
-            return centred_starts(duration, sampling)
-    elif 0 <= start < math.inf:
-        starts = [start]
-    else:
+    if start is not None and not 0 <= start < math.inf:
         raise ValueError(f'{path}: start must be 0 or more seconds, got {start}')
+    starts = partial(centered_starts, sampling=sampling) if start is None else [start]
     return next(read_clips(path, starts, sampling=sampling, num_threads=num_threads))
 
 
 def read_clips(
         path: str | os.PathLike,
-        starts: Sequence[float] | Callable[[float], Sequence[float]],
+        starts: Starts,
         *,
         sampling: Sampling = RECOGNITION,
         skip: int = 0,
         num_threads: int = 2,
 ) -> Iterator[Clip]:
-    """Reads clips out of a video, each as `read_clip` would, in as few passes over the file as possible.
+    """Read clips from a video, each as `read_clip` would, in as few passes over the file as possible.
 
     Args:
         path: A video file.
-        starts: Starts of the windows in ascending order, in seconds from the first frame; or what gives them for a
-            duration in seconds, each asked for when it is needed. What lies before the first frame shows that frame.
+        starts: Starts of the windows in ascending order, in seconds from the first frame; or a function from the
+            video's duration in seconds to these starts. Positions before the first frame show that frame.
         sampling: Which frames of a window to take.
-        skip: How many of the windows to leave out, from the first. The others are read from the same places in the file
-            as with `skip=0`, so that they are the same also where a stream cannot be entered without a trace.
+        skip: Number of windows to skip, from the first. The others are read from the same places in the file as with
+            `skip=0`, so that they are equal even where decoding depends on where it began.
         num_threads: Threads of the decoder.
 
     Yields:
@@ -156,11 +156,11 @@ def read_clips(
 
     Raises:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
-        ValueError: A start is no number or not before the end of the video, or they do not ascend.
+        ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
     path = Path(path)
     if is_drawn(path):
-        yield from _draw_clips(path, starts, sampling, skip)
+        yield from _synthetic_clips(path, starts, sampling, skip)
         return
     with opened(path, num_threads=1) as (container, stream):
         origin, _ = first_frame(path, container, stream)
@@ -183,8 +183,8 @@ def read_clips(
             yield Clip(images, times, start, start + sampling.seconds, duration)
 
 
-def _draw_clips(path, starts, sampling, skip):
-    """As of a file at 30 frames a second: a position shows the frame that began last."""
+def _synthetic_clips(path: Path, starts: Starts, sampling: Sampling, skip: int) -> Iterator[Clip]:
+    """Clips as of a file at 30 frames per second: a position shows the frame that began last."""
     scene = scene_of(path)
     last = round(DURATION * RATE) - 1
     for start in islice(_checked(path, starts, DURATION), skip, None):
@@ -193,14 +193,14 @@ def _draw_clips(path, starts, sampling, skip):
         yield Clip(scene.render(times), times, start, start + sampling.seconds, DURATION)
 
 
-def _checked(path, starts, duration):
-    """The starts, made one by one where they are a function's, of which a file may ask for any number."""
+def _checked(path: Path, starts: Starts, duration: float) -> Iterator[float]:
+    """The starts; those of a function are checked one by one, as a file may cause any number of them."""
     if not callable(starts):
         return iter(list(_ascending(path, starts, duration)))
     return _ascending(path, starts(duration), duration)
 
 
-def _ascending(path, starts, duration):
+def _ascending(path: Path, starts: Sequence[float], duration: float) -> Iterator[float]:
     before = -math.inf
     for start in starts:
         if not math.isfinite(start) or start < before:
@@ -212,9 +212,9 @@ def _ascending(path, starts, duration):
         before = start
 
 
-def _runs(starts, sampling):
+def _runs(starts: Iterator[float], sampling: Sampling) -> Iterator[list[float]]:
     """The windows in groups that are read in one pass each; none so long that `skip` would have much to read."""
-    run = []
+    run: list[float] = []
     for start in starts:
         if run and (start > run[-1] + sampling.seconds + _SEEK_GAP or start > run[0] + _LONGEST_RUN):
             yield run
@@ -224,7 +224,13 @@ def _runs(starts, sampling):
         yield run
 
 
-def _read_run(path, origin, starts, wanted, num_threads):
+def _read_run(
+        path: Path,
+        origin: float,
+        starts: list[float],
+        wanted: list[list[float]],
+        num_threads: int,
+) -> Iterator[list[TimedFrame]]:
     """For each window the (time, frame) that it shows at each of its wanted times."""
     done = 0
     for margin in _SEEK_MARGINS:
@@ -241,7 +247,13 @@ def _read_run(path, origin, starts, wanted, num_threads):
     raise VideoError(f'{path}: no frame could be decoded')
 
 
-def _select(path, origin, step, frames, windows):
+def _select(
+        path: Path,
+        origin: float,
+        step: float,
+        frames: Iterator[TimedFrame],
+        windows: list[list[float]],
+) -> Iterator[list[TimedFrame]]:
     """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
 
     Yields nothing if the frames begin too late.
@@ -250,7 +262,7 @@ def _select(path, origin, step, frames, windows):
         VideoError: The frames end before a window starts, so that it would show nothing of its own.
     """
     order = sorted((time, window) for window, times in enumerate(windows) for time in times)
-    shown = [[] for _ in windows]
+    shown: list[list[TimedFrame]] = [[] for _ in windows]
     latest, next_window, position = None, 0, 0
     for time, frame in frames:
         while position < len(order) and time > order[position][0] + TOLERANCE:
@@ -260,7 +272,7 @@ def _select(path, origin, step, frames, windows):
             position += 1
             while next_window < len(windows) and len(shown[next_window]) == len(windows[next_window]):
                 yield shown[next_window]
-                shown[next_window] = None
+                shown[next_window] = []  # its frames are large
                 next_window += 1
         if position == len(order):
             return

@@ -3,6 +3,7 @@
 The published models see video at 30 frames a second. Positions are those of a grid of that rate.
 """
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,14 +17,14 @@ TOLERANCE = 0.002
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames make a clip: `num_frames`, spread evenly over `span` frames at 30 a second, both ends in.
+    """Which frames make a clip: `num_frames`, spread evenly over `span` frames at 30 a second, both ends included.
 
     `dataclasses.replace(RECOGNITION, num_frames=4)` takes 4 frames over the same time.
     """
     num_frames: int
     span: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_frames < 1 or self.span < 1:
             raise ValueError(f'num_frames and span must be at least 1, got {self.num_frames} and {self.span}')
 
@@ -43,17 +44,17 @@ RECOGNITION = Sampling(num_frames=16, span=128)
 COMPLETION = Sampling(num_frames=16, span=65)
 
 
-def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
-    """Starts of clips spread evenly over a video, as published: one is centred, several reach from end to end.
+def centered_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
+    """Starts of clips spread evenly over a video, as published: one is centered, several reach from end to end.
 
     Args:
         duration: Of the video, in seconds.
         sampling: The clips' sampling.
-        num_clips: How many.
+        num_clips: Number of clips.
 
     Returns:
-        Seconds from the first frame: positions `k * floor(room / (num_clips - 1))` of the 30 Hz grid, or `floor(room /
-        2)` of one clip, where room is what the video is longer than a clip, in frames at 30 a second.
+        Seconds from the first frame. Several clips start at positions `k * floor(room / (num_clips - 1))` of the 30 Hz
+        grid, one clip at `floor(room / 2)`. Room is how many frames longer than a clip the video is, at 30 a second.
     """
     room = max((duration + TOLERANCE) * GRID_RATE - sampling.span, 0)
     if num_clips == 1:
@@ -61,21 +62,27 @@ def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> l
     return [k * math.floor(room / (num_clips - 1)) / GRID_RATE for k in range(num_clips)]
 
 
+def centred_starts(duration: float, sampling: Sampling, num_clips: int = 1) -> list[float]:
+    """The former name of `centered_starts`."""
+    warnings.warn('centred_starts is now centered_starts', DeprecationWarning, stacklevel=2)
+    return centered_starts(duration, sampling, num_clips)
+
+
 @dataclass(frozen=True)
-class _EvenStarts(Sequence):
+class _EvenStarts(Sequence[float]):
     number: int
     stride: float
     first: float
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.number
 
-    def __getitem__(self, k):
+    def __getitem__(self, k: int) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]  # no slices are taken
         return self.first + range(self.number)[k] * self.stride
 
 
 def even_starts(duration: float, stride: float, first: float = 0.0) -> Sequence[float]:
-    """Starts of a time course, from the first frame to the end; each is made when it is asked for.
+    """Starts of a time course, from the first frame to the end; each is computed when it is needed.
 
     Args:
         duration: Of the video, in seconds.

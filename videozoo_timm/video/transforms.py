@@ -1,9 +1,10 @@
-"""From uint8 frames to the normalised clips that the models take, and back."""
+"""From uint8 frames to the normalized clips that the models take, and back."""
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,43 +27,43 @@ def prepare_clip(
         interpolation: str = 'bilinear',
         crop: str | int | tuple[float, float] = 'center',
 ) -> torch.Tensor:
-    """Resizes, crops and normalises the frames of a clip, as the published evaluation does.
+    """Resize, crop and normalize the frames of a clip, as the published evaluation does.
 
     Args:
         frames: uint8 [T, H, W, 3], a tensor or an array.
         size: Height and width of the output, in pixels.
-        mean: Of pixels in [0, 1], one for all channels or one a channel.
+        mean: Of pixels in [0, 1], one for all channels or one per channel.
         std: As `mean`.
         short_side: Length of the short side before cropping; `size + 32` if None. The published 3-crop test has
             `size`. Frames that have it already are not resized.
-        interpolation: 'bilinear' (without antialias, as the video models were evaluated), or as PIL has it (with
-            antialias, to whole pixel values; on the CPU) 'bicubic' or 'pil-bilinear'.
-        crop: 'center'; along the longer side 0 (left or top), 1 (centre) or 2 (right or bottom); or where the crop
-            lies between top and bottom and between left and right, as two shares from 0 to 1.
+        interpolation: 'bilinear' (without antialiasing, as the video models were evaluated); or 'bicubic' or
+            'pil-bilinear' as in PIL (with antialiasing, to whole pixel values, on the CPU).
+        crop: 'center'; along the longer side 0 (left or top), 1 (center) or 2 (right or bottom); or where the crop
+            lies between top and bottom and between left and right, as two fractions from 0 to 1.
 
     Returns:
         float32 [3, T, size, size], on the device of `frames`.
 
     Raises:
-        ValueError: `frames` are no uint8 [T, H, W, 3], too large or too narrow (`checks`), smaller than `size` once
+        ValueError: `frames` are not uint8 [T, H, W, 3], too large or too narrow (`checks`), smaller than `size` once
             resized, or an option is unknown.
     """
     frames = _checked(frames)
     if interpolation not in _INTERPOLATIONS:
         raise ValueError(f'interpolation must be one of {list(_INTERPOLATIONS)}, got {interpolation!r}')
-    free = isinstance(crop, tuple) and len(crop) == 2 and all(0 <= share <= 1 for share in crop)
-    if not free and crop not in _CROPS:
-        raise ValueError(f"crop must be 'center', 0, 1, 2 or two shares from 0 to 1, got {crop!r}")
+    is_free = isinstance(crop, tuple) and len(crop) == 2 and all(0 <= fraction <= 1 for fraction in crop)
+    if not is_free and crop not in _CROPS:
+        raise ValueError(f"crop must be 'center', 0, 1, 2 or two fractions from 0 to 1, got {crop!r}")
     short_side = size + 32 if short_side is None else short_side
     if not 1 <= size <= short_side:
         raise ValueError(f'cannot crop {size} x {size} pixels out of frames whose short side is {short_side}')
 
-    height, width = _resized(*frames.shape[1:3], short_side)
-    if free:
+    height, width = _resized(frames.shape[1], frames.shape[2], short_side)
+    if isinstance(crop, tuple):
         top, left = round(crop[0] * (height - size)), round(crop[1] * (width - size))
     else:
         top, left = _offsets(height, width, size, _CROPS[crop])
-    return _resize_crop_normalise(frames, (height, width), (top, left, size, size), mean, std, interpolation)
+    return _resize_crop_normalize(frames, (height, width), (top, left, size, size), mean, std, interpolation)
 
 
 def prepare_whole(
@@ -73,30 +74,34 @@ def prepare_whole(
         mean: float | Sequence[float],
         std: float | Sequence[float],
 ) -> torch.Tensor:
-    """Resizes and normalises whole frames, as the published pictures of an image's attention do.
+    """Resize and normalize whole frames, as the published pictures of an image's attention do.
 
     Args:
         frames: uint8 [T, H, W, 3].
         short_side: Length of the short side, in pixels (bilinear, as PIL has it).
-        patch_size: What is left over a multiple of it is cut off at the right and at the bottom.
+        patch_size: The right and the bottom are cut so that both sides are multiples of it.
         mean: As in `prepare_clip`.
         std: As in `prepare_clip`.
 
     Returns:
-        float32 [3, T, H', W'], multiples of the patch.
+        float32 [3, T, H', W'].
 
     Raises:
-        ValueError: `frames` are no uint8 [T, H, W, 3], or the short side is less than a patch.
+        ValueError: `frames` are not uint8 [T, H, W, 3], or the short side is less than a patch.
     """
     frames = _checked(frames)
     if short_side < patch_size:
         raise ValueError(f'a short side of {short_side} pixels is less than a patch of {patch_size}')
-    height, width = _resized(*frames.shape[1:3], short_side)
+    height, width = _resized(frames.shape[1], frames.shape[2], short_side)
     box = 0, 0, height - height % patch_size, width - width % patch_size
-    return _resize_crop_normalise(frames, (height, width), box, mean, std, 'pil-bilinear')
+    return _resize_crop_normalize(frames, (height, width), box, mean, std, 'pil-bilinear')
 
 
-def _checked(frames):
+_Floats = float | Sequence[float]
+_Box = tuple[int, int, int, int]  # top, left, height, width
+
+
+def _checked(frames: torch.Tensor) -> torch.Tensor:
     frames = torch.as_tensor(frames)
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         shape = list(frames.shape)
@@ -107,24 +112,31 @@ def _checked(frames):
     return frames
 
 
-def _resize_crop_normalise(frames, size, box, mean, std, interpolation):
+def _resize_crop_normalize(
+        frames: torch.Tensor,
+        size: tuple[int, int],
+        box: _Box,
+        mean: _Floats,
+        std: _Floats,
+        interpolation: str,
+) -> torch.Tensor:
     # One frame after the other: a clip of large frames is never held in floats.
     clip = torch.stack([_resize(frame, size, box, interpolation) for frame in frames], dim=1)  # [C, T, height, width]
-    # Interpolation weights sum to one, so normalising afterwards gives the same and touches fewer pixels.
+    # Interpolation weights sum to one, so normalizing afterwards gives the same and touches fewer pixels.
     return clip.div_(255).sub_(_per_channel(mean, clip, 'mean')).div_(_per_channel(std, clip, 'std'))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a training clip is put through, alike in all its frames.
+    """How training clips are augmented, in the same way in all frames of a clip.
 
     Attributes:
-        scale: Least and greatest share of the frame's area that is cropped.
-        ratio: Least and greatest width over height of the crop.
-        hflip: How often a clip is mirrored; 0 where left and right matter.
-        auto_augment: timm's configuration string of AutoAugment, RandAugment and their like
-            ('rand-m7-n4-mstd0.5-inc1'), '' for none.
-        repeats: Views of each clip that is decoded.
+        scale: Minimum and maximum fraction of the frame's area that a crop covers.
+        ratio: Minimum and maximum aspect ratio (width over height) of the crop.
+        hflip: Probability of a horizontal flip; 0 where left and right matter.
+        auto_augment: timm's configuration string of AutoAugment, RandAugment and similar methods
+            ('rand-m7-n4-mstd0.5-inc1'); '' for none.
+        repeats: Views of each decoded clip.
     """
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -132,13 +144,13 @@ class Augmentation:
     auto_augment: str = ''
     repeats: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f'scale must be two ascending shares of the area, at most 1, got {list(self.scale)}')
+            raise ValueError(f'scale must be two ascending fractions of the area, at most 1, got {list(self.scale)}')
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f'ratio must be two ascending numbers, got {list(self.ratio)}')
         if not 0 <= self.hflip <= 1:
-            raise ValueError(f'hflip must be a share from 0 to 1, got {self.hflip}')
+            raise ValueError(f'hflip must be a probability from 0 to 1, got {self.hflip}')
         if self.repeats < 1:
             raise ValueError(f'repeats must be at least 1, got {self.repeats}')
         if self.auto_augment:
@@ -146,8 +158,8 @@ class Augmentation:
                 _augmentation_of(self.auto_augment, 224, (0.5,))
             except Exception as error:
                 raise ValueError(
-                    f'auto_augment={self.auto_augment!r} (--aa) is no configuration of timm such as '
-                    f'{RAND_AUGMENT!r}') from error
+                    f'auto_augment={self.auto_augment!r}: not a configuration of timm such as {RAND_AUGMENT!r}'
+                ) from error
 
 
 def augment_clip(
@@ -160,13 +172,13 @@ def augment_clip(
         std: float | Sequence[float],
         interpolation: str = 'bilinear',
 ) -> torch.Tensor:
-    """A random training view of a clip: a random resized crop, flipped or not, augmented, the same in all frames.
+    """A random training view of a clip: a random resized crop, flip and augmentation, the same in all frames.
 
     Args:
         frames: uint8 [T, H, W, 3].
         size: Height and width of the output, in pixels.
-        augmentation: What to do.
-        seed: Decides everything that is random.
+        augmentation: The crop, the flip and the further augmentation.
+        seed: Random seed.
         mean: As in `prepare_clip`.
         std: As in `prepare_clip`.
         interpolation: As in `prepare_clip`.
@@ -174,12 +186,12 @@ def augment_clip(
     Returns:
         float32 [3, T, size, size].
     """
-    # torchvision draws the crop from torch's generator; 32 bits are what NumPy's takes.
+    # torchvision samples the crop from torch's generator; 32 bits are what NumPy's takes.
     from torchvision.transforms import RandomResizedCrop
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         top, left, height, width = RandomResizedCrop.get_params(
-            frames.permute(0, 3, 1, 2), augmentation.scale, augmentation.ratio)
+            frames.permute(0, 3, 1, 2), list(augmentation.scale), list(augmentation.ratio))
         flip = torch.rand(1).item() < augmentation.hflip
     frames = frames[:, top:top + height, left:left + width]  # [T, H, W, C]
     box = 0, 0, size, size
@@ -191,13 +203,13 @@ def augment_clip(
     return frames.div_(255).sub_(_per_channel(mean, frames, 'mean')).div_(_per_channel(std, frames, 'std'))
 
 
-def _auto_augment(frames, config, seed, mean):
-    """timm's augmentations with the same draws for every frame: float [C, T, H, W] in 0..255, and back."""
+def _auto_augment(frames: torch.Tensor, config: str, seed: int, mean: _Floats) -> torch.Tensor:
+    """timm's augmentations with the same random numbers in every frame: float [C, T, H, W] in 0..255, and back."""
     import numpy as np
     from PIL import Image
     augment = _augmentation_of(config, frames.shape[-1], tuple(torch.as_tensor(mean).reshape(-1).tolist()))
     images = frames.round().clamp_(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()  # [T, H, W, C]
-    state, np_state = random.getstate(), np.random.get_state()  # timm draws from both
+    state, np_state = random.getstate(), np.random.get_state()  # timm samples from both
     try:
         done = []
         for image in images:
@@ -211,31 +223,31 @@ def _auto_augment(frames, config, seed, mean):
 
 
 @lru_cache(maxsize=4)
-def _augmentation_of(config, size, mean):
-    from timm.data import auto_augment_transform, rand_augment_transform
+def _augmentation_of(config: str, size: int, mean: tuple[float, ...]) -> Callable[..., Any]:
+    from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
     fill = tuple(min(255, round(255 * value)) for value in (mean * 3)[:3])
     hparams = dict(translate_const=int(size * 0.45), img_mean=fill)
     return (rand_augment_transform if config.startswith('rand') else auto_augment_transform)(config, hparams)
 
 
 def denormalize(clip: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> torch.Tensor:
-    """Undoes the normalisation of `prepare_clip`.
+    """Undo the normalization of `prepare_clip`.
 
     Args:
         clip: [..., C, T, H, W].
-        mean: As it was normalised with.
-        std: As it was normalised with.
+        mean: As it was normalized with.
+        std: As it was normalized with.
 
     Returns:
         Pixels in [0, 1] (clipped), of the same shape.
 
     Raises:
-        ValueError: `mean` or `std` has neither one number nor one a channel.
+        ValueError: `mean` or `std` has neither one number nor one per channel.
     """
     return (clip * _per_channel(std, clip, 'std') + _per_channel(mean, clip, 'mean')).clamp_(0, 1)
 
 
-def _resized(height, width, short_side):
+def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:
     if min(height, width) == short_side:
         return height, width
     # In floats, as published: whole-number arithmetic would differ by a pixel where the product falls just short.
@@ -244,15 +256,15 @@ def _resized(height, width, short_side):
     return short_side, math.floor(width / height * short_side)
 
 
-def _offsets(height, width, size, crop):
+def _offsets(height: int, width: int, size: int, crop: int) -> tuple[int, int]:
     top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
     if height > width:
         return (0, top, height - size)[crop], left
     return top, (0, left, width - size)[crop]
 
 
-def _resize(frame, size, box, interpolation):
-    """What a box (top, left, height, width) shows of a frame resized to `size`; no more of it is ever made.
+def _resize(frame: torch.Tensor, size: tuple[int, int], box: _Box, interpolation: str) -> torch.Tensor:
+    """The part in `box` of a frame resized to `size`; no other part is computed.
 
     uint8 [H, W, C] -> float [C, height, width], still in 0..255.
     """
@@ -263,9 +275,9 @@ def _resize(frame, size, box, interpolation):
     elif as_pil:
         # On bytes, which only the CPU can, torch does the fixed-point arithmetic of PIL: rows first, then columns.
         pixels = frame.permute(2, 0, 1)[None].cpu()  # [1, C, H, W]
-        how = dict(mode=mode, antialias=True, align_corners=False)
-        pixels = F.interpolate(pixels, (pixels.shape[2], size[1]), **how)[..., left:left + width]
-        pixels = F.interpolate(pixels, (size[0], width), **how)[0, :, top:top + height]
+        interpolate = partial(F.interpolate, mode=mode, antialias=True, align_corners=False)
+        pixels = interpolate(pixels, (pixels.shape[2], size[1]))[..., left:left + width]
+        pixels = interpolate(pixels, (size[0], width))[0, :, top:top + height]
         return pixels.float().to(frame.device)
     else:
         upper, lower, down = _neighbors(frame.shape[0], size[0], top, height, frame.device)
@@ -277,8 +289,14 @@ def _resize(frame, size, box, interpolation):
     return result.permute(2, 0, 1)
 
 
-def _neighbors(old_size, new_size, start, number, device):
-    """Of pixels of a resized side, from `start` on: the old pixels before and after each, and how far between them."""
+def _neighbors(
+        old_size: int,
+        new_size: int,
+        start: int,
+        number: int,
+        device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For pixels of a resized side, from `start` on: the old pixels before and after each, and how far between them."""
     scale, place = torch.tensor(old_size, dtype=torch.float32) / new_size, torch.arange(start, start + number) + 0.5
     # As torch rounds it: on one thread its kernel multiplies and subtracts in one step. It shows far from the edge.
     place = (place.double() * scale.double() - 0.5).float() if torch.get_num_threads() == 1 else place * scale - 0.5
@@ -287,8 +305,8 @@ def _neighbors(old_size, new_size, start, number, device):
     return before.to(device), (before + 1).clamp_(max=old_size - 1).to(device), (place - before).to(device)
 
 
-def _per_channel(value, clip, name):
-    value = torch.as_tensor(value, dtype=clip.dtype, device=clip.device).reshape(-1, 1, 1, 1)
+def _per_channel(values: _Floats, clip: torch.Tensor, name: str) -> torch.Tensor:
+    value = torch.as_tensor(values, dtype=clip.dtype, device=clip.device).reshape(-1, 1, 1, 1)
     if len(value) not in (1, clip.shape[-4]):
         raise ValueError(f'{name} must be one number or one for each of {clip.shape[-4]} channels, got {len(value)}')
     return value  # [1 or C, 1, 1, 1]

@@ -1,16 +1,16 @@
-"""The views of a file that a model is given: clips of a video, or one image, under crops, resized and normalised."""
+"""The views of a file that a model is given: clips of a video, or one image, under crops, resized and normalized."""
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from .finding import is_image
 from .images import read_image
-from .reading import read_clips
-from .sampling import RECOGNITION, Sampling, centred_starts, even_starts
+from .reading import Clip, read_clips
+from .sampling import RECOGNITION, Sampling, centered_starts, even_starts
 from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
@@ -18,28 +18,28 @@ ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of each file a model is given.
+    """Which views of each file a model receives.
 
     Attributes:
         size: Height and width, in pixels.
-        mean: Of pixels in [0, 1], one a channel.
+        mean: Of pixels in [0, 1], one per channel.
         std: As `mean`.
         interpolation: As in `prepare_clip`.
         sampling: Which frames make a clip.
-        num_clips: Clips spread evenly over a video; one is centred.
+        num_clips: Clips spread evenly over a video; one is centered.
         stride: Seconds between clips instead, from the first frame to the end: a time course.
-        align: Where in a clip's window its time stands: 'start', 'center', or 'causal' (at the end, so that nothing
-            later than its time is seen). Beyond the ends of the video a window repeats the first or the last frame.
-        crops: As in `prepare_clip`; each clip is given once under each.
+        align: Which point of a clip's window its time is: 'start', 'center', or 'causal' (the end, so that no frame is
+            later than the clip's time). Beyond the ends of the video a window repeats the first or the last frame.
+        crops: As in `prepare_clip`; every clip is cropped in each of these ways.
         short_side: As in `prepare_clip`.
-        jitter: Random views instead of `crops` and of centred clips, as the published evaluation draws them: start and
-            crop anywhere, the short side between these two numbers of pixels, flipped every other time.
-        seed: Of the random views.
-        augmentation: Training views instead: one clip anywhere, under as many random crops as this asks for.
+        jitter: Random views instead of `crops` and of centered clips, as in the published evaluation: a random start
+            and crop, a random short side between these two numbers of pixels, flipped with probability 1/2.
+        seed: Random seed of the views.
+        augmentation: Training views instead: one random clip, in `Augmentation.repeats` random crops.
         whole: Whole frames instead of crops: the short side becomes `size`, and the sides are cut to multiples of this
             many pixels (`prepare_whole`).
 
-    With one frame a clip, the views of a video are images.
+    If a clip has one frame, the views of a video are images.
     """
     size: int
     mean: tuple[float, ...]
@@ -56,7 +56,7 @@ class Views:
     augmentation: Augmentation | None = None
     whole: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_clips < 1:
             raise ValueError(f'num_clips must be at least 1, got {self.num_clips}')
         if self.stride is not None and not 0 < self.stride < math.inf:
@@ -65,13 +65,12 @@ class Views:
             raise ValueError(f'align must be one of {list(ALIGNMENTS)}, got {self.align!r}')
         if self.jitter and not self.size <= self.jitter[0] <= self.jitter[1]:
             raise ValueError(
-                f'the short side must be drawn from two ascending numbers of at least {self.size} pixels, '
-                f'got {list(self.jitter)}')
+                f'jitter={list(self.jitter)}: must be two ascending short sides of at least {self.size} pixels')
 
     def starts(self, duration: float) -> Sequence[float]:
         """Starts of the clips' windows in a video, in seconds from its first frame."""
         if self.stride is None:
-            return centred_starts(duration, self.sampling, self.num_clips)
+            return centered_starts(duration, self.sampling, self.num_clips)
         return even_starts(duration, self.stride, -ALIGNMENTS[self.align] * self.sampling.seconds)
 
 
@@ -79,10 +78,10 @@ class View(NamedTuple):
     """One view.
 
     Attributes:
-        x: Normalised, float32 [C, T, H, W] of a video, [C, H, W] of an image.
+        x: Normalized, float32 [C, T, H, W] of a video, [C, H, W] of an image.
         start: Start of the window, in seconds from the first frame.
         end: End of the window.
-        time: The time in the window that the view stands for (`Views.align`).
+        time: The time of the view (`Views.align`).
         duration: Of the video, in seconds; 0 of an image.
         total: Number of views of the file.
     """
@@ -95,14 +94,14 @@ class View(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Instead of a view: the file gives none, or no more."""
+    """Why a file gives no view, or no further ones."""
     reason: str
 
 
 def failure_of(path: str, error: Exception) -> Failure:
-    """What an error is that reading a file has raised, whatever it is: libraries raise more than they document.
+    """The failure that an error in reading a file amounts to; libraries raise more than they document.
 
-    An ImportError alone is no file's fault: a library is missing.
+    Only an ImportError is not the file's fault, but a missing library.
     """
     reason = str(error)
     if not reason or not isinstance(error, (OSError, ValueError, RuntimeError)):  # those are in words
@@ -114,29 +113,29 @@ class Job(NamedTuple):
     """A file to load.
 
     Attributes:
-        index: What the caller knows it by.
+        index: The caller's number for it.
         path: The file.
-        skip: How many of its views to leave out, from the first.
-        view_seed: Decides its random views, beside the seed of all; the index if None.
+        skip: Number of its views to skip, from the first.
+        view_seed: Random seed of its views, beside `Views.seed`; the index if None.
     """
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
     path: str
     skip: int = 0
     view_seed: int | None = None
 
     def rng(self, seed: int) -> random.Random:
-        """For its random views, of a seed."""
+        """The generator of its random views."""
         return random.Random(f'{seed} {self.index if self.view_seed is None else self.view_seed}')
 
 
-def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
+def read_views(job: Job, views: Views, num_threads: int = 1) -> Generator[View, None, None]:
     """The views of a file.
 
     Raises:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
     """
     if views.augmentation:
-        yield from _augmented_views(job, views, num_threads)
+        yield from _augmented_views(job, views, views.augmentation, num_threads)
         return
     if is_image(job.path):
         if not job.skip:
@@ -144,9 +143,10 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
         return
     if views.jitter:
         if not job.skip:
-            yield _random_view(job, views, num_threads)
+            yield _random_view(job, views, views.jitter, num_threads)
         return
-    num_crops, num_clips = len(views.crops), []
+    num_crops = len(views.crops)
+    num_clips: list[int] = []
     skip_clips, skip_crops = divmod(job.skip, num_crops)
 
     def starts(duration: float) -> Sequence[float]:
@@ -161,22 +161,22 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Iterator[View]:
         skip_crops = 0
 
 
-def _random_view(job, views, num_threads):
+def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: int) -> View:
     rng = job.rng(views.seed)
 
     def starts(duration: float) -> list[float]:
         return [rng.uniform(0, max(duration - views.sampling.seconds, 0))]
 
     clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads))
-    short_side, crop = round(rng.uniform(*views.jitter)), (rng.random(), rng.random())
+    short_side, crop = round(rng.uniform(*jitter)), (rng.random(), rng.random())
     x = _prepare(clip.frames, replace(views, short_side=short_side), crop=crop)
     x = x.flip(-1) if rng.random() < 0.5 else x
     return View(_as_image(x, views), *_times(clip, views), 1)
 
 
-def _augmented_views(job, views, num_threads):
+def _augmented_views(job: Job, views: Views, augmentation: Augmentation, num_threads: int) -> Iterator[View]:
     rng = job.rng(views.seed)
-    repeats = views.augmentation.repeats
+    repeats = augmentation.repeats
     start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
     if is_image(job.path):
         frames, times = read_image(job.path), (0.0, 0.0, 0.0, 0.0)
@@ -187,31 +187,35 @@ def _augmented_views(job, views, num_threads):
         frames, times = clip.frames, _times(clip, views)
     for seed in seeds[job.skip:]:
         x = _on_one_thread(
-            augment_clip, frames, views.size, views.augmentation, seed, mean=views.mean, std=views.std,
+            augment_clip, frames, views.size, augmentation, seed, mean=views.mean, std=views.std,
             interpolation=views.interpolation)
         yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats)
 
 
-def _times(clip, views):
+def _times(clip: Clip, views: Views) -> tuple[float, float, float, float]:
+    """Start, end and time of a view, and duration of its video."""
     return clip.start, clip.end, clip.start + ALIGNMENTS[views.align] * views.sampling.seconds, clip.duration
 
 
-def _as_image(x, views):
+def _as_image(x: torch.Tensor, views: Views) -> torch.Tensor:
     """[C, 1, H, W] -> [C, H, W] where a clip is one frame."""
     return x[:, 0] if views.sampling.num_frames == 1 else x
 
 
-def _prepare(frames, views, crop='center'):
-    how = dict(mean=views.mean, std=views.std)
+def _prepare(
+        frames: torch.Tensor,
+        views: Views,
+        crop: str | int | tuple[float, float] = 'center',
+) -> torch.Tensor:
     if views.whole:
-        return _on_one_thread(prepare_whole, frames, views.size, views.whole, **how)
+        return _on_one_thread(prepare_whole, frames, views.size, views.whole, mean=views.mean, std=views.std)
     return _on_one_thread(
         prepare_clip, frames, views.size, short_side=views.short_side, crop=crop, interpolation=views.interpolation,
-        **how)
+        mean=views.mean, std=views.std)
 
 
-def _on_one_thread(function, *args, **kwargs):
-    """As in a worker process: the last bits of an interpolation depend on how it is split."""
+def _on_one_thread(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+    """As in a worker process: the last bits of an interpolation depend on the number of threads."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -6,56 +6,79 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import IO, Any, NamedTuple
 
 import torch
 
 from ..processes import start_python
 from .views import Failure, Job, View, Views, failure_of, read_views
 
-# A terminal or a batch system sends them to all processes; what is to be done about them the parent decides.
+# A terminal or a batch system sends them to all processes, but the parent decides how to react.
 _FOR_THE_PARENT = [
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
 
-def load_views(
-        jobs: Iterable[Job],
-        views: Views,
-        *,
-        num_workers: int = 0,
-        time_limit: float = 60.0,
-        num_threads: int = 1,
-) -> Iterator[tuple[Job, View | Failure | None]]:
+_Item = View | Failure | None
+_Loaded = Generator[tuple[Job, _Item], None, None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read ahead of the model.
+
+    Attributes:
+        num_workers: Processes that decode. With 0 this process decodes when the next view is asked for, without a time
+            limit. Worker processes import nothing from the current folder, and not the script that asks for them.
+        time_limit: Seconds that a file may take until its first view, and from each view to the next.
+        num_threads: Threads of the decoder, in each process.
+
+    Raises:
+        ValueError: A negative number of workers, or a time limit that is not above 0.
+    """
+    num_workers: int = 0
+    time_limit: float = 60.0
+    num_threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ValueError(f'num_workers={self.num_workers}: must not be negative')
+        if not self.time_limit > 0:
+            raise ValueError(f'time_limit={self.time_limit}: must be more than 0 seconds')
+
+
+IN_THIS_PROCESS = Reading()
+
+
+def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PROCESS, **fields: Any) -> _Loaded:
     """The views of files, in the files' order, decoded ahead by worker processes.
 
-    A file that cannot be read, that crashes its worker or that hangs costs itself alone: its worker is replaced.
+    A file that cannot be read, crashes its worker or hangs does not affect the others: its worker is replaced.
 
     Args:
         jobs: The files; there may be no end of them.
         views: Which views of each.
-        num_workers: Processes that decode; 0 decodes in this one when the next view is asked for, without a time limit.
-            They import nothing from the current folder, and not the script that asks for them.
-        time_limit: Seconds that a file may take until its first view, and from each to the next.
-        num_threads: Of the decoder, in each process.
+        reading: Worker processes, time limit and threads.
+        **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`.
 
     Yields:
         (job, view) for each view, and at the end of each file (job, None) or (job, Failure).
 
     Raises:
-        ImportError: A library is missing, which is no file's fault.
+        ImportError: A library is missing.
         RuntimeError: No process can be started.
+        ValueError: A field of `reading` has an invalid value.
     """
-    if num_workers < 0 or not time_limit > 0:
-        raise ValueError(f'num_workers={num_workers}, time_limit={time_limit}: must not be negative, and more than 0')
-    if isinstance(jobs, Sized):
-        num_workers = min(num_workers, len(jobs))
+    reading = replace(reading, **fields)
+    num_workers = min(reading.num_workers, len(jobs)) if isinstance(jobs, Sized) else reading.num_workers
     if num_workers == 0:
-        return _load_here(jobs, views, num_threads)
-    return _load_ahead(jobs, views, num_workers, time_limit, num_threads)
+        return _load_here(jobs, views, reading.num_threads)
+    return _load_ahead(jobs, views, replace(reading, num_workers=num_workers))
 
 
-def _load_here(jobs, views, num_threads):
+def _load_here(jobs: Iterable[Job], views: Views, num_threads: int) -> _Loaded:
     for job in jobs:
         end = None
         try:
@@ -68,15 +91,15 @@ def _load_here(jobs, views, num_threads):
         yield job, end
 
 
-def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
-    # Bounds what is held: each of the files under way or done early waits with at most so many views.
-    places = threading.Semaphore(2 * num_workers)
+def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
+    # Bounds the memory: at most so many files are being decoded or wait, each with a bounded number of views.
+    places = threading.Semaphore(2 * reading.num_workers)
     queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
-        _Worker(queues, places, closed, (views, num_threads), time_limit, name=f'videozoo decoder {i}')
-        for i in range(num_workers)]
+        _Worker(queues, places, closed, (views, reading.num_threads), reading.time_limit, f'videozoo decoder {i}')
+        for i in range(reading.num_workers)]
 
-    def close():
+    def close() -> None:
         closed.set()
         for worker in workers:
             worker.stop()
@@ -106,15 +129,19 @@ def _load_ahead(jobs, views, num_workers, time_limit, num_threads):
         atexit.unregister(close)
 
 
+_Results = queue.Queue[_Item | Exception]
+
+
 class _Queues:
     """Files for the workers, and the results of those that they have taken, in the files' order."""
 
-    def __init__(self, jobs, num_views):
-        self.jobs, self.taken, self.lock, self.num_views = iter(jobs), queue.Queue(), threading.Lock(), num_views
+    def __init__(self, jobs: Iterable[Job], num_views: int) -> None:
+        self.jobs, self.lock, self.num_views = iter(jobs), threading.Lock(), num_views
+        self.taken: queue.Queue[tuple[Job | None, _Results]] = queue.Queue()
 
-    def take(self):
+    def take(self) -> tuple[Job | None, _Results]:
         with self.lock:
-            job, results = next(self.jobs, None), queue.Queue(maxsize=self.num_views)
+            job, results = next(self.jobs, None), _Results(maxsize=self.num_views)
             self.taken.put((job, results))
         return job, results
 
@@ -122,14 +149,23 @@ class _Queues:
 class _Worker(threading.Thread):
     """Hands one file after the other to a process of its own, and replaces a process that dies or hangs."""
 
-    def __init__(self, queues, places, closed, arguments, time_limit, name):
+    def __init__(
+            self,
+            queues: _Queues,
+            places: threading.Semaphore,
+            closed: threading.Event,
+            arguments: tuple[Views, int],
+            time_limit: float,
+            name: str,
+    ) -> None:
         super().__init__(name=name, daemon=True)
         self.queues, self.places, self.closed = queues, places, closed
         self.arguments, self.time_limit = arguments, min(time_limit, threading.TIMEOUT_MAX)
-        self.process, self.is_late = None, False
+        self.process: subprocess.Popen[bytes] | None = None
+        self.is_late = False
         self.starting = threading.Lock()
 
-    def run(self):
+    def run(self) -> None:
         if hasattr(signal, 'pthread_sigmask'):  # not on Windows; a process inherits it from the thread that starts it
             signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
         try:
@@ -141,13 +177,13 @@ class _Worker(threading.Thread):
                     for item in self._load(job):
                         if not self._wait_for(_put, results, item):
                             return
-                except Exception as error:  # not one file's fault, so the caller gets it
+                except Exception as error:  # not the file's fault, so the caller gets it
                     self._wait_for(_put, results, error)
                     return
         finally:
             self.stop()
 
-    def stop(self):
+    def stop(self) -> None:
         with self.starting:
             process, self.process = self.process, None
         if process is not None:
@@ -155,22 +191,23 @@ class _Worker(threading.Thread):
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 with suppress(OSError):
-                    pipe.close()
+                    if pipe is not None:
+                        pipe.close()
 
-    def _wait_for(self, attempt, *args):
+    def _wait_for(self, attempt: Callable[..., bool], *args: Any) -> bool:
         while not self.closed.is_set():
             if attempt(*args):
                 return True
         return False
 
-    def _load(self, job):
+    def _load(self, job: Job) -> Iterator[_Item]:
         if self.process is not None and self.process.poll() is not None:  # it died after the last file, not of this one
             self.stop()
-        if self.process is None and not self._start():
+        process = self.process or self._start()
+        if process is None:
             return
-        process = self.process
         try:
-            _send(process.stdin, job)
+            _send(_input_of(process), job)
             while True:
                 item = self._receive(process)
                 yield item
@@ -183,62 +220,78 @@ class _Worker(threading.Thread):
             code = _exit_code(process) if has_ended else None
             self.stop()
             if self.is_late:
-                yield Failure(f'{job.path}: gave nothing for {self.time_limit:g} s; left out (--time-limit)')
+                yield Failure(f'{job.path}: gave nothing for {self.time_limit:g} s, the time limit; skipped')
             elif has_ended:
                 yield Failure(f'{job.path}: the decoder crashed (exit code {code})')
             else:
                 yield failure_of(job.path, error)
 
-    def _receive(self, process):
+    def _receive(self, process: subprocess.Popen[bytes]) -> _Item:
         """What a process sends next; it is killed if that takes too long."""
         timer = threading.Timer(self.time_limit, self._give_up, [process])
         timer.daemon = True
         timer.start()
         try:
-            item = pickle.load(process.stdout)
-            if isinstance(item, View):
-                x = torch.empty(item.x, dtype=torch.float32)
-                if process.stdout.readinto(memoryview(x.numpy()).cast('B')) < x.nbytes:
+            pipe = _output_of(process)
+            item = pickle.load(pipe)
+            if isinstance(item, _Head):
+                x = torch.empty(item.shape, dtype=torch.float32)
+                if pipe.readinto(x.numpy().data.cast('B')) < x.nbytes:
                     raise EOFError
-                item = item._replace(x=x)
+                return View(x, *item.rest)
             return item
         finally:
             timer.cancel()
 
-    def _give_up(self, process):
+    def _give_up(self, process: subprocess.Popen[bytes]) -> None:
         self.is_late = True
         process.kill()
 
-    def _start(self):
-        """Start a process and wait until it has imported what it needs, as the time limit is for files; or closed."""
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """Start a process and wait for its imports, as the time limit is for files; None if the loading has ended."""
         with self.starting:
             if self.closed.is_set():
-                return False
+                return None
             process = self.process = start_python(
                 'videozoo_timm.video.workers:decode', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.is_late = False
         try:
-            _send(process.stdin, self.arguments)
-            pickle.load(process.stdout)
+            _send(_input_of(process), self.arguments)
+            pickle.load(_output_of(process))
         except (EOFError, OSError, ValueError) as error:  # a ValueError if it has been stopped
             if self.closed.is_set():
-                return False
+                return None
             raise RuntimeError(
                 f'a decoding process did not start (exit code {_exit_code(process)}; its message is above)') from error
-        return True
+        return process
 
 
-def _exit_code(process):
+class _Head(NamedTuple):
+    """A view as it goes through a pipe: the shape of its tensor, whose bytes follow, and its other fields."""
+    shape: tuple[int, ...]
+    rest: tuple[float, float, float, float, int]
+
+
+def _input_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    return process.stdin  # pyright: ignore[reportReturnType]  # None only of processes started without pipes
+
+
+def _output_of(process: subprocess.Popen[bytes]) -> Any:
+    return process.stdout  # a BufferedReader, which typeshed knows as IO without `readinto`
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
     """Of a process that is about to end."""
     with suppress(subprocess.TimeoutExpired):
         return process.wait(5)
+    return None
 
 
-def _acquire(places):
+def _acquire(places: threading.Semaphore) -> bool:
     return places.acquire(timeout=0.2)
 
 
-def _put(results, item):
+def _put(results: _Results, item: _Item | Exception) -> bool:
     try:
         results.put(item, timeout=0.2)
     except queue.Full:
@@ -246,7 +299,7 @@ def _put(results, item):
     return True
 
 
-def _send(pipe, item, data=b''):
+def _send(pipe: IO[bytes], item: Any, data: bytes | memoryview = b'') -> None:
     head = pickle.dumps(item)  # first, as half an item could not be followed by another
     pipe.write(head)
     pipe.write(data)
@@ -254,7 +307,7 @@ def _send(pipe, item, data=b''):
 
 
 def decode() -> None:
-    """What a decoding process does: files come on its standard input, and their views go to its standard output."""
+    """The main function of a decoding process: jobs come on its standard input, views go to its standard output."""
     for number in _FOR_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(os, 'nice'):
@@ -262,7 +315,7 @@ def decode() -> None:
         # interruption than a decoder does.
         os.nice(15)
     files, answers, jobs = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what a library prints
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
     views, num_threads = pickle.load(files)
     threading.Thread(target=_listen, args=(files, jobs), daemon=True).start()
     torch.set_num_threads(1)
@@ -273,8 +326,8 @@ def decode() -> None:
         try:
             with closing(read_views(job, views, num_threads)) as loaded:
                 for view in loaded:
-                    data = memoryview(view.x.contiguous().numpy()).cast('B')
-                    _answer(answers, view._replace(x=tuple(view.x.shape)), data)
+                    data = view.x.contiguous().numpy().data.cast('B')
+                    _answer(answers, _Head(tuple(view.x.shape), view[1:]), data)
         except ImportError as error:
             end = ImportError(str(error))
         except Exception as error:
@@ -282,15 +335,15 @@ def decode() -> None:
         _answer(answers, end)
 
 
-def _answer(pipe, item, data=b''):
+def _answer(pipe: IO[bytes], item: Any, data: bytes | memoryview = b'') -> None:
     try:
         _send(pipe, item, data)
-    except OSError:  # nobody wants any more
+    except OSError:  # the parent has closed the pipe
         os._exit(1)
 
 
-def _listen(files, jobs):
-    """Take the files; end with the parent, however it ends and whatever the decoder is doing."""
+def _listen(files: IO[bytes], jobs: queue.SimpleQueue[Job]) -> None:
+    """Receive the jobs; end this process with its parent, even while the decoder is busy."""
     try:
         while True:
             jobs.put(pickle.load(files))
@@ -298,9 +351,9 @@ def _listen(files, jobs):
         os._exit(1)
 
 
-def _import_for(views):
-    """What reading imports where it needs it: the time limit is for files."""
-    with suppress(ImportError):  # the first file that needs it tells
+def _import_for(views: Views) -> None:
+    """Import in advance what reading files needs, as the time limit is for files."""
+    with suppress(ImportError):  # the first file that needs it raises it
         import av  # noqa: F401
         import numpy  # noqa: F401
         import PIL.Image  # noqa: F401

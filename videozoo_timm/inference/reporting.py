@@ -1,0 +1,46 @@
+"""Reporting the progress of long work."""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..video import Reading
+
+
+def _ignore(*_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Functions that are called during long work; by default they do nothing.
+
+    Attributes:
+        progress: Of work on files: called with the number of files just finished, or the fraction of one. Of training:
+            called with the step just finished, and the new row of the log (empty between rows).
+        report: Called with the path of each file that cannot be read, and the reason.
+        say: Called with remarks, for instance that an unfinished run continues or that a signal stops it.
+    """
+    progress: Callable[..., Any] = _ignore
+    report: Callable[[str, str], Any] = _ignore
+    say: Callable[[str], Any] = _ignore
+
+
+SILENT = Reporter()
+
+
+def with_fields(reading: Reading, reporter: Reporter, values: Mapping[str, Any]) -> tuple[Reading, Reporter]:
+    """Replace fields of the two records by name.
+
+    Args:
+        reading: How files are read.
+        reporter: How progress is reported.
+        values: By the names of fields of either record.
+
+    Raises:
+        TypeError: A name is no field of either record.
+        ValueError: A value that `reading` cannot have.
+    """
+    names = {field.name for field in fields(Reading)}
+    return (
+        replace(reading, **{name: value for name, value in values.items() if name in names}),
+        replace(reporter, **{name: value for name, value in values.items() if name not in names}))
