@@ -17,12 +17,21 @@ if _sys.argv[:1] == ['-m'] and _sys.orig_argv[-len(_sys.argv):][:1] in ([__name_
 if _os.environ.pop('VIDEOZOO_NO_MODELS', None) is None:
     from . import models as models
     from .factory import get_available_models, load_model
-else:
-    def __getattr__(name):
-        if name not in __all__:
-            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-        from . import factory
-        return getattr(factory, name)
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from ._lazy import lazy_names as _lazy_names
+
+if _TYPE_CHECKING:
+    from .inference.clips import clip_transform as clip_transform
+__getattr__, _ = _lazy_names(__name__, {
+    'factory': ('get_available_models', 'load_model'),
+    'inference.clips': ('clip_transform',),
+})
 
 __version__ = '0.1.0'
-__all__ = ['get_available_models', 'load_model']
+__all__ = ['clip_transform', 'get_available_models', 'load_model']
+
+
+def __dir__() -> list[str]:
+    return [*__all__, '__version__']

@@ -185,7 +185,7 @@ def _embed(args: argparse.Namespace) -> int:
 
 def _complete(args: argparse.Namespace) -> int:
     from ..analysis.completion import box_mask, check_mae, complete, read_mask
-    from ..analysis.pictures import save_animation
+    from ..figures import save_animation
     check_out(args.out)
     if not args.mask_ratio and args.mask_file is None and args.mask_box is None:
         raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to fill in')
@@ -225,11 +225,11 @@ def _complete(args: argparse.Namespace) -> int:
 
 
 def _attend(args: argparse.Namespace) -> int:
-    from ..analysis.attention import attend, check_attention, keep_share
+    from ..analysis.attention import attend, check_attention, keep_fraction
     from ..inference.pipeline import takes_clips
     check_out(args.out)
     if args.threshold is not None:
-        keep_share(torch.ones(1, 1), args.threshold)  # a wrong share is refused before any work
+        keep_fraction(torch.ones(1, 1), args.threshold)  # a wrong share is refused before any work
     paths, missing = files(args, find_media)
     paths = drawn(paths, args)
     model, _ = load(args)
@@ -256,7 +256,7 @@ def _attend(args: argparse.Namespace) -> int:
 def _pca(args: argparse.Namespace) -> int:
     from ..analysis.embedding import num_blocks
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
-    from ..analysis.pictures import Grid
+    from ..figures import Grid
     from ..video import denormalize
     check_out(args.out)
     if args.foreground is not None and not 0 <= args.foreground < 1:
@@ -290,7 +290,7 @@ def _pca(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from ..analysis.evaluation import class_folders, evaluate, parse_views
-    from ..analysis.pictures import check_pictures
+    from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
     given = [*args.paths, *args.folders]
     if len(given) != 1:
@@ -381,8 +381,8 @@ def _probe(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..analysis.evaluation import class_folders
-    from ..analysis.pictures import check_pictures
-    from ..analysis.probe import check_classes, check_folder, check_linear, frozen_features, probe, save_probes
+    from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, probe, save_probes
+    from ..figures import check_pictures
     from ..inference.journal import digest_of
     train, held_out = class_folders(args.train), class_folders(args.val)
     check_classes(train, held_out)

@@ -140,7 +140,7 @@ def _repos_of(zoo):
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from ..analysis.speed import PlainViT, check_plain, matrix_product_rate, measure
+    from ..bench import PlainViT, check_plain, matrix_product_rate, measure
     from ..inference.pipeline import takes_clips
     model, name = load(args, pretrained=False)  # nothing is fetched: what the weights are does not matter here
     if args.against:

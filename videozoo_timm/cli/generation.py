@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from .. import catalogue
-from ..analysis.pictures import save_image, to_bytes
 from ..factory import load_model
+from ..figures import save_image, to_bytes
 from ..models import ImageGenerator
 from ..models.attention import fast_in_bfloat16
 from ..models.gpt import check_sampling

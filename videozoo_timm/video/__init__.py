@@ -38,3 +38,7 @@ __all__ = [
     'read_image',
     'read_views',
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
