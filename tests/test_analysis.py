@@ -384,11 +384,11 @@ def test_features_of_blocks_are_what_hooks_see(vit, norm):
         vit(x)
     for hook in hooks:
         hook.remove()
-    tokens = torch.stack([vit.norm(seen[i]) if norm else seen[i] for i in (1, 4)], dim=1).detach()  # [1, K, 1 + N, C]
+    tokens = torch.stack([vit.norm(seen[i]) if norm else seen[i] for i in (4, 1)], dim=1).detach()  # [1, K, 1 + N, C]
     options = dict(blocks=[-1, 1], norm=norm)
     result = embed(vit, [CAT], **options)
     torch.testing.assert_close(result.features, tokens[:, :, 0])
-    assert result.blocks == [1, 4]
+    assert result.blocks == [4, 1]
     torch.testing.assert_close(embed(vit, [CAT], tokens='mean', **options).features, tokens[:, :, 1:].mean(2))
     everything = embed(vit, [CAT], tokens='all', **options).features
     torch.testing.assert_close(everything, tokens[:, :, 1:].unflatten(2, (8, 8, 8)))
