@@ -261,6 +261,28 @@ def test_what_cannot_be_meant_is_refused_in_words(vit, mae, tmp_path):
             call('vit_shapes_motion')
 
 
+def test_clips_of_another_form_are_taken_or_refused_in_words(vit, mae):
+    x = clip_transform(mae).read(CAT)
+    calls = (lambda x: complete(mae, x), lambda x: attend(vit, x), lambda x: pca(vit, x))
+    for call in calls:
+        for wrong, words in (
+                (x.transpose(0, 1), r'x\.transpose\(0, 1\)'), (x.unsqueeze(0), r'x\[0\]'),
+                (torch.zeros(16, 112), r'got \[16, 112\]'), (x.byte(), r'uint8 .*clip_transform\(model\)')):
+            with pytest.raises(ValueError, match=words):
+                call(wrong)
+    assert torch.equal(attend(vit, x.numpy()).weights, attend(vit, x).weights)
+    assert torch.equal(attend(vit, x.double()).weights, attend(vit, x).weights)
+    mask = analysis.box_mask(mae, (4, 12, 28, 84, 28, 84))
+    assert torch.equal(complete(mae, x.numpy(), mask=mask.numpy()).completed, complete(mae, x, mask=mask).completed)
+
+
+def test_a_picture_is_saved_to_a_string(mae, tmp_path):
+    picture = complete(mae, clip_transform(mae).read(CAT)).picture()
+    picture.save(str(tmp_path / 'a.png'))
+    with Image.open(tmp_path / 'a.png') as saved:
+        assert saved.size == picture.image.size
+
+
 def test_files_that_fail_are_told_with_their_reasons(vit, tmp_path, caplog):
     broken = [tmp_path / name for name in ('a.mp4', 'b.mp4')]
     for path in broken:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..figures import Grid, heat, overlay, png_of, upsample
-from ..inference.checks import checked_model, name_of
+from ..inference.checks import checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 
@@ -143,11 +143,11 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> AttentionMa
         block: Index of the block; negative ones count from the end.
 
     Raises:
-        ValueError: The model has no class token.
+        ValueError: The model has no class token, or `x` is no such clip.
         IndexError: No such block.
     """
     check_attention(model)
-    vit = checked_model(model)
+    vit, x = checked_model(model), checked_clip(x)
     with evaluating(model):
         weights = vit.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
     config = vit.pretrained_cfg

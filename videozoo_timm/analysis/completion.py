@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..figures import Grid, png_of, to_bytes
-from ..inference.checks import checked_model, name_of
+from ..inference.checks import checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 
@@ -78,15 +78,15 @@ def complete(
         seed: Random seed of the mask.
 
     Raises:
-        ValueError: The model is no masked autoencoder, or the mask is invalid.
+        ValueError: The model is no masked autoencoder, `clip` is no such clip, or the mask is invalid.
     """
     check_mae(model)
     mae, placement = checked_model(model), placement_of(model)
-    x = clip.unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
+    x = checked_clip(clip).unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
     devices = [placement['device']] if placement['device'].type == 'cuda' else []
     with evaluating(model), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        own = None if mask is None else mask.unsqueeze(0)
+        own = None if mask is None else torch.as_tensor(mask).unsqueeze(0)
         *_, masks, comparison = mae(x, mask_ratio=mask_ratio, mask_type=mask_type, mask=own, visualize=True)
     dropped_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
     config = mae.pretrained_cfg

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..figures import Grid, png_of
-from ..inference.checks import checked_model
+from ..inference.checks import checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .embedding import num_blocks
@@ -65,6 +65,7 @@ def pca(
     clips = [clips] if isinstance(clips, torch.Tensor) else list(clips)
     if not clips:
         raise ValueError('no clips: a PCA needs at least one')
+    clips = [checked_clip(x) for x in clips]
     tokens = [patch_tokens(model, x, block=block) for x in clips]
     config, block = checked_model(model).pretrained_cfg, block % num_blocks(model)
     maps = []
@@ -87,8 +88,9 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
 
     Raises:
         IndexError: No such block.
+        ValueError: `x` is no such clip.
     """
-    depth = num_blocks(model)
+    depth, x = num_blocks(model), checked_clip(x)
     if not -depth <= block < depth:
         raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
     with evaluating(model):

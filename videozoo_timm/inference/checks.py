@@ -1,7 +1,8 @@
-"""Whether what a function is given is a model."""
+"""Whether what a function is given is a model, and a clip."""
 import os
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -22,3 +23,22 @@ def name_of(model: Any) -> str:
     """The architecture of a model, for errors."""
     config = getattr(model, 'pretrained_cfg', None) or {}
     return config.get('architecture') or type(model).__name__
+
+
+def checked_clip(clip: torch.Tensor | Any) -> torch.Tensor:
+    """One normalized clip [3, T, H, W] or image [3, H, W], a tensor or an array, as a tensor.
+
+    Raises:
+        ValueError: It is a batch, has time before channels, or is of whole numbers, and so not normalized.
+    """
+    x = torch.as_tensor(clip)
+    shape = list(x.shape)
+    if x.ndim not in (3, 4):
+        remedy = '; without the batch dimension: x[0]' if x.ndim == 5 and len(x) == 1 else ''
+        raise ValueError(f'one clip [3, T, H, W] or image [3, H, W] is wanted, got {shape}{remedy}')
+    if x.ndim == 4 and x.shape[0] != 3 and x.shape[1] == 3:
+        raise ValueError(f'a clip is [3, T, H, W], got {shape}, with time before channels: x.transpose(0, 1)')
+    if not x.is_floating_point():
+        kind = str(x.dtype).removeprefix('torch.')
+        raise ValueError(f'a normalized clip is wanted, got {kind} {shape}; clip_transform(model)(frames) gives one')
+    return x
