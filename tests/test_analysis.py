@@ -18,12 +18,12 @@ from PIL import Image
 from test_video import decode_all
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from videozoo_timm.analysis.attention import attend, keep_share
+from videozoo_timm.analysis.attention import attend, keep_fraction
 from videozoo_timm.analysis.completion import box_mask, complete
 from videozoo_timm.analysis.embedding import embed
 from videozoo_timm.analysis.feature_maps import pca_colors
-from videozoo_timm.analysis.pictures import Grid, to_bytes
 from videozoo_timm.cli import main
+from videozoo_timm.figures import Grid, to_bytes
 from videozoo_timm.inference.pipeline import groups_of, views_of
 from videozoo_timm.video import (
     COMPLETION,
@@ -294,7 +294,7 @@ def test_a_threshold_keeps_the_smallest_set_of_patches():
     torch.manual_seed(0)
     weights = torch.rand(3, 2, 4, 4).softmax(-1)
     for share in (0.01, 0.3, 0.6, 1.0):
-        kept = keep_share(weights, share)
+        kept = keep_fraction(weights, share)
         for ours, theirs in zip(kept.flatten(1), weights.flatten(1), strict=True):
             values = sorted(theirs.tolist(), reverse=True)
             number = next(n for n in range(1, 33) if sum(values[:n]) >= share * sum(values) - 1e-9)
@@ -384,11 +384,11 @@ def test_features_of_blocks_are_what_hooks_see(vit, norm):
         vit(x)
     for hook in hooks:
         hook.remove()
-    tokens = torch.stack([vit.norm(seen[i]) if norm else seen[i] for i in (1, 4)], dim=1).detach()  # [1, K, 1 + N, C]
+    tokens = torch.stack([vit.norm(seen[i]) if norm else seen[i] for i in (4, 1)], dim=1).detach()  # [1, K, 1 + N, C]
     options = dict(blocks=[-1, 1], norm=norm)
     result = embed(vit, [CAT], **options)
     torch.testing.assert_close(result.features, tokens[:, :, 0])
-    assert result.blocks == [1, 4]
+    assert result.blocks == [4, 1]
     torch.testing.assert_close(embed(vit, [CAT], tokens='mean', **options).features, tokens[:, :, 1:].mean(2))
     everything = embed(vit, [CAT], tokens='all', **options).features
     torch.testing.assert_close(everything, tokens[:, :, 1:].unflatten(2, (8, 8, 8)))

@@ -13,7 +13,7 @@ from videozoo_timm.analysis.completion import complete
 from videozoo_timm.analysis.embedding import embed
 from videozoo_timm.analysis.evaluation import ClassFolders, class_folders, evaluate
 from videozoo_timm.analysis.feature_maps import patch_tokens, pca_colors
-from videozoo_timm.analysis.probe import PROBES, Frozen, frozen_features, probe
+from videozoo_timm.analysis.probing import PROBES, FrozenFeatures, frozen_features, probe
 
 PACKAGE = Path(videozoo_timm.__file__).parent
 READS_PICKLES = PACKAGE / 'weights' / 'pickles.py'  # what a pickle may name is torch's own layout of files
@@ -94,7 +94,7 @@ def test_results_are_the_same_whatever_the_default_dtype_is(models, double):
     tokens = torch.randn(8, 4, 8, 16, generator=generator, dtype=torch.float32)
     x = torch.randn(3, 16, 112, 112, generator=generator, dtype=torch.float32)
     files = ClassFolders(['a', 'b'], list('abcd'), [0, 0, 1, 1], 'x')
-    frozen = Frozen(tokens[0, 0, :4], tokens[0, :4, :5].half(), files, [])
+    frozen = FrozenFeatures(tokens[0, 0, :4], tokens[0, :4, :5].half(), files, [])
 
     def results():
         answers = [pca_colors([tokens])[0], attend(vit, x).weights, strongest_head(tokens[0].movedim(-1, 0).abs()),

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from videozoo_timm import files
-from videozoo_timm.analysis import probe
+from videozoo_timm.analysis import probing
 from videozoo_timm.files import (
     WriteError,
     allocate,
@@ -237,11 +237,11 @@ def test_probes_replace_their_own_tables_alone(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'predictions.csv').write_text('earlier')
     (tmp_path / 'linear' / 'thesis.tex').write_text('precious')
-    probe.save_probes([_Probed()], tmp_path, {})
+    probing.save_probes([_Probed()], tmp_path, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ['linear', 'probes.json']
     assert sorted(path.name for path in (tmp_path / 'linear').iterdir()) == ['per_class.csv', 'thesis.tex']
     (tmp_path / 'attentive').symlink_to(tmp_path / 'linear')
     with pytest.raises(ValueError, match='attentive is a link'):
-        probe.check_folder(tmp_path)
+        probing.check_folder(tmp_path)
     with pytest.raises(ValueError, match='attentive is a link'):
-        probe.save_probes([_Probed()], tmp_path, {})
+        probing.save_probes([_Probed()], tmp_path, {})

@@ -465,7 +465,7 @@ def test_a_probe_of_videos(tmp_path, monkeypatch, capsys):
 
 
 def test_bootstrap_intervals_cover():
-    from videozoo_timm.analysis.probe import bootstrap_interval
+    from videozoo_timm.analysis.probing import bootstrap_interval
     low, high = bootstrap_interval(torch.arange(200) % 4 > 0)
     error = (0.75 * 0.25 / 200) ** 0.5
     assert abs(low - (0.75 - 1.96 * error)) < 0.012 and abs(high - (0.75 + 1.96 * error)) < 0.012

@@ -11,8 +11,8 @@ from conftest import TINY_VIT, golden, published, relative_error
 from golden import recipe
 
 import videozoo_timm
-from videozoo_timm.analysis import speed as speed_module
-from videozoo_timm.analysis.speed import PlainViT, count_flops, matrix_product_rate, measure
+from videozoo_timm import bench as speed_module
+from videozoo_timm.bench import PlainViT, count_flops, matrix_product_rate, measure
 from videozoo_timm.cli import main
 from videozoo_timm.models import attention as attention_module
 from videozoo_timm.models.attention import attention

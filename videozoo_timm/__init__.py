@@ -24,9 +24,21 @@ _light = (
 if not _light:
     from . import models as models
     from .factory import get_available_models, load_model
-else:
-    from ._lazy import lazy_names as _lazy_names
-    __getattr__, __dir__ = _lazy_names(__name__, {'factory': ('get_available_models', 'load_model')})
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING  # noqa: E402  # behind the path, which was made safe
+
+from ._lazy import lazy_names as _lazy_names  # noqa: E402
+
+if _TYPE_CHECKING:
+    from .inference.clips import clip_transform as clip_transform
+__getattr__, _ = _lazy_names(__name__, {
+    'factory': ('get_available_models', 'load_model'),
+    'inference.clips': ('clip_transform',),
+})
 
 __version__ = '0.1.0'
-__all__ = ['get_available_models', 'load_model']
+__all__ = ['clip_transform', 'get_available_models', 'load_model']
+
+
+def __dir__() -> list[str]:
+    return [*__all__, '__version__']

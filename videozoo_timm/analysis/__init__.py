@@ -1,1 +1,81 @@
-"""What a model makes of videos."""
+"""What a model makes of videos: what it fills in, where it looks, what it represents, how well it recognizes.
+
+    from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe
+"""
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from .._lazy import lazy_names as _lazy_names
+
+if _TYPE_CHECKING:
+    from .attention import AttentionMaps as AttentionMaps
+    from .attention import attend as attend
+    from .attention import keep_fraction as keep_fraction
+    from .attention import strongest_head as strongest_head
+    from .completion import Completion as Completion
+    from .completion import box_mask as box_mask
+    from .completion import complete as complete
+    from .completion import read_mask as read_mask
+    from .embedding import Embeddings as Embeddings
+    from .embedding import embed as embed
+    from .evaluation import ClassFolders as ClassFolders
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import class_folders as class_folders
+    from .evaluation import evaluate as evaluate
+    from .evaluation import known_labels as known_labels
+    from .evaluation import parse_views as parse_views
+    from .evaluation import predict as predict
+    from .evaluation import read_labels as read_labels
+    from .feature_maps import ColorMaps as ColorMaps
+    from .feature_maps import color_frames as color_frames
+    from .feature_maps import patch_tokens as patch_tokens
+    from .feature_maps import pca as pca
+    from .feature_maps import pca_colors as pca_colors
+    from .probing import FrozenFeatures as FrozenFeatures
+    from .probing import ProbeResult as ProbeResult
+    from .probing import frozen_features as frozen_features
+    from .probing import probe as probe
+
+__all__ = [
+    'AttentionMaps',
+    'ClassFolders',
+    'ColorMaps',
+    'Completion',
+    'Embeddings',
+    'Evaluation',
+    'FrozenFeatures',
+    'ProbeResult',
+    'attend',
+    'box_mask',
+    'class_folders',
+    'color_frames',
+    'complete',
+    'embed',
+    'evaluate',
+    'frozen_features',
+    'keep_fraction',
+    'known_labels',
+    'parse_views',
+    'patch_tokens',
+    'pca',
+    'pca_colors',
+    'predict',
+    'probe',
+    'read_labels',
+    'read_mask',
+    'strongest_head',
+]
+
+__getattr__, _ = _lazy_names(__name__, {
+    'attention': ('AttentionMaps', 'attend', 'keep_fraction', 'strongest_head'),
+    'completion': ('Completion', 'box_mask', 'complete', 'read_mask'),
+    'embedding': ('Embeddings', 'embed'),
+    'evaluation': (
+        'ClassFolders', 'Evaluation', 'class_folders', 'evaluate', 'known_labels', 'parse_views', 'predict',
+        'read_labels'),
+    'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
+    'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+})
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

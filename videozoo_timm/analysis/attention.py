@@ -1,17 +1,23 @@
 """Where the class token looks."""
 import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..figures import Grid, heat, overlay, png_of, upsample
+from ..inference.checks import checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
-from .pictures import Grid, heat, overlay, upsample
+
+__all__ = ['AttentionMaps', 'attend', 'check_attention', 'keep_fraction', 'strongest_head']
 
 
-@dataclass
-class Attention:
+@dataclass(repr=False)
+class AttentionMaps:
     """The class token's attention to the patches of a clip or an image, in one block.
 
     A picture of a clip has rows over time; one of an image has what the heads attend to side by side.
@@ -26,40 +32,48 @@ class Attention:
     weights: torch.Tensor
     block: int
 
+    def __repr__(self) -> str:
+        return (f'AttentionMaps(frames={list(self.frames.shape)}, weights={list(self.weights.shape)}, '
+                f'block={self.block})')
+
+    def _repr_png_(self) -> bytes | None:
+        return png_of(self.picture)
+
     def maps(self, heads: bool = False, threshold: float | None = None) -> torch.Tensor:
         """The attention on the frames that it belongs to, upsampled as published (nearest-exact).
 
         Args:
             heads: Each head apart instead of their mean.
-            threshold: Keep the smallest set of patches that holds this share of the attention, of each head (or of
+            threshold: Keep the smallest set of patches that holds this fraction of the attention, of each head (or of
                 their mean) over the whole clip; zero elsewhere.
 
         Returns:
             [T, H, W], with `heads` [heads, T, H, W].
 
         Raises:
-            ValueError: The threshold is no share.
+            ValueError: The threshold is no fraction.
         """
         weights = self.weights if heads else self.weights.mean(dim=0, keepdim=True)
         if threshold is not None:
-            weights = keep_share(weights, threshold)
-        maps = upsample(weights, len(self.frames), tuple(self.frames.shape[-2:]))
+            weights = keep_fraction(weights, threshold)
+        height, width = self.frames.shape[-2:]
+        maps = upsample(weights, len(self.frames), (height, width))
         return maps if heads else maps[0]
 
     def picture(
             self,
             title: str = '',
-            captions: list[str] | None = None,
+            captions: Sequence[str] = (),
             heads: bool = False,
             threshold: float | None = None,
     ) -> Grid:
-        """Rows of frames, heat maps and overlays; with `heads` of frames and of one heat map a head.
+        """Rows of frames, heat maps and overlays; with `heads`, of frames and one heat map for each head.
 
         Of an image: the image, the sum of the heads, the two on each other, and `strongest_head`; with `heads` a mosaic
         of the heads.
 
-        A map's darkest colour is 0 and its brightest the 99.5th percentile over the whole clip (before the threshold),
-        so that frames compare and one patch that draws everything leaves the others visible.
+        A map's darkest color is 0 and its brightest the 99.5th percentile over the whole clip (before the threshold),
+        so that frames can be compared, and one patch that attracts everything leaves the others visible.
         """
         maps = self.maps(heads, threshold)
         if len(self.frames) == 1:
@@ -70,7 +84,7 @@ class Attention:
         else:
             highest = _brightest(self.weights.mean(dim=0))
             rows += [('attention', heat(maps, highest)), ('overlay', overlay(self.frames, maps, highest))]
-        return Grid(rows, captions or (), title)
+        return Grid(rows, captions, title)
 
     def _picture_of_image(self, maps, title, heads, threshold):
         if heads:
@@ -90,7 +104,7 @@ class Attention:
 
 
 def strongest_head(maps: torch.Tensor) -> torch.Tensor:
-    """Each pixel in the colour of the head that attends to it most, the brighter the more it does.
+    """Each pixel in the color of the head that attends to it most, the brighter the more it does.
 
     Heads have hues of even distance. The brightness is the head's attention over the 99.5th percentile of what the
     strongest heads have.
@@ -111,51 +125,61 @@ def strongest_head(maps: torch.Tensor) -> torch.Tensor:
 
 def check_attention(model: nn.Module) -> None:
     """Raise a ValueError unless the model has a class token whose attention can be shown."""
-    if getattr(model, 'cls_token', None) is None:
-        name = model.pretrained_cfg.get('architecture', type(model).__name__)
-        raise ValueError(f'this {name} has no class token, and so no attention of one; take a ViT (`videozoo list`)')
+    if getattr(checked_model(model), 'cls_token', None) is None:
+        raise ValueError(
+            f'this {name_of(model)} has no class token, and so no attention of one; take a ViT (`videozoo list`)')
 
 
 def _brightest(weights: torch.Tensor) -> float:
     return weights.flatten().quantile(0.995).item()
 
 
-def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> Attention:
+def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> AttentionMaps:
     """The class token's attention in a block; memory stays linear in the number of tokens.
 
     Args:
         model: A ViT of this package.
-        x: Normalised clip [3, T, H, W] or image [3, H, W].
+        x: Normalized clip [3, T, H, W] or image [3, H, W].
         block: Index of the block; negative ones count from the end.
 
     Raises:
-        ValueError: The model has no class token.
+        ValueError: The model has no class token, or `x` is no such clip.
         IndexError: No such block.
     """
     check_attention(model)
+    vit, x = checked_model(model), checked_clip(x)
     with evaluating(model):
-        weights = model.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
-    config = model.pretrained_cfg
+        weights = vit.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
+    config = vit.pretrained_cfg
     if x.ndim == 3:
         x, weights = x.unsqueeze(1), weights.unsqueeze(1)  # [3, 1, H, W], [heads, 1, H', W']
     frames = denormalize(x, config['mean'], config['std']).transpose(0, 1)
-    return Attention(frames, weights, block % len(model.blocks))
+    return AttentionMaps(frames, weights, block % len(vit.blocks))
 
 
-def keep_share(weights: torch.Tensor, share: float) -> torch.Tensor:
-    """Zero all but the smallest set of patches that holds a share of each map's sum.
+def keep_fraction(weights: torch.Tensor, fraction: float) -> torch.Tensor:
+    """Zero all but the smallest set of patches that holds a fraction of each map's sum.
 
     Args:
         weights: [heads, T', H', W'], not negative.
-        share: In (0, 1].
+        fraction: In (0, 1].
 
     Raises:
-        ValueError: `share` is not in (0, 1].
+        ValueError: `fraction` is not in (0, 1].
     """
-    if not 0 < share <= 1:
-        raise ValueError(f'threshold={share}: must be a share of the attention, above 0 and at most 1')
+    if not 0 < fraction <= 1:
+        raise ValueError(f'threshold={fraction}: must be a fraction of the attention, above 0 and at most 1')
     flat = weights.flatten(1)
     ordered, order = flat.sort(dim=1, descending=True, stable=True)
     before = ordered.double().cumsum(dim=1) - ordered  # what larger patches hold already
-    kept = before < share * ordered.double().sum(dim=1, keepdim=True)
+    kept = before < fraction * ordered.double().sum(dim=1, keepdim=True)
     return torch.zeros_like(flat).scatter(1, order, ordered * kept).view_as(weights)
+
+
+def __getattr__(name: str) -> Any:
+    """The names of version 0.1.0."""
+    renamed = {'Attention': 'AttentionMaps', 'keep_share': 'keep_fraction'}
+    if name not in renamed:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    warnings.warn(f'{__name__}.{name} is now {renamed[name]}', DeprecationWarning, stacklevel=2)
+    return globals()[renamed[name]]

@@ -1,6 +1,7 @@
 """What a masked autoencoder fills in."""
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..figures import Grid, png_of, to_bytes
+from ..inference.checks import checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
-from .pictures import Grid, to_bytes
+
+__all__ = ['Completion', 'box_mask', 'check_mae', 'complete', 'read_mask']
 
 
-@dataclass
+@dataclass(repr=False)
 class Completion:
     """A clip, masked and completed.
 
     Attributes:
         original: [3, T, H, W], pixels in [0, 1].
-        masked: The same with dropped patches in grey (the mean that the models were trained with).
+        masked: The same with dropped patches in gray (the mean that the models were trained with).
         completed: The same with the model's prediction in the dropped patches, clipped to [0, 1].
         mask: bool [T', H', W'], True where a token was dropped.
         mse: Mean squared error of the dropped pixels, of values in [0, 1].
@@ -30,19 +34,26 @@ class Completion:
     mask: torch.Tensor
     mse: float
 
+    def __repr__(self) -> str:
+        return f'Completion(completed={list(self.completed.shape)}, psnr={self.psnr:.1f} dB)'
+
+    def _repr_png_(self) -> bytes | None:
+        return png_of(self.picture)
+
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio of the dropped pixels, in dB."""
         return -10 * math.log10(self.mse) if self.mse else math.inf
 
-    def picture(self, title: str = '', captions: list[str] | None = None) -> Grid:
-        """Top row the original, middle row the masked clip, bottom row the completion; a column a frame."""
+    def picture(self, title: str = '', captions: Sequence[str] = ()) -> Grid:
+        """The original, the masked clip and the completion, one row each; a column for each frame."""
         rows = [(name, getattr(self, name).transpose(0, 1)) for name in ('original', 'masked', 'completed')]
-        return Grid(rows, captions or (), title)
+        return Grid(rows, captions, title)
 
     def frames(self) -> list[Any]:
         """Each frame of the three side by side, as a `PIL.Image.Image`."""
         from PIL import Image
+
         side_by_side = torch.cat([self.original, self.masked, self.completed], dim=-1)  # [3, T, H, 3 * W]
         return [Image.fromarray(frame) for frame in to_bytes(side_by_side.transpose(0, 1))]
 
@@ -60,31 +71,32 @@ def complete(
 
     Args:
         model: A masked autoencoder of this package.
-        clip: Normalised [3, T, H, W], as `prepare_clip` gives it.
+        clip: Normalized [3, T, H, W], as `clip_transform` gives it.
         mask_type: 'random', 'temporal' (the end is dropped) or 'center' (the middle is), as published.
-        mask_ratio: Share of the tokens that is dropped.
+        mask_ratio: Fraction of the tokens that is dropped.
         mask: A mask of one's own instead, bool [T', H', W'], True where a token is dropped.
-        seed: Of the random mask.
+        seed: Random seed of the mask.
 
     Raises:
-        ValueError: The model is no masked autoencoder, or a mask that cannot be.
+        ValueError: The model is no masked autoencoder, `clip` is no such clip, or the mask is invalid.
     """
     check_mae(model)
-    placement = placement_of(model)
-    x = clip.unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
+    mae, placement = checked_model(model), placement_of(model)
+    x = checked_clip(clip).unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
     devices = [placement['device']] if placement['device'].type == 'cuda' else []
     with evaluating(model), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        own = None if mask is None else mask.unsqueeze(0)
-        *_, mask, comparison = model(x, mask_ratio=mask_ratio, mask_type=mask_type, mask=own, visualize=True)
-    mask = mask[0].bool().cpu().unflatten(0, model.patch_embed.grid_of(x))  # [T', H', W']
-    config = model.pretrained_cfg
+        own = None if mask is None else torch.as_tensor(mask).unsqueeze(0)
+        *_, masks, comparison = mae(x, mask_ratio=mask_ratio, mask_type=mask_type, mask=own, visualize=True)
+    dropped_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
+    config = mae.pretrained_cfg
     original, masked, completed = denormalize(comparison[0].float().cpu(), config['mean'], config['std'])
-    dropped = mask
+    dropped = dropped_tokens
     for axis, size in enumerate(original.shape[1:]):
-        dropped = dropped.repeat_interleave(size // mask.shape[axis], dim=axis)  # at last [T, H, W]
+        dropped = dropped.repeat_interleave(size // dropped_tokens.shape[axis], dim=axis)  # at last [T, H, W]
     error = (completed - original)[:, dropped].double().square()
-    return Completion(original, masked, completed, mask, error.mean().item() if error.numel() else 0.0)
+    mse = error.mean().item() if error.numel() else 0.0
+    return Completion(original, masked, completed, dropped_tokens, mse)
 
 
 def box_mask(model: nn.Module, box: tuple[int, int, int, int, int, int]) -> torch.Tensor:
@@ -101,10 +113,11 @@ def box_mask(model: nn.Module, box: tuple[int, int, int, int, int, int]) -> torc
         ValueError: The box is empty or reaches beyond the clip.
     """
     check_mae(model)
-    height, width = model.patch_embed.img_size
-    sizes = model.num_frames, height, width
-    cells = model.tubelet_size, *model.patch_embed.patch_size
-    mask = torch.ones(model.patch_embed.video_grid_size, dtype=torch.bool)
+    mae = checked_model(model)
+    height, width = mae.patch_embed.img_size
+    sizes = mae.num_frames, height, width
+    cells = mae.tubelet_size, *mae.patch_embed.patch_size
+    mask = torch.ones(mae.patch_embed.video_grid_size, dtype=torch.bool)
     if len(box) != 6:
         raise ValueError(f'a box is t0,t1,y0,y1,x0,x1, got {len(box)} numbers')
     for axis, (name, size, cell) in enumerate(zip(('t', 'y', 'x'), sizes, cells, strict=True)):
@@ -119,7 +132,7 @@ def box_mask(model: nn.Module, box: tuple[int, int, int, int, int, int]) -> torc
 
 
 def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch.Tensor:
-    """A mask of a file.
+    """Read a mask from a file.
 
     Args:
         path: `.npy`, bool [T', H', W'], True where a token is dropped.
@@ -153,6 +166,5 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
 
 def check_mae(model: nn.Module) -> None:
     """Raise a ValueError unless the model is a masked autoencoder."""
-    if not hasattr(model, 'forward_decoder'):
-        name = model.pretrained_cfg.get('architecture', type(model).__name__)
-        raise ValueError(f'{name} has no decoder: what is wanted is a masked autoencoder (`mae_...`)')
+    if not hasattr(checked_model(model), 'forward_decoder'):
+        raise ValueError(f'{name_of(model)} has no decoder: take a masked autoencoder (`mae_...`)')

@@ -3,7 +3,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ import torch
 from torch import nn
 
 from ..files import MAKE_ROOM, atomic_write
+from ..inference.checks import checked_model
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..video import RECOGNITION, Sampling, VideoError
 from ..weights.writing import save_tensors
+from ._inputs import listed, none_read, warn_of
+
+__all__ = ['Embeddings', 'Features', 'check_output', 'embed', 'num_blocks', 'read_origin']
 
 _logger = logging.getLogger(__name__)
 
@@ -24,7 +28,7 @@ TOKENS = ('class', 'mean', 'all')
 _COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
 
 
-@dataclass
+@dataclass(repr=False)
 class Embeddings:
     """Features of clips (or images), one row a clip.
 
@@ -39,7 +43,7 @@ class Embeddings:
             first or the last frame.
         paths: The files that could be read.
         failed: Those that could not, with the reason.
-        blocks: The blocks asked for, counted from 0.
+        blocks: The blocks asked for, counted from 0, in the order of the request.
     """
     features: torch.Tensor
     video_index: torch.Tensor
@@ -50,6 +54,14 @@ class Embeddings:
     paths: list[str]
     failed: list[tuple[str, str]] = field(default_factory=list)
     blocks: list[int] | None = None
+
+    def __repr__(self) -> str:
+        parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
+        if self.blocks is not None:
+            parts.append(f'blocks={self.blocks}')
+        if self.failed:
+            parts.append(f'failed={len(self.failed)}')
+        return f'Embeddings({", ".join(parts)})'
 
     def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
         """Write `.npz`, `.safetensors` or, with a name without ending, a folder of `.npy` files; whole or not at all.
@@ -78,8 +90,9 @@ class Embeddings:
             return
         with atomic_write(out, sum(array.nbytes for array in arrays.values()), **options) as partial:
             if out.suffix == '.npz':
+                content: dict[str, Any] = {**{key: array.numpy() for key, array in arrays.items()}, **about}
                 with open(partial, 'wb') as file:
-                    np.savez(file, **{k: v.numpy() for k, v in arrays.items()}, paths=np.array(self.paths), **about)
+                    np.savez(file, **content, paths=np.array(self.paths))
                 return
             partial.mkdir()
             for name, array in arrays.items():
@@ -146,7 +159,7 @@ class Features:
             raise ValueError(f'tokens must be one of {list(TOKENS)}, got {self.tokens!r}')
 
     def resolved(self, model: nn.Module) -> list[int] | None:
-        """The blocks counted from 0, in ascending order.
+        """The blocks counted from 0, in the order of the request.
 
         Raises:
             ValueError: No such block in the model, or one named twice; or no class token.
@@ -156,7 +169,7 @@ class Features:
         depth = num_blocks(model)
         if not self.blocks or not all(-depth <= block < depth for block in self.blocks):
             raise ValueError(f'blocks={list(self.blocks)}: the model has blocks 0 to {depth - 1}, or -{depth} to -1')
-        blocks = sorted(block % depth for block in self.blocks)
+        blocks = [block % depth for block in self.blocks]
         if len(set(blocks)) < len(blocks):
             raise ValueError(f'blocks={list(self.blocks)} names a block twice')
         if len(blocks) > 1 and not hasattr(model, 'blocks'):
@@ -167,18 +180,21 @@ class Features:
 
     def compute(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """Features of clips [B, C, T, H, W] or images [B, C, H, W]: [B, ...] as `Embeddings.features`."""
-        blocks = self.resolved(model)
+        blocks, timm_model = self.resolved(model), checked_model(model)
         if blocks is None and self.tokens == 'class':
-            return model.forward_head(model.forward_features(x), pre_logits=True)
-        prefix = dict(return_prefix_tokens=True) if hasattr(model, 'blocks') else {}
-        outputs = model.forward_intermediates(
-            x, indices=[num_blocks(model) - 1] if blocks is None else blocks, norm=self.norm or blocks is None,
-            intermediates_only=True, stop_early=True, **prefix)
+            return timm_model.forward_head(timm_model.forward_features(x), pre_logits=True)
+        wanted = [num_blocks(model) - 1] if blocks is None else blocks
+        ascending = sorted(wanted)  # the order in which timm gives them
+        with_prefix = dict(return_prefix_tokens=True) if hasattr(model, 'blocks') else {}
+        outputs = timm_model.forward_intermediates(
+            x, indices=ascending, norm=self.norm or blocks is None, intermediates_only=True, stop_early=True,
+            **with_prefix)
         rows = []
-        for output in outputs:
-            maps, prefix = output if isinstance(output, tuple) else (output, None)  # maps: [B, C, (T',) H', W']
+        for block in wanted:
+            output = outputs[ascending.index(block)]
+            maps = output[0] if isinstance(output, tuple) else output  # [B, C, (T',) H', W']
             if self.tokens == 'class':
-                rows.append(prefix[:, 0])
+                rows.append(output[1][:, 0])  # [B, P, C]
             elif self.tokens == 'mean':
                 rows.append(maps.flatten(2).mean(dim=2))
             else:
@@ -188,12 +204,13 @@ class Features:
 
 def num_blocks(model: nn.Module) -> int:
     """Blocks of a ViT; the stem and the stages of a ResNet."""
-    return len(model.blocks) if hasattr(model, 'blocks') else len(model.feature_info)
+    timm_model = checked_model(model)
+    return len(timm_model.blocks if hasattr(timm_model, 'blocks') else timm_model.feature_info)
 
 
 def embed(
         model: nn.Module,
-        paths: Iterable[str | os.PathLike],
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         tokens: str = 'class',
         blocks: Sequence[int] | None = None,
@@ -211,22 +228,22 @@ def embed(
         start_over: bool = False,
         team: ProcessGroup | None = None,
         progress: Callable[[float], Any] = lambda files: None,
-        report: Callable[[str, str], Any] = lambda path, reason: None,
+        report: Callable[[str, str], Any] = warn_of,
         say: Callable[[str], Any] = lambda text: None,
 ) -> Embeddings | None:
-    """Features of videos (or of images), by default of the centred recognition clip of each.
+    """Features of videos (or of images), by default of the centered recognition clip of each.
 
     With `out` the rows are collected in a folder beside it and never held in memory together. What is done is kept if
     the run is killed, and the same call goes on from there.
 
     Args:
         model: A model of this package.
-        paths: Video files, or image files.
+        paths: Video files, or image files; folders stand for those in them (`find_media`).
         tokens: As in `Features`.
         blocks: As in `Features`.
         norm: As in `Features`.
         num_clips: As in `Views`.
-        stride: As in `Views`.
+        stride: As in `Views`; not together with `num_clips`.
         align: As in `Views`.
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
@@ -238,7 +255,7 @@ def embed(
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
         team: The processes that share the work; with `out` only.
         progress: Told the number of files that was just done in this process.
-        report: Told of each file that cannot be read, with the reason.
+        report: Told of each file that cannot be read, with the reason; a warning is logged if not given.
         say: Told when an unfinished run goes on.
 
     Returns:
@@ -250,35 +267,38 @@ def embed(
         ValueError: An option that the model or the files do not allow, or another call's results or unfinished run in
             `out`, in words.
     """
-    paths = [os.fspath(path) for path in paths]
+    checked_model(model)
+    if stride is not None and num_clips != 1:
+        raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
+    files = listed(paths)
     features = Features(tokens, None if blocks is None else tuple(blocks), norm)
-    blocks = features.resolved(model)
+    resolved = features.resolved(model)
     own_size = {} if size is None else dict(size=size)
     views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, **own_size)
     placement = placement_of(model)
-    groups = groups_of(len(paths), views, batch_size)
+    groups = groups_of(len(files), views, batch_size)
 
     def batches_of(groups: list[Group]) -> Iterator[RowBatch]:
         with evaluating(model):
             yield from process(
-                lambda x: features.compute(model, x), groups, paths, views, batch_size=batch_size,
+                lambda x: features.compute(model, x), groups, files, views, batch_size=batch_size,
                 num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement)
 
     if out is None:
-        return _collect(batches_of(groups), paths, blocks, np.empty)
+        return _collect(batches_of(groups), files, resolved, np.empty)
     out, team = Path(out), team or ProcessGroup()
     check_output(out)
     settings = dict(
-        tokens=tokens, blocks=blocks, norm=norm, views=asdict(views), batch_size=batch_size,
+        tokens=tokens, blocks=resolved, norm=norm, views=asdict(views), batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'))
     weights = digest_of(model.state_dict().items())
     checksum = checksum_of(model.state_dict().items())
     journal = Journal(out, dict(
         settings, about=about, weights=weights, checksum=checksum, device=placement['device'].type,
-        torch=torch.__version__, files=[_state_of(path) for path in paths]))
+        torch=torch.__version__, files=[_state_of(path) for path in files]))
     about = dict(about or {}, weights=weights, checksum=checksum, settings=json.dumps(settings))
     if not start_over:
-        _refuse_other_results(out, about, paths)
+        _refuse_other_results(out, about, files)
     try:
         _open(journal, team, start_over)
         if team.is_main and journal.goes_on:
@@ -288,7 +308,7 @@ def embed(
             _logger.warning(
                 '%s: %d %s of an unfinished run %s damaged and %s computed again', out, journal.damaged,
                 *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')))
-        progress((len(paths) - sum(len(group.files) for group in todo)) / team.size)
+        progress((len(files) - sum(len(group.files) for group in todo)) / team.size)
         team.wait()  # nobody writes before all have read
         for batch in batches_of(todo[team.rank::team.size]):
             journal.add(batch)
@@ -302,7 +322,7 @@ def embed(
                 raise OSError(
                     f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
                     f'the same command computes them again')
-            result = _collect(done, paths, blocks, journal.array)
+            result = _collect(done, files, resolved, journal.array)
             result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
             journal.remove()  # there is nothing in it
@@ -313,7 +333,7 @@ def embed(
         journal.close()
 
 
-def _refuse_other_results(out: Path, about: dict[str, str], paths: list[str]) -> None:
+def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str]) -> None:
     """A call made again may replace its own result, but nothing else."""
     if not out.exists():
         return
@@ -357,7 +377,7 @@ def _collect(
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
     readable = [file for file in range(len(paths)) if file not in failed]
     if not readable:
-        raise VideoError(f'none of {len(paths)} files could be read')
+        raise VideoError(none_read(len(paths), failed.values()))
     kept = [(batch, [k for k, file in enumerate(batch.files) if file not in failed]) for batch in batches]
     shape = next(batch.values.shape[1:] for batch, rows in kept if rows)
     features = allocate((sum(len(rows) for _, rows in kept), *shape), np.float32)
@@ -370,7 +390,10 @@ def _collect(
     def column(name: str) -> list[Any]:
         return [getattr(batch, name)[k] for batch, rows in kept for k in rows]
 
+    def seconds(name: str) -> torch.Tensor:
+        return torch.tensor(column(name), dtype=torch.float64)
+
     return Embeddings(
-        torch.from_numpy(features), torch.tensor([place[file] for file in column('files')]),
-        *(torch.tensor(column(name), dtype=torch.float64) for name in ('times', 'starts', 'ends', 'durations')),
-        [paths[file] for file in readable], [(paths[file], reason) for file, reason in sorted(failed.items())], blocks)
+        torch.from_numpy(features), torch.tensor([place[file] for file in column('files')]), seconds('times'),
+        seconds('starts'), seconds('ends'), seconds('durations'), [paths[file] for file in readable],
+        [(paths[file], reason) for file, reason in sorted(failed.items())], blocks)

@@ -1,4 +1,4 @@
-"""How well a model recognises."""
+"""How well a model recognizes."""
 import json
 import os
 import re
@@ -10,17 +10,34 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ..figures import confusion_figure, figure_png, save_confusion
 from ..files import atomic_write, save_csv
+from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from ..video import Views, find_media, is_image
-from .pictures import save_confusion
+from ._inputs import none_read, warn_of
+
+__all__ = [
+    'PUBLISHED_JITTER',
+    'TABLES',
+    'ClassFolders',
+    'Evaluation',
+    'check_head',
+    'check_same_classes',
+    'class_folders',
+    'evaluate',
+    'known_labels',
+    'parse_views',
+    'predict',
+    'read_labels',
+]
 
 _LARGEST_LABELS = 16 << 20  # bytes; a thousand times what a thousand names take
-PUBLISHED_JITTER = (256, 320)  # short sides, in pixels, that the published evaluation draws from at 224 px
+PUBLISHED_JITTER = (256, 320)  # short sides, in pixels, that the published evaluation samples from at 224 px
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     """Predictions for files of known classes.
 
@@ -37,8 +54,16 @@ class Evaluation:
     log_probabilities: torch.Tensor
     failed: list[tuple[str, str]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        failed = f', failed={len(self.failed)}' if self.failed else ''
+        return (f'Evaluation({len(self.paths)} files, {len(self.classes)} classes, top1={self.top(1):.1%}, '
+                f'top5={self.top(5):.1%}{failed})')
+
+    def _repr_png_(self) -> bytes | None:
+        return figure_png(lambda: confusion_figure(self.confusion.numpy(), self.classes))
+
     def top(self, k: int) -> float:
-        """Share of the files whose class is among the k most probable."""
+        """Fraction of the files whose class is among the k most probable."""
         return self.hits(k).double().mean().item()
 
     def hits(self, k: int) -> torch.Tensor:
@@ -81,7 +106,7 @@ class Evaluation:
         """Write `summary.json`, `per_class.csv`, `predictions.csv`, `confusion.csv` and `confusion.png`.
 
         Args:
-            folder: Where to; made if need be.
+            folder: Folder to write to; created if it does not exist.
             about: More entries of `summary.json`.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +145,9 @@ class ClassFolders(NamedTuple):
     paths: list[str]
     targets: list[int]
     folder: str
+
+    def __repr__(self) -> str:
+        return f'ClassFolders({self.folder}: {len(self.paths)} files, {len(self.classes)} classes)'
 
 
 def class_folders(folder: str | os.PathLike) -> ClassFolders:
@@ -162,12 +190,12 @@ def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = No
     """The views of an evaluation protocol.
 
     Args:
-        protocol: 'CxK' for C clips spread evenly over a video, each under K crops: '1x1' is the centred clip and the
-            centre crop; with 3 crops along the longer side the short side is the input size, as published. Or 'random':
-            one clip anywhere under one random crop, as the published evaluation script draws it.
-        views: The model's centred view.
-        jitter: Short sides that 'random' draws from, in pixels; 256 to 320 at 224 px, as published, if None.
-        seed: Of 'random'.
+        protocol: 'CxK' for C clips spread evenly over a video, each under K crops: '1x1' is the centered clip and the
+            center crop; with 3 crops along the longer side the short side is the input size, as published. Or 'random':
+            one clip anywhere under one random crop, as the published evaluation script samples it.
+        views: The model's centered view.
+        jitter: Range of short sides that 'random' samples from, in pixels; 256 to 320 at 224 px, as published, if None.
+        seed: Random seed of 'random'.
 
     Raises:
         ValueError: No such protocol.
@@ -186,42 +214,46 @@ def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = No
 
 def predict(
         model: nn.Module,
-        paths: Sequence[str],
-        views: Views,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        views: Views | None = None,
         *,
         batch_size: int = 4,
         num_workers: int = 0,
         time_limit: float = 60.0,
         team: ProcessGroup | None = None,
         progress: Callable[[float], Any] = lambda files: None,
-        report: Callable[[str, str], Any] = lambda path, reason: None,
+        report: Callable[[str, str], Any] = warn_of,
 ) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
     """Class probabilities of files, averaged over their views.
 
     Args:
         model: A model with a classification head.
         paths: Videos, or images.
-        views: Which views of each.
+        views: Which views of each; the centered one if None.
         batch_size: Views at a time.
         num_workers: As in `load_views`.
         time_limit: As in `load_views`.
         team: The processes that share the work; all get the whole result.
         progress: Told the number of files that was just done.
-        report: Told of each file that cannot be read, with the reason.
+        report: Told of each file that cannot be read, with the reason; a warning is logged if not given.
 
     Returns:
         By the files' indices: natural logarithms of the probabilities, float32 [C]; and why files failed.
 
     Raises:
-        ValueError: The model has no head.
+        ValueError: The model has no head, or there are no files.
     """
     check_head(model)
+    timm_model, views = checked_model(model), views or views_of(model)
+    files = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not files:
+        raise ValueError('no files to predict the classes of')
     team = team or ProcessGroup()
-    groups = groups_of(len(paths), views, batch_size)[team.rank::team.size]
+    groups = groups_of(len(files), views, batch_size)[team.rank::team.size]
     with evaluating(model):
         batches: list[RowBatch] = list(process(
             # In float64, so that the loss is as exact as the logits.
-            lambda x: model(x).cpu().double().log_softmax(dim=-1), groups, paths, views, batch_size=batch_size,
+            lambda x: timm_model(x).cpu().double().log_softmax(dim=-1), groups, files, views, batch_size=batch_size,
             num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement_of(model)))
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
     rows: dict[int, list[torch.Tensor]] = {}
@@ -239,7 +271,7 @@ def predict(
 
 def evaluate(
         model: nn.Module,
-        files: ClassFolders,
+        files: ClassFolders | str | os.PathLike[str],
         views: Views | None = None,
         **options: Any,
 ) -> Evaluation:
@@ -247,23 +279,24 @@ def evaluate(
 
     Args:
         model: A model with a classification head.
-        files: What `class_folders` finds.
-        views: Which views of each file (`parse_views`); the centred one if None.
+        files: What `class_folders` finds, or the folder where it looks.
+        views: Which views of each file (`parse_views`); the centered one if None.
         **options: `batch_size`, `num_workers`, `time_limit`, `team`, `progress`, `report` of `predict`.
 
     Raises:
         ValueError: The classes are not as many as the model's, or none of the files could be read.
     """
     check_head(model)
-    classes, paths, targets, folder = files
+    classes, paths, targets, folder = files if isinstance(files, ClassFolders) else class_folders(files)
     views = views or views_of(model)
-    if len(classes) != model.num_classes:
-        raise ValueError(f'{folder} has {len(classes)} class folders, the model has {model.num_classes} classes')
+    num_classes = checked_model(model).num_classes
+    if len(classes) != num_classes:
+        raise ValueError(f'{folder} has {len(classes)} class folders, the model has {num_classes} classes')
     if any(map(is_image, paths)) and (views.jitter or views.num_clips > 1 or len(views.crops) > 1):
-        raise ValueError('images have one view each, the centre crop: leave views at 1x1')
+        raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)
     if not answers:
-        raise ValueError(f'none of {len(paths)} files in {folder} could be read')
+        raise ValueError(none_read(len(paths), failed.values(), folder))
     read = sorted(answers)
     return Evaluation(
         classes, [paths[file] for file in read], torch.tensor([targets[file] for file in read]),
@@ -337,9 +370,10 @@ def _shortly(value):
 
 def known_labels(model: nn.Module) -> list[str] | None:
     """The names of a model's classes if its configuration has them."""
-    config = model.pretrained_cfg
+    timm_model = checked_model(model)
+    config = timm_model.pretrained_cfg
     names, descriptions = config.get('label_names'), config.get('label_descriptions') or {}
-    if not names or len(names) != model.num_classes:
+    if not names or len(names) != timm_model.num_classes:
         return None
     return [descriptions.get(name, name) for name in names]
 
@@ -355,7 +389,7 @@ def check_same_classes(train: ClassFolders, held_out: ClassFolders) -> None:
 
 def check_head(model: nn.Module) -> None:
     """Raise a ValueError unless the model has a classification head."""
-    if not getattr(model, 'num_classes', 0):
-        name = model.pretrained_cfg.get('architecture', type(model).__name__)
+    if not getattr(checked_model(model), 'num_classes', 0):
         raise ValueError(
-            f'this {name} has no classification head: take a finetuned model (`videozoo list` shows their classes)')
+            f'this {name_of(model)} has no classification head: take a finetuned model (`videozoo list` shows their '
+            f'classes)')

@@ -1,12 +1,78 @@
-"""Patch tokens as colours: one PCA over all frames of all files."""
+"""Patch tokens as colors: one PCA over all frames of all clips."""
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..figures import Grid, png_of
+from ..inference.checks import checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
+from ..video import denormalize
 from .embedding import num_blocks
+
+__all__ = ['ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors']
+
+
+@dataclass(repr=False)
+class ColorMaps:
+    """The patch tokens of a clip or an image as colors.
+
+    Attributes:
+        frames: [T, 3, H, W], pixels in [0, 1]; of an image T is 1.
+        colors: [T', 3, H', W'] in [0, 1], the first three principal components; of an image T' is 1.
+        block: Index of the block, counted from 0.
+    """
+    frames: torch.Tensor
+    colors: torch.Tensor
+    block: int
+
+    def __repr__(self) -> str:
+        return f'ColorMaps(frames={list(self.frames.shape)}, colors={list(self.colors.shape)}, block={self.block})'
+
+    def _repr_png_(self) -> bytes | None:
+        return png_of(self.picture)
+
+    def picture(self, title: str = '', captions: Sequence[str] = ()) -> Grid:
+        """The frames and their colors, one row each; a column for each frame."""
+        height, width = self.frames.shape[-2:]
+        colors = color_frames(self.colors, len(self.frames), (height, width))
+        return Grid([('frames', self.frames), ('features', colors)], captions, title)
+
+
+def pca(
+        model: nn.Module,
+        clips: torch.Tensor | Sequence[torch.Tensor],
+        *,
+        block: int = -1,
+        foreground: float | None = None,
+        invert: bool = False,
+) -> list[ColorMaps]:
+    """Color the patch tokens of clips or images by one PCA over all of them.
+
+    Args:
+        model: A model of this package.
+        clips: Normalized clips [3, T, H, W] or images [3, H, W], as `clip_transform` gives them; a list, or one.
+        block: Index of the block; negative ones count from the end.
+        foreground: As in `pca_colors`.
+        invert: As in `pca_colors`.
+
+    Raises:
+        IndexError: No such block.
+        ValueError: As `pca_colors`; or there are no clips.
+    """
+    clips = [clips] if isinstance(clips, torch.Tensor) else list(clips)
+    if not clips:
+        raise ValueError('no clips: a PCA needs at least one')
+    clips = [checked_clip(x) for x in clips]
+    tokens = [patch_tokens(model, x, block=block) for x in clips]
+    config, block = checked_model(model).pretrained_cfg, block % num_blocks(model)
+    maps = []
+    for x, colors in zip(clips, pca_colors(tokens, foreground=foreground, invert=invert), strict=True):
+        frames = denormalize(x if x.ndim == 4 else x.unsqueeze(1), config['mean'], config['std']).transpose(0, 1)
+        maps.append(ColorMaps(frames, colors, block))
+    return maps
 
 
 def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch.Tensor:
@@ -14,7 +80,7 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
 
     Args:
         model: A model of this package.
-        x: Normalised clip [3, T, H, W] or image [3, H, W].
+        x: Normalized clip [3, T, H, W] or image [3, H, W].
         block: Index of the block; negative ones count from the end.
 
     Returns:
@@ -22,12 +88,13 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
 
     Raises:
         IndexError: No such block.
+        ValueError: `x` is no such clip.
     """
-    depth = num_blocks(model)
+    depth, x = num_blocks(model), checked_clip(x)
     if not -depth <= block < depth:
         raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
     with evaluating(model):
-        maps = model.forward_intermediates(
+        maps = checked_model(model).forward_intermediates(
             x.unsqueeze(0).to(**placement_of(model)), indices=[block % depth], norm=True, intermediates_only=True,
             stop_early=True)[0][0].float().cpu()
     maps = maps.unsqueeze(1) if x.ndim == 3 else maps
@@ -43,11 +110,11 @@ def pca_colors(
     """The first three principal components of all tokens together, as red, green and blue.
 
     The components are exact (eigenvectors of the covariance in float64), so there is nothing random; each one's sign is
-    the one that makes its largest loading positive. Colours reach from each component's 1st to its 99th percentile.
+    the one that makes its largest loading positive. Colors reach from each component's 1st to its 99th percentile.
 
     Args:
         tokens: Of each file, [T', H', W', C].
-        foreground: Show only the patches whose first component, scaled to [0, 1], is above this, and fit the colours to
+        foreground: Show only the patches whose first component, scaled to [0, 1], is above this, and fit the colors to
             them alone; the others are black. The end of the component that the pictures' borders have less of counts
             as the foreground.
         invert: Take the other end as the foreground.
@@ -77,7 +144,7 @@ def pca_colors(
 
 
 def color_frames(colors: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """Colours [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, *size], a patch one even square."""
+    """Colors [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, *size], each patch one even square."""
     colors = colors.repeat_interleave(num_frames // len(colors), dim=0)
     return F.interpolate(colors, size, mode='nearest-exact')
 
@@ -85,12 +152,12 @@ def color_frames(colors: torch.Tensor, num_frames: int, size: tuple[int, int]) -
 def _components(x, number):
     """Mean [C] and leading eigenvectors [C, number] of the covariance, in float64."""
     total, products = torch.zeros(x.shape[1], dtype=torch.float64), 0
-    for chunk in x.split(1 << 16):  # in float64 a part at a time
+    for chunk in x.split(1 << 16):  # in float64, one part at a time
         total += chunk.double().sum(dim=0)
     mean = total / len(x)
     for chunk in x.split(1 << 16):
-        centred = chunk.double() - mean
-        products = products + centred.T @ centred
+        centered = chunk.double() - mean
+        products = products + centered.T @ centered
     vectors = torch.linalg.eigh(products).eigenvectors.flip(1)[:, :number]  # eigenvalues ascend
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
     return mean, vectors * largest.sign()
@@ -102,12 +169,12 @@ def _project(x, components):
 
 
 def _rescaled(x):
-    low, high = (_percentile(x, share) for share in (0.01, 0.99))
+    low, high = (_percentile(x, fraction) for fraction in (0.01, 0.99))
     return ((x - low) / (high - low).clamp(min=1e-12)).clamp(0, 1).float()
 
 
-def _percentile(x, share):
-    return x.sort(dim=0).values[round(share * (len(x) - 1))]  # torch.quantile takes 16 million values at most
+def _percentile(x, fraction):
+    return x.sort(dim=0).values[round(fraction * (len(x) - 1))]  # torch.quantile takes 16 million values at most
 
 
 def _border(grid):

@@ -45,12 +45,12 @@ def attend(
     import torch
 
     from ..analysis.attention import attend as attention_of
-    from ..analysis.attention import check_attention, keep_share
+    from ..analysis.attention import check_attention, keep_fraction
     from ..inference.pipeline import takes_clips
     from ..video import find_media
     check_out(pictures.out)
     if threshold is not None:
-        keep_share(torch.ones(1, 1), threshold)  # a wrong fraction is refused before any work
+        keep_fraction(torch.ones(1, 1), threshold)  # a wrong fraction is refused before any work
     paths, missing = files(inputs, find_media, chosen)
     paths = sample(paths, pictures)
     model, _ = load(chosen)

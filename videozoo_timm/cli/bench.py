@@ -25,7 +25,7 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
     """Measure how fast a model runs on this machine."""
     import torch
 
-    from ..analysis.speed import PlainViT, check_plain, matrix_product_rate, measure
+    from ..bench import PlainViT, check_plain, matrix_product_rate, measure
     from ..inference.pipeline import takes_clips
     model, name = load(chosen, pretrained=False)  # nothing is fetched: what the weights are does not matter here
     if against:

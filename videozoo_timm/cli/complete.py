@@ -56,7 +56,7 @@ def complete(
     """Show what a masked autoencoder predicts for masked patches."""
     from ..analysis.completion import box_mask, check_mae, read_mask
     from ..analysis.completion import complete as fill_in
-    from ..analysis.pictures import save_animation
+    from ..figures import save_animation
     from ..video import find_videos
     check_out(pictures.out)
     if not mask_ratio and mask_file is None and mask_box is None:

@@ -48,7 +48,7 @@ def evaluate(
     """Measure accuracy on a folder with one subfolder per class."""
     from ..analysis.evaluation import class_folders, parse_views
     from ..analysis.evaluation import evaluate as measure
-    from ..analysis.pictures import check_pictures
+    from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')

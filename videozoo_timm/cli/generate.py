@@ -137,7 +137,7 @@ def _generate(
 ) -> tuple[int, int]:
     import torch
 
-    from ..analysis.pictures import save_image
+    from ..figures import save_image
     kept, done = [], 0
     with progress(num_images, 'images') as update:
         for images in generator.batches(num_images, progress=update, **asdict(sampling)):
@@ -163,7 +163,7 @@ def _complete(
 ) -> tuple[int, int]:
     import torch
 
-    from ..analysis.pictures import save_image
+    from ..figures import save_image
     given, kept = _read(paths, generator.vqgan.resolution)
     with progress(len(given) * number, 'images') as update:
         originals, samples = generator.complete(
@@ -210,7 +210,7 @@ def _mosaic(rows: Any) -> Any:
     """Rows of images [N, 3, H, W] as one picture."""
     from PIL import Image
 
-    from ..analysis.pictures import to_bytes
+    from ..figures import to_bytes
     side = rows[0].shape[-1] + _GAP
     picture = Image.new('RGB', (max(map(len, rows)) * side + _GAP, len(rows) * side + _GAP), 'white')
     for i, row in enumerate(rows):
@@ -222,7 +222,7 @@ def _mosaic(rows: Any) -> Any:
 def _save_each(images: 'torch.Tensor', names: list[str], folder: Path, about: str) -> None:
     from PIL import Image
 
-    from ..analysis.pictures import save_image, to_bytes
+    from ..figures import save_image, to_bytes
     folder.mkdir(exist_ok=True)
     for name, image in zip(names, to_bytes(images), strict=True):
         save_image(Image.fromarray(image), folder / f'{name}.png', about)

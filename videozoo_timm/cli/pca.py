@@ -48,7 +48,7 @@ def pca(
 
     from ..analysis.embedding import num_blocks
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
-    from ..analysis.pictures import Grid
+    from ..figures import Grid
     from ..video import denormalize, find_media
     check_out(pictures.out)
     if foreground is not None and not 0 <= foreground < 1:

@@ -61,9 +61,9 @@ def probe(
     from tqdm import tqdm
 
     from ..analysis.evaluation import class_folders
-    from ..analysis.pictures import check_pictures
-    from ..analysis.probe import check_classes, check_folder, check_linear, frozen_features, save_probes
-    from ..analysis.probe import probe as fit
+    from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
+    from ..analysis.probing import probe as fit
+    from ..figures import check_pictures
     from ..inference.journal import digest_of
     fitted, held_out = class_folders(train), class_folders(val)
     check_classes(fitted, held_out)

@@ -19,3 +19,7 @@ __all__ = [
     'build_model',
     'source_of',
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

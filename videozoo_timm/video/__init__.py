@@ -41,3 +41,7 @@ __all__ = [
     'read_image',
     'read_views',
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

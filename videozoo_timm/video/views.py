@@ -202,6 +202,11 @@ def _as_image(x: torch.Tensor, views: Views) -> torch.Tensor:
     return x[:, 0] if views.sampling.num_frames == 1 else x
 
 
+def prepare_view(frames: torch.Tensor, views: Views) -> torch.Tensor:
+    """Frames uint8 [T, H, W, 3] as `read_views` prepares them under the first crop: float32 [C, T, size, size]."""
+    return _prepare(frames, views, views.crops[0])
+
+
 def _prepare(
         frames: torch.Tensor,
         views: Views,

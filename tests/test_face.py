@@ -1,0 +1,298 @@
+"""What a person meets first: names that can be called, results that say what they are, clips in one line."""
+import importlib
+import logging
+import pydoc
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLIPS, REPOSITORY
+from PIL import Image
+
+import videozoo_timm
+from videozoo_timm import analysis, bench, clip_transform, figures, load_model, models, video
+from videozoo_timm.analysis import (
+    ClassFolders,
+    attend,
+    class_folders,
+    complete,
+    embed,
+    evaluate,
+    frozen_features,
+    pca,
+    predict,
+    probe,
+)
+from videozoo_timm.inference.pipeline import views_of
+from videozoo_timm.video import (
+    COMPLETION,
+    RECOGNITION,
+    Job,
+    Sampling,
+    VideoError,
+    find_videos,
+    read_clip,
+    read_image,
+    read_views,
+)
+
+PANS = CLIPS / 'pans'
+CAT, COFFEE = str(PANS / 'things' / 'cat.mp4'), str(PANS / 'things' / 'coffee.webm')
+
+
+@pytest.fixture(scope='module')
+def vit():
+    return load_model('vit_shapes_motion')
+
+
+@pytest.fixture(scope='module')
+def mae():
+    return load_model('mae_shapes_none')
+
+
+@pytest.fixture(scope='module')
+def encoder():
+    import timm
+    torch.manual_seed(0)
+    return timm.create_model('vit_s16_im', depth=2, embed_dim=48, num_heads=2).eval()
+
+
+# Names
+
+@pytest.mark.parametrize('module', [videozoo_timm, analysis, bench, figures, models, video], ids=lambda m: m.__name__)
+def test_what_can_be_called_is_what_is_shown(module):
+    shown = [name for name in dir(module) if name != '__version__']
+    assert sorted(shown) == sorted(module.__all__)
+    values = [getattr(module, name) for name in shown]
+    # Names of the package, none of what it imports itself.
+    assert all(value.__module__.startswith('videozoo_timm') for value in values if callable(value))
+    page = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    assert all(name in page for name in shown)
+    assert 'lazy_names' not in page and 'TYPE_CHECKING' not in page
+
+
+@pytest.mark.parametrize('name', ['attention', 'completion', 'embedding', 'evaluation', 'feature_maps', 'probing'])
+def test_modules_show_their_own(name):
+    module = importlib.import_module(f'videozoo_timm.analysis.{name}')
+    page = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    assert all(f'{shown}' in page for shown in module.__all__)
+    assert 'placement_of' not in page and 'checked_model' not in page and 'class Any' not in page
+
+
+def test_the_face_imports_nothing_until_it_is_asked():
+    code = '''
+import sys
+sys.modules |= dict.fromkeys(['matplotlib', 'av', 'sklearn', 'click', 'tqdm'])  # not installed
+import videozoo_timm, videozoo_timm.analysis as analysis
+lazy = [name for name in sys.modules if name.startswith('videozoo_timm.analysis.')]
+assert not lazy, lazy
+for name in analysis.__all__:
+    assert getattr(analysis, name).__module__.startswith('videozoo_timm.analysis.'), name
+try:
+    analysis.embedd
+except AttributeError as error:
+    assert 'embedd' in str(error)
+else:
+    raise AssertionError
+'''
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=REPOSITORY)
+
+
+def test_the_names_for_type_checkers_are_those_at_run_time():
+    source = (Path(analysis.__file__)).read_text()
+    assert sorted(re.findall(r'^    from \.\w+ import (\w+) as \1$', source, flags=re.M)) == sorted(analysis.__all__)
+
+
+@pytest.mark.parametrize('old, new, names', [
+    ('analysis.pictures', 'figures', ['Grid', 'to_bytes', 'save_image', 'save_animation', 'check_pictures']),
+    ('analysis.speed', 'bench', ['PlainViT', 'check_plain', 'matrix_product_rate', 'measure']),
+    ('analysis.probe', 'analysis.probing', ['PROBES', 'probe', 'frozen_features', 'check_folder', 'save_probes']),
+])
+def test_the_paths_of_the_last_version_work_and_warn(old, new, names):
+    sys.modules.pop(f'videozoo_timm.{old}', None)
+    with pytest.warns(DeprecationWarning, match=f'videozoo_timm.{old} is now videozoo_timm.{new}'):
+        before = importlib.import_module(f'videozoo_timm.{old}')
+    now = importlib.import_module(f'videozoo_timm.{new}')
+    assert all(getattr(before, name) is getattr(now, name) for name in names)
+
+
+def test_the_names_of_the_last_version_work_and_warn():
+    from videozoo_timm.analysis import attention, probing
+    with pytest.warns(DeprecationWarning, match='AttentionMaps'):
+        assert attention.Attention is attention.AttentionMaps
+    with pytest.warns(DeprecationWarning, match='keep_fraction'):
+        assert attention.keep_share is attention.keep_fraction
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        from videozoo_timm.analysis.probe import Frozen, Probed
+    assert Frozen is probing.FrozenFeatures and Probed is probing.ProbeResult
+    # The module has taken the function's place in the package, and does what it does.
+    features = probing.FrozenFeatures(torch.eye(2), None, ClassFolders(['a', 'b'], ['x', 'y'], [0, 1], 'c'), [])
+    assert analysis.probe('neighbours', features, features).evaluation.top(1) == 1
+
+
+# Clips
+
+def test_a_transform_gives_what_the_commands_give(vit, mae, encoder):
+    for model, sampling in ((vit, RECOGNITION), (mae, COMPLETION), (encoder, RECOGNITION)):
+        transform = clip_transform(model)
+        view, = read_views(Job(0, CAT), views_of(model, sampling))
+        assert torch.equal(transform.read(CAT), view.x)
+        clip = read_clip(CAT, sampling=transform.sampling)
+        assert torch.equal(transform(clip), view.x) and torch.equal(transform(clip.frames), view.x)
+        assert torch.equal(transform(clip.frames.permute(0, 3, 1, 2)), view.x)  # [T, 3, H, W]
+        assert torch.equal(transform(clip.frames.numpy()), view.x)
+        with torch.no_grad():
+            model(transform(clip).unsqueeze(0))
+    assert clip_transform(vit).read(CAT).shape == (3, 16, 112, 112)
+
+
+def test_a_transform_prepares_stills(vit, encoder, tmp_path):
+    path = tmp_path / 'still.png'
+    Image.open(REPOSITORY / 'docs' / 'clip.jpg').save(path)
+    for model in (vit, encoder):
+        transform = clip_transform(model)
+        view, = read_views(Job(0, str(path)), views_of(model))
+        pixels = read_image(path)
+        assert view.x.ndim == 3
+        for image in (pixels, pixels[0], pixels[0].permute(2, 0, 1), np.asarray(pixels[0])):
+            assert torch.equal(transform(image), view.x)
+        assert torch.equal(transform.read(path), view.x)
+
+
+def test_a_transform_follows_the_model(vit, encoder):
+    import timm
+    longer = timm.create_model('vit_t14_st', img_size=84, num_frames=8)
+    assert clip_transform(longer).read(CAT).shape == (3, 8, 84, 84)
+    assert clip_transform(encoder, size=64).read(CAT).shape == (3, 64, 64)
+    first = clip_transform(vit, Sampling(16, 16), short_side=112, crops=(0,))
+    view, = read_views(Job(0, CAT), views_of(vit, Sampling(16, 16), short_side=112, crops=(0,)))
+    assert torch.equal(first.read(CAT), view.x)
+    late = clip_transform(vit).read(CAT, start=0.5)
+    assert not torch.equal(late, clip_transform(vit).read(CAT))
+    assert repr(clip_transform(vit)) == (
+        'ClipTransform(16 frames over 4.3 s, 112 x 112 pixels, mean=0.45, std=0.225, bilinear)')
+    with pytest.raises(TypeError, match="no option 'sise'"):
+        clip_transform(vit, sise=64)
+    with pytest.raises(ValueError, match=r'uint8 \[T, H, W, 3\], got float64'):
+        clip_transform(vit)(np.zeros((16, 128, 128, 3)))
+
+
+# Results
+
+def test_results_say_what_they_are(vit, mae):
+    x = clip_transform(mae).read(CAT)
+    completion, attention = complete(mae, x, mask_type='center', mask_ratio=0.5), attend(vit, x)
+    assert repr(completion) == f'Completion(completed=[3, 16, 112, 112], psnr={completion.psnr:.1f} dB)'
+    assert repr(attention) == 'AttentionMaps(frames=[16, 3, 112, 112], weights=[4, 8, 8, 8], block=4)'
+    maps, = pca(vit, x)
+    assert repr(maps) == 'ColorMaps(frames=[16, 3, 112, 112], colors=[8, 3, 8, 8], block=4)'
+    assert repr(embed(vit, [CAT, COFFEE], blocks=[3, 1])) == (
+        'Embeddings(2 files, features=[2, 2, 128], blocks=[3, 1])')
+    folders = class_folders('drawn:16')
+    assert repr(folders) == 'ClassFolders(drawn:16: 16 files, 8 classes)'
+    evaluation = evaluate(vit, folders)
+    assert repr(evaluation).startswith('Evaluation(16 files, 8 classes, top1=')
+    frozen = frozen_features(vit, folders, tokens=True)
+    assert repr(frozen) == 'FrozenFeatures(features=[16, 128], tokens=[16, 512, 128])'
+    probed = probe('neighbours', frozen, frozen)
+    assert repr(probed).startswith('ProbeResult(neighbours, k=16, Evaluation(16 files, 8 classes, top1=')
+    for result in (completion, attention, maps, evaluation, probed, completion.picture('a')):
+        assert len(repr(result)) < 150
+        assert result._repr_png_().startswith(b'\x89PNG')
+
+
+def test_pictures_are_left_out_where_nothing_can_draw_them(vit, mae, monkeypatch):
+    x = clip_transform(mae).read(CAT)
+    results = [complete(mae, x), attend(vit, x), *pca(vit, x), evaluate(vit, class_folders('drawn:8'))]
+    for module in ('PIL', 'matplotlib', 'matplotlib.figure'):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert [result._repr_png_() for result in results] == [None] * 4
+
+
+def test_one_pca_colors_all_clips(vit):
+    transform = clip_transform(vit)
+    clips = [transform.read(path) for path in (CAT, COFFEE)]
+    together = pca(vit, clips, block=2)
+    tokens = [analysis.patch_tokens(vit, x, block=2) for x in clips]
+    for maps, colors in zip(together, analysis.pca_colors(tokens), strict=True):
+        assert torch.equal(maps.colors, colors) and maps.block == 2
+    with pytest.raises(ValueError, match='no clips'):
+        pca(vit, [])
+
+
+# What is given by mistake
+
+def test_blocks_come_in_the_order_asked_for(vit):
+    one_by_one = [embed(vit, [CAT], blocks=[block]).features[:, 0] for block in (3, 1)]
+    for blocks in ([3, 1], [-2, -4]):
+        result = embed(vit, [CAT], blocks=blocks)
+        assert torch.equal(result.features, torch.stack(one_by_one, dim=1)) and result.blocks == [3, 1]
+
+
+def test_one_path_and_folders_are_taken_for_what_they_mean(vit):
+    assert embed(vit, CAT).paths == [CAT] == embed(vit, Path(CAT)).paths
+    folder = [str(path) for path in find_videos(PANS)]
+    assert embed(vit, PANS).paths == folder == embed(vit, [PANS]).paths
+    assert len(embed(vit, 'drawn:3').paths) == 3
+    assert list(predict(vit, CAT)[0]) == [0]
+    assert len(evaluate(vit, 'drawn:8').paths) == 8
+
+
+def test_what_cannot_be_meant_is_refused_in_words(vit, mae, tmp_path):
+    for files in ([], tmp_path):
+        with pytest.raises(ValueError, match='no files'):
+            embed(vit, files)
+    with pytest.raises(ValueError, match='no files'):
+        predict(vit, [])
+    with pytest.raises(ValueError, match=r'stride=1.0 and num_clips=3'):
+        embed(vit, [CAT], stride=1.0, num_clips=3)
+    x = clip_transform(vit).read(CAT)
+    for call in (
+            lambda model: embed(model, [CAT]), lambda model: attend(model, x), lambda model: complete(model, x),
+            lambda model: pca(model, x), lambda model: evaluate(model, 'drawn:8'),
+            lambda model: frozen_features(model, 'drawn:8'), clip_transform):
+        with pytest.raises(TypeError, match=r"load_model\('vit_shapes_motion'\)"):
+            call('vit_shapes_motion')
+
+
+def test_clips_of_another_form_are_taken_or_refused_in_words(vit, mae):
+    x = clip_transform(mae).read(CAT)
+    calls = (lambda x: complete(mae, x), lambda x: attend(vit, x), lambda x: pca(vit, x))
+    for call in calls:
+        for wrong, words in (
+                (x.transpose(0, 1), r'x\.transpose\(0, 1\)'), (x.unsqueeze(0), r'x\[0\]'),
+                (torch.zeros(16, 112), r'got \[16, 112\]'), (x.byte(), r'uint8 .*clip_transform\(model\)')):
+            with pytest.raises(ValueError, match=words):
+                call(wrong)
+    assert torch.equal(attend(vit, x.numpy()).weights, attend(vit, x).weights)
+    assert torch.equal(attend(vit, x.double()).weights, attend(vit, x).weights)
+    mask = analysis.box_mask(mae, (4, 12, 28, 84, 28, 84))
+    assert torch.equal(complete(mae, x.numpy(), mask=mask.numpy()).completed, complete(mae, x, mask=mask).completed)
+
+
+def test_a_picture_is_saved_to_a_string(mae, tmp_path):
+    picture = complete(mae, clip_transform(mae).read(CAT)).picture()
+    picture.save(str(tmp_path / 'a.png'))
+    with Image.open(tmp_path / 'a.png') as saved:
+        assert saved.size == picture.image.size
+
+
+def test_files_that_fail_are_told_with_their_reasons(vit, tmp_path, caplog):
+    broken = [tmp_path / name for name in ('a.mp4', 'b.mp4')]
+    for path in broken:
+        path.write_bytes(b'no video')
+    folders = ClassFolders(['x'] * 8, list(map(str, broken)), [0, 1], 'c')
+    for failing in (
+            lambda: embed(vit, broken), lambda: evaluate(vit, folders), lambda: frozen_features(vit, folders)):
+        with pytest.raises((VideoError, ValueError), match=r'none of 2 files.* could be read: .*a\.mp4.*b\.mp4'):
+            failing()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        result = embed(vit, [CAT, broken[0]])
+    assert len(result.failed) == 1 and 'a.mp4' in caplog.text and repr(result).endswith('failed=1)')
