@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import catalogue
+from ..identity import resolve
 from .completion import complete_generator
 from .inputs import unique_stems
 from .loading import pick_device
@@ -90,8 +90,7 @@ def generate(
     """Generate images, or complete images of which the upper part is given."""
     if model is None:
         raise ValueError('name a generator with --model (`videozoo list --zoo silicon-menagerie` shows them)')
-    if not catalogue.find_generator(model, zoo):
-        catalogue.find(model, zoo)  # a typo is named as such
+    if not resolve(model, zoo=zoo).is_generator:
         raise ValueError(f'{model} is no image generator; take say_gimel or another of `videozoo list`')
     _check(keep, sampling, out)
     paths = _images_in(originals) if originals is not None else []

@@ -128,10 +128,9 @@ def make_accelerator(chosen: ModelOptions, training: TrainingOptions) -> Any:
 def model_to_train(
         chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> 'tuple[nn.Module, str]':
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
-    import timm
     import torch
 
-    from ..factory import timm_name_of
+    from ..factory import build
     check_trainable(chosen)
     torch.manual_seed(training.seed)
     if (training.force and chosen.weights is not None
@@ -140,8 +139,9 @@ def model_to_train(
     if training.from_scratch:
         if chosen.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')
-        name = timm_name_of(chosen.model or default, chosen.zoo)
-        model, name = timm.create_model(name, **chosen.sizes, **kwargs), f'{name.split(".")[0]} from scratch'
+        chosen.model = chosen.model or default
+        model: Any = build(chosen.resolved, pretrained=False, **chosen.sizes, **kwargs).train()
+        name = f'{chosen.resolved.architecture} from scratch'
     else:
         model, name = load_trainable(chosen, default, **kwargs)
     if training.grad_checkpointing:

@@ -17,20 +17,21 @@ from .output import echo
 @zoo_option()
 def verify(name: str, zoo: str | None) -> int:
     """Compare a converted file with its source: every tensor, and the digests."""
-    from ..factory import find_sources
+    from ..identity import resolve
     from ..weights import verify as compare
     path = Path(name)
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
-    record = (
-        catalogue.packaged_as(str(path.resolve())) if path.is_file() else
-        catalogue.find_generator(name, zoo) or catalogue.find(name, zoo))
-    if isinstance(record, catalogue.Checkpoint) and record.packaged:
-        lines = _verify_packaged(record.packaged)
+    packaged = catalogue.packaged_as(str(path.resolve())) if path.is_file() else None
+    sources = [] if path.is_file() else resolve(name, zoo=zoo).sources()
+    if packaged is None:
+        packaged = next((p for s in sources if (p := catalogue.packaged_as(str(s.file)))), None)
+    if packaged and packaged.packaged:
+        lines = _verify_packaged(packaged.packaged)
     elif path.is_file():
         lines = _verify_file(path)
     else:
-        lines = [line for source in find_sources(name, zoo) for line in compare(source)]
+        lines = [line for source in sources for line in compare(source)]
     for line in lines:
         echo(line)
     echo(f'{name}: verified')
