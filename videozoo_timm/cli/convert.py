@@ -25,7 +25,8 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
     import torch
 
     from .. import models  # noqa: F401 - by these files are recognized
-    from ..identity import Contents, generator_source, resolve, serves
+    from ..contents import Contents, serves
+    from ..identity import generator_source, resolve
     from ..weights import convert as convert_file
     from ..weights import read_weights
     if target.suffix != '.safetensors':
@@ -42,7 +43,7 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
     if model is not None:
         resolved = resolve(model, contents, zoo)
         if isinstance(resolved.record, catalogue.Generator):
-            about = dict(generator_source(resolved.record, resolved.part).about)
+            about = dict(generator_source(resolved.record, contents.part_of(resolved.record)).about)
         else:
             resolved.check()
             if not serves(contents.recognized, resolved.architecture):

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import catalogue
-from ..identity import Contents, Resolved, resolve
+from ..contents import Contents
+from ..identity import Resolved, resolve
 from .completion import complete_model_or_file
 from .list_models import generator_files, on_disk, parts_on_disk
 from .options import FILE, argument, command, option, zoo_option

@@ -18,7 +18,8 @@ from .. import catalogue
 from .completion import complete_folder, complete_model
 
 if TYPE_CHECKING:
-    from ..identity import Contents, Resolved
+    from ..contents import Contents
+    from ..identity import Resolved
 
 RECOGNITION_SPAN, COMPLETION_SPAN = 128, 65  # of `video.RECOGNITION` and `video.COMPLETION`, without their imports
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -294,7 +295,7 @@ class ModelOptions:
         if self.weights is None:
             return None
         from .. import models  # noqa: F401 - by these files are recognized
-        from ..identity import Contents
+        from ..contents import Contents
         return Contents(self.weights)
 
     @functools.cached_property

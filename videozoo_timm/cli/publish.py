@@ -42,8 +42,9 @@ def publish(
     import torch
     from huggingface_hub.utils import validate_repo_id
 
+    from ..contents import Contents
     from ..factory import build
-    from ..identity import Contents, resolve
+    from ..identity import resolve
     from ..publishing import check_folder, check_login, export, upload
     from ..weights import read_header
     if name is None and weights is None:

@@ -1,5 +1,5 @@
 """Architectures; importing this package registers them with timm."""
-from ..identity import builders
+from ..contents import builders
 from .building import build_filled, build_model
 from .generator import ImageGenerator
 from .gpt import GPT

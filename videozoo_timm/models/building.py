@@ -24,7 +24,8 @@ from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
 from .._compat import timm_hub
-from ..identity import Contents, source_of
+from ..contents import Contents
+from ..identity import source_of
 from ..weights import Source, Tensors, guarded, locate, read_weights, to_timm
 from ..weights.header import check_fields
 
