@@ -221,8 +221,9 @@ def source_of(cfg: Mapping[str, Any], cache_dir: str | Path | None = None) -> So
         ValueError: The configuration names no weights.
     """
     timm_name = '.'.join(filter(None, (cfg['architecture'], cfg.get('tag'))))
-    file, url, repo = cfg.get('file'), cfg.get('url'), cfg.get('hf_hub_id')
-    stored = catalogue.stored_in(repo, cfg.get('hf_hub_filename')) or catalogue.packaged_as(file)
+    file, url = cfg.get('file'), cfg.get('url')
+    repo, filename = cfg.get('hf_hub_id') or '', cfg.get('hf_hub_filename') or ''
+    stored = catalogue.stored_in(repo, filename) or catalogue.packaged_as(file)
     if stored:  # as published, whatever the caller overlays
         about: dict[str, Any] = dict(name=stored.name, zoo=stored.zoo, architecture=stored.architecture)
         about |= {k: v for k, v in stored.pretrained_cfg().items() if k in ('input_size', 'mean', 'std')}
@@ -241,7 +242,7 @@ def source_of(cfg: Mapping[str, Any], cache_dir: str | Path | None = None) -> So
             f'no weights are published for {timm_name!r}: make it with pretrained=False, or name a file '
             f'(pretrained_cfg_overlay=dict(file=...))')
     return Source(
-        repo=repo, filename=cfg.get('hf_hub_filename') or 'model.safetensors', cache_dir=cache_dir,
+        repo=repo, filename=filename or 'model.safetensors', cache_dir=cache_dir,
         label=catalogue.find(timm_name).name if stored else '', about=about, digests=catalogue.digests_of(repo))
 
 

@@ -101,7 +101,7 @@ def generate(
     place = pick_device(device)
     computed_in = getattr(torch, dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
     files = {kind: file for kind, file in (('gpt', gpt), ('vqgan', vqgan)) if file is not None}
-    generator = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
+    generator: Any = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
     if sampling.seed is None:
         sampling.seed = random.randrange(2 ** 31)  # told, so that a run can be repeated
     start = time.perf_counter()

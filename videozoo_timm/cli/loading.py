@@ -17,7 +17,7 @@ def load(
         default: str = 'vit_shapes_motion',
         device: 'torch.device | None' = None,
         pretrained: bool = True,
-) -> 'tuple[nn.Module, str]':
+) -> tuple[Any, str]:
     """The model that the options name, the default if they name none, and what to call it.
 
     Without `pretrained` it comes with random weights, unless --weights names a file.
@@ -41,12 +41,12 @@ def load(
     return _load(chosen, default, device=device, dtype=getattr(torch, chosen.dtype or 'float32'), **options)
 
 
-def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> 'tuple[nn.Module, str]':
+def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
     """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
     return _load(chosen, default, **options, **chosen.sizes)
 
 
-def _load(chosen: ModelOptions, default: str, **options: Any) -> 'tuple[nn.Module, str]':
+def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
     from ..factory import build
     if chosen.model is None and chosen.weights is None:
         if chosen.zoo not in (None, 'shapes'):
@@ -85,11 +85,10 @@ def _takes_images(chosen: ModelOptions) -> bool:
     return (chosen.model is not None or chosen.weights is not None) and chosen.resolved.takes_images
 
 
-def short_name(chosen: ModelOptions, model: 'nn.Module') -> str:
+def short_name(chosen: ModelOptions, model: Any) -> str:
     """The model's name as a part of file names: as it was typed, or its architecture."""
     told = chosen.contents.header.get('name') if chosen.contents else None
-    architecture: Any = model.pretrained_cfg
-    return re.sub(r'[^\w@+.=-]', '_', chosen.model or told or architecture['architecture'])[:100]
+    return re.sub(r'[^\w@+.=-]', '_', chosen.model or told or model.pretrained_cfg['architecture'])[:100]
 
 
 def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, int]:

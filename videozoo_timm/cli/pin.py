@@ -17,7 +17,7 @@ def pin(names: tuple[str, ...], zoo: str | None, force: bool) -> int:
     """Note the digests of published files in this package's data."""
     from ..identity import resolve
     from ..weights import published_digests
-    names = names or catalogue.available_models(zoo)
+    names = names or tuple(catalogue.available_models(zoo))
     sources = {
         (source.repo, source.filename): source
         for name in names for source in resolve(name, zoo=zoo).sources() if source.repo}

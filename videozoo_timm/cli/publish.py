@@ -1,5 +1,6 @@
 """videozoo publish."""
 from pathlib import Path
+from typing import Any
 
 from .. import catalogue
 from .completion import complete_model
@@ -64,10 +65,10 @@ def publish(
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(to.split('/')[1] if dry_run else f'{temporary}/model')
         check_folder(folder, force)
-        model = build(resolved)
+        model: Any = build(resolved)
         folder = export(
             model, folder, to, name=claim, label_names=labels, license=license,
-            dtype=dtype and getattr(torch, dtype), force=force)
+            dtype=getattr(torch, dtype) if dtype else None, force=force)
         published = claim if read_header(folder / 'model.safetensors').get('name') else None
         called = published or model.pretrained_cfg['architecture']
         if dry_run or out:

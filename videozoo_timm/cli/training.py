@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .loading import check_trainable, load_trainable, pick_device
 from .options import (
@@ -21,9 +21,6 @@ from .options import (
     span_option,
 )
 from .output import check_out, complain, echo, report
-
-if TYPE_CHECKING:
-    from torch import nn
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, without its imports
 
@@ -126,7 +123,7 @@ def make_accelerator(chosen: ModelOptions, training: TrainingOptions) -> Any:
 
 
 def model_to_train(
-        chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> 'tuple[nn.Module, str]':
+        chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> tuple[Any, str]:
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
     import torch
 

@@ -22,12 +22,11 @@ def verify(name: str, zoo: str | None) -> int:
     path = Path(name)
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
-    packaged = catalogue.packaged_as(str(path.resolve())) if path.is_file() else None
     sources = [] if path.is_file() else resolve(name, zoo=zoo).sources()
-    if packaged is None:
-        packaged = next((p for s in sources if (p := catalogue.packaged_as(str(s.file)))), None)
-    if packaged and packaged.packaged:
-        lines = _verify_packaged(packaged.packaged)
+    files = [path.resolve()] if path.is_file() else [source.file for source in sources]
+    packaged = [file for file in files if file and catalogue.packaged_as(str(file))]
+    if packaged:
+        lines = _verify_packaged(packaged[0])
     elif path.is_file():
         lines = _verify_file(path)
     else:
@@ -57,7 +56,8 @@ def _verify_file(path: Path) -> list[str]:
 
 def _verify_packaged(path: Path) -> list[str]:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    digests = dict(reversed(line.split()) for line in (path.parent / 'SHA256SUMS').read_text().splitlines())
+    lines = [line.split() for line in (path.parent / 'SHA256SUMS').read_text().splitlines()]
+    digests = {name: known for known, name in lines}
     if digest != digests[path.name]:
         raise ValueError(
             f'{path} is damaged: its sha256 is {digest}, not {digests[path.name]}; reinstall the package')
