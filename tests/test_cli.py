@@ -183,10 +183,9 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     headed = {**tensors, 'head.weight': torch.zeros(3, 128), 'head.bias': torch.zeros(3)}
     save_file(headed, tmp_path / 'headed.safetensors')
     here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'headed.safetensors')  # of a bare architecture
-    from videozoo_timm.factory import check_weights
-    from videozoo_timm.weights import read_weights
+    from videozoo_timm.identity import resolve
     with pytest.raises(ValueError, match='3 classes, the model has 0'):
-        check_weights(read_weights(tmp_path / 'headed.safetensors'), 'headed', 'vit_h14_st.hvm1')
+        resolve('vit_h14_st.hvm1', tmp_path / 'headed.safetensors').check()
     here('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # its header says which model
     done = here('embed', CLIPS / 'pans', '--weights', small, check=False)
     assert done.returncode == 2 and '--model' in done.stderr

@@ -16,6 +16,7 @@ from PIL import Image
 import videozoo_timm
 from videozoo_timm import catalogue
 from videozoo_timm.cli import main
+from videozoo_timm.contents import Contents
 from videozoo_timm.models import GPT, VQGAN, ImageGenerator
 from videozoo_timm.models.gpt import Cache, Linear, sample_codes
 from videozoo_timm.weights import read_weights, to_timm
@@ -177,6 +178,7 @@ gpt, vqgan = load_model('say_gimel', part='gpt'), torch.hub.load(
 assert not gpt.training and not vqgan.training
 torch.save([gpt.state_dict(), vqgan.state_dict()], 'states.pt')
 from videozoo_timm.cli import main
+from videozoo_timm.contents import Contents
 assert main(['verify', 'say_gimel']) == 0
 import os; os.environ['HF_HUB_OFFLINE'] = '1'
 load_model('say_gimel', part='gpt')
@@ -391,15 +393,15 @@ def test_distances_between_folders(tmp_path, monkeypatch, capsys):
     assert main(['fid', 'real', 'generated']) == 2 and 'videozoo-timm[fid]' in capsys.readouterr().err
 
 
-def test_files_of_generators_are_recognised(tmp_path, capsys):
+def test_files_of_generators_are_recognized(tmp_path, capsys, monkeypatch):
     shapes = MANIFEST['shapes']['gpt_alef_16x16_16384']
     torch.save({'model_state_dict': {k: torch.zeros(1).expand(v) for k, v in shapes.items()}}, tmp_path / 'gpt.pt')
-    record = catalogue.find_generator('imagenet100_alef')
+    monkeypatch.setattr('videozoo_timm.weights.read_weights', lambda path, mapped: weights)
     weights = videozoo_timm.weights.Weights({k: torch.empty(v, device='meta') for k, v in shapes.items()}, {})
-    assert videozoo_timm.factory.recognise(weights.tensors) == 'gpt'
-    assert videozoo_timm.factory.part_in(record, weights, 'a') == 'gpt'
-    with pytest.raises(ValueError, match='neither the GPT nor the VQGAN of say_gimel'):
-        videozoo_timm.factory.part_in(catalogue.find_generator('say_gimel'), weights, 'a')
+    contents = Contents(tmp_path / 'gpt.pt')
+    assert contents.recognized == contents.part_of(catalogue.find_generator('imagenet100_alef')) == 'gpt'
+    with pytest.raises(ValueError, match='gpt.pt is neither the GPT nor the VQGAN of say_gimel'):
+        contents.part_of(catalogue.find_generator('say_gimel'))
     assert main(['info', 'say_gimel']) == 0 and 'say_32x32_8192.ckpt' in capsys.readouterr().out
     assert main(['list', '--zoo', 'silicon-menagerie']) == 0 and 'say_gimel' in capsys.readouterr().out
 

@@ -12,8 +12,8 @@ from torch import nn
 from . import __version__, catalogue
 from ._compat import save_config_for_hf
 from .cards import model_card
-from .factory import find_source, generator_source
 from .files import atomic_write
+from .identity import find_source, generator_source
 from .models.protocols import TimmModel
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 from .weights.writing import save_tensors

@@ -24,18 +24,10 @@ from .types import FILE, Choice
 def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtype: str | None, force: bool) -> int:
     """Convert a published checkpoint to safetensors."""
     import torch
-    from timm.models import get_pretrained_cfg
 
-    from ..factory import (
-        check_weights,
-        find_source,
-        generator_source,
-        input_size_of,
-        part_in,
-        recognise,
-        serves,
-        timm_name_of,
-    )
+    from .. import models  # noqa: F401 - by these files are recognized
+    from ..contents import Contents, serves
+    from ..identity import generator_source, resolve
     from ..weights import convert as convert_file
     from ..weights import read_weights
     if target.suffix != '.safetensors':
@@ -46,24 +38,24 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
         raise ValueError(f'{target} exists; --force replaces it')
     if target.exists() and target.samefile(source):
         raise ValueError(f'{source} cannot be converted onto itself')
-    weights = read_weights(source, mapped=True)
+    contents = Contents(source, mapped=True)
     of_this_file = ('format', 'source', 'source_sha256', 'content_sha256')
-    about = {k: v for k, v in weights.header.items() if k not in of_this_file}
-    generator = model and catalogue.find_generator(model, zoo)
-    if generator:
-        about = dict(generator_source(generator, part_in(generator, weights, str(source))).about)
-    elif model:
-        timm_name = timm_name_of(model, zoo)
-        check_weights(weights, str(source), timm_name)
-        cfg = get_pretrained_cfg(timm_name)
-        if '.' in timm_name:
-            about = {k: v for k, v in about.items() if k == 'label_names'} | dict(find_source(timm_name).about)
+    about = {k: v for k, v in contents.header.items() if k not in of_this_file}
+    if model is not None:
+        resolved = resolve(model, contents, zoo)
+        if isinstance(resolved.record, catalogue.Generator):
+            about = dict(generator_source(resolved.record, contents.part_of(resolved.record)).about)
         else:
-            about = dict(mean=cfg.mean, std=cfg.std) | about
-    architecture = recognise(weights.tensors)
-    if model and not generator and not serves(architecture, cfg.architecture):
-        raise ValueError(f'{source} is not {model}: its tensors are those of no model of this package')
-    about.update(architecture=architecture, input_size=about.get('input_size') or input_size_of(weights.tensors))
+            resolved.check()
+            if not serves(contents.recognized, resolved.architecture):
+                raise ValueError(f'{source} is not {model}: its tensors are those of no model of this package')
+            if resolved.tag:
+                told = {k: v for k, v in about.items() if k == 'label_names'}
+                about = told | dict(resolved.sources()[0].about)
+            else:
+                about = {k: resolved.preprocessing[k] for k in ('mean', 'std')} | about
+    architecture = contents.recognized
+    about.update(architecture=architecture, input_size=about.get('input_size') or contents.input_size)
     convert_file(source, target, about, dtype=getattr(torch, dtype) if dtype else None)
     num_tensors, size = len(read_weights(target, mapped=True).tensors), target.stat().st_size
     echo(f'{target}: {num_tensors} tensors, {gigabytes(size)} GB, '

@@ -16,10 +16,10 @@ from .types import Number
         help='Give up on a Hub that makes no progress for this long.')
 def download(names: tuple[str, ...], zoo: str | None, patience: float | None) -> int:
     """Download models, and update those that their publisher has replaced or that are damaged."""
-    from ..factory import find_sources
+    from ..identity import resolve
     from ..weights import cached, locate
     # A typo stops here, before any download.
-    sources = [(name, source) for name in names for source in find_sources(name, zoo)]
+    sources = [(name, source) for name in names for source in resolve(name, zoo=zoo).sources()]
     skipped = unchecked = 0
     for name, source in sources:
         try:

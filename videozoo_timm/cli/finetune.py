@@ -84,11 +84,9 @@ def finetune(
     import torch
 
     from ..analysis.evaluation import class_folders
-    from ..factory import recognise
     from ..inference.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, freeze_all_but_head, matched_names
     from ..training.finetune import finetune as fit
-    from ..weights import read_weights
     accelerator = make_accelerator(chosen, training)
     fitted = class_folders(train)
     if shots is not None:
@@ -96,8 +94,8 @@ def finetune(
     held_out = None if val is None else class_folders(val)
     if held_out and accelerator.is_main_process:
         tell_shared(fitted.paths, held_out.paths)
-    if chosen.model is None and chosen.weights is not None:  # what `pretrain` results in is finetuned as a ViT
-        chosen.model = _vit_of(recognise(read_weights(chosen.weights, mapped=True).tensors))
+    if chosen.model is None and chosen.contents is not None:  # what `pretrain` results in is finetuned as a ViT
+        chosen.model = _vit_of(chosen.contents.recognized)
     num_classes = len(fitted.classes)
     if matched and accelerator.is_main_process:
         names, common = {os.path.basename(path) for path in fitted.paths}, matched_names(fitted)

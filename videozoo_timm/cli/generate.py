@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import catalogue
+from ..identity import resolve
 from .completion import complete_generator
 from .inputs import unique_stems
 from .loading import pick_device
@@ -81,8 +81,7 @@ def generate(
     """Generate images, or complete images of which the upper part is given."""
     if model is None:
         raise ValueError('name a generator with --model (`videozoo list --zoo silicon-menagerie` shows them)')
-    if not catalogue.find_generator(model, zoo):
-        catalogue.find(model, zoo)  # a typo is named as such
+    if not resolve(model, zoo=zoo).is_generator:
         raise ValueError(f'{model} is no image generator; take say_gimel or another of `videozoo list`')
     _check(keep, sampling, out)
     paths = _images_in(originals) if originals is not None else []
@@ -93,7 +92,7 @@ def generate(
     place = pick_device(device)
     computed_in = getattr(torch, dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
     files = {kind: file for kind, file in (('gpt', gpt), ('vqgan', vqgan)) if file is not None}
-    generator = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
+    generator: Any = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
     if sampling.seed is None:
         sampling.seed = random.randrange(2 ** 31)  # told, so that a run can be repeated
     start = time.perf_counter()

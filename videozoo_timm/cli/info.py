@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import catalogue
+from ..contents import Contents
+from ..identity import Resolved, resolve
 from .completion import complete_model_or_file
 from .list_models import generator_files, on_disk, parts_on_disk
 from .options import argument, command, option, zoo_option
@@ -25,29 +27,25 @@ def info(name: str | None, zoo: str | None, weights: Path | None) -> int:
         name, weights = None, Path(name)
     if name is None and weights is None:
         raise ValueError('name a model, or a file with --weights')
-    generator = name and catalogue.find_generator(name, zoo)
-    if generator:
+    contents = Contents(weights, mapped=True) if weights is not None else None
+    resolved = resolve(name, contents, zoo) if name is not None else None
+    if resolved and isinstance(resolved.record, catalogue.Generator):
         if weights is not None:
             raise ValueError(f'{name} has two files; `videozoo info FILE` tells what is known of one')
-        table([], _generator_rows(generator))
+        table([], _generator_rows(resolved.record))
         return 0
-    rows = _model_rows(name, zoo) if name is not None else []
-    table([], rows + (_file_rows(weights, name, zoo) if weights is not None else []))
+    rows = _model_rows(resolved, name) if resolved and name is not None else []
+    table([], rows + (_file_rows(contents, resolved) if contents else []))
     return 0
 
 
-def _model_rows(name: str, zoo: str | None) -> list[list[str]]:
-    if name == catalogue.SMALL_IMAGE_ARCHITECTURE and zoo is None:
-        rows, size, of_images, takes_images = [['timm name', name], ['weights', 'none are published']], 224, True, True
-    else:
-        record = catalogue.find(name, zoo)
-        architecture = name in catalogue.ALL_ARCHITECTURES and zoo is None
-        rows = [['timm name', name if architecture else record.timm_name], *_published_rows(name, record)]
-        size, of_images, takes_images = record.img_size, record.trained_on_images, record.is_image_encoder
-    cfg = catalogue.preprocessing(size, of_images)
+def _model_rows(resolved: Resolved, name: str) -> list[list[str]]:
+    cfg, record = resolved.preprocessing, resolved.published
+    size = cfg['input_size'][-1]
     return [
-        *rows,
-        ['input', f'{"" if takes_images else "16 frames of "}{size} x {size} pixels'],
+        ['timm name', resolved.timm_name],
+        *(_published_rows(name, record) if record else [['weights', 'none are published']]),
+        ['input', f'{"" if resolved.takes_images else f"{resolved.num_frames} frames of "}{size} x {size} pixels'],
         ['preprocessing', f'short side to {round(size / cfg["crop_pct"])}, {cfg["interpolation"]}, center crop; '
                           f'mean {list(cfg["mean"])}, std {list(cfg["std"])}'],
     ]
@@ -85,17 +83,16 @@ def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
     ]
 
 
-def _file_rows(path: Path, name: str | None, zoo: str | None) -> list[list[str]]:
-    from ..factory import check_weights, recognise, timm_name_of
-    from ..weights import read_weights
-    weights = read_weights(path, mapped=True)
-    if name is not None:
-        check_weights(weights, str(path), timm_name_of(name, zoo))
+def _file_rows(contents: Contents, resolved: Resolved | None) -> list[list[str]]:
+    from .. import models  # noqa: F401 - by these files are recognized
+    tensors = contents.weights.tensors
+    if resolved:
+        resolved.check()
     return [
-        ['file', str(path)],
-        ['recognized as', recognise(weights.tensors) or 'no model of this package'],
-        ['tensors', f'{len(weights.tensors)}, {sum(v.numel() for v in weights.tensors.values()):,} values'],
-        *_header_rows(weights.header),
+        ['file', str(contents.path)],
+        ['recognized as', contents.recognized or 'no model of this package'],
+        ['tensors', f'{len(tensors)}, {sum(v.numel() for v in tensors.values()):,} values'],
+        *_header_rows(contents.header),
     ]
 
 

@@ -7,13 +7,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import catalogue
 from .completion import complete_folder, complete_model
 from .types import FILE, PATH, Choice, Count
+
+if TYPE_CHECKING:
+    from ..contents import Contents
+    from ..identity import Resolved
 
 RECOGNITION_SPAN, COMPLETION_SPAN = 128, 65  # of `video.RECOGNITION` and `video.COMPLETION`, without their imports
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -222,6 +226,21 @@ class ModelOptions:
     def sizes(self) -> dict[str, int]:
         """The input size, as far as it is given."""
         return {name: value for name in ('img_size', 'num_frames') if (value := getattr(self, name)) is not None}
+
+    @functools.cached_property
+    def contents(self) -> 'Contents | None':
+        """What --weights holds, opened once."""
+        if self.weights is None:
+            return None
+        from .. import models  # noqa: F401 - by these files are recognized
+        from ..contents import Contents
+        return Contents(self.weights)
+
+    @functools.cached_property
+    def resolved(self) -> 'Resolved':
+        """What --model and --weights name, asked once; not before one of them is there to stay."""
+        from ..identity import resolve
+        return resolve(self.model, self.contents, self.zoo)
 
 
 def model_options(dtype: str | None = 'float32') -> Callable[[Any], Any]:

@@ -15,12 +15,12 @@ from .output import ERRORS, complain, echo, worded
 @option('--force', is_flag=True, help='Replace digests that are known and differ.')
 def pin(names: tuple[str, ...], zoo: str | None, force: bool) -> int:
     """Note the digests of published files in this package's data."""
-    from ..factory import find_sources
+    from ..identity import resolve
     from ..weights import published_digests
-    names = names or catalogue.available_models(zoo)
+    names = names or tuple(catalogue.available_models(zoo))
     sources = {
         (source.repo, source.filename): source
-        for name in names for source in find_sources(name, zoo) if source.repo}
+        for name in names for source in resolve(name, zoo=zoo).sources() if source.repo}
     if not sources:
         raise ValueError(f'{", ".join(names)}: comes with this package, whose SHA256SUMS holds its digest')
     skipped = 0

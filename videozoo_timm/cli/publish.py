@@ -1,5 +1,6 @@
 """videozoo publish."""
 from pathlib import Path
+from typing import Any
 
 from .. import catalogue
 from .completion import complete_model
@@ -43,7 +44,9 @@ def publish(
     import torch
     from huggingface_hub.utils import validate_repo_id
 
-    from ..factory import load_file, load_model, timm_name_of
+    from ..contents import Contents
+    from ..factory import build
+    from ..identity import resolve
     from ..publishing import check_folder, check_login, export, upload
     from ..weights import read_header
     if name is None and weights is None:
@@ -53,21 +56,20 @@ def publish(
     validate_repo_id(to)
     if not dry_run:
         check_login(to)
-    claim, labels = name and timm_name_of(name, zoo), None
-    if weights is not None and weights.suffix == '.safetensors':  # the file says what it is
-        header = read_header(weights)
-        labels = header.get('label_names')
-        if header.get('name') in catalogue.available_models():
-            claim = timm_name_of(header['name'], header.get('zoo'))
-    if claim in catalogue.ALL_ARCHITECTURES:
-        claim = None
+    contents = Contents(weights) if weights is not None else None
+    resolved = resolve(name, contents, zoo)
+    if resolved.is_generator:
+        raise ValueError(f'{resolved.name} is an image generator, which timm has no format for')
+    record = resolved.record if contents is None else contents.record or resolved.record
+    labels = contents.header.get('label_names') if contents else None
+    claim = record.timm_name if isinstance(record, catalogue.Checkpoint) else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(to.split('/')[1] if dry_run else f'{temporary}/model')
         check_folder(folder, force)
-        model = load_model(claim or name) if weights is None else load_file(weights, name, zoo=zoo)
+        model: Any = build(resolved)
         folder = export(
             model, folder, to, name=claim, label_names=labels, license=license,
-            dtype=dtype and getattr(torch, dtype), force=force)
+            dtype=getattr(torch, dtype) if dtype else None, force=force)
         published = claim if read_header(folder / 'model.safetensors').get('name') else None
         called = published or model.pretrained_cfg['architecture']
         if dry_run or out:

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .loading import check_trainable, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, Reading, family, folder_option, option, span_option
 from .output import check_out, complain, echo, report
 from .types import Count, Number
-
-if TYPE_CHECKING:
-    from torch import nn
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, without its imports
 
@@ -117,12 +114,11 @@ def make_accelerator(chosen: ModelOptions, training: TrainingOptions) -> Any:
 
 
 def model_to_train(
-        chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> 'tuple[nn.Module, str]':
+        chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> tuple[Any, str]:
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
-    import timm
     import torch
 
-    from ..factory import timm_name_of
+    from ..factory import build
     check_trainable(chosen)
     torch.manual_seed(training.seed)
     if (training.force and chosen.weights is not None
@@ -131,8 +127,9 @@ def model_to_train(
     if training.from_scratch:
         if chosen.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')
-        name = timm_name_of(chosen.model or default, chosen.zoo)
-        model, name = timm.create_model(name, **chosen.sizes, **kwargs), f'{name.split(".")[0]} from scratch'
+        chosen.model = chosen.model or default
+        model: Any = build(chosen.resolved, pretrained=False, **chosen.sizes, **kwargs).train()
+        name = f'{chosen.resolved.architecture} from scratch'
     else:
         model, name = load_trainable(chosen, default, **kwargs)
     if training.grad_checkpointing:

@@ -17,20 +17,20 @@ from .output import echo
 @zoo_option()
 def verify(name: str, zoo: str | None) -> int:
     """Compare a converted file with its source: every tensor, and the digests."""
-    from ..factory import find_sources
+    from ..identity import resolve
     from ..weights import verify as compare
     path = Path(name)
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
-    record = (
-        catalogue.packaged_as(str(path.resolve())) if path.is_file() else
-        catalogue.find_generator(name, zoo) or catalogue.find(name, zoo))
-    if isinstance(record, catalogue.Checkpoint) and record.packaged:
-        lines = _verify_packaged(record.packaged)
+    sources = [] if path.is_file() else resolve(name, zoo=zoo).sources()
+    files = [path.resolve()] if path.is_file() else [source.file for source in sources]
+    packaged = [file for file in files if file and catalogue.packaged_as(str(file))]
+    if packaged:
+        lines = _verify_packaged(packaged[0])
     elif path.is_file():
         lines = _verify_file(path)
     else:
-        lines = [line for source in find_sources(name, zoo) for line in compare(source)]
+        lines = [line for source in sources for line in compare(source)]
     for line in lines:
         echo(line)
     echo(f'{name}: verified')
@@ -56,7 +56,8 @@ def _verify_file(path: Path) -> list[str]:
 
 def _verify_packaged(path: Path) -> list[str]:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    digests = dict(reversed(line.split()) for line in (path.parent / 'SHA256SUMS').read_text().splitlines())
+    lines = [line.split() for line in (path.parent / 'SHA256SUMS').read_text().splitlines()]
+    digests = {name: known for known, name in lines}
     if digest != digests[path.name]:
         raise ValueError(
             f'{path} is damaged: its sha256 is {digest}, not {digests[path.name]}; reinstall the package')

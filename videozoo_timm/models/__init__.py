@@ -1,5 +1,6 @@
 """Architectures; importing this package registers them with timm."""
-from .building import build_filled, build_model, source_of
+from ..contents import builders
+from .building import build_filled, build_model
 from .generator import ImageGenerator
 from .gpt import GPT
 from .image_encoders import ImageResNet, ImageVisionTransformer
@@ -17,9 +18,9 @@ __all__ = [
     'VideoVisionTransformer',
     'build_filled',
     'build_model',
-    'source_of',
 ]
 
+builders.update(gpt=GPT, vqgan=VQGAN)
 
 def __dir__() -> list[str]:
     return list(__all__)

@@ -23,9 +23,10 @@ from timm.models import (
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
-from .._compat import download_cached_file, guard_timm_downloads
-from ..catalogue import digests_of, find, packaged_as, stored_in
-from ..weights import Source, Tensors, guarded, locate, read_header, read_weights, to_timm
+from .._compat import guard_timm_downloads
+from ..contents import Contents
+from ..identity import source_of
+from ..weights import Source, Tensors, guarded, locate, read_weights, to_timm
 from ..weights.header import check_fields
 
 _logger = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ def build_model(
         pretrained_strict: bool = True,
         cache_dir: str | Path | None = None,
         feature_cfg: dict[str, Any] | None = None,
+        contents: Contents | None = None,
+        refresh: bool = False,
         **kwargs: Any,
 ) -> ModelT:
     """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
@@ -101,6 +104,8 @@ def build_model(
         pretrained_strict: False initializes missing tensors and ignores unexpected ones, as in timm.
         cache_dir: Another cache for Hub downloads and their conversions.
         feature_cfg: As in timm; None is that of a ViT.
+        contents: What the overlaid `file` holds, if that was asked before.
+        refresh: Ask the Hub first whether the publisher has replaced the file.
         **kwargs: Arguments of the model class, `features_only` and the like.
     """
     pretrained_cfg = _of_its_own(pretrained_cfg)
@@ -111,7 +116,10 @@ def build_model(
         overlay['num_classes'] = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg).num_classes
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=overlay)
     if overlay.get('file'):
-        cfg = replace(cfg, **_labels_of(overlay, cfg))
+        path = Path(overlay['file']).expanduser()
+        if contents is None and path.is_file() and (pretrained or path.suffix == '.safetensors'):
+            contents = Contents(path)
+        cfg = replace(cfg, **_labels_of(overlay, cfg, contents))
     elif cfg.file and overlay.keys() & {'hf_hub_id', 'url'}:  # other weights than the packaged ones
         cfg = replace(cfg, file=None, label_names=overlay.get('label_names'))
     check_fields(cfg.to_dict(), cfg.file or cfg.hf_hub_id or variant)
@@ -132,11 +140,13 @@ def build_model(
             sizes.insert(0, (saved_size, saved_size) if isinstance(saved_size, int) else tuple(saved_size))
 
         def make_filled(device: Any = None, dtype: torch.dtype | None = None, **model_args: Any) -> ModelT:
-            if state_dict is None:
-                path = locate(source_of(cfg, cache_dir))
-                tensors, origin = read_weights(path).tensors, str(path)
-            else:
+            if state_dict is not None:
                 tensors, origin = {k: v.clone() for k, v in state_dict.items()}, 'state_dict'
+            elif contents is not None:
+                tensors, origin = contents.take(), str(contents.path)
+            else:
+                path = locate(source_of(cfg.to_dict(), cache_dir), refresh=refresh)
+                tensors, origin = read_weights(path).tensors, str(path)
             mode = model_args.pop('weight_init', '')
             if pretrained_strict:
                 model = model_cls(**model_args, weight_init='skip', device='meta')
@@ -168,11 +178,12 @@ def build_filled(
         source: Source | None,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        refresh: bool = False,
 ) -> AnyModuleT:
     """A model that is not timm's, filled from the store, or with random weights if there is no source."""
     if source is None:
         return model_cls(**model_args, device=device, dtype=dtype)
-    path = locate(source)
+    path = locate(source, refresh=refresh)
     tensors = to_timm(read_weights(path).tensors)
     model = model_cls(**model_args, device='meta')
     fill(model, tensors, str(path))
@@ -198,10 +209,9 @@ def _of_its_own(pretrained_cfg: Any) -> Any:
     return {k: v for k, v in cfg.items() if k not in foreign}
 
 
-def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
+def _labels_of(overlay: dict[str, Any], cfg: Any, contents: Contents | None) -> dict[str, Any]:
     """Number and names of the classes, from the header of a file that this package finetuned."""
-    path = Path(overlay['file']).expanduser()
-    names = read_header(path).get('label_names') if path.suffix == '.safetensors' and path.is_file() else None
+    names = contents.header.get('label_names') if contents else None
     if names:
         labels = dict(num_classes=len(names), label_names=tuple(names), label_descriptions=None)
     elif getattr(get_pretrained_cfg('.'.join(filter(None, (cfg.architecture, cfg.tag)))), 'file', None):
@@ -209,38 +219,6 @@ def _labels_of(overlay: dict[str, Any], cfg: Any) -> dict[str, Any]:
     else:
         labels = {}
     return {k: v for k, v in labels.items() if k not in overlay}
-
-
-def source_of(cfg: Any, cache_dir: str | Path | None = None) -> Source:
-    """Where the weights of a configuration are, and the header of their converted file.
-
-    Raises:
-        ValueError: The configuration names no weights.
-    """
-    timm_name = '.'.join(filter(None, (cfg.architecture, cfg.tag)))
-    stored = stored_in(cfg.hf_hub_id, cfg.hf_hub_filename) or packaged_as(cfg.file)
-    if stored:  # as published, whatever the caller overlays
-        about = dict(name=stored.name, zoo=stored.zoo, architecture=stored.architecture)
-        about |= {k: v for k, v in stored.pretrained_cfg().items() if k in ('input_size', 'mean', 'std')}
-        if stored.packaged:
-            about['source'] = 'examples/make_shapes.sh'
-    else:
-        about = dict(
-            name=timm_name, architecture=cfg.architecture, input_size=cfg.input_size, mean=cfg.mean, std=cfg.std)
-    cache_dir = cache_dir and Path(cache_dir).expanduser()
-    if cfg.file:
-        return Source(file=Path(cfg.file).expanduser(), about=about)
-    if cfg.url and not cfg.hf_hub_id:
-        return Source(file=Path(download_cached_file(cfg.url, check_hash=False, cache_dir=cache_dir)), about=about)
-    if not cfg.hf_hub_id:
-        raise ValueError(
-            f'no weights are published for {timm_name!r}: make it with pretrained=False, or name a file '
-            f'(--weights FILE, in Python pretrained_cfg_overlay=dict(file=...))')
-    filename = cfg.hf_hub_filename or 'model.safetensors'
-    label = find(timm_name).name if stored else ''
-    return Source(
-        repo=cfg.hf_hub_id, filename=filename, cache_dir=cache_dir, label=label, about=about,
-        digests=digests_of(cfg.hf_hub_id))
 
 
 def fill(
