@@ -20,7 +20,6 @@ from .views import Failure, Job, View, Views, failure_of, read_views
 _FOR_THE_PARENT = [
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
-
 _Item = View | Failure | None
 _Loaded = Generator[tuple[Job, _Item], None, None]
 
