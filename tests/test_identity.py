@@ -183,3 +183,9 @@ def test_an_mae_file_is_finetuned_as_its_encoder(reads, tmp_path, monkeypatch):
           '--out', str(tmp_path / 'out')])
     assert json.loads(str(told[0])) == dict(architecture='vit_t14_st', name='mae_shapes_none')
     assert reads['load_file'] == 1
+
+
+def test_a_model_keeps_nothing_of_the_file(tmp_path):
+    model = load_file(MAE, img_size=112)
+    assert getattr(model, '_model_args', {'img_size': 112}).keys() <= {'img_size', 'num_classes', 'num_frames'}
+    assert 'contents' not in model.pretrained_cfg and json.dumps(model.pretrained_cfg)

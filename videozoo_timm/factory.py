@@ -93,7 +93,8 @@ def build(
     if resolved.is_generator:
         return _build_generator(resolved, pretrained, refresh, **timm_kwargs)
     if refresh:
-        timm_kwargs['refresh'] = True
+        overlay = timm_kwargs.pop('pretrained_cfg_overlay', None) or {}
+        timm_kwargs['pretrained_cfg_overlay'] = dict(overlay, refresh=True)
     if resolved.contents is not None:
         pretrained, timm_kwargs = True, resolved.timm_args(timm_kwargs)
     return timm.create_model(resolved.timm_name, pretrained=pretrained, **timm_kwargs).eval()

@@ -132,7 +132,7 @@ class Resolved:
         if self.is_guess:
             raise ValueError(f'{contents.path} does not say which model it is: name it')
         self.check(any_size='img_size' in args or not self.tag)
-        overlay = {**(args.get('pretrained_cfg_overlay') or {}), 'file': str(contents.path)}
+        overlay = {**(args.get('pretrained_cfg_overlay') or {}), 'file': str(contents.path), 'contents': contents}
         if not self.tag:  # nothing is known of it but what it says itself
             told = {k: v for k, v in contents.pretrained_cfg.items() if k != 'label_names'}
             overlay = told | overlay
@@ -142,7 +142,7 @@ class Resolved:
             if contents.num_frames is not None:
                 own['num_frames'] = contents.num_frames
             args = own | args
-        return args | dict(pretrained_cfg_overlay=overlay, contents=contents)
+        return args | dict(pretrained_cfg_overlay=overlay)
 
     def check(self, any_size: bool = False) -> None:
         """Refuse a file that contradicts the model it shall be.

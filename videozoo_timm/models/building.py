@@ -87,8 +87,6 @@ def build_model(
         pretrained_strict: bool = True,
         cache_dir: str | Path | None = None,
         feature_cfg: dict[str, Any] | None = None,
-        contents: Contents | None = None,
-        refresh: bool = False,
         **kwargs: Any,
 ) -> ModelT:
     """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
@@ -100,17 +98,18 @@ def build_model(
         adapt: Adapts tensors in timm's layout to the built model (other sizes, other input channels).
         pretrained_cfg: Configuration, or a tag.
         pretrained_cfg_overlay: Entries that replace those of the configuration; `num_classes` -1 ignores the file's
-            head, whatever its size (timm's `train.py --pretrained-path`).
+            head, whatever its size (timm's `train.py --pretrained-path`). This package's loaders add `contents`, what
+            `file` holds, and `refresh`, to ask the Hub first: timm would keep other arguments with the model.
         pretrained_strict: False initializes missing tensors and ignores unexpected ones, as in timm.
         cache_dir: Another cache for Hub downloads and their conversions.
         feature_cfg: As in timm; None is that of a ViT.
-        contents: What the overlaid `file` holds, if that was asked before.
-        refresh: Ask the Hub first whether the publisher has replaced the file.
         **kwargs: Arguments of the model class, `features_only` and the like.
     """
     pretrained_cfg = _of_its_own(pretrained_cfg)
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
+    contents: Contents | None = overlay.pop('contents', None)
+    refresh = overlay.pop('refresh', False)
     leave_head = overlay.get('num_classes') == -1
     if leave_head:
         overlay['num_classes'] = resolve_pretrained_cfg(variant, pretrained_cfg=pretrained_cfg).num_classes
