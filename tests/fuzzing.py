@@ -145,11 +145,12 @@ def _image_seeds(folder: Path) -> list[bytes]:
     pixels = Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 48, 3))
     exif = Image.Exif()
     exif[0x112] = 6
+    wide = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
     made = []
     for kind, image, options in (
             ('JPEG', pixels, dict(exif=exif)), ('PNG', pixels, {}), ('PNG', pixels.convert('P'), {}),
             ('PNG', pixels.convert('RGBA'), {}), ('BMP', pixels, {}), ('TIFF', pixels, {}),
-            ('TIFF', pixels.convert('I;16'), {}), ('WEBP', pixels, {}), ('TIFF', pixels.convert('F'), {})):
+            ('TIFF', wide, {}), ('WEBP', pixels, {}), ('TIFF', pixels.convert('F'), {})):
         file = io.BytesIO()
         image.save(file, kind, **options)
         made.append(file.getvalue())

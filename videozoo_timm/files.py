@@ -171,8 +171,9 @@ def _error_number(error: BaseException | None, partial: Path) -> int | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno:
             return error.errno
-        if isinstance(error, SafetensorError) and (found := re.search(r'\(os error (\d+)\)', str(error))):
-            return int(found[1])
+        if isinstance(error, SafetensorError) and (
+                found := re.search(r'\(os error (\d+)\)|Os \{ code: (\d+),', str(error))):
+            return int(found[1] or found[2])
         error = error.__cause__ or error.__context__
     if not re.search('unexpected pos|PytorchStreamWriter|iostream error|file write failed', text):
         return None

@@ -183,7 +183,7 @@ def _is_symbolic(sizes: list[int]) -> bool:
     if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  # torch documents this name
         return False
     else:  # TorchScript would read what follows a return
-        return any(isinstance(size, torch.Tensor | torch.SymInt) for size in sizes)
+        return any([isinstance(size, (torch.Tensor, torch.SymInt)) for size in sizes])  # as older compilers read it
 
 
 def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
