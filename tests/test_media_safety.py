@@ -258,7 +258,7 @@ def test_limits_can_be_moved(tmp_path, monkeypatch):
     assert read_image(wide).shape == (1, 2, 410, 3)
     monkeypatch.setenv('VIDEOZOO_MAX_PIXELS', '1000')
     assert read_image(wide).shape == (1, 2, 410, 3)
-    with pytest.raises(VideoError, match=r'cat.mp4: 320 x 240 pixels are more than the 1,000 '):
+    with pytest.raises(VideoError, match=r'cat.mp4: 320 x 240 pixels are more than the limit of 1,000 '):
         read_clip(CLIPS / 'pans' / 'things' / 'cat.mp4')
     monkeypatch.setenv('VIDEOZOO_MAX_PIXELS', '1e3')
     with pytest.raises((VideoError, ValueError), match='VIDEOZOO_MAX_PIXELS.*whole number'):
