@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from .weights import Tensors, Weights
 
-# Builders of what timm's registry does not know, by which files are recognized too; `models` enters its own.
+# Model classes outside timm's registry, needed to recognize their files; `models` adds them.
 builders: dict[str, Callable[..., Any]] = {}
 _KEYS_OF_PARTS = {'gpt': 'tok_emb.weight', 'vqgan': 'quantize.embedding.weight'}  # by which they are told apart
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a local checkpoint holds. The file is opened when this is first asked, and stays as it was read then.
+    """Contents of a local checkpoint. The file is opened on first access, and only once.
 
     Attributes:
         path: `.pth` or `.safetensors`.
@@ -104,7 +104,7 @@ class Contents:
         return told | dict(num_classes=self.num_classes) | (dict(input_size=size) if size else {})
 
     def take(self) -> 'Tensors':
-        """Its tensors, handed over: what is known of the file stays, its values are not held twice."""
+        """The tensors, which are no longer kept here afterwards; header and shapes are."""
         _ = self.header, self.shapes
         return self.__dict__.pop('weights').tensors
 
