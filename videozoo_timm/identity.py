@@ -110,9 +110,12 @@ class Resolved:
         Raises:
             ValueError: It is no generator, or was resolved with a single file.
         """
-        if self.contents or not isinstance(self.record, Generator):
-            what = 'an image generator, which has two files' if self.is_generator else 'no image generator'
-            raise ValueError(f'{self.name!r} is {what}: load_model({self.name!r}, files=dict(gpt=..., vqgan=...))')
+        if not isinstance(self.record, Generator):
+            raise ValueError(f'{self.name!r} is no image generator')
+        if self.contents:
+            raise ValueError(
+                f'{self.name!r} is an image generator, which has two files: load_model({self.name!r}, '
+                f'files=dict(gpt=..., vqgan=...))')
         record, files = self.record, files or {}
         return {kind: (args, generator_source(record, kind, cache_dir, files.get(kind)))
                 for kind, args in parts_of(record).items()}
