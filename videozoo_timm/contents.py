@@ -127,7 +127,7 @@ class Contents:
             ValueError: Neither.
         """
         shapes = {k: tuple(v.shape) for k, v in self.shapes.items()}
-        for kind, args in parts_of(record).items():
+        for kind, args in record.part_args.items():
             if _KEYS_OF_PARTS[kind] in shapes and shapes == _shapes_of(kind, args):
                 return kind
         raise ValueError(f'{self.path} is neither the GPT nor the VQGAN of {record.name}')
@@ -143,11 +143,6 @@ def serves(stored: str | None, architecture: str) -> bool:
     return stored in (architecture, architecture.replace('vit_', 'mae_', 1))
 
 
-def parts_of(record: Generator) -> dict[str, dict[str, Any]]:
-    """The arguments of a generator's 'gpt' and its 'vqgan'."""
-    return dict(gpt=record.gpt_args, vqgan=record.vqgan_args)
-
-
 def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """The architecture of this package, or 'gpt' or 'vqgan' of a generator, whose tensors have these names and shapes.
 
@@ -155,7 +150,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """
     for kind, key in _KEYS_OF_PARTS.items():
         if key in shapes:
-            every = {repr(args): args for g in catalogue.GENERATORS for args in (parts_of(g)[kind],)}
+            every = {repr(args): args for g in catalogue.GENERATORS for args in (g.part_args[kind],)}
             return kind if any(shapes == _shapes_of(kind, args) for args in every.values()) else None
     from timm import create_model
     for architecture in catalogue.ALL_ARCHITECTURES:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import catalogue
 from .catalogue import Checkpoint, Generator
-from .contents import Contents, parts_of, serves
+from .contents import Contents, serves
 from .text import printable
 from .weights import Source
 
@@ -118,7 +118,7 @@ class Resolved:
                 f'files=dict(gpt=..., vqgan=...))')
         record, files = self.record, files or {}
         return {kind: (args, generator_source(record, kind, cache_dir, files.get(kind)))
-                for kind, args in parts_of(record).items()}
+                for kind, args in record.part_args.items()}
 
     def timm_args(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of `timm.create_model` that load the file; for a bare architecture with the sizes that it has.
