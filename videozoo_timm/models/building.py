@@ -88,7 +88,8 @@ def build_model(
         adapt: Fits tensors in timm's layout to the built model (other sizes, other input channels).
         pretrained_cfg: Configuration, or a tag.
         pretrained_cfg_overlay: Entries that replace those of the configuration; `num_classes` -1 leaves the file's
-            head, whatever its size (timm's `train.py --pretrained-path`).
+            head, whatever its size (timm's `train.py --pretrained-path`). This package's loaders add `contents`, what
+            `file` holds, and `refresh`, to ask the Hub first: timm would keep other arguments with the model.
         pretrained_strict: False initialises what the weights lack and leaves what they have too much, as in timm.
         cache_dir: Another cache for Hub downloads and their conversions.
         feature_cfg: As in timm; None is that of a ViT.
@@ -97,7 +98,6 @@ def build_model(
     pretrained_cfg = _of_its_own(pretrained_cfg)
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice
-    # Of this package's loaders, here since timm keeps other arguments with the model, and would export them.
     contents: Contents | None = overlay.pop('contents', None)
     refresh = overlay.pop('refresh', False)
     leave_head = overlay.get('num_classes') == -1
