@@ -358,6 +358,11 @@ class Generator:
             block_size=self.grid_size ** 2 - 1)
 
     @property
+    def part_args(self) -> dict[str, dict[str, Any]]:
+        """Arguments of its two models."""
+        return dict(gpt=self.gpt_args, vqgan=self.vqgan_args)
+
+    @property
     def num_bytes(self) -> int:
         """Size of both converted files (float32); several GPTs share a VQGAN."""
         return 4 * (self.num_params + self.vqgan_params)

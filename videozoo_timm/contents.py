@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from .weights import Tensors, Weights
 
-# Builders of what timm's registry does not know, by which files are recognized too; `models` enters its own.
+# Model classes outside timm's registry, needed to recognize their files; `models` adds them.
 builders: dict[str, Callable[..., Any]] = {}
 _KEYS_OF_PARTS = {'gpt': 'tok_emb.weight', 'vqgan': 'quantize.embedding.weight'}  # by which they are told apart
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a local checkpoint holds. The file is opened when this is first asked, and stays as it was read then.
+    """Contents of a local checkpoint. The file is opened on first access, and only once.
 
     Attributes:
         path: `.pth` or `.safetensors`.
@@ -104,7 +104,7 @@ class Contents:
         return told | dict(num_classes=self.num_classes) | (dict(input_size=size) if size else {})
 
     def take(self) -> 'Tensors':
-        """Its tensors, handed over: what is known of the file stays, its values are not held twice."""
+        """The tensors, which are no longer kept here afterwards; header and shapes are."""
         _ = self.header, self.shapes
         return self.__dict__.pop('weights').tensors
 
@@ -127,7 +127,7 @@ class Contents:
             ValueError: Neither.
         """
         shapes = {k: tuple(v.shape) for k, v in self.shapes.items()}
-        for kind, args in parts_of(record).items():
+        for kind, args in record.part_args.items():
             if _KEYS_OF_PARTS[kind] in shapes and shapes == _shapes_of(kind, args):
                 return kind
         raise ValueError(f'{self.path} is neither the GPT nor the VQGAN of {record.name}')
@@ -143,11 +143,6 @@ def serves(stored: str | None, architecture: str) -> bool:
     return stored in (architecture, architecture.replace('vit_', 'mae_', 1))
 
 
-def parts_of(record: Generator) -> dict[str, dict[str, Any]]:
-    """The arguments of a generator's 'gpt' and its 'vqgan'."""
-    return dict(gpt=record.gpt_args, vqgan=record.vqgan_args)
-
-
 def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """The architecture of this package, or 'gpt' or 'vqgan' of a generator, whose tensors have these names and shapes.
 
@@ -155,7 +150,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """
     for kind, key in _KEYS_OF_PARTS.items():
         if key in shapes:
-            every = {repr(args): args for g in catalogue.GENERATORS for args in (parts_of(g)[kind],)}
+            every = {repr(args): args for g in catalogue.GENERATORS for args in (g.part_args[kind],)}
             return kind if any(shapes == _shapes_of(kind, args) for args in every.values()) else None
     from timm import create_model
     for architecture in catalogue.ALL_ARCHITECTURES:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import catalogue
 from .catalogue import Checkpoint, Generator
-from .contents import Contents, parts_of, serves
+from .contents import Contents, serves
 from .text import printable
 from .weights import Source
 
@@ -23,10 +23,10 @@ class Resolved:
     """What a model's name, or a file, is.
 
     Attributes:
-        architecture: timm architecture; '' of a generator, and of a file of no architecture of this package.
-        record: The published checkpoint or generator; None of a bare architecture, and of weights of one's own.
-        contents: What the file holds, if it is one.
-        is_guess: Nothing but the tensors of the file says the architecture.
+        architecture: timm architecture; '' for a generator and for a file of none of this package's architectures.
+        record: The published checkpoint or generator; None for a bare architecture, also of a user's own weights.
+        contents: Contents of the file, if there is one.
+        is_guess: The architecture was inferred from the tensors of a file that does not name it.
     """
     architecture: str
     record: Checkpoint | Generator | None = None
@@ -44,7 +44,7 @@ class Resolved:
 
     @property
     def tag(self) -> str:
-        """timm tag; '' of a bare architecture and of generators."""
+        """timm tag; '' for a bare architecture and for generators."""
         return self.record.tag if isinstance(self.record, Checkpoint) else ''
 
     @property
@@ -65,7 +65,7 @@ class Resolved:
 
     @cached_property
     def published(self) -> Checkpoint | None:
-        """The published checkpoint, of a bare architecture its default."""
+        """The published checkpoint; for a bare architecture, its default one."""
         if isinstance(self.record, Checkpoint):
             return self.record
         return next((c for c in catalogue.CHECKPOINTS if c.architecture == self.architecture), None)
@@ -78,7 +78,7 @@ class Resolved:
 
     @cached_property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """timm's `PretrainedCfg`: as published, of a bare architecture in a file with what that tells instead."""
+        """timm's `PretrainedCfg`: as published; for a bare architecture with a file, as the file says."""
         cfg = {'architecture': self.architecture, 'num_classes': 0, **self.preprocessing}
         if self.published and (self.tag or self.contents is None):
             return cfg | self.published.pretrained_cfg() | dict(tag=self.published.tag)
@@ -86,12 +86,12 @@ class Resolved:
 
     @property
     def num_frames(self) -> int | None:
-        """Frames of a clip; None of what takes images."""
+        """Frames per clip; None for models that take images."""
         told = self.contents.num_frames if self.contents else None
         return told or (_NUM_FRAMES if self.architecture.endswith('_st') else None)
 
     def sources(self, cache_dir: str | Path | None = None) -> list[Source]:
-        """Where its published weights are: one file, of a generator two.
+        """Where its published weights are: one file, or the two of a generator.
 
         Raises:
             ValueError: None are published.
@@ -105,23 +105,26 @@ class Resolved:
             cache_dir: str | Path | None = None,
             files: Mapping[str, str | Path] | None = None,
     ) -> dict[str, tuple[dict[str, Any], Source]]:
-        """Of a generator the arguments and the source of its 'gpt' and its 'vqgan'; `files` names local ones instead.
+        """Arguments and source of a generator's 'gpt' and 'vqgan'; `files` names local files instead.
 
         Raises:
-            ValueError: It was asked with one file, or is no generator.
+            ValueError: It is no generator, or was resolved with a single file.
         """
-        if self.contents or not isinstance(self.record, Generator):
-            what = 'an image generator, which has two files' if self.is_generator else 'no image generator'
-            raise ValueError(f'{self.name!r} is {what}: load_model({self.name!r}, files=dict(gpt=..., vqgan=...))')
+        if not isinstance(self.record, Generator):
+            raise ValueError(f'{self.name!r} is no image generator')
+        if self.contents:
+            raise ValueError(
+                f'{self.name!r} is an image generator, which has two files: load_model({self.name!r}, '
+                f'files=dict(gpt=..., vqgan=...))')
         record, files = self.record, files or {}
         return {kind: (args, generator_source(record, kind, cache_dir, files.get(kind)))
-                for kind, args in parts_of(record).items()}
+                for kind, args in record.part_args.items()}
 
     def timm_args(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of `timm.create_model` that load the file; of a bare architecture with what the file tells.
+        """Arguments of `timm.create_model` that load the file; for a bare architecture with the sizes that it has.
 
         Args:
-            given: Arguments of the caller, which come first.
+            given: Arguments of the caller, which take precedence.
 
         Raises:
             ValueError: The file is of another model, or does not say which it is.
@@ -145,7 +148,7 @@ class Resolved:
         return args | dict(pretrained_cfg_overlay=overlay)
 
     def check(self, any_size: bool = False) -> None:
-        """Refuse a file that contradicts the model it shall be.
+        """Refuse a file that contradicts the model that was named.
 
         Raises:
             ValueError: Every contradiction, listed.
@@ -179,7 +182,7 @@ class Resolved:
 
 
 def resolve(name: str | None = None, file: str | Path | Contents | None = None, zoo: str | None = None) -> Resolved:
-    """What a name, a file, or a file of a model that is named is.
+    """Resolve a name, a file, or a file together with the name of its model.
 
     Args:
         name: Published name (`'vit_hvm1@448_none'`), timm name (`'vit_h14_st.hvm1_448'`) or architecture; None takes
