@@ -59,6 +59,12 @@ class Target:
         assert taken < SECONDS, f'took {taken:.1f} s'
         assert grown < MEMORY, f'took {grown / 1e9:.1f} GB'
 
+    def close(self) -> None:
+        """End what it has started."""
+        if 'loaded' in self.state:
+            self.state['loaded'].close()
+        self.state.clear()
+
 
 def mutations(seeds: list[bytes], seed: int) -> Iterator[bytes]:
     """The seeds themselves, then changes of them without end."""

@@ -113,10 +113,10 @@ def test_the_etag_of_a_page_that_says_no_is_no_name_of_a_file(hub, data):
 @pytest.mark.parametrize('address', ['https://cdn.example/x', '/other/place'])
 def test_an_etag_of_a_redirect_is_no_path_either(address):
     headers = {'Location': address, 'ETag': '"/home/me/.bashrc"'}
-    client._check_words(headers, 'hub', success=False)
+    client._check_headers(headers, 'hub', success=False)
     assert 'ETag' not in headers
     with pytest.raises(client.HubError, match='ETag'):
-        client._check_words({'Location': address, 'X-Linked-ETag': '"/home/me/.bashrc"'}, 'hub', success=False)
+        client._check_headers({'Location': address, 'X-Linked-ETag': '"/home/me/.bashrc"'}, 'hub', success=False)
 
 
 def test_other_users_of_the_client_see_no_difference(hub, data, tmp_path):

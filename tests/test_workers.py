@@ -220,12 +220,12 @@ def test_a_view_that_memory_has_no_room_for_costs_its_file(monkeypatch):
 def test_signals_to_all_are_the_parents(tmp_path):
     hanging_video(tmp_path / 'waits.mp4')
     with closing(load_views([Job(0, CAT), Job(1, str(tmp_path / 'waits.mp4')), Job(2, CAT)], SMALL, num_workers=1,
-                            time_limit=2)) as loaded:
+                            time_limit=5)) as loaded:
         next(loaded)
         decoder, = decoders()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             decoder.send_signal(number)
         _, failure = list(loaded)[1]
-        assert 'gave nothing for 2 s' in failure.reason
+        assert 'gave nothing for 5 s' in failure.reason
     assert not psutil.pid_exists(decoder.pid)
     assert not any(thread.name.startswith('videozoo') for thread in threading.enumerate())
