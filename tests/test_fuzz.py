@@ -30,7 +30,8 @@ def _fuzz(name, folder, seed, number=None, seconds=float('inf')):
             except Exception as error:
                 kept = folder / f'found{target.ending}'  # pytest keeps the folder
                 kept.write_bytes(data)
-                raise AssertionError(f'input {tried} of seed {seed} ({kept}): {type(error).__name__}: {error}') from error
+                what = f'{type(error).__name__}: {error}'
+                raise AssertionError(f'input {tried} of seed {seed} ({kept}): {what}') from error
             tried += 1
             if time.monotonic() > end:
                 break
