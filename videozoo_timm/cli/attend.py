@@ -6,7 +6,7 @@ from .options import (
     Inputs,
     ModelOptions,
     Pictures,
-    Reading,
+    ReadingOptions,
     block_option,
     command,
     input_options,
@@ -33,7 +33,7 @@ from .pictures import captions, each_view, save_picture
 @span_option(COMPLETION_SPAN)
 def attend(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         pictures: Pictures,
         block: int,

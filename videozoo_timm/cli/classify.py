@@ -8,7 +8,7 @@ from .loading import load, views_for
 from .options import (
     Inputs,
     ModelOptions,
-    Reading,
+    ReadingOptions,
     ViewOptions,
     command,
     input_options,
@@ -34,7 +34,7 @@ from .types import FILE
 @json_option()
 def classify(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         view: ViewOptions,
         labels: Path | None,

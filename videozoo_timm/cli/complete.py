@@ -9,7 +9,7 @@ from .options import (
     Inputs,
     ModelOptions,
     Pictures,
-    Reading,
+    ReadingOptions,
     command,
     input_options,
     model_options,
@@ -43,7 +43,7 @@ from .types import FILE, Choice, Integers, Number
 @span_option(COMPLETION_SPAN)
 def complete(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         pictures: Pictures,
         mask_type: str,

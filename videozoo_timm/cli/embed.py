@@ -7,7 +7,7 @@ from .options import (
     RECOGNITION_SPAN,
     Inputs,
     ModelOptions,
-    Reading,
+    ReadingOptions,
     batch_option,
     command,
     input_options,
@@ -45,7 +45,7 @@ ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its
 @option('--force', is_flag=True, help='Replace FILE even if it holds something else, and start an unfinished run over.')
 def embed(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         tokens: str,
         blocks: tuple[int, ...] | None,

@@ -7,7 +7,7 @@ from .loading import load, views_for
 from .options import (
     Inputs,
     ModelOptions,
-    Reading,
+    ReadingOptions,
     ViewOptions,
     command,
     folder_option,
@@ -36,7 +36,7 @@ from .output import echo, exit_code, progress, refuse_other, report, table
 @option('--force', is_flag=True, help="Replace another evaluation's results in DIR.")
 def evaluate(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         view: ViewOptions,
         train_jitter_scales: tuple[int, int] | None,

@@ -2,7 +2,7 @@
 import os
 
 from .inputs import tell_shared
-from .options import ModelOptions, Reading, command, folder_option, model_options, option, reading_options
+from .options import ModelOptions, ReadingOptions, command, folder_option, model_options, option, reading_options
 from .output import complain
 from .training import (
     RAND_AUGMENT,
@@ -64,7 +64,7 @@ def finetune(
         train: str,
         val: str | None,
         shots: int | None,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         training: TrainingOptions,
         layer_decay: float,

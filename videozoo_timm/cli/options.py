@@ -264,7 +264,7 @@ def model_options(dtype: str | None = 'float32') -> Callable[[Any], Any]:
 
 
 @dataclass
-class Reading:
+class ReadingOptions:
     """How files are read."""
     num_workers: int
     time_limit: float
@@ -278,7 +278,7 @@ def default_workers() -> int:
 def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
     """--num-workers, --time-limit."""
     return family(
-        'reading', Reading,
+        'reading', ReadingOptions,
         option('--num-workers', type=Count(0), metavar='N', default=lambda: default_workers(), section=section,
                show_default='number of cores, at most 4',
                help='Processes that decode ahead of the model; 0 decodes in this process, without a time limit.'),

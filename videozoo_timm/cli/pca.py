@@ -8,7 +8,7 @@ from .options import (
     Inputs,
     ModelOptions,
     Pictures,
-    Reading,
+    ReadingOptions,
     block_option,
     command,
     input_options,
@@ -35,7 +35,7 @@ from .pictures import captions, each_view, save_picture
 @span_option(COMPLETION_SPAN)
 def pca(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         pictures: Pictures,
         block: int,

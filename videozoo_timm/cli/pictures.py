@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from .inputs import names_of, unique_stems
-from .options import Pictures, Reading
+from .options import Pictures, ReadingOptions
 from .output import complain, progress
 
 
 def each_view(
-        paths: list[str], views: Any, reading: Reading, pictures: Pictures, failed: list[str],
+        paths: list[str], views: Any, reading: ReadingOptions, pictures: Pictures, failed: list[str],
 ) -> Iterator[tuple[int, str, str, Any]]:
     """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`."""
     from ..video import Job, View, load_views

@@ -1,6 +1,6 @@
 """videozoo pretrain."""
 from .inputs import files
-from .options import Inputs, ModelOptions, Reading, Several, command, input_options, model_options, option
+from .options import Inputs, ModelOptions, ReadingOptions, Several, command, input_options, model_options, option
 from .training import (
     AugmentationOptions,
     TrainingOptions,
@@ -39,7 +39,7 @@ from .types import Choice, Count
 @augmentation_options(repeat_aug=16, auto_augment='')
 def pretrain(
         inputs: Inputs,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         init: str,
         training: TrainingOptions,

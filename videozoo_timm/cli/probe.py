@@ -8,7 +8,7 @@ from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
     ModelOptions,
-    Reading,
+    ReadingOptions,
     Several,
     batch_option,
     command,
@@ -46,7 +46,7 @@ PROBES = ('linear', 'neighbours', 'attentive')
 def probe(
         train: str,
         val: str,
-        reading: Reading,
+        reading: ReadingOptions,
         chosen: ModelOptions,
         probes: tuple[str, ...],
         epochs: int,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .loading import check_trainable, load_trainable, pick_device
-from .options import RECOGNITION_SPAN, ModelOptions, Reading, family, folder_option, option, span_option
+from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, family, folder_option, option, span_option
 from .output import check_out, complain, echo, report
 from .types import Count, Number
 
@@ -178,7 +178,7 @@ def augmentation_of(options: AugmentationOptions) -> Any:
         scale=options.crop_scale, hflip=options.hflip, auto_augment=options.aa, repeats=options.repeat_aug)
 
 
-def reading_of(reading: Reading) -> dict[str, Any]:
+def reading_of(reading: ReadingOptions) -> dict[str, Any]:
     return dict(num_workers=reading.num_workers, time_limit=reading.time_limit, report=report, say=complain)
 
 
