@@ -69,7 +69,10 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
     form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
-        yield lambda number: bar.update(min(number * size, total - bar.n))
+        def advance(number: float) -> None:
+            bar.update(min(number * size, total - bar.n))
+
+        yield advance
 
 
 def check_out(out: Path) -> None:
