@@ -377,7 +377,7 @@ def test_containers_are_closed(monkeypatch):
     opened, plain_open = [], av.open
     monkeypatch.setattr(av, 'open', lambda *args, **kwargs: opened.append(plain_open(*args, **kwargs)) or opened[-1])
     read_clip(PANS / 'people' / 'astronaut.mp4')
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match='not before the end'):
         read_clip(ODD / 'portrait.mp4', start=9)
     with pytest.raises(VideoError):
         read_clip(ODD / 'audio_only.mp4')

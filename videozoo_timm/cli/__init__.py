@@ -189,8 +189,10 @@ if hasattr(signal, 'SIGHUP'):
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Batch systems end a job with SIGTERM, a terminal that closes with SIGHUP; as an exception they let temporary
-    files be removed."""
+    """Turn the signals that end a job into an exception, so that temporary files are removed.
+
+    Batch systems send SIGTERM, a terminal that closes SIGHUP.
+    """
     before = {}
     try:
         for number in _ENDS:

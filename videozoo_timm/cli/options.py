@@ -183,6 +183,7 @@ def family(name: str, record: type, *options: Callable[[Any], Any]) -> Callable[
     Args:
         name: Of the command's argument.
         record: Dataclass; an option for each of its fields.
+        *options: Decorators that declare these options, in the order of the help.
     """
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -92,6 +92,7 @@ def refuse_other(out: Path, name: str, about: dict[str, Any], force: bool) -> No
         out: The folder.
         name: File in it that tells what was run.
         about: What is to be run, as that file would tell it.
+        force: They may be replaced.
     """
     import json
     check_out(out)
