@@ -1,4 +1,4 @@
-"""What can be read out of a model's frozen features: linear, nearest-neighbour and attentive probes."""
+"""What can be read out of a model's frozen features: linear, nearest-neighbor and attentive probes."""
 import json
 import os
 from collections.abc import Callable, Sequence
