@@ -2,7 +2,7 @@
 
     python benchmarks/load.py [--model vit_hvm1_none] [--folder /tmp]
 
-The plain way builds the model with random initialisation, reads the checkpoint with `torch.load` and copies it in with
+The plain way builds the model with random initialization, reads the checkpoint with `torch.load` and copies it in with
 `load_state_dict`. Every row is a process of its own; times start after the imports, memory is above what the imports
 take. "Cold" means that the file had been evicted from the file cache. Weights are made on the spot (5 GB of disk for
 the video ViT, removed at the end).

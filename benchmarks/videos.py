@@ -2,7 +2,7 @@
 
     python benchmarks/videos.py [--folder /tmp] [--videos 60] [--no-huge]
 
-Decoding: clips a second from file to normalised tensor, of twenty-second H.264 videos at 640x360, by two worker
+Decoding: clips a second from file to normalized tensor, of twenty-second H.264 videos at 640x360, by two worker
 processes, against a plain loop (PyAV, decode the whole file, convert every frame, float bilinear). The pipeline:
 features of a small model, against decoding alone and the model alone. The model alone takes its clips from memory. All
 times start when the processes are there. bfloat16: the ViT-H/14 at 224 px, one clip at a time, random weights.
@@ -48,7 +48,7 @@ def make_video(path: Path, seed: int) -> None:
 
 
 def plain_loop(paths: list[str], size: int) -> None:
-    """The centred clip of each file as most people write it."""
+    """The centered clip of each file as most people write it."""
     import av
     for path in paths:
         with av.open(path) as container:

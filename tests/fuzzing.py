@@ -198,7 +198,7 @@ def _check_clips(path: Path) -> None:
                 break
             assert item.x.shape == (3, 4, 32, 32) and torch.isfinite(item.x).all()
             assert math.isfinite(item.start) and math.isfinite(item.duration)
-        assert item is None or isinstance(item, Failure) and path.name in item.reason, item
+        assert item is None or (isinstance(item, Failure) and path.name in item.reason), item
 
 
 _COMMAND = dict(model='a model', files=['a', 'b'])

@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -87,10 +88,8 @@ class LoopbackHub:
             server.shutdown()
             server.server_close()
             for connection in list(server.connections):  # or else a kept-alive one would still be served
-                try:
+                with suppress(OSError):  # its client left first
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # its client left first
 
     def __enter__(self):
         return self.start()
@@ -196,10 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def handle(self):
-        try:
+        with suppress(ConnectionError):  # the client left, or stop() cut the line
             super().handle()
-        except ConnectionError:
-            pass  # the client left, or stop() cut the line
 
     def do_GET(self):
         hub, path, is_get = self.server.hub, urlsplit(self.path).path, self.command == 'GET'

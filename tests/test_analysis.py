@@ -95,9 +95,9 @@ def test_the_picture_of_a_completion_is_the_published_comparison(mae):
             left, top, right, bottom = grid.box(row, column)
             want = np.round(255 * tiles[:, column].permute(1, 2, 0).numpy())
             assert np.abs(picture[top:bottom, left:right] - want).max() <= 1  # a value may lie at a half
-    grey = to_bytes(result.masked.transpose(0, 1))[result.mask.repeat_interleave(2, 0).repeat_interleave(
+    gray = to_bytes(result.masked.transpose(0, 1))[result.mask.repeat_interleave(2, 0).repeat_interleave(
         14, 1).repeat_interleave(14, 2).numpy()]
-    assert np.unique(grey).tolist() == [115]  # 0.45, even in every channel
+    assert np.unique(gray).tolist() == [115]  # 0.45, even in every channel
     error = (result.completed - result.original)[:, 4:12].double().pow(2).mean().item()
     assert result.mse == pytest.approx(error) and result.psnr == pytest.approx(-10 * math.log10(error))
 
@@ -114,7 +114,7 @@ def test_random_masks_are_those_of_their_seed_and_leave_the_others_alone(mae):
     assert torch.equal(first.mask.flatten(), mae(clip.unsqueeze(0))[2][0].bool())  # the published draw
 
 
-def test_predictions_of_normalised_pixels_are_shown_as_pixels():
+def test_predictions_of_normalized_pixels_are_shown_as_pixels():
     model = timm.create_model('mae_t14_st', **TINY_MAE, norm_pix_loss=True).eval()
     clip = recipe.clip('video_mae_tiny', (1, 3, 16, 56, 56))
     with torch.no_grad():

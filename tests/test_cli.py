@@ -46,7 +46,7 @@ def here(monkeypatch, tmp_path, capsys):
 
     def run(*args, check=True):
         args = [str(arg) for arg in args]
-        code = main(args + ['--num-workers', '0'] if args[0] == 'embed' else args)
+        code = main([*args, '--num-workers', '0'] if args[0] == 'embed' else args)
         said = capsys.readouterr()
         assert code == 0 or not check, said.err
         return subprocess.CompletedProcess(args, code, said.out, said.err)

@@ -26,37 +26,37 @@ from videozoo_timm.cli import main
 from videozoo_timm.inference.pipeline import views_of
 from videozoo_timm.video import centered_starts, prepare_clip, probe, read_clip
 
-COLOURS = {  # in the order of the classes: sorted by code point, capitals first
+COLORS = {  # in the order of the classes: sorted by code point, capitals first
     'Blue': (0, 0, 255), 'black': (0, 0, 0), 'green': (0, 255, 0), 'red': (255, 0, 0), 'white': (255, 255, 255),
     'yellow': (255, 255, 0)}
-# Of five videos a class these show the colour of the class behind; so what is right is known by construction.
+# Of five videos a class these show the color of the class behind; so what is right is known by construction.
 WRONG = {('Blue', 0): 'black', ('green', 1): 'red', ('green', 2): 'red', ('white', 4): 'yellow'}
 
 
-class ColourModel(nn.Module):
-    """Recognises the mean colour of a clip, by its distance to the colour of each class."""
+class ColorModel(nn.Module):
+    """Recognizes the mean color of a clip, by its distance to the color of each class."""
 
     def __init__(self):
         super().__init__()
-        self.colours = nn.Parameter(torch.tensor(list(COLOURS.values())) / 255)
-        self.num_classes, self.num_frames = len(COLOURS), 4
+        self.colors = nn.Parameter(torch.tensor(list(COLORS.values())) / 255)
+        self.num_classes, self.num_frames = len(COLORS), 4
         self.pretrained_cfg = dict(input_size=(3, 28, 28), mean=(0.45,) * 3, std=(0.225,) * 3,
-                                   interpolation='bilinear', architecture='colours')
+                                   interpolation='bilinear', architecture='colors')
 
     def forward(self, x):
         mean = (x * 0.225 + 0.45).flatten(2).mean(dim=2)  # [B, 3]
-        return -4 * torch.cdist(mean, self.colours)
+        return -4 * torch.cdist(mean, self.colors)
 
 
 @pytest.fixture(scope='module')
-def colours(tmp_path_factory):
+def colors(tmp_path_factory):
     """30 videos in class folders."""
-    folder = tmp_path_factory.mktemp('colours')
-    for name in COLOURS:
+    folder = tmp_path_factory.mktemp('colors')
+    for name in COLORS:
         (folder / name / 'deeper').mkdir(parents=True)
         for k in range(5):
-            colour = COLOURS[WRONG.get((name, k), name)]
-            image = np.full((36, 64, 3), colour, np.float64) + np.random.default_rng(k).normal(0, 20, (36, 64, 3))
+            color = COLORS[WRONG.get((name, k), name)]
+            image = np.full((36, 64, 3), color, np.float64) + np.random.default_rng(k).normal(0, 20, (36, 64, 3))
             with av.open(str(folder / name / ('deeper' if k == 4 else '') / f'{k}.mp4'), 'w') as container:
                 stream = container.add_stream('libx264', rate=10)
                 stream.width, stream.height, stream.pix_fmt = 64, 36, 'yuv420p'
@@ -87,9 +87,9 @@ def videozoo(monkeypatch, tmp_path, tmp_path_factory, capsys, vit):
     return run
 
 
-def test_known_answers_and_scikit_learn(colours, tmp_path):
-    model, files = ColourModel(), class_folders(colours)
-    assert files.classes == list(COLOURS) and len(files.paths) == 30 and sorted(files.targets) == files.targets
+def test_known_answers_and_scikit_learn(colors, tmp_path):
+    model, files = ColorModel(), class_folders(colors)
+    assert files.classes == list(COLORS) and len(files.paths) == 30 and sorted(files.targets) == files.targets
     result = evaluate(model, files, batch_size=4)
     assert result.top(1) == 26 / 30 and not result.failed
     # The same without this package's evaluation: one video after the other, the rest by scikit-learn.
@@ -107,10 +107,10 @@ def test_known_answers_and_scikit_learn(colours, tmp_path):
     per_class = {row['class']: row['top1'] for row in result.per_class()}
     assert per_class == {'Blue': 0.8, 'black': 1, 'green': 0.6, 'red': 1, 'white': 0.8, 'yellow': 1}
 
-    result.save(tmp_path / 'out', dict(model='colours'))
+    result.save(tmp_path / 'out', dict(model='colors'))
     with open(tmp_path / 'out' / 'confusion.csv') as file:
         table = list(csv.reader(file))
-    assert table[0][1:] == list(COLOURS) and table[3] == ['green', '0', '0', '3', '2', '0', '0']
+    assert table[0][1:] == list(COLORS) and table[3] == ['green', '0', '0', '3', '2', '0', '0']
     with open(tmp_path / 'out' / 'predictions.csv') as file:
         assert sum(row['class'] == row['predicted 1'] for row in csv.DictReader(file)) == 26
     assert json.loads((tmp_path / 'out' / 'summary.json').read_text())['top1'] == 26 / 30
@@ -141,26 +141,26 @@ def test_protocols():
             parse_views(wrong, base)
 
 
-def test_evaluate(videozoo, colours, tmp_path):
-    code, out, _ = videozoo('evaluate', colours)
+def test_evaluate(videozoo, colors, tmp_path):
+    code, out, _ = videozoo('evaluate', colors)
     assert code == 0 and 'top-1' in out and '(30 files, views 1x1' in out
     assert sorted(path.name for path in (tmp_path / 'evaluation').iterdir()) == [
         'confusion.csv', 'confusion.png', 'per_class.csv', 'predictions.csv', 'summary.json']
-    code, _, err = videozoo('evaluate', colours, '--views', '2x3')
+    code, _, err = videozoo('evaluate', colors, '--views', '2x3')
     assert code == 2 and 'another run (other views)' in err
     # The published script's flags, as people type them: its one random clip and crop.
     published = ['evaluate', '--model_name', 'vit_t14_st', '--img_size', '112', '--batch_size', '8', '--val_dir',
-                 colours, '--train_jitter_scales', '128', '160', '--num_workers', '0', '--json']
+                 colors, '--train_jitter_scales', '128', '160', '--num_workers', '0', '--json']
     code, first, _ = videozoo(*published, '--out_dir', 'random')
     assert code == 0 and json.loads(first)['views'] == 'random' and json.loads(first)['jitter'] == [128, 160]
     assert videozoo(*published, '--out', 'again')[1] == first
     assert json.loads(videozoo(*published, '--out', 'other', '--seed', '1')[1])['loss'] != json.loads(first)['loss']
 
 
-def test_names_that_are_no_text(videozoo, colours, tmp_path):
+def test_names_that_are_no_text(videozoo, colors, tmp_path):
     for name in ('$x_$', 'b', 'c', 'd', 'e', 'f'):
         (tmp_path / 'val' / name).mkdir(parents=True)
-    shutil.copy(colours / 'red' / '0.mp4', os.fsencode(tmp_path / 'val' / 'b') + b'/\xff.mp4')
+    shutil.copy(colors / 'red' / '0.mp4', os.fsencode(tmp_path / 'val' / 'b') + b'/\xff.mp4')
     code, out, err = videozoo('evaluate', 'val')
     assert code == 0 and (tmp_path / 'evaluation' / 'confusion.png').exists(), err
     assert b'\xff.mp4' in (tmp_path / 'evaluation' / 'predictions.csv').read_bytes()
@@ -168,8 +168,8 @@ def test_names_that_are_no_text(videozoo, colours, tmp_path):
     assert code == 0 and 'class' in out
 
 
-def test_a_file_that_cannot_be_read_is_left_out_and_listed(videozoo, colours, tmp_path):
-    shutil.copytree(colours, tmp_path / 'val')
+def test_a_file_that_cannot_be_read_is_left_out_and_listed(videozoo, colors, tmp_path):
+    shutil.copytree(colors, tmp_path / 'val')
     (tmp_path / 'val' / 'red' / '9.mp4').touch()
     code, out, err = videozoo('evaluate', 'val', '--json')
     assert code == 1 and '9.mp4: the file is empty' in err
@@ -177,14 +177,14 @@ def test_a_file_that_cannot_be_read_is_left_out_and_listed(videozoo, colours, tm
     assert results['files'] == 30 and results['failed'] == 1 and results['failed_files'][0][0] == 'val/red/9.mp4'
 
 
-def test_images(videozoo, vit, colours, tmp_path):
-    for name, colour in COLOURS.items():
+def test_images(videozoo, vit, colors, tmp_path):
+    for name, color in COLORS.items():
         (tmp_path / 'images' / name).mkdir(parents=True)
-        Image.new('RGB', (150, 130), colour).save(tmp_path / 'images' / name / 'a.JPEG')
+        Image.new('RGB', (150, 130), color).save(tmp_path / 'images' / name / 'a.JPEG')
     code, out, _ = videozoo('evaluate', 'images', '--json')
     assert code == 0 and json.loads(out)['files'] == 6
     with torch.no_grad():
-        pixels = torch.tensor(list(COLOURS.values())) / 255
+        pixels = torch.tensor(list(COLORS.values())) / 255
         x = ((pixels - 0.45) / 0.225).view(6, 3, 1, 1).expand(-1, -1, 112, 112)
         loss = nn.functional.cross_entropy(vit(x), torch.arange(6)).item()
     assert json.loads(out)['loss'] == pytest.approx(loss, rel=1e-3)
@@ -192,47 +192,47 @@ def test_images(videozoo, vit, colours, tmp_path):
     assert code == 2 and 'images have one view' in err
 
 
-def test_what_cannot_be_evaluated(videozoo, colours, tmp_path):
+def test_what_cannot_be_evaluated(videozoo, colors, tmp_path):
     (tmp_path / 'two' / 'a').mkdir(parents=True)
     (tmp_path / 'two' / 'b').mkdir()
-    shutil.copy(colours / 'red' / '0.mp4', tmp_path / 'two' / 'a')
+    shutil.copy(colors / 'red' / '0.mp4', tmp_path / 'two' / 'a')
     for args, words in (
             (['two'], 'two has 2 class folders, the model has 6 classes'),
             (['nowhere'], 'nowhere: no such folder'),
             (['two/a'], 'two/a has no subfolders'),
             ([], 'name one folder'),
-            ([colours, '--views', '3'], "'CxK'"),
-            ([colours, '--train-jitter-scales', '128', '160', '--views', '1x1'], 'belongs to'),
-            ([colours, '--train-jitter-scales', '12', '160'], 'at least 112 pixels')):
+            ([colors, '--views', '3'], "'CxK'"),
+            ([colors, '--train-jitter-scales', '128', '160', '--views', '1x1'], 'belongs to'),
+            ([colors, '--train-jitter-scales', '12', '160'], 'at least 112 pixels')):
         code, _, err = videozoo('evaluate', *args)
         assert code == 2 and words in err, err
     assert not (tmp_path / 'evaluation').exists()
     with pytest.raises(ValueError, match='vit_t14_st has no classification head'):
-        evaluate(timm.create_model('vit_t14_st', num_classes=0), class_folders(colours))
+        evaluate(timm.create_model('vit_t14_st', num_classes=0), class_folders(colors))
 
 
-def test_classify_never_invents_a_name(videozoo, colours, tmp_path):
-    video = colours / 'red' / '0.mp4'
+def test_classify_never_invents_a_name(videozoo, colors, tmp_path):
+    video = colors / 'red' / '0.mp4'
     code, out, err = videozoo('classify', video)
     assert code == 0 and 'does not name its 6 classes' in err and out.count('class ') == 5 and str(video) in out
-    code, named, err = videozoo('classify', video, '--labels', colours)
+    code, named, err = videozoo('classify', video, '--labels', colors)
     assert code == 0 and 'does not name' not in err
     lines = [line.split() for line in out.splitlines()[1:]]
-    assert [line.split()[1] for line in named.splitlines()[1:]] == [list(COLOURS)[int(line[2])] for line in lines]
-    predictions = json.loads(videozoo('classify', video, '--json', '--labels', colours)[1])[0]['predictions']
+    assert [line.split()[1] for line in named.splitlines()[1:]] == [list(COLORS)[int(line[2])] for line in lines]
+    predictions = json.loads(videozoo('classify', video, '--json', '--labels', colors)[1])[0]['predictions']
     assert [p['label'] for p in predictions] == [line.split()[1] for line in named.splitlines()[1:]]
     (tmp_path / 'five.txt').write_text('a\nb\nc\nd\ne\n')
     code, _, err = videozoo('classify', video, '--labels', 'five.txt')
     assert code == 2 and 'five.txt has 5 class names, the model has 6 classes' in err
 
 
-def test_names_of_classes(tmp_path, colours):
+def test_names_of_classes(tmp_path, colors):
     for name, text in {
             'list.txt': 'b\n a \n\nc\n', 'list.json': '["b", "a", "c"]', 'numbers.json': '{"a": "1", "b": "0", "c": 2}',
             'names.json': '{"0": "b", "1": "a", "2": "c"}'}.items():
         (tmp_path / name).write_text(text)
         assert read_labels(tmp_path / name, 3) == ['b', 'a', 'c']
-    assert read_labels(colours, 6) == list(COLOURS)
+    assert read_labels(colors, 6) == list(COLORS)
     for name, text in {'gap.json': '{"a": 0, "b": 2}', 'broken.json': '[', 'number.json': '3'}.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=name):

@@ -314,7 +314,7 @@ def test_timm_saves_and_reloads(tmp_path):
     assert torch.equal(loaded(x), model(x))
 
 
-def test_the_strongest_head_colours_each_pixel():
+def test_the_strongest_head_colors_each_pixel():
     torch.manual_seed(0)
     maps = torch.rand(6, 9, 7)
     picture = strongest_head(maps)
@@ -328,8 +328,8 @@ def test_the_strongest_head_colours_each_pixel():
             want = np.array(hue) * min(values[k] / highest, 1)
             assert np.allclose(picture[:, i, j].numpy(), want, atol=1e-6)
     apart = torch.eye(6).view(6, 6, 1)
-    colours = strongest_head(apart)[:, :, 0].T
-    assert torch.cdist(colours, colours).fill_diagonal_(9).min() > 0.4
+    colors = strongest_head(apart)[:, :, 0].T
+    assert torch.cdist(colors, colors).fill_diagonal_(9).min() > 0.4
 
 
 @pytest.fixture(scope='module')
@@ -374,23 +374,23 @@ def test_attention_of_whole_photographs(photos, encoder, tmp_path, monkeypatch):
     from videozoo_timm.inference.pipeline import views_of
     from videozoo_timm.video import Job, read_views
     view = next(read_views(Job(0, str(photo)), views_of(model, size=240, whole=16)))
-    assert view.x.shape == (3, 240, 288) and relative_error(view.x, x) < 0.02  # a grey level of PIL's rounding
+    assert view.x.shape == (3, 240, 288) and relative_error(view.x, x) < 0.02  # a gray level of PIL's rounding
     assert attend(model, view.x).weights.shape == (3, 1, 15, 18)
 
 
 def test_odd_pictures(photos, encoder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     photo = Image.open(photos / 'train' / 'coffee' / '0.png').convert('L')
-    photo.save('grey.png')
+    photo.save('gray.png')
     Image.fromarray(np.array(photo).astype(np.uint16) * 257).save('grey16.png')
     from videozoo_timm.video import read_image
-    assert torch.equal(read_image('grey16.png'), read_image('grey.png'))
+    assert torch.equal(read_image('grey16.png'), read_image('gray.png'))
     Image.new('RGB', (452, 6)).save('strip.png')
     given = ['--model', 'vit_t16_im', '--weights', str(encoder), '--num-workers', '0', '--img-size', '32']
     assert main(['attend', 'strip.png', *given]) == 0  # 2400 x 32 pixels, four below each other
     assert Image.open('attention/strip_vit_t16_im_attention_block11.jpg').height > 4 * 32
     assert main(['info', 'vit_t16_im', '--weights', str(encoder)]) == 0
-    assert main(['embed', 'grey.png', '--model', 'say_gimel']) == 2
+    assert main(['embed', 'gray.png', '--model', 'say_gimel']) == 2
     assert 'is an image generator' in capsys.readouterr().err
 
 
@@ -432,7 +432,7 @@ def test_probes_of_photographs(photos, encoder, tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / 'probe' / 'probes.json').read_text())
     assert [row['probe'] for row in content['probes']] == ['linear', 'neighbours', 'attentive']
     for row in content['probes']:
-        assert row['top1'] >= 0.5  # twice chance: colours alone tell four photographs apart
+        assert row['top1'] >= 0.5  # twice chance: colors alone tell four photographs apart
         assert row['top1_low'] <= row['top1'] <= row['top1_high'] and row['top5'] == 1
         assert (tmp_path / 'probe' / row['probe'] / 'confusion.png').exists()
     assert main(['probe', *folders, *given, '--seed', '1']) == 2 and '--force' in capsys.readouterr().err

@@ -129,8 +129,8 @@ def test_rows_of_another_run_are_none_of_this(tmp_path):
             shutil.copy(path, journal.folder)
     assert whole(journal) == [0, 1, 2] and journal.damaged == 6
     # Rows of another run beneath lines of this one.
-    lines, rows = next((lines, lines.with_suffix('.rows')) for lines in journal.folder.glob('*.jsonl')
-                       if journal._is_whole(lines.read_bytes().split(b'\n')[0]))
+    rows = next(lines.with_suffix('.rows') for lines in journal.folder.glob('*.jsonl')
+                if journal._is_whole(lines.read_bytes().split(b'\n')[0]))
     rows.write_bytes(np.zeros(rows.stat().st_size, np.uint8).tobytes())
     assert whole(journal) == []
 

@@ -162,10 +162,9 @@ def test_a_small_pickle_costs_little(tight, write, program, words):
 
 
 def test_archives_that_unpack_to_much_are_refused(tight):
-    with zipfile.ZipFile('x.pth', 'w', zipfile.ZIP_DEFLATED) as file:
-        with file.open('x/data.pkl', 'w') as record:
-            for _ in range(100):
-                record.write(bytes(1 << 20))
+    with zipfile.ZipFile('x.pth', 'w', zipfile.ZIP_DEFLATED) as file, file.open('x/data.pkl', 'w') as record:
+        for _ in range(100):
+            record.write(bytes(1 << 20))
     with pytest.raises(ValueError, match='VIDEOZOO_PICKLE_MEMORY'):
         read_weights(Path('x.pth'))
     numel = 20 << 20

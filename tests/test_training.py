@@ -408,7 +408,7 @@ def test_flips_and_crops():
     narrow = augment_clip(frames, 28, Augmentation(scale=(0.1, 0.2), hflip=0), 0, **how)
     assert narrow.max() - narrow.min() < 0.6 * (whole.max() - whole.min())
     for wrong in (dict(scale=(0, 1)), dict(scale=(0.8, 0.5)), dict(hflip=2), dict(repeats=0), dict(ratio=(2, 1))):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             Augmentation(**wrong)
 
 

@@ -377,7 +377,7 @@ def test_containers_are_closed(monkeypatch):
     opened, plain_open = [], av.open
     monkeypatch.setattr(av, 'open', lambda *args, **kwargs: opened.append(plain_open(*args, **kwargs)) or opened[-1])
     read_clip(PANS / 'people' / 'astronaut.mp4')
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match='not before the end'):
         read_clip(ODD / 'portrait.mp4', start=9)
     with pytest.raises(VideoError):
         read_clip(ODD / 'audio_only.mp4')
@@ -469,7 +469,7 @@ def test_three_crops_match_the_published_code(pixels, crop):
     want = load_file(HERE / 'golden' / 'preprocess_three_crops.safetensors')[f'crop_{crop}']
     clip = prepare_clip(pixels, 28, short_side=28, crop=crop, **VIDEO)
     torch.testing.assert_close(clip, want, atol=1e-5, rtol=0)
-    tall = prepare_clip(pixels.transpose(1, 2), 28, short_side=28, crop=crop, **VIDEO)  # top, centre, bottom
+    tall = prepare_clip(pixels.transpose(1, 2), 28, short_side=28, crop=crop, **VIDEO)  # top, center, bottom
     torch.testing.assert_close(tall.transpose(2, 3), want, atol=1e-5, rtol=0)
 
 
@@ -518,7 +518,7 @@ def test_bicubic_stands_for_pil(size):
     assert (got - want).abs().max() < 1.01 and (got - want).abs().mean() < 0.01
 
 
-def test_denormalize_undoes_the_normalisation(pixels):
+def test_denormalize_undoes_the_normalization(pixels):
     for stats in (VIDEO, IMAGENET):
         clip = prepare_clip(pixels, 60, short_side=60, crop=0, **stats)
         want = pixels.permute(3, 0, 1, 2)[..., :60] / 255

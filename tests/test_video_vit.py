@@ -189,7 +189,7 @@ def test_temporal_positions_are_resampled_linearly():
 def test_other_input_channels(in_chans, clip):
     model = tiny(in_chans=in_chans).eval()
     kernel = published('video_vit_tiny')['patch_embed.proj.weight']
-    if in_chans == 1:  # timm's rule: a grey clip is answered as its colour copy
+    if in_chans == 1:  # timm's rule: a gray clip is answered as its color copy
         assert relative_error(model(clip[:, :1]), tiny().eval()(clip[:, :1].expand(-1, 3, -1, -1, -1))) < 1e-5
     else:
         assert relative_error(model.patch_embed.proj.weight[:, :3], kernel * 0.75) < 1e-6

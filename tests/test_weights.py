@@ -382,7 +382,7 @@ def test_reading_and_mapping_give_the_same(tmp_path, checkpoint, monkeypatch, ch
     path = convert(checkpoint, tmp_path / 'x.safetensors')
     monkeypatch.setenv('VIDEOZOO_MMAP', choice)
     tensors = read_weights(path).tensors
-    mapped = any(str(path) in line for line in open('/proc/self/maps')) if sys.platform == 'linux' else choice == '1'
+    mapped = str(path) in Path('/proc/self/maps').read_text() if sys.platform == 'linux' else choice == '1'
     assert mapped == (choice == '1')
     assert all(torch.equal(v, tensors[k]) for k, v in to_timm(published('video_vit_tiny')).items())
     monkeypatch.setenv('VIDEOZOO_MMAP', 'no')

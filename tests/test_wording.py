@@ -1,6 +1,7 @@
 """Errors that name parameters, and the records of options that travel together."""
 import math
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,8 @@ def test_parameters_are_named_as_the_caller_types_them(capsys):
      '--batch-size 3: mixup and cutmix pair clips, so it must be even, or --mixup 0 and --cutmix 0 turn'),
 ])
 def test_the_library_knows_no_flags(call, python, flags, capsys):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match=f'^{re.escape(python)}') as raised:
         call()
-    assert str(raised.value).startswith(python)
     assert told(raised.value, capsys).startswith(f'videozoo: {flags}')
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 
 def main() -> int:
+    """Run the command line and return its exit code, also if it is interrupted while it is loaded."""
     try:
         from .cli import main  # here, so that what happens meanwhile ends the script as it does later on
     except KeyboardInterrupt:

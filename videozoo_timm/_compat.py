@@ -24,8 +24,8 @@ __all__ = [
     'download_cached_file',
     'feature_take_indices',
     'forward_hooks',
-    'hub_http',
     'guard_timm_downloads',
+    'hub_http',
     'save_config_for_hf',
     'update_model_input_size',
 ]

@@ -1,5 +1,7 @@
 """What a model makes of videos: what it fills in, where it looks, what it represents, how well it recognizes.
 
+One call each:
+
     from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe
 """
 from typing import TYPE_CHECKING as _TYPE_CHECKING

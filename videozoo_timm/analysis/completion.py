@@ -99,7 +99,7 @@ def complete(
     return Completion(original, masked, completed, dropped_tokens, mse)
 
 
-def box_mask(model: nn.Module, box: tuple[int, int, int, int, int, int]) -> torch.Tensor:
+def box_mask(model: nn.Module, box: Sequence[int]) -> torch.Tensor:
     """A mask that drops every token that touches a box.
 
     Args:

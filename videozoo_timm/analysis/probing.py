@@ -1,4 +1,4 @@
-"""What can be read out of a model's frozen features: linear, nearest-neighbour and attentive probes."""
+"""What can be read out of a model's frozen features: linear, nearest-neighbor and attentive probes."""
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -309,9 +309,8 @@ def _neighbours(train, held_out, k=20, temperature=0.07):
 
 
 def _attentive(train, held_out, epochs, seed, device, progress):
-    # Both are public where timm documents them; its packages have no `__all__` to say so.
-    from timm.layers import AttentionPoolLatent  # pyright: ignore[reportPrivateImportUsage]
-    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
+    from timm.layers import AttentionPoolLatent  # pyright: ignore[reportPrivateImportUsage]  # timm has no __all__
+    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  # timm has no __all__
     if train.tokens is None or held_out.tokens is None:
         raise ValueError('the attentive probe needs the patch tokens: frozen_features(tokens=True)')
     if epochs < 1:

@@ -6,6 +6,7 @@ Exit codes: 0 all done; 1 done, but something was skipped (listed on standard er
 The modules here import PyTorch and what needs it inside their functions, so that help, lists and mistakes are there at
 once.
 """
+import io
 import os
 import signal
 import sys
@@ -89,12 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(argv: list[str]) -> int | Callable[[], int]:
     """Run a command; its exit code, or what is left to do outside of this command line."""
-    if hasattr(sys.stdout, 'reconfigure'):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text
     code = _result(argv)
+    if sys.stdout is None:
+        return code
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again, and would exit with 120
         if code != 2 and not isinstance(error, BrokenPipeError):
@@ -187,8 +189,10 @@ if hasattr(signal, 'SIGHUP'):
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Batch systems end a job with SIGTERM, a terminal that closes with SIGHUP; as an exception they let temporary
-    files be removed."""
+    """Turn the signals that end a job into an exception, so that temporary files are removed.
+
+    Batch systems send SIGTERM, a terminal that closes SIGHUP.
+    """
     before = {}
     try:
         for number in _ENDS:

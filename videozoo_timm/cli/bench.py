@@ -1,7 +1,7 @@
 """videozoo bench."""
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from .loading import load
 from .options import ModelOptions, batch_option, command, json_option, model_options, option
@@ -31,7 +31,7 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
     if against:
         check_plain(model)
     device = next(model.parameters()).device
-    dtype = getattr(torch, chosen.dtype)
+    dtype = getattr(torch, chosen.dtype or 'float32')
     frames = [model.num_frames] if takes_clips(model) else []
     height, width = model.pretrained_cfg['input_size'][1:]
     if hasattr(model, 'set_input_size'):
@@ -52,7 +52,7 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
     rows = [measured('eager', model, x, rate)]
     if compile:
         complain('compiling, which may take minutes ...')
-        rows.append(measured('compiled', torch.compile(model), x, rate))
+        rows.append(measured('compiled', cast('torch.nn.Module', torch.compile(model)), x, rate))
     if against:
         plain = PlainViT(model).to(device).eval()
         with torch.inference_mode():

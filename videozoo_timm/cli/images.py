@@ -24,7 +24,10 @@ class ImageFiles(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return (255 * image_of(self.paths[index], 256)).round().to(torch.uint8)
+        image = image_of(self.paths[index], 256)
+        if image is None:
+            raise ValueError(f'{self.paths[index]} was readable before and no longer is')
+        return (255 * image).round().to(torch.uint8)
 
 
 def image_of(path: str, side: int) -> torch.Tensor | None:

@@ -75,7 +75,8 @@ def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
         rows += [[f'{kind} on the Hub', f'{generator.repo}: {filename}, or {origin}'],
                  [f'{kind} on disk', str(path) if path else f'no, `videozoo download {generator.name}` fetches it']]
     grid, (title, paper) = generator.grid_size, catalogue.PAPERS[generator.zoo]
-    return rows + [
+    return [
+        *rows,
         ['parameters', f'{generator.num_params:,} of the GPT'],
         ['images', f'256 x 256 pixels, {grid} x {grid} of {generator.vqgan_args["num_codes"]} codes'],
         ['paper', f'{title} (arXiv:{paper})'],

@@ -1,7 +1,7 @@
 """The files that a command reads: which they are, and what they are called."""
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..text import printable
@@ -12,7 +12,7 @@ from .output import complain
 
 def files(
         inputs: Inputs,
-        find: Callable[[str], list[Path]],
+        find: Callable[[str | Iterable[str | os.PathLike]], list[Path]],
         chosen: ModelOptions | None = None,
 ) -> tuple[list[str], int]:
     """The files that PATH... names, each once, and how many of PATH... are not there (which is told).
@@ -27,7 +27,8 @@ def files(
         refuse_generator(chosen)
     if not inputs.given:
         raise ValueError('name files or folders')
-    found, missing = [], []
+    found: list[Path] = []
+    missing: list[FileNotFoundError] = []
     for path in inputs.given:
         try:
             found += find(path)
@@ -70,10 +71,11 @@ def shown(path: str) -> str:
 
 def names_of(path: str) -> Iterator[str]:
     """What to call a file's pictures by: its stem; where that is not enough its name, with more and more folders."""
-    path = Path(os.path.abspath(path).replace(':', ''))  # of synthetic videos, and of drives
-    yield path.stem
-    for depth in range(len(path.parts)):
-        yield '_'.join(part.strip(os.sep) for part in (*path.parts[len(path.parts) - 1 - depth:-1], path.name))
+    whole = Path(os.path.abspath(path).replace(':', ''))  # of synthetic videos, and of drives
+    yield whole.stem
+    *folders, name = whole.parts
+    for depth in range(len(whole.parts)):
+        yield '_'.join(part.strip(os.sep) for part in (*folders[len(folders) - depth:], name))
 
 
 def unique_stems(paths: list[str]) -> list[str]:

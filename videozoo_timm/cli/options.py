@@ -101,7 +101,7 @@ class Commands(click.Group):
         for section, commands in self.sections.items():
             with formatter.section(section):
                 formatter.write_dl([
-                    (command.name.ljust(width), command.get_short_help_str(limit=100)) for command in commands])
+                    ((command.name or '').ljust(width), command.get_short_help_str(limit=100)) for command in commands])
 
     format_epilog = Command.format_epilog
 
@@ -126,8 +126,9 @@ class Option(click.Option):
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         flags = {flag for param in ctx.command.params if isinstance(param, click.Option) for flag in param.opts}
+        normalize = ctx.token_normalize_func or str
         for word in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(word, str) and word.startswith('--') and ctx.token_normalize_func(word) in flags:
+            if isinstance(word, str) and word.startswith('--') and normalize(word) in flags:
                 raise click.UsageError(f'{flag_of(self)} needs a value, but the option {word} follows it', ctx)
         return super().process_value(ctx, value)
 
@@ -182,6 +183,7 @@ def family(name: str, record: type, *options: Callable[[Any], Any]) -> Callable[
     Args:
         name: Of the command's argument.
         record: Dataclass; an option for each of its fields.
+        *options: Decorators that declare these options, in the order of the help.
     """
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

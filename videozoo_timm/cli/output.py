@@ -69,7 +69,10 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
     form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
-        yield lambda number: bar.update(min(number * size, total - bar.n))
+        def advance(number: float) -> None:
+            bar.update(min(number * size, total - bar.n))
+
+        yield advance
 
 
 def check_out(out: Path) -> None:
@@ -89,6 +92,7 @@ def refuse_other(out: Path, name: str, about: dict[str, Any], force: bool) -> No
         out: The folder.
         name: File in it that tells what was run.
         about: What is to be run, as that file would tell it.
+        force: They may be replaced.
     """
     import json
     check_out(out)

@@ -32,22 +32,23 @@ def each_view(
 
 def save_picture(picture: Any, path: str, stem: str, what: str, folder: Path) -> Path:
     """Write the picture of a file; that of another file, which an earlier command has left, stays."""
-    from PIL import Image
-
     from ..synthetic import is_drawn
     source = path if is_drawn(path) else os.path.abspath(path)
     about = f'videozoo {hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}'  # without the names of folders
-    for name in (stem, *list(names_of(path))[2:]):  # with folders
-        target = folder / f'{name}_{what}.jpg'
-        try:
-            with Image.open(target) as there:
-                other = there.info.get('comment')
-        except Exception:  # not there, or no picture
-            break
-        if other == about.encode() or not isinstance(other, bytes) or not other.startswith(b'videozoo '):
-            break
+    targets = [folder / f'{name}_{what}.jpg' for name in (stem, *list(names_of(path))[2:])]  # with folders
+    target = next((target for target in targets if not _is_of_another(target, about)), targets[-1])
     picture.save(target, about)
     return target
+
+
+def _is_of_another(target: Path, about: str) -> bool:
+    from PIL import Image
+    try:
+        with Image.open(target) as there:
+            comment = there.info.get('comment')
+    except Exception:  # not there, or no picture
+        return False
+    return isinstance(comment, bytes) and comment.startswith(b'videozoo ') and comment != about.encode()
 
 
 def captions(view: Any, num_frames: int, span: int) -> list[str]:

@@ -34,7 +34,7 @@ class Number(click.ParamType):
             number = float(value)
         except ValueError:
             number = math.nan
-        if not self.low <= number <= self.high or number == self.high and (self.below or self.high == math.inf):
+        if not self.low <= number <= self.high or (number == self.high and (self.below or self.high == math.inf)):
             bound = f' and {"below" if self.below else "at most"} {self.high:g}' if self.high < math.inf else ''
             self.fail(f'{value}: must be a number of at least {self.low:g}{bound}', param, ctx)
         return number

@@ -213,8 +213,10 @@ class Journal:
         with explain_write_errors(f'{self._out}: rows', values.nbytes, self._remedy, self.folder):
             if self._files_of_this_process is None:
                 name = uuid4().hex
+                # They stay open until `close`.
                 self._files_of_this_process = (
-                    open(self.folder / f'{name}.rows', 'xb'), open(self.folder / f'{name}.jsonl', 'xb'))
+                    open(self.folder / f'{name}.rows', 'xb'),  # noqa: SIM115
+                    open(self.folder / f'{name}.jsonl', 'xb'))  # noqa: SIM115
             rows, lines = self._files_of_this_process
             data = values.tobytes()
             entry = batch._asdict() | dict(shape=values.shape, offset=rows.tell(), rows=_digest(data, self._key))
@@ -299,7 +301,7 @@ def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
         and isinstance(failed, dict)
         and all(re.fullmatch('[0-9]{1,18}', file) and isinstance(reason, str) for file, reason in failed.items())
         and (files_of is None
-             or entry['group'] in files_of and {*files, *map(int, failed)} <= files_of[entry['group']]))
+             or (entry['group'] in files_of and {*files, *map(int, failed)} <= files_of[entry['group']])))
 
 
 def remaining(groups: Sequence[Group], done: Iterable[RowBatch]) -> list[Group]:

@@ -248,6 +248,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the first process, which writes the results."""
         return self.rank == 0
 
     def wait(self) -> None:

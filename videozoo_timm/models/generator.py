@@ -3,6 +3,7 @@
 Paper: https://arxiv.org/abs/2305.15372.
 """
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -273,12 +274,10 @@ def free_memory(device: torch.device) -> int:
     """Bytes that can be allocated there."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        for line in open('/proc/meminfo'):
+    with suppress(OSError), open('/proc/meminfo') as file:
+        for line in file:
             if line.startswith('MemAvailable'):
                 return 1024 * int(line.split()[1])
-    except OSError:
-        pass
     return 4 << 30
 
 

@@ -63,7 +63,7 @@ def make_accelerator(device: str | None = None, precision: str | None = None, ac
     wanted = {} if device in (None, 'cpu') else {'ACCELERATE_TORCH_DEVICE': device}
     with patch_environment(**wanted):
         accelerator = Accelerator(
-            cpu=device == 'cpu' or not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+            cpu=device == 'cpu' or (not torch.cuda.is_available() and not torch.backends.mps.is_available()),
             mixed_precision=PRECISIONS[precision] if precision else None,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
             # The first process may validate or plot for long while the others wait.

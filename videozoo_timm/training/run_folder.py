@@ -67,6 +67,7 @@ class Keeping:
 
     @property
     def checkpoints(self) -> Path:
+        """Where the checkpoints of the run are."""
         return self.folder / 'checkpoints'
 
 

@@ -34,7 +34,7 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
         with image:
             check_size(path, *image.size, MAX_IMAGE_PIXELS)
             kind, image = image.format, _upright(image)
-            is_wide = image.mode.startswith('I;16') or image.mode == 'I' and kind == 'PNG'  # as Pillow 10 has it
+            is_wide = image.mode.startswith('I;16') or (image.mode == 'I' and kind == 'PNG')  # as Pillow 10 has it
             if not is_wide and image.mode in ('I', 'F'):
                 raise VideoError(
                     f'{path}: has 32-bit pixels, and nothing says which values are black and white; save it with 8 or '

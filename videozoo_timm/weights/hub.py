@@ -125,7 +125,8 @@ def hub_errors(
         repo: `organization/name`, with `@revision` appended if needed.
         failure: The first words of an error if the Hub fails or is out of reach.
         advice: What to do if it is out of reach.
-        say, patience: As in `client.guarded`.
+        say: As in `client.guarded`.
+        patience: As in `client.guarded`.
 
     Raises:
         PermissionError, FileNotFoundError, ConnectionError: As the names say.

@@ -199,7 +199,7 @@ def read_archive(file, size, most):
             raise Refused(f'{record.filename!r} is not where its table of contents says')
         start = record.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(header)[1:])
         stored = record.compress_type == zipfile.ZIP_STORED
-        if start + record.compress_size > size or stored and record.compress_size != record.file_size:
+        if start + record.compress_size > size or (stored and record.compress_size != record.file_size):
             raise Refused(f'{record.filename!r} in it is longer than the file')
         return [start, record.compress_size, record.compress_type, record.file_size]
 
@@ -277,7 +277,7 @@ def table(whole, storages, most):
 
     def told(value, is_key=False):
         kind = type(value)
-        if value is None or kind in (bool, str, float) or kind is int and -1 << 63 <= value < 1 << 63:
+        if value is None or kind in (bool, str, float) or (kind is int and -1 << 63 <= value < 1 << 63):
             return value
         if is_key and not isinstance(value, Placeholder):  # what is nested is no name of anything
             value = named(f'builtins.{kind.__name__}')

@@ -200,7 +200,7 @@ class _Table:
 
     def _storage(self, row: int) -> torch.UntypedStorage:
         if row not in self._storages:
-            start, length, method, nbytes = self._places[row]
+            start, length, method, _ = self._places[row]
             if self._map is not None and method == _STORED and start % 8 == 0:  # as wide as an element is
                 self._storages[row] = self._map[start:start + length]
             else:

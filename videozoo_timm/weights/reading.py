@@ -58,8 +58,11 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Header fields of a converted file: name, source, source_sha256, architecture, input_size, mean, std, and
-    label_names where it was finetuned by this package."""
+    """Header fields of a converted file.
+
+    They are name, source, source_sha256, architecture, input_size, mean, std, and label_names where it was finetuned by
+    this package.
+    """
     check_regular(path)
     with open(path, 'rb') as file:
         length = int.from_bytes(file.read(8), 'little')
