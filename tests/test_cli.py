@@ -129,7 +129,7 @@ def test_embed_gives_one_row_a_video(here, small, tmp_path):
     here(*again)
     here(*again)  # its own result
     fewer = ['embed', CLIPS / 'pans' / 'people', *again[2:]]
-    assert 'results of another run (paths was ' in here(*fewer, check=False).stderr
+    assert 'results of another run (paths: 4, 1 of them' in here(*fewer, check=False).stderr
     assert len(load_file(tmp_path / 'features.safetensors')['features']) == 4
     here(*fewer, '--force')
     here(*again, '--force')
