@@ -165,7 +165,8 @@ def test_complete(videozoo, tmp_path):
     assert all(float(row['psnr']) == pytest.approx(-10 * math.log10(float(row['mse']))) for row in table)
     (tmp_path / 'file').touch()
     for wrong, words in ((['--mask-ratio', '0'], '--mask-ratio 0 drops nothing'),
-                         (['--out', 'file'], '--out file is a file'), (['--out', 'file/a'], 'file is no folder')):
+                         (['--out', 'file'], 'file is a file, not a folder; name another --out'),
+                         (['--out', 'file/a'], 'file is no folder')):
         code, _, err = videozoo('complete', CAT, *wrong, model='mae_t14_st')
         assert code == 2 and words in err
 
@@ -450,7 +451,7 @@ def test_every_format_holds_the_same(videozoo, tmp_path):
         assert videozoo('embed', PANS, '--blocks', '0,-1', '--num-clips', '2', '--out', name)[0] == 0  # its own result
         for other in ([PANS, '--blocks', '0,-1'], [CAT, '--blocks', '-5,-1', '--num-clips', '2']):
             code, _, err = videozoo('embed', *other, '--out', name)
-            assert code == 2 and 'holds other results' in err, err
+            assert code == 2 and 'holds the results of another run' in err and 'or --force replaces them' in err, err
     arrays, tensors = np.load(tmp_path / 'a.npz'), load_file(tmp_path / 'a.safetensors')
     assert arrays['features'].shape == (8, 2, 128) and arrays['blocks'].tolist() == [0, 4]
     for name, tensor in tensors.items():
@@ -461,8 +462,9 @@ def test_every_format_holds_the_same(videozoo, tmp_path):
     about = json.loads((tmp_path / 'a' / 'about.json').read_text())
     assert about['paths'] == arrays['paths'].tolist() and about['model'] == str(arrays['model'])
     (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'notes.txt').touch()
     code, _, err = videozoo('embed', CAT, '--out', 'mine')
-    assert code == 2 and 'something else than features' in err
+    assert code == 2 and 'mine holds other things than features (notes.txt); name another --out' in err
     (tmp_path / 'a' / 'notes.txt').touch()
     assert videozoo('embed', CAT, '--out', 'a', '--force')[0] == 2 and (tmp_path / 'a' / 'notes.txt').exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith('.')]

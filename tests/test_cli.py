@@ -129,7 +129,7 @@ def test_embed_gives_one_row_a_video(here, small, tmp_path):
     here(*again)
     here(*again)  # its own result
     fewer = ['embed', CLIPS / 'pans' / 'people', *again[2:]]
-    assert 'other results' in here(*fewer, check=False).stderr
+    assert 'results of another run (paths: 4, 1 of them' in here(*fewer, check=False).stderr
     assert len(load_file(tmp_path / 'features.safetensors')['features']) == 4
     here(*fewer, '--force')
     here(*again, '--force')
@@ -194,7 +194,7 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
 @pytest.mark.parametrize('args, words', [
     (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
     (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere: no such file or folder'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or to a folder'),
+    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or be a folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
     (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),

@@ -147,7 +147,7 @@ def test_evaluate(videozoo, colors, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'evaluation').iterdir()) == [
         'confusion.csv', 'confusion.png', 'per_class.csv', 'predictions.csv', 'summary.json']
     code, _, err = videozoo('evaluate', colors, '--views', '2x3')
-    assert code == 2 and 'another run (other views)' in err
+    assert code == 2 and 'another run (views was 1x1, is 2x3)' in err
     # The published script's flags, as people type them: its one random clip and crop.
     published = ['evaluate', '--model_name', 'vit_t14_st', '--img_size', '112', '--batch_size', '8', '--val_dir',
                  colors, '--train_jitter_scales', '128', '160', '--num_workers', '0', '--json']

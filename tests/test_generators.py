@@ -354,7 +354,8 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
                          (['--top-k', '0'], '--top-k: 0'), (['--samples', '0'], '--samples: 0'),
                          (['--complete', 'nowhere'], 'nowhere'),
                          (['--keep', '1'], '--keep 1'), (['--temperature', 'nan'], '--temperature nan'),
-                         (['--out', 'many'], 'no empty folder'), (['--out', 'nowhere/a.png'], 'no folder nowhere')):
+                         (['--out', 'many'], 'many is not empty; name another --out'),
+                         (['--out', 'nowhere/a.png'], 'no folder nowhere')):
         assert main(['generate', '--model', 'say_gimel', *wrong]) == 2
         assert words in capsys.readouterr().err
     assert main(['generate']) == 2 and '--model' in capsys.readouterr().err

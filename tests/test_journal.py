@@ -193,7 +193,7 @@ def test_a_damaged_record_is_refused_and_force_starts_over(tmp_path):
         record.write_bytes(content)
         refused(tmp_path, 'it is not known whose rows are in .*command.json there is .*start_over=True')
     record.unlink()
-    refused(tmp_path, 'command.json there is missing; start_over=True')
+    refused(tmp_path, 'command.json there is missing; name another out, or start_over=True')
     journal = Journal(tmp_path / 'x.npz', COMMAND)
     journal.open(start_over=True)
     assert journal.batches() == [] and not journal.goes_on
@@ -372,13 +372,13 @@ def test_weights_that_differ_anywhere_are_other_weights(model, files, tmp_path):
     assert checksum_of(changed.items()) != checksum_of(before.items())
     other = videozoo_timm.load_model('vit_shapes_motion')
     other.load_state_dict(changed)
-    with pytest.raises(ValueError, match='begun by another command .*checksum was'):
+    with pytest.raises(ValueError, match='another run, which is unfinished .*checksum was'):
         embed(other, files, out=tmp_path / 'x.npz', batch_size=1)
     (folder / 'command.json').unlink()
     with pytest.raises(ValueError, match='it is not known whose rows'):
         embed(other, files, out=tmp_path / 'x.npz', batch_size=1)
     embed(model, files[:1], out=tmp_path / 'x.npz', batch_size=1, start_over=True)
-    with pytest.raises(ValueError, match='holds other results'):
+    with pytest.raises(ValueError, match='results of another run .*checksum was'):
         embed(other, files[:1], out=tmp_path / 'x.npz', batch_size=1)
 
 
@@ -389,7 +389,7 @@ def test_results_of_unknown_origin_are_not_replaced(model, files, tmp_path):
     damaged = [json.dumps(about | dict(paths=paths)) for paths in (5, None, [[1]], [1], {})]
     for text in ('[]', '5', '{', '[' * 100_000, *damaged):
         record.write_text(text)
-        with pytest.raises(ValueError, match='exists and holds other results than this gives'):
+        with pytest.raises(ValueError, match='results of another run'):
             embed(model, files[:1], out=tmp_path / 'x')
         assert record.read_text() == text
     record.write_text(json.dumps({k: v for k, v in about.items() if k != 'checksum'}))  # as version 0.1.0 wrote it

@@ -228,7 +228,7 @@ def test_random_state_is_part_of_a_checkpoint(tmp_path):
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
     run_pretrain(tmp_path, steps=2)
-    with pytest.raises(ValueError, match='holds a run; resume=True continues it, force=True starts over'):
+    with pytest.raises(ValueError, match='holds a run; resume=True continues it, force=True replaces it'):
         run_pretrain(tmp_path, steps=2)
     with pytest.raises(ValueError, match='steps was 2, is 3'):
         run_pretrain(tmp_path, steps=3, resume=True)
@@ -555,7 +555,7 @@ def test_what_a_run_lacks_is_told(tmp_path, monkeypatch, capsys):
     assert '--matched: of 2 names 1 are in all 8 classes' in said
     assert '--batch-size 8 is no multiple of the 16 views of a scene' in said
     assert main([*command, '--seed', '1']) == 2
-    assert 'another run (seed was 0, is 1); name another --out, or --force starts over' in capsys.readouterr().err
+    assert 'another run (seed was 0, is 1); name another --out, or --force replaces them' in capsys.readouterr().err
     assert main([arg.replace('drawn:12', 'drawn:16').replace('8', '16') if arg in ('drawn:12', '8') else arg
                  for arg in command] + ['--out', 'other']) == 0
     assert '--matched' not in capsys.readouterr().err

@@ -310,9 +310,9 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
         return chosen[0]
     if len(matches) > 1:
         chosen = next(c for c in matches if c.zoo == DEFAULT_ZOO)
-        others = ', '.join(f'zoo={c.zoo!r} ({c.timm_name})' for c in matches)
+        others = ', '.join(f'{c.zoo!r} ({c.timm_name})' for c in matches)
         warn(f'{name!r} stands in two zoos with different weights: {others}; taking {chosen.zoo!r}. '
-             f'zoo=... (--zoo) chooses and silences this.')
+             'Naming a zoo chooses, and silences this.')
         return chosen
     return matches[0]
 

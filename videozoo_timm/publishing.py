@@ -12,9 +12,11 @@ from torch import nn
 from . import __version__, catalogue
 from ._compat import save_config_for_hf
 from .cards import model_card
+from .errors import UserError
 from .files import atomic_write
 from .identity import find_source, generator_source
 from .models.protocols import TimmModel
+from .outputs import Output
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
 from .weights.writing import save_tensors
 
@@ -124,17 +126,9 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
 
 def check_folder(folder: Path, force: bool = False) -> None:
     """Raise a ValueError unless a model can be exported there."""
-    if folder.resolve() == Path.cwd():
-        raise ValueError(f'{folder}: a model is exported into a folder of its own; name one in this folder')
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f'{folder} is a file; name a folder')
-    others = sorted({path.name for path in folder.iterdir()} - {'README.md', 'config.json', 'model.safetensors'})
-    if others:
-        raise ValueError(f'{folder} holds other things than an exported model ({others[0]}); name another folder')
-    if not force:
-        raise ValueError(f'{folder} is there; force=True (--force) replaces it')
+    output = Output(folder, 'folder')
+    output.check_own_folder(('README.md', 'config.json', 'model.safetensors'), 'an exported model')
+    output.refuse_existing(force)
 
 
 def upload(
@@ -172,7 +166,7 @@ def upload(
                 raise ValueError(
                     f'{repo} is there and public; make it private on its page, or name another repository')
             if not force and api.file_exists(repo, 'model.safetensors'):
-                raise ValueError(f'{repo} holds a model already; force=True (--force) replaces it')
+                raise UserError('{} holds a model already; {force} replaces it', repo, force=True)
         has_card = not is_new and api.file_exists(repo, 'README.md')
         if has_card:
             say(f'{repo} has a model card, which stays')

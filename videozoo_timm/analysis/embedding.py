@@ -2,8 +2,8 @@
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..files import MAKE_ROOM, atomic_write
 from ..inference.checks import checked_model
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..outputs import Output
 from ..video import RECOGNITION, Sampling, VideoError
 from ..weights.writing import save_tensors
 from ._inputs import listed, none_read, warn_of
@@ -78,6 +79,7 @@ class Embeddings:
         """
         out = Path(out)
         check_output(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
         self._save(out, about or {}, MAKE_ROOM)
 
     def _save(self, out: Path, about: dict[str, str], remedy: str) -> None:
@@ -102,20 +104,14 @@ class Embeddings:
 
 def check_output(out: Path) -> None:
     """Raise a ValueError unless features can be written there."""
-    if out.suffix not in ('.npz', '.safetensors', ''):
-        raise ValueError(f'{out}: features are written to .npz or .safetensors, or to a folder (a name without ending)')
-    if not out.parent.is_dir():
-        raise ValueError(f'{out}: there is no folder {out.parent}')
-    if out.suffix and out.is_dir():
-        raise ValueError(f'{out} is a folder')
-    if not out.suffix and out.exists():
-        ours = {'about.json', 'features.npy', 'blocks.npy', *(f'{name}.npy' for name in _COLUMNS)}
-        if not (out / 'about.json').is_file() or not {path.name for path in out.iterdir()} <= ours:
-            raise ValueError(f'{out} exists and holds something else than features')
-    try:
-        tempfile.TemporaryFile(dir=out.parent).close()
-    except OSError as error:
-        raise ValueError(f'{out} cannot be written: {error.strerror}') from error
+    output = Output(out, force='start_over')
+    if out.suffix:
+        output.check_file(('.npz', '.safetensors'), or_folder=True)
+        return
+    names = ('about.json', 'features.npy', 'blocks.npy', *(f'{name}.npy' for name in _COLUMNS))
+    output.check_own_folder(names, 'features')
+    if output.exists and not (out / 'about.json').is_file():
+        raise output.refusal('holds other things than features (there is no about.json)')
 
 
 def read_origin(out: Path) -> dict[str, Any]:
@@ -334,14 +330,21 @@ def embed(
 
 
 def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str]) -> None:
-    """A call made again may replace its own result, but nothing else."""
-    if not out.exists():
-        return
+    """A call made again may replace its own result, of fewer files too, but nothing else."""
     origin = read_origin(out)
-    origin.setdefault('checksum', about['checksum'])  # results of version 0.1.0 have `weights` alone
-    same = all(origin.get(key) == value for key, value in about.items())
-    if not same or not set(paths) >= set(origin['paths']):
-        raise ValueError(f'{out} exists and holds other results than this gives; --force (start_over=True) replaces it')
+    of_fewer = origin and set(origin['paths']) <= set(paths)
+    before = _settings({**origin, 'paths': paths} if of_fewer else origin, about)
+    if before:  # results of version 0.1.0 have `weights` alone
+        before.setdefault('checksum', about['checksum'])
+    Output(out, force='start_over').refuse_other(before, _settings({**about, 'paths': paths}, about))
+
+
+def _settings(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What decides about rows, of all that is stored about them."""
+    settings = {name: stored[name] for name in (*names, 'paths') if name in stored}
+    with suppress(KeyError, TypeError, ValueError, RecursionError):  # of unknown origin
+        settings['settings'] = json.loads(settings['settings'])
+    return settings
 
 
 def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:

@@ -15,7 +15,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import check_out, echo, exit_code, number_of, table
+from .output import echo, exit_code, number_of, table
 from .pictures import captions, each_view, save_picture
 
 
@@ -47,8 +47,9 @@ def attend(
     from ..analysis.attention import attend as attention_of
     from ..analysis.attention import check_attention, keep_fraction
     from ..inference.pipeline import takes_clips
+    from ..outputs import Output
     from ..video import find_media
-    check_out(pictures.out)
+    Output(pictures.out).check_folder()
     if threshold is not None:
         keep_fraction(torch.ones(1, 1), threshold)  # a wrong fraction is refused before any work
     paths, missing = files(inputs, find_media, chosen)

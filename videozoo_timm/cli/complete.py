@@ -17,7 +17,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import check_out, echo, exit_code, number_of, table
+from .output import echo, exit_code, number_of, table
 from .pictures import captions, each_view, save_picture
 from .types import FILE, Choice, Integers, Number
 
@@ -57,8 +57,9 @@ def complete(
     from ..analysis.completion import box_mask, check_mae, read_mask
     from ..analysis.completion import complete as fill_in
     from ..figures import save_animation
+    from ..outputs import Output
     from ..video import find_videos
-    check_out(pictures.out)
+    Output(pictures.out).check_folder()
     if not mask_ratio and mask_file is None and mask_box is None:
         raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to complete')
     paths, missing = files(inputs, find_videos, chosen)

@@ -28,14 +28,12 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
     from .. import models  # noqa: F401 - by these files are recognized
     from ..contents import Contents, serves
     from ..identity import generator_source, resolve
+    from ..outputs import Output
     from ..weights import convert as convert_file
     from ..weights import read_weights
-    if target.suffix != '.safetensors':
-        raise ValueError(f'{target}: OUT must end in .safetensors')
-    if not target.parent.is_dir():
-        raise ValueError(f'{target}: there is no folder {target.parent}')
-    if target.exists() and not force:
-        raise ValueError(f'{target} exists; --force replaces it')
+    output = Output(target, 'target')
+    output.check_file(('.safetensors',))
+    output.refuse_existing(force)
     if target.exists() and target.samefile(source):
         raise ValueError(f'{source} cannot be converted onto itself')
     contents = Contents(source, mapped=True)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ..catalogue import MOTIONS
 from .options import Several, command, folder_option, option
-from .output import check_out, echo
+from .output import echo
 from .types import Choice, Count
 
 SIZE = 128  # `synthetic.SIZE`, without its imports
@@ -23,6 +23,7 @@ def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> 
     """Write synthetic videos of moving shapes, in folders named after their motion."""
     from tqdm import tqdm
 
+    from ..outputs import Output
     from ..synthetic import MAX_SIZE, MAX_VIDEOS, RATE, make_scene
     from ..video.writing import save_video
     if not 16 <= size <= MAX_SIZE or size % 2:
@@ -31,7 +32,7 @@ def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> 
         raise ValueError(f'--num {num}: must be at most {MAX_VIDEOS:,}')
     if abs(seed) >= 10 ** 18:
         raise ValueError('--seed: must have at most 18 digits')
-    check_out(out)
+    Output(out).check_folder()
     motions = list(dict.fromkeys(motion or MOTIONS))
     for k in tqdm(range(num), unit=' videos'):
         motion_of, scene = motions[k % len(motions)], k // len(motions)

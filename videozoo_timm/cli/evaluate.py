@@ -17,7 +17,7 @@ from .options import (
     option,
     view_options,
 )
-from .output import echo, exit_code, progress, refuse_other, report, table
+from .output import echo, exit_code, progress, report, table
 
 
 @command(shared=True, examples='''
@@ -50,6 +50,7 @@ def evaluate(
     from ..analysis.evaluation import evaluate as measure
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
+    from ..outputs import Output
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
     if train_jitter_scales and view.views not in (None, 'random'):
@@ -61,7 +62,7 @@ def evaluate(
     about: dict[str, Any] = dict(model=name, folder=inputs.given[0], views=protocol, dtype=chosen.dtype)
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
-    refuse_other(out, 'summary.json', about, force)
+    Output(out).check_recorded('summary.json', about, force)
     check_pictures()  # now, rather than after hours
     folders = class_folders(inputs.given[0])
     with progress(len(folders.paths), rank=team.rank, size=team.size) as update:

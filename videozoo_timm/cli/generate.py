@@ -114,6 +114,7 @@ def generate(
 def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
     """Refuse what cannot be before gigabytes are loaded."""
     from ..models.gpt import check_sampling
+    from ..outputs import Output
     if not 0 < keep < 1:
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
     try:
@@ -121,14 +122,13 @@ def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
     except ValueError as error:  # in the words of the command line
         words = str(error).replace(', or None for all codes', '').replace('_', '-', 1).replace('=', ' ', 1)
         raise ValueError(f'--{words}') from error
-    if out.suffix and out.suffix not in _EXTENSIONS:
-        raise ValueError(f'--out {out}: must end in {", ".join(_EXTENSIONS)}, or be a folder (without an extension)')
-    if not out.parent.is_dir():
-        raise ValueError(f'--out {out}: there is no folder {out.parent}')
-    if out.suffix and out.is_dir():
-        raise ValueError(f'--out {out} is a folder')
-    if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'--out {out} exists and is no empty folder; name another one')
+    output = Output(out)
+    if out.suffix:
+        output.check_file(_EXTENSIONS, or_folder=True)
+        return
+    output.check_folder()
+    if output.exists:
+        raise output.refusal('is not empty')
 
 
 def _generate(
@@ -222,7 +222,7 @@ def _save_each(images: 'torch.Tensor', names: list[str], folder: Path, about: st
     from PIL import Image
 
     from ..figures import save_image, to_bytes
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, image in zip(names, to_bytes(images), strict=True):
         save_image(Image.fromarray(image), folder / f'{name}.png', about)
 

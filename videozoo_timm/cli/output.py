@@ -1,9 +1,7 @@
 """What a command says: results on standard output, everything else on standard error."""
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ..errors import Explained
@@ -23,12 +21,15 @@ def echo(text: Any = '') -> None:
         raise OSError(f'standard output: {error.strerror}') from error
 
 
-# Parameters whose option has another name.
+# Parameters that are arguments, and those whose option has another name.
+_ARGUMENTS = {'target': 'OUT'}
 _FLAGS = {'auto_augment': 'aa', 'folder': 'out', 'last': 'keep', 'start_over': 'force'}
 
 
 def flag(name: str, value: Any = None) -> str:
     """A parameter of the library as it is typed in a command."""
+    if name in _ARGUMENTS:
+        return _ARGUMENTS[name]
     word = f'--{_FLAGS.get(name, name).replace("_", "-")}'
     return word if value is None or value is True else f'{word} {value}'
 
@@ -73,40 +74,6 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
             bar.update(min(number * size, total - bar.n))
 
         yield advance
-
-
-def check_out(out: Path) -> None:
-    """Raise an OSError now, rather than after the work, unless --out is, or can be made, a folder to write into."""
-    if os.path.lexists(out) and not out.is_dir():
-        raise FileExistsError(f'--out {out} is a file, not a folder')
-    parents = (out, *out.absolute().parents)
-    there = next((path for path in parents if path.exists()), parents[-1])
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f'--out {out} cannot be written: {there} is no folder that can be written to')
-
-
-def refuse_other(out: Path, name: str, about: dict[str, Any], force: bool) -> None:
-    """Raise a ValueError if a folder holds the results of another run, unless they may be replaced.
-
-    Args:
-        out: The folder.
-        name: File in it that tells what was run.
-        about: What is to be run, as that file would tell it.
-        force: They may be replaced.
-    """
-    import json
-    check_out(out)
-    if force or not (out / name).exists():
-        return
-    try:
-        before = dict(json.loads((out / name).read_text()))
-    except (ValueError, TypeError, RecursionError):  # it is damaged
-        before = {}
-    differ = [k for k in about if before.get(k) != json.loads(json.dumps(about[k]))]
-    if differ:
-        raise ValueError(
-            f'{out} holds the results of another run (other {", ".join(differ)}); name another --out, or --force '
-            f'replaces it')
 
 
 def number_of(things: list[Any], name: str) -> str:

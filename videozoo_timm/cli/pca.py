@@ -17,7 +17,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import check_out, echo, exit_code, number_of
+from .output import echo, exit_code, number_of
 from .pictures import captions, each_view, save_picture
 
 
@@ -49,8 +49,9 @@ def pca(
     from ..analysis.embedding import num_blocks
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
     from ..figures import Grid
+    from ..outputs import Output
     from ..video import denormalize, find_media
-    check_out(pictures.out)
+    Output(pictures.out).check_folder()
     if foreground is not None and not 0 <= foreground < 1:
         raise ValueError(f'--foreground {foreground}: must be at least 0 and below 1')
     paths, missing = files(inputs, find_media, chosen)

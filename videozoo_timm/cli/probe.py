@@ -19,7 +19,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import echo, progress, refuse_other, report, table
+from .output import echo, progress, report, table
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -65,6 +65,7 @@ def probe(
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
     from ..inference.journal import digest_of
+    from ..outputs import Output
     fitted, held_out = class_folders(train), class_folders(val)
     check_classes(fitted, held_out)
     tell_shared(fitted.paths, held_out.paths)
@@ -77,7 +78,7 @@ def probe(
     about = dict(
         model=name, weights=digest_of(model.state_dict().items()), train=train, val=val, dtype=chosen.dtype,
         size=views.size, num_frames=views.sampling.num_frames, span=span, epochs=epochs, seed=seed, names=names)
-    refuse_other(out, 'probes.json', about, force)
+    Output(out).check_recorded('probes.json', about, force)
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):

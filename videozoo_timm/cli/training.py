@@ -10,7 +10,7 @@ from typing import Any
 
 from .loading import check_trainable, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, family, folder_option, option, span_option
-from .output import check_out, complain, echo, report
+from .output import complain, echo, report
 from .types import Count, Number
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, without its imports
@@ -162,8 +162,9 @@ def schedule_of(training: TrainingOptions, steps: int, layer_decay: float | None
 
 
 def keeping_of(training: TrainingOptions, accelerator: Any) -> Any:
+    from ..outputs import Output
     from ..training.run_folder import Keeping, last_checkpoint
-    check_out(training.out)
+    Output(training.out).check_folder()
     keeping = Keeping(
         folder=training.out, every=training.checkpoint_every, last=training.keep, log_every=training.log_every,
         resume=training.resume, force=training.force, max_failed=training.max_failed)

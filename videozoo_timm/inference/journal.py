@@ -24,6 +24,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from ..errors import UserError
 from ..files import allocate, check_own_folder, explain_write_errors, remove_known
+from ..outputs import differences
 from .pipeline import Group, RowBatch
 
 _logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Journal:
         """
         with explain_write_errors(self._out, remedy=self._remedy, partial=self.folder):
             try:
-                self.folder.mkdir(mode=0o700)  # nobody else may read or change it
+                self.folder.mkdir(mode=0o700, parents=True)  # nobody else may read or change it
             except FileExistsError:
                 self._check_owner()
             self._acquire()
@@ -87,8 +88,9 @@ class Journal:
         if before != self.command:
             self.close()
             raise UserError(
-                '{} was begun by another command and is unfinished ({}): repeat that command to continue it, or start '
-                'over with {start_over}', self._out, _difference(before, self.command), start_over=True)
+                '{} holds the results of another run, which is unfinished ({}): repeat that command to continue it, '
+                'name another {out}, or {start_over} replaces them', self._out, differences(before, self.command),
+                out=None, start_over=True)
         self.goes_on = True
 
     def _check_owner(self) -> None:
@@ -146,8 +148,8 @@ class Journal:
         if any(path.stat().st_size for path in self._files(_ROWS)):
             self.close()
             raise UserError(
-                '{} is unfinished, and it is not known whose rows are in {}: {} there {}; {start_over} starts over',
-                self._out, self.folder, _RECORD, problem, start_over=True)
+                '{} is unfinished, and it is not known whose rows are in {}: {} there {}; name another {out}, or '
+                '{start_over} replaces them', self._out, self.folder, _RECORD, problem, out=None, start_over=True)
         return None  # killed before it wrote anything else
 
     def batches(self, groups: Sequence[Group] | None = None, mend: bool = False) -> list[RowBatch]:
@@ -321,22 +323,6 @@ def remaining(groups: Sequence[Group], done: Iterable[RowBatch]) -> list[Group]:
             place = group.files.index(files[-1])
             result.append(Group(group.index, group.files[place:], files.count(files[-1]), len(batches)))
     return result
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    parts = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            if old != new:
-                parts.append(_difference(old, new))
-        elif isinstance(old, list) and isinstance(new, list) and len(str(old)) + len(str(new)) > 80:
-            if old != new:
-                same = sum(a == b for a, b in zip(old, new, strict=False))
-                parts.append(f'{key}: {len(old)}, {same} of them the same in the now {len(new)}')
-        elif old != new:
-            parts.append(f'{key} was {old}, is {new}')
-    return '; '.join(parts)
 
 
 def digest_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:

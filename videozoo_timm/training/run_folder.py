@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..files import atomic_write, explain_write_errors
+from ..outputs import Output
 from ..weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
@@ -254,13 +255,8 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
     elif before:
         if not keeping.resume:
             raise UserError(
-                '{} holds a run; {resume} continues it, {force} starts over', folder, resume=True, force=True)
-        differ = [f'{k} was {before.get(k)}, is {about.get(k)}' for k in {**before, **about}
-                  if k != 'id' and before.get(k) != about.get(k)]
-        if differ:
-            raise UserError(
-                '{} holds another run ({}); name another {folder}, or {force} starts over', folder, '; '.join(differ),
-                folder=None, force=True)
+                '{} holds a run; {resume} continues it, {force} replaces it', folder, resume=True, force=True)
+        Output(folder, 'folder').refuse_other({k: v for k, v in before.items() if k != 'id'}, about)
     run = before.get('id') or uuid4().hex
     with atomic_write(record) as partial:
         partial.write_text(json.dumps(dict(about, id=run), indent=2) + '\n')

@@ -88,7 +88,7 @@ class Watch:
 
     @property
     def _end(self) -> str:
-        return f'given up after {self._patience:g} s (--patience, VIDEOZOO_PATIENCE)'
+        return f'given up after {self._patience:g} s (VIDEOZOO_PATIENCE)'
 
     def _waited(self, host: str) -> float:
         if self._since is None:
