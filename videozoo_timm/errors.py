@@ -4,8 +4,7 @@ from typing import Any
 
 
 class Explained(Exception):
-    """An error whose text names parameters: `force=True` for a caller in Python, an option on the
-    command line.
+    """An error whose text names parameters: `force=True` for a caller in Python, an option on the command line.
 
     `UserError('{} holds a run: {resume} continues it', folder, resume=True)` reads 'runs/a holds a run: resume=True
     continues it', until `spelled` writes the parameter in another way.

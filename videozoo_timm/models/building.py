@@ -98,7 +98,7 @@ def build_model(
         adapt: Adapts tensors in timm's layout to the built model (other sizes, other input channels).
         pretrained_cfg: Configuration, or a tag.
         pretrained_cfg_overlay: Entries that replace those of the configuration; `num_classes` -1 ignores the file's
-            head, whatever its size (timm's `train.py --pretrained-path`). This package's loaders add `contents`, what
+            head, whatever its size, as timm's own training script asks. This package's loaders add `contents`, what
             `file` holds, and `refresh`, to ask the Hub first: timm would keep other arguments with the model.
         pretrained_strict: False initializes missing tensors and ignores unexpected ones, as in timm.
         cache_dir: Another cache for Hub downloads and their conversions.
