@@ -207,3 +207,6 @@ def test_pictures_that_raise_cost_themselves(tmp_path, monkeypatch, capsys):
     files = images.ImageFiles(paths)
     assert (files.paths, files.failed, len(files[1])) == (kept, 1, 3)
     assert capsys.readouterr().err.count('b.png: OverflowError: too large') == 2
+    (tmp_path / 'c.png').unlink()
+    with pytest.raises(ValueError, match=r'c\.png was readable before'):
+        files[1]
