@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from test_video import av
 from torch import nn
 
+import videozoo_timm.analysis
 from videozoo_timm.analysis.evaluation import (
     class_folders,
     evaluate,
@@ -24,7 +25,8 @@ from videozoo_timm.analysis.evaluation import (
 )
 from videozoo_timm.cli import main
 from videozoo_timm.inference.pipeline import views_of
-from videozoo_timm.video import centered_starts, prepare_clip, probe, read_clip
+from videozoo_timm.inference.reporting import Reporter
+from videozoo_timm.video import Reading, centered_starts, prepare_clip, probe, read_clip
 
 COLORS = {  # in the order of the classes: sorted by code point, capitals first
     'Blue': (0, 0, 255), 'black': (0, 0, 0), 'green': (0, 255, 0), 'red': (255, 0, 0), 'white': (255, 255, 255),
@@ -85,6 +87,24 @@ def videozoo(monkeypatch, tmp_path, tmp_path_factory, capsys, vit):
         said = capsys.readouterr()
         return code, said.out, said.err
     return run
+
+
+@pytest.mark.parametrize('analysis', ['embed', 'evaluate', 'frozen_features', 'predict'])
+def test_reading_and_reporting_travel_as_records(analysis, tmp_path, vit, caplog):
+    for k, source in enumerate([CLIPS / 'pans' / 'things' / 'cat.mp4', __file__, *[__file__] * 4]):
+        (tmp_path / f'class{k}').mkdir()
+        shutil.copy(source, tmp_path / f'class{k}' / 'clip.mp4')
+    call, done, told = getattr(videozoo_timm.analysis, analysis), [], []
+    given = sorted(tmp_path.rglob('*.mp4')) if analysis == 'predict' else tmp_path
+    call(vit, given, num_workers=0, progress=done.append)
+    assert len(caplog.records) == 5 and 'class1' in caplog.text and sum(done) == 6  # without `report`: warnings
+    caplog.clear()
+    call(vit, given, reading=Reading(time_limit=9.0), reporter=Reporter(report=lambda path, reason: told.append(path)))
+    assert [os.path.dirname(path)[-6:] for path in told] == [f'class{k}' for k in range(1, 6)] and not caplog.records
+    with pytest.raises(ValueError, match='num_workers=-1'):
+        call(vit, given, reading=Reading(time_limit=9.0), num_workers=-1)
+    with pytest.raises(TypeError, match='workers'):
+        call(vit, given, workers=1)
 
 
 def test_known_answers_and_scikit_learn(colors, tmp_path):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..inference.reporting import Reporter
 from ..synthetic import is_drawn
 from ..video import find_media
 
@@ -33,6 +34,9 @@ def listed(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
 def warn_of(path: str, reason: str) -> None:
     """What is done about a file that cannot be read, unless the caller has another way to tell."""
     _logger.warning('%s', reason)
+
+
+WARNING = Reporter(report=warn_of)
 
 
 def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:

@@ -16,10 +16,11 @@ from ..files import MAKE_ROOM, atomic_write
 from ..inference.checks import checked_model
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
-from ..video import RECOGNITION, Sampling, VideoError
+from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError
 from ..weights.writing import save_tensors
-from ._inputs import listed, none_read, warn_of
+from ._inputs import WARNING, listed, none_read
 
 __all__ = ['Embeddings', 'Features', 'check_output', 'embed', 'num_blocks', 'read_origin']
 
@@ -217,15 +218,13 @@ def embed(
         sampling: Sampling = RECOGNITION,
         size: int | None = None,
         batch_size: int = 4,
-        num_workers: int = 0,
-        time_limit: float = 60.0,
         out: str | os.PathLike | None = None,
         about: dict[str, str] | None = None,
         start_over: bool = False,
         team: ProcessGroup | None = None,
-        progress: Callable[[float], Any] = lambda files: None,
-        report: Callable[[str, str], Any] = warn_of,
-        say: Callable[[str], Any] = lambda text: None,
+        reading: Reading = IN_THIS_PROCESS,
+        reporter: Reporter = WARNING,
+        **fields: Any,
 ) -> Embeddings | None:
     """Features of videos (or of images), by default of the centered recognition clip of each.
 
@@ -244,15 +243,13 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
-        num_workers: Processes that decode ahead, as in `load_views`.
-        time_limit: Seconds until a worker process is given up, as in `load_views`.
         out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
         team: The processes that share the work; with `out` only.
-        progress: Told the number of files that was just done in this process.
-        report: Told of each file that cannot be read, with the reason; a warning is logged if not given.
-        say: Told when an unfinished run goes on.
+        reading: How the files are read.
+        reporter: As in `predict`, of this process; its `say` is called if an unfinished run continues.
+        **fields: Fields of `reading` and `reporter` to replace.
 
     Returns:
         The features; with `out` they are mapped from the disk and vanish with this object. None in all processes of a
@@ -264,6 +261,7 @@ def embed(
             `out`, in words.
     """
     checked_model(model)
+    reading, reporter = with_fields(reading, reporter, fields)
     if stride is not None and num_clips != 1:
         raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
     files = listed(paths)
@@ -278,7 +276,7 @@ def embed(
         with evaluating(model):
             yield from process(
                 lambda x: features.compute(model, x), groups, files, views, batch_size=batch_size,
-                num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement)
+                reading=reading, reporter=reporter, **placement)
 
     if out is None:
         return _collect(batches_of(groups), files, resolved, np.empty)
@@ -298,13 +296,13 @@ def embed(
     try:
         _open(journal, team, start_over)
         if team.is_main and journal.goes_on:
-            say(f'going on with the unfinished run in {journal.folder}')
+            reporter.say(f'going on with the unfinished run in {journal.folder}')
         todo = remaining(groups, journal.batches(groups, mend=team.is_main))
         if team.is_main and journal.damaged:
             _logger.warning(
                 '%s: %d %s of an unfinished run %s damaged and %s computed again', out, journal.damaged,
                 *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')))
-        progress((len(files) - sum(len(group.files) for group in todo)) / team.size)
+        reporter.progress((len(files) - sum(len(group.files) for group in todo)) / team.size)
         team.wait()  # nobody writes before all have read
         for batch in batches_of(todo[team.rank::team.size]):
             journal.add(batch)

@@ -2,7 +2,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ from ..figures import confusion_figure, figure_png, save_confusion
 from ..files import atomic_write, save_csv
 from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..inference.reporting import Reporter, with_fields
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
-from ..video import Views, find_media, is_image
-from ._inputs import none_read, warn_of
+from ..video import IN_THIS_PROCESS, Reading, Views, find_media, is_image
+from ._inputs import WARNING, none_read
 
 __all__ = [
     'PUBLISHED_JITTER',
@@ -218,11 +219,10 @@ def predict(
         views: Views | None = None,
         *,
         batch_size: int = 4,
-        num_workers: int = 0,
-        time_limit: float = 60.0,
         team: ProcessGroup | None = None,
-        progress: Callable[[float], Any] = lambda files: None,
-        report: Callable[[str, str], Any] = warn_of,
+        reading: Reading = IN_THIS_PROCESS,
+        reporter: Reporter = WARNING,
+        **fields: Any,
 ) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
     """Class probabilities of files, averaged over their views.
 
@@ -231,11 +231,10 @@ def predict(
         paths: Videos, or images.
         views: Which views of each; the centered one if None.
         batch_size: Views at a time.
-        num_workers: As in `load_views`.
-        time_limit: As in `load_views`.
         team: The processes that share the work; all get the whole result.
-        progress: Told the number of files that was just done.
-        report: Told of each file that cannot be read, with the reason; a warning is logged if not given.
+        reading: How the files are read.
+        reporter: How progress is reported, and files that cannot be read: by default a warning is logged for each.
+        **fields: Fields of `reading` and `reporter` to replace.
 
     Returns:
         By the files' indices: natural logarithms of the probabilities, float32 [C]; and why files failed.
@@ -244,6 +243,7 @@ def predict(
         ValueError: The model has no head, or there are no files.
     """
     check_head(model)
+    reading, reporter = with_fields(reading, reporter, fields)
     timm_model, views = checked_model(model), views or views_of(model)
     files = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     if not files:
@@ -254,7 +254,7 @@ def predict(
         batches: list[RowBatch] = list(process(
             # In float64, so that the loss is as exact as the logits.
             lambda x: timm_model(x).cpu().double().log_softmax(dim=-1), groups, files, views, batch_size=batch_size,
-            num_workers=num_workers, time_limit=time_limit, progress=progress, report=report, **placement_of(model)))
+            reading=reading, reporter=reporter, **placement_of(model)))
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
     rows: dict[int, list[torch.Tensor]] = {}
     for batch in batches:
@@ -281,7 +281,7 @@ def evaluate(
         model: A model with a classification head.
         files: What `class_folders` finds, or the folder where it looks.
         views: Which views of each file (`parse_views`); the centered one if None.
-        **options: `batch_size`, `num_workers`, `time_limit`, `team`, `progress`, `report` of `predict`.
+        **options: `batch_size`, `team`, `reading`, `reporter` and their fields, as in `predict`.
 
     Raises:
         ValueError: The classes are not as many as the model's, or none of the files could be read.

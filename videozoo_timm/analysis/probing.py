@@ -14,8 +14,9 @@ from torch import nn
 from ..files import atomic_write, check_own_folder, remove_known
 from ..inference.checks import checked_model
 from ..inference.pipeline import evaluating, groups_of, placement_of, process, views_of
-from ..video import Views
-from ._inputs import none_read, warn_of
+from ..inference.reporting import Reporter, with_fields
+from ..video import IN_THIS_PROCESS, Reading, Views
+from ._inputs import WARNING, none_read
 from .evaluation import TABLES, ClassFolders, Evaluation, check_same_classes, class_folders
 
 __all__ = [
@@ -91,10 +92,9 @@ def frozen_features(
         *,
         tokens: bool = False,
         batch_size: int = 4,
-        num_workers: int = 0,
-        time_limit: float = 60.0,
-        progress: Callable[[float], Any] = lambda files: None,
-        report: Callable[[str, str], Any] = warn_of,
+        reading: Reading = IN_THIS_PROCESS,
+        reporter: Reporter = WARNING,
+        **fields: Any,
 ) -> FrozenFeatures:
     """Features of the centered clip (or of the image) of each file, in one pass.
 
@@ -104,14 +104,14 @@ def frozen_features(
         views: One view per file; the centered one if None.
         tokens: Keep the patch tokens too; they stay in memory, 2 bytes a value.
         batch_size: Files at a time.
-        num_workers: As in `load_views`.
-        time_limit: As in `load_views`.
-        progress: Told the number of files that was just done.
-        report: Told of each file that cannot be read, with the reason; a warning is logged if not given.
+        reading: How the files are read.
+        reporter: How progress is reported, and files that cannot be read: by default a warning is logged for each.
+        **fields: Fields of `reading` and `reporter` to replace.
 
     Raises:
         ValueError: None of the files could be read.
     """
+    reading, reporter = with_fields(reading, reporter, fields)
     timm_model, views = checked_model(model), views or views_of(model)
     files = files if isinstance(files, ClassFolders) else class_folders(files)
 
@@ -133,8 +133,8 @@ def frozen_features(
     groups = groups_of(len(files.paths), views, batch_size)
     with evaluating(model):
         for batch in process(
-                compute, groups, files.paths, views, batch_size=batch_size, num_workers=num_workers,
-                time_limit=time_limit, progress=progress, report=report, **placement_of(model)):
+                compute, groups, files.paths, views, batch_size=batch_size, reading=reading,
+                reporter=reporter, **placement_of(model)):
             failed |= batch.failed
             if not batch.files:
                 continue

@@ -53,8 +53,7 @@ def classify(
     views = parse_views(view.views or '1x1', views_for(chosen, model, view.span))
     with progress(len(paths)) as update:
         answers, failed = predict(
-            model, paths, views, batch_size=view.batch_size, num_workers=reading.num_workers,
-            time_limit=reading.time_limit, progress=update, report=report)
+            model, paths, views, batch_size=view.batch_size, progress=update, report=report, **vars(reading))
     results = []
     for file, row in sorted(answers.items()):
         probabilities, best = row.exp().topk(min(5, len(names)))

@@ -71,8 +71,8 @@ def embed(
         result = extract(
             model, paths, out=out, about=dict(model=name), tokens=tokens, blocks=blocks, norm=norm,
             num_clips=num_clips, stride=stride, align=align, sampling=sampling_of(model, span), batch_size=batch_size,
-            num_workers=reading.num_workers, time_limit=reading.time_limit, start_over=force, team=team,
-            progress=update, say=complain, report=report, **view_size(chosen, model))
+            start_over=force, team=team, progress=update, say=complain, report=report, **vars(reading),
+            **view_size(chosen, model))
     if result is None:
         return 0
     shape = ' x '.join(map(str, result.features.shape[1:]))

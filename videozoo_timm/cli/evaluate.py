@@ -67,8 +67,8 @@ def evaluate(
     folders = class_folders(inputs.given[0])
     with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
         result = measure(
-            model, folders, views, batch_size=view.batch_size, num_workers=reading.num_workers,
-            time_limit=reading.time_limit, team=team, progress=update, report=report)
+            model, folders, views, batch_size=view.batch_size, team=team, progress=update, report=report,
+            **vars(reading))
     if not team.is_main:
         return 0
     result.save(out, about)

@@ -91,7 +91,7 @@ def short_name(chosen: ModelOptions, model: Any) -> str:
     return re.sub(r'[^\w@+.=-]', '_', chosen.model or told or model.pretrained_cfg['architecture'])[:100]
 
 
-def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, int]:
+def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, Any]:
     """Fields of `Views` that --img-size asks for: of a model that takes images, the size of the views."""
     from ..inference.pipeline import takes_clips
     return {} if chosen.img_size is None or takes_clips(model) else dict(size=chosen.img_size)

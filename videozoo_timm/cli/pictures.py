@@ -17,7 +17,7 @@ def each_view(
     """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`."""
     from ..video import Job, View, load_views
     stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
-    loaded = load_views(jobs, views, num_workers=reading.num_workers, time_limit=reading.time_limit)
+    loaded = load_views(jobs, views, **vars(reading))
     with progress(len(paths)) as update, closing(loaded):
         for job, item in loaded:
             if isinstance(item, View):

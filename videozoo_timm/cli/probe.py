@@ -85,7 +85,7 @@ def probe(
         with progress(len(folders.paths)) as update:
             frozen.append(frozen_features(
                 model, folders, views, tokens='attentive' in names, batch_size=batch_size,
-                num_workers=reading.num_workers, time_limit=reading.time_limit, progress=update, report=report))
+                progress=update, report=report, **vars(reading)))
     probed: list[Any] = []
     for kind in names:
         with tqdm(total=epochs, unit=' epochs', disable=kind != 'attentive') as bar:

@@ -180,7 +180,7 @@ def augmentation_of(options: AugmentationOptions) -> Any:
 
 
 def reading_of(reading: ReadingOptions) -> dict[str, Any]:
-    return dict(num_workers=reading.num_workers, time_limit=reading.time_limit, report=report, say=complain)
+    return dict(vars(reading), report=report, say=complain)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def finetune(
     def validate(step: int, model: nn.Module, held_out: ClassFolders) -> None:
         result = evaluate(
             model, held_out, views_of(model, sampling), batch_size=batch_size, team=_team(accelerator),
-            num_workers=reading.num_workers, time_limit=reading.time_limit, report=report_once)
+            reading=reading, reporter=Reporter(report=report_once))
         is_best = [False]
         with writing(accelerator, keeping.folder / 'validation.csv'):
             if accelerator.is_main_process:
