@@ -26,6 +26,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The paths of version 0.1.0, which warn and hand on.
 FORMER = {Path('analysis', name) for name in ('journal.py', 'pictures.py', 'pipeline.py', 'probe.py', 'speed.py')} | {
     Path('video/drawing.py')}
+HEAVY = ('PIL', 'accelerate', 'av', 'huggingface_hub', 'matplotlib', 'numpy', 'safetensors', 'sklearn', 'timm', 'torch')
 LONGEST = 400  # lines; above, look for the second subject
 TABLES = {'catalogue.py': 480}  # rows of what is published
 
@@ -131,7 +132,7 @@ def test_private_names_of_others_stand_in_compat_alone():
                 names = [node.attr]
             else:
                 continue
-            wrong += [f'{path}:{node.lineno} {name}' for name in names if re.match(r'_[a-z]', name)]
+            wrong += [f'{path}:{node.lineno} {name}' for name in names if re.match(r'_[a-zA-Z]', name)]
     assert not wrong
 
 
@@ -139,6 +140,27 @@ def _root_of(node):
     while isinstance(node, ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None
+
+
+def test_the_command_line_starts_light():
+    """What its files import as they are imported; `tests/test_cli.py` looks at real processes."""
+    graph = {path: {other for other, at_import in imports_of(path, tree) if at_import and other}
+             for path, tree in files().items()}
+    commands = [path for path in files() if room_of(path) == 'cli' and '\n@command(' in (PACKAGE / path).read_text()]
+    assert len(commands) > 15
+    todo, reached = [Path('__main__.py'), Path('cli/__init__.py'), *commands], set()
+    while todo:
+        path = todo.pop()
+        if path not in reached:
+            reached.add(path)
+            todo += graph[path] - {Path('__init__.py')}  # which has a switch for this
+    heavy = []
+    for path in sorted(reached):
+        for node in _at_import(_without_types(files()[path])):
+            names = [node.module or ''] if isinstance(node, ast.ImportFrom) and not node.level else (
+                [name.name for name in node.names] if isinstance(node, ast.Import) else [])
+            heavy += [f'{path} imports {name}' for name in names if name.split('.')[0] in HEAVY]
+    assert not heavy
 
 
 def test_files_have_one_subject():
