@@ -92,7 +92,8 @@ import videozoo_timm, videozoo_timm.analysis as analysis
 lazy = [name for name in sys.modules if name.startswith('videozoo_timm.analysis.')]
 assert not lazy, lazy
 for name in analysis.__all__:
-    assert getattr(analysis, name).__module__.startswith('videozoo_timm.analysis.'), name
+    package = 'video.class_folders' if name in ('ClassFolders', 'class_folders') else 'analysis.'
+    assert getattr(analysis, name).__module__.startswith(f'videozoo_timm.{package}'), name
 try:
     analysis.embedd
 except AttributeError as error:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +15,8 @@ from ..files import atomic_write, save_csv
 from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
-from ..synthetic import MOTIONS, drawn_videos, is_drawn
-from ..video import IN_THIS_PROCESS, Reading, Views, find_media, is_image
+from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
+from ..video.class_folders import subfolders_of
 from ._inputs import WARNING, none_read
 
 __all__ = [
@@ -131,60 +131,6 @@ class Evaluation:
 
 # What `Evaluation.save` writes.
 TABLES = ('summary.json', 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
-
-
-class ClassFolders(NamedTuple):
-    """Files of known classes.
-
-    Attributes:
-        classes: Names of the classes, sorted by code point, as the published models were trained.
-        paths: The files.
-        targets: The class of each file.
-        folder: Where they were found.
-    """
-    classes: list[str]
-    paths: list[str]
-    targets: list[int]
-    folder: str
-
-    def __repr__(self) -> str:
-        return f'ClassFolders({self.folder}: {len(self.paths)} files, {len(self.classes)} classes)'
-
-
-def class_folders(folder: str | os.PathLike) -> ClassFolders:
-    """The files of a folder with one subfolder a class.
-
-    Args:
-        folder: Searched one class after the other, each recursively, for videos, or for images where it has no video.
-            `drawn:COUNT@SEED` stands for drawn videos, their classes are their motions.
-
-    Raises:
-        FileNotFoundError: No such folder.
-        ValueError: It has no subfolders, or no videos or images in them.
-    """
-    if is_drawn(folder):
-        paths = drawn_videos(folder)
-        targets = [MOTIONS.index(path.parts[-2]) for path in paths]
-        return ClassFolders(list(MOTIONS), list(map(str, paths)), targets, str(folder))
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder')
-    subfolders = _subfolders(folder)
-    paths, targets = [], []
-    for target, subfolder in enumerate(subfolders):
-        files = find_media(subfolder)
-        paths += map(str, files)
-        targets += [target] * len(files)
-    if not paths:
-        raise ValueError(f'{folder} has {len(subfolders)} class folders, but no videos or images in them')
-    return ClassFolders([subfolder.name for subfolder in subfolders], paths, targets, str(folder))
-
-
-def _subfolders(folder):
-    subfolders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith('.'))
-    if not subfolders:
-        raise ValueError(f'{folder} has no subfolders: one is expected for each class')
-    return subfolders
 
 
 def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = None, seed: int = 0) -> Views:
@@ -318,7 +264,7 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
     """
     path = Path(labels)
     if path.is_dir():
-        names = [folder.name for folder in _subfolders(path)]
+        names = [folder.name for folder in subfolders_of(path)]
     else:
         if not path.exists():
             raise FileNotFoundError(f'{path}: no such file or folder')

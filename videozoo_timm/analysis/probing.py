@@ -15,9 +15,9 @@ from ..files import atomic_write, check_own_folder, remove_known
 from ..inference.checks import checked_model
 from ..inference.pipeline import evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
-from ..video import IN_THIS_PROCESS, Reading, Views
+from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders
 from ._inputs import WARNING, none_read
-from .evaluation import TABLES, ClassFolders, Evaluation, check_same_classes, class_folders
+from .evaluation import TABLES, Evaluation, check_same_classes
 
 __all__ = [
     'PROBES',

@@ -46,11 +46,12 @@ def evaluate(
         force: bool,
 ) -> int:
     """Measure accuracy on a folder with one subfolder per class."""
-    from ..analysis.evaluation import class_folders, parse_views
     from ..analysis.evaluation import evaluate as measure
+    from ..analysis.evaluation import parse_views
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
     from ..outputs import Output
+    from ..video import class_folders
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
     if train_jitter_scales and view.views not in (None, 'random'):

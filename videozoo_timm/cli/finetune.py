@@ -83,10 +83,10 @@ def finetune(
     """Train a video ViT to classify."""
     import torch
 
-    from ..analysis.evaluation import class_folders
     from ..inference.pipeline import sampling_of
     from ..training.finetune import add_lora, few_shots, freeze_all_but_head, matched_names
     from ..training.finetune import finetune as fit
+    from ..video import class_folders
     accelerator = make_accelerator(chosen, training)
     fitted = class_folders(train)
     if shots is not None:

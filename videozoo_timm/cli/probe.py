@@ -60,12 +60,12 @@ def probe(
     """Measure accuracy of linear, nearest-neighbor and attentive probes on frozen features."""
     from tqdm import tqdm
 
-    from ..analysis.evaluation import class_folders
     from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
     from ..inference.journal import digest_of
     from ..outputs import Output
+    from ..video import class_folders
     fitted, held_out = class_folders(train), class_folders(val)
     check_classes(fitted, held_out)
     tell_shared(fitted.paths, held_out.paths)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..analysis.evaluation import ClassFolders, check_head, check_same_classes, evaluate
+from ..analysis.evaluation import check_head, check_same_classes, evaluate
 from ..errors import UserError
 from ..inference.pipeline import ProcessGroup, views_of
 from ..inference.reporting import SILENT, Reporter, with_fields
-from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, Reading, Sampling
+from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, ClassFolders, Reading, Sampling
 from ..video.transforms import RAND_AUGMENT
 from .log import Log, read_log
 from .loop import Hook, train

@@ -1,5 +1,6 @@
 """From video files to the clips that the models take: finding, sampling, resizing, cropping, normalizing."""
 from .checks import VideoError
+from .class_folders import ClassFolders, class_folders
 from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos, is_image
 from .images import read_image
 from .reading import Clip, VideoInfo, probe, read_clip, read_clips
@@ -16,6 +17,7 @@ __all__ = [
     'RECOGNITION',
     'VIDEO_EXTENSIONS',
     'Augmentation',
+    'ClassFolders',
     'Clip',
     'Failure',
     'Job',
@@ -28,6 +30,7 @@ __all__ = [
     'augment_clip',
     'centered_starts',
     'centred_starts',
+    'class_folders',
     'denormalize',
     'failure_of',
     'find_media',
