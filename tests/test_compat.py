@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import videozoo_timm
@@ -105,3 +106,10 @@ def test_results_are_the_same_whatever_the_default_dtype_is(models, double):
     torch.set_default_dtype(torch.float32)
     for k, (ours, theirs) in enumerate(zip(under_double, results(), strict=True)):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3, msg=lambda words, k=k: f'result {k}: {words}')
+
+
+def test_a_model_is_traced_whatever_the_default_dtype_is(double):
+    model = timm.create_model('vit_t16_im', img_size=64, depth=1, dtype=torch.float32).eval()
+    x = torch.randn(1, 3, 32, 80, dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.trace(model, x)(x), model(x), atol=1e-4, rtol=1e-4)

@@ -195,9 +195,8 @@ def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
     height, width = rows[-1] + 1, columns[-1] + 1
     slack = 0.1 * ((height != maps.shape[2]) | (width != maps.shape[3]))  # the same grid stays as it is
     y, x = (2 * rows + 1) / (height + slack) - 1, (2 * columns + 1) / (width + slack) - 1
-    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1)  # [H, W, 2], pixels' centers in [-1, 1]
-    grid = grid.unsqueeze(0).to(maps.dtype)
-    return F.grid_sample(maps, grid, mode='bicubic', padding_mode='border', align_corners=False)
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1).to(maps)  # [H, W, 2], pixels' centers in [-1, 1]
+    return F.grid_sample(maps, grid.unsqueeze(0), mode='bicubic', padding_mode='border', align_corners=False)
 
 
 def adapt_checkpoint(
