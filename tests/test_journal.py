@@ -382,6 +382,19 @@ def test_weights_that_differ_anywhere_are_other_weights(model, files, tmp_path):
         embed(other, files[:1], out=tmp_path / 'x.npz', batch_size=1)
 
 
+def test_folders_are_made_and_an_empty_one_is_filled(model, files, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    for out in (tmp_path / 'empty', tmp_path / 'a' / 'b'):
+        embed(model, files[:1], out=out)
+        assert (out / 'about.json').is_file() and [path.name for path in out.parent.glob('.*')] == []
+        shutil.rmtree(out.parent if out.parent != tmp_path else out)
+        embed(model, files[:1]).save(out)
+        assert (out / 'about.json').is_file()
+    (out / 'about.json').unlink()  # arrays of these names, of whatever
+    with pytest.raises(ValueError, match='holds other things than features'):
+        embed(model, files[:1], out=out, start_over=True)
+
+
 def test_results_of_unknown_origin_are_not_replaced(model, files, tmp_path):
     record = tmp_path / 'x' / 'about.json'
     embed(model, files[:1], out=tmp_path / 'x')

@@ -69,6 +69,8 @@ def test_a_folder_is_replaced_only_if_all_of_it_is_ours(tmp_path, monkeypatch):
         output.check_own_folder(('a', 'b'), 'a model')
         output.path.mkdir(exist_ok=True)
     (output.path / 'b').touch()
+    assert '(no a); name' in refused(lambda: output.check_own_folder(('a', 'b'), 'a model'))[0]
+    (output.path / 'a').touch()
     output.check_own_folder(('a', 'b'), 'a model')
     (output.path / 'thesis').touch()
     assert refused(lambda: output.check_own_folder(('a', 'b'), 'a model')) == tuple(
@@ -76,7 +78,7 @@ def test_a_folder_is_replaced_only_if_all_of_it_is_ours(tmp_path, monkeypatch):
     (output.path / 'thesis').unlink()
     monkeypatch.chdir(output.path)
     for path in (output.path, Path()):
-        assert 'is no folder of its own' in refused(lambda path=path: Output(path).check_own_folder(('b',), 'it'))[0]
+        assert 'is no folder of its own' in refused(lambda path=path: Output(path).check_own_folder('ab', 'it'))[0]
 
 
 def test_what_is_there_is_replaced_if_the_caller_says_so(tmp_path):

@@ -6,7 +6,7 @@ another run, it is replaced if the caller says so; anything else is never replac
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,23 +66,24 @@ class Output:
             raise self.refusal('is a file, not a folder' if self.path.exists() else 'is a link to nothing')
         self._check_writable(self.path)
 
-    def check_own_folder(self, names: Collection[str], content: str) -> None:
+    def check_own_folder(self, names: Sequence[str], content: str) -> None:
         """Refuse, before the work, a folder that cannot be replaced as a whole, as it may hold what is not ours.
 
         Args:
-            names: All files that may be in it.
+            names: All files that may be in it; the first is always there.
             content: What it holds then, for the error.
 
         Raises:
-            ValueError: It is no folder, cannot be written, is the current one, or holds another file.
+            ValueError: It is no folder, cannot be written, is the current one, or holds other files.
         """
         self.check_folder()
         if self.path.resolve() == Path.cwd() or os.path.ismount(self.path):
             raise self.refusal('is no folder of its own, and would be replaced')
         self._check_writable(self.path.absolute().parent)
-        others = sorted({path.name for path in self.path.iterdir()} - set(names)) if self.path.exists() else []
-        if others:
-            raise self.refusal('holds other things than {} ({})', content, others[0])
+        if self.exists:
+            there = {path.name for path in self.path.iterdir()}
+            if others := sorted(there - set(names)) or [f'no {name}' for name in names[:1] if name not in there]:
+                raise self.refusal('holds other things than {} ({})', content, others[0])
 
     def refuse_existing(self, force: bool) -> None:
         """Refuse to replace what is there, of whatever run, unless `force`.

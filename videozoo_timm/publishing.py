@@ -127,7 +127,7 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
 def check_folder(folder: Path, force: bool = False) -> None:
     """Raise a ValueError unless a model can be exported there."""
     output = Output(folder, 'folder')
-    output.check_own_folder(('README.md', 'config.json', 'model.safetensors'), 'an exported model')
+    output.check_own_folder(('config.json', 'README.md', 'model.safetensors'), 'an exported model')
     output.refuse_existing(force)
 
 

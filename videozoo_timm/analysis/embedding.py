@@ -108,11 +108,9 @@ def check_output(out: Path) -> None:
     output = Output(out, force='start_over')
     if out.suffix:
         output.check_file(('.npz', '.safetensors'), or_folder=True)
-        return
-    names = ('about.json', 'features.npy', 'blocks.npy', *(f'{name}.npy' for name in _COLUMNS))
-    output.check_own_folder(names, 'features')
-    if output.exists and not (out / 'about.json').is_file():
-        raise output.refusal('holds other things than features (there is no about.json)')
+    else:
+        names = ('about.json', 'features.npy', 'blocks.npy', *(f'{name}.npy' for name in _COLUMNS))
+        output.check_own_folder(names, 'features')
 
 
 def read_origin(out: Path) -> dict[str, Any]:
@@ -329,20 +327,20 @@ def embed(
 
 def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str]) -> None:
     """A call made again may replace its own result, of fewer files too, but nothing else."""
-    origin = read_origin(out)
-    of_fewer = origin and set(origin['paths']) <= set(paths)
-    before = _settings({**origin, 'paths': paths} if of_fewer else origin, about)
-    if before:  # results of version 0.1.0 have `weights` alone
-        before.setdefault('checksum', about['checksum'])
-    Output(out, force='start_over').refuse_other(before, _settings({**about, 'paths': paths}, about))
+    if origin := read_origin(out):
+        origin.setdefault('checksum', about['checksum'])  # results of version 0.1.0 have `weights` alone
+        if set(origin['paths']) <= set(paths):
+            origin['paths'] = paths
+    before, now = (_settings(stored, about) for stored in (origin, dict(about, paths=paths)))
+    Output(out, force='start_over').refuse_other(before, now)
 
 
 def _settings(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """What decides about rows, of all that is stored about them."""
-    settings = {name: stored[name] for name in (*names, 'paths') if name in stored}
+    chosen = {name: stored[name] for name in (*names, 'paths') if name in stored}
     with suppress(KeyError, TypeError, ValueError, RecursionError):  # of unknown origin
-        settings['settings'] = json.loads(settings['settings'])
-    return settings
+        chosen['settings'] = json.loads(chosen['settings'])
+    return chosen
 
 
 def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:
