@@ -442,3 +442,9 @@ def test_a_script_gets_its_words_signals_and_errors(run, tmp_path):
     assert done.returncode == 2 and 'no option --flag' in done.stderr
     done = run('run', 'nowhere.py', check=False)
     assert done.returncode == 2 and done.stderr == 'videozoo: no script nowhere.py\n'
+
+
+def test_names_that_differ_by_a_colon_alone_get_pictures_of_their_own(tmp_path):
+    from videozoo_timm.cli.inputs import unique_stems
+    stems = unique_stems([str(tmp_path / name) for name in ('ab.mp4', 'a:b.mp4', 'c.mp4')])
+    assert len(set(stems)) == 3

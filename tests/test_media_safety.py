@@ -1,6 +1,7 @@
 """Strangers' videos and pictures cost little, start nothing, and give what they show or an error that names them."""
 import math
 import os
+import shutil
 import struct
 import tracemalloc
 from itertools import islice
@@ -10,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CLIPS
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from test_video import av, numbers, write_video
 
 from videozoo_timm.cli import main
@@ -23,6 +24,7 @@ from videozoo_timm.video import (
     View,
     Views,
     augment_clip,
+    class_folders,
     find_videos,
     load_views,
     prepare_clip,
@@ -450,3 +452,31 @@ def test_pixels_of_32_bits_are_refused_in_words(tmp_path, kind):
     Image.fromarray(np.arange(64, dtype=kind).reshape(8, 8)).save(tmp_path / 'wide.tif')
     with pytest.raises(VideoError, match='wide.tif: has 32-bit pixels.*8 or 16 bits'):
         read_image(tmp_path / 'wide.tif')
+
+
+def test_files_that_are_called_like_synthetic_videos_are_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(CLIPS / 'odd' / 'one_frame.mp4', 'drawn:x.mp4')
+    (tmp_path / 'drawn:1000').mkdir()
+    shutil.copy(CLIPS / 'odd' / 'one_frame.mp4', 'drawn:1000/a.mp4')
+    assert [path.name for path in find_videos('.')] == ['a.mp4', 'drawn:x.mp4']
+    assert [path.name for path in find_videos(find_videos('.'))] == ['a.mp4', 'drawn:x.mp4']
+    assert [path.name for path in find_videos('drawn:x.mp4')] == ['drawn:x.mp4']
+    folders = class_folders('.')
+    assert folders.classes == ['drawn:1000'] and [os.path.basename(path) for path in folders.paths] == ['a.mp4']
+    with pytest.raises(ValueError, match='synthetic videos are named'):
+        find_videos('drawn:0/foo/1')
+
+
+def test_tiles_larger_than_their_picture_are_refused(tmp_path):
+    kinds = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag in (65000, 65001):
+        kinds[tag], kinds.tagtype[tag] = 46336, 4
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / 'x.tif', tiffinfo=kinds)
+    data = (tmp_path / 'x.tif').read_bytes()
+    for before, after in ((65000, 322), (65001, 323)):  # width and height of tiles
+        assert data.count(struct.pack('<HHI', before, 4, 1)) == 1
+        data = data.replace(struct.pack('<HHI', before, 4, 1), struct.pack('<HHI', after, 4, 1))
+    (tmp_path / 'x.tif').write_bytes(data)
+    with pytest.raises(VideoError, match='x.tif: 46336 x 46336 pixels'):
+        read_image(tmp_path / 'x.tif')

@@ -335,3 +335,34 @@ def test_what_the_reader_says_is_checked_again(monkeypatch, lines):
     with pytest.raises((ValueError, OSError)) as error:
         load_inert(archive(MODEL))
     assert 'outside' in str(error.value) or 'longer' in str(error.value) or 'sizes' in str(error.value)
+
+
+def test_text_that_is_referred_to_many_times_costs_little(tmp_path, monkeypatch):
+    """A thousand bytes that would be gigabytes where each reference is told."""
+    text = b'X' + struct.pack('<I', 1 << 20) + b'x' * (1 << 20) + b'q\x00' + b'0'
+    body = b'\x80\x02}X\x05\x00\x00\x00model(' + text + (b'(' + b'h\x00' * 8 + b'l') * 100 + b'ls.'
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (('data.pkl', body), ('version', b'3'), ('byteorder', b'little')):
+            archive.writestr(f'x/{name}', content)
+    assert (tmp_path / 'x.pth').stat().st_size < 5000
+    with pytest.raises(ValueError, match='to unpickle'):
+        load_inert(tmp_path / 'x.pth')
+
+
+def test_a_shape_that_overflows_before_its_zero_is_refused(tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.save({'model': {'x': torch.empty(5, 7, 0)}}, path)
+    sizes = (5).to_bytes(1, 'little'), (7).to_bytes(1, 'little')
+    data = path.read_bytes()
+    assert load_inert(path)['model']['x'].shape == (5, 7, 0)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in records if name.endswith('data.pkl'))
+    huge = b'\x8a\x08' + (1 << 62).to_bytes(8, 'little')
+    records[pickled] = records[pickled].replace(b'K' + sizes[0] + b'K' + sizes[1], huge + huge)
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, content in records.items():
+            archive.writestr(name, content)
+    assert path.read_bytes() != data
+    with pytest.raises(ValueError, match='x.pth'):
+        load_inert(path)

@@ -121,3 +121,9 @@ def test_an_altered_conversion_is_not_offered(tmp_path, monkeypatch):
     assert offer_safetensors('eminorhan/dino_s_vits16') == ['dino_s_vits16.pth: norm.bias differs'] and not uploaded
     monkeypatch.setattr('videozoo_timm.publishing.verify', lambda source: ['equal'])
     assert offer_safetensors('eminorhan/dino_s_vits16') == [] and uploaded == ['dino_s_vits16.safetensors']
+
+
+def test_a_part_of_a_published_model_is_not_the_published_one():
+    model = videozoo_timm.load_model('vit_shapes_motion')
+    model.blocks = model.blocks[:2]
+    assert 'is missing' in unproven(model, catalogue.find('vit_shapes_motion'))

@@ -14,7 +14,8 @@ def main() -> int:
         return 130
     except Exception as error:  # a library is missing or broken, or does not fit the others
         if '--debug' in sys.argv or os.environ.get('VIDEOZOO_DEBUG', '0') not in ('', '0'):
-            traceback.print_exc()
+            from .text import printable
+            print(printable(traceback.format_exc(), lines=True), file=sys.stderr)
         if isinstance(error, ModuleNotFoundError) and error.name == 'click':
             _complain("the command line needs click: pip install 'videozoo-timm[video]'")
         else:

@@ -128,8 +128,10 @@ class Output:
         self.check_folder()
         if not os.path.lexists(self.path / record):
             return
+        from .files import check_regular  # here, as it imports more than a command needs to start
         before = {}
         with suppress(OSError, ValueError, TypeError, RecursionError):  # damaged, or somebody else's
+            check_regular(self.path / record)
             before = dict(json.loads((self.path / record).read_bytes()))
         self.refuse_other({name: before[name] for name in now if name in before}, now, force)
 

@@ -15,6 +15,7 @@ from .cards import model_card
 from .errors import UserError
 from .files import atomic_write
 from .identity import find_source, generator_source
+from .models.building import MAY_BE_LEFT
 from .models.protocols import TimmModel
 from .outputs import Output
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
@@ -117,7 +118,10 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
         return ('the published file is not on this machine, so they cannot be compared (`videozoo download '
                 f'{record.timm_name}` fetches it)')
     published = to_timm(read_weights(path, mapped=True).tensors)
-    for key, ours in model.state_dict().items():
+    own = model.state_dict()
+    if lost := [key for key in published if key not in own and not MAY_BE_LEFT.match(key)]:
+        return f'they are not the published ones ({lost[0]} is missing)'
+    for key, ours in own.items():
         theirs = published.get(key)
         if theirs is None or not torch.equal(ours.cpu(), theirs.to(ours.dtype)):
             return f'they are not the published ones ({key} differs)'

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..inference.reporting import Reporter
 from ..synthetic import is_drawn
+from ..text import printable
 from ..video import find_media
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def listed(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
 
 def warn_of(path: str, reason: str) -> None:
     """What is done about a file that cannot be read, unless the caller has another way to tell."""
-    _logger.warning('%s', reason)
+    _logger.warning('%s', printable(reason))
 
 
 WARNING = Reporter(report=warn_of)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..files import MAKE_ROOM, atomic_write
+from ..files import MAKE_ROOM, atomic_write, check_regular
 from ..inference.checks import checked_model
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
@@ -59,10 +59,8 @@ class Embeddings:
 
     def __repr__(self) -> str:
         parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
-        if self.blocks is not None:
-            parts.append(f'blocks={self.blocks}')
-        if self.failed:
-            parts.append(f'failed={len(self.failed)}')
+        told = dict(blocks=self.blocks, failed=len(self.failed) or None)
+        parts += [f'{name}={value}' for name, value in told.items() if value is not None]
         return f'Embeddings({", ".join(parts)})'
 
     def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
@@ -109,18 +107,21 @@ def check_output(out: Path) -> None:
     if out.suffix:
         output.check_file(('.npz', '.safetensors'), or_folder=True)
     else:
-        names = ('about.json', 'features.npy', 'blocks.npy', *(f'{name}.npy' for name in _COLUMNS))
-        output.check_own_folder(names, 'features')
+        arrays = [f'{name}.npy' for name in ('features', 'blocks', *_COLUMNS)]
+        output.check_own_folder(('about.json', *arrays), 'features')
 
 
 def read_origin(out: Path) -> dict[str, Any]:
     """What is stored about features beside them: `paths`, `settings`, `model`; nothing of any other file."""
     try:
+        check_regular(out if out.suffix else out / 'about.json')
         if out.suffix == '.npz':
             with np.load(out) as arrays:
-                strings = {key: arrays[key] for key in arrays.files if key not in ('features', 'blocks', *_COLUMNS)}
-            about = {key: str(text) for key, text in strings.items() if text.dtype.kind == 'U'}
-            paths = strings['paths'].tolist()
+                keys = [key for key in arrays.files if key not in ('features', 'blocks', *_COLUMNS)]
+                if sum(arrays.zip.getinfo(f'{key}.npy').file_size for key in keys) > 1 << 30:
+                    return {}
+                about = {key: str(text) for key in keys if (text := arrays[key]).dtype.kind == 'U'}
+                paths = arrays['paths'].tolist()
         elif out.suffix == '.safetensors':
             from safetensors import safe_open
             with safe_open(out, 'pt') as file:

@@ -19,6 +19,7 @@ import click
 from click.shell_completion import shell_complete
 
 from .. import __version__
+from ..text import printable
 from . import (
     attend,
     bench,
@@ -44,7 +45,7 @@ from . import (
     verify,
 )
 from .options import Commands, Settings, flag_of
-from .output import ERRORS, complain
+from .output import ERRORS, complain, worded
 
 __all__ = ['commands', 'main']
 
@@ -127,13 +128,13 @@ def _result(argv: list[str]) -> int | Callable[[], int]:
         return 0
     except BaseException as error:  # what is written in Rust raises such as are no Exception
         if settings.debug:
-            traceback.print_exc()
+            print(printable(traceback.format_exc(), lines=True), file=sys.stderr)
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
-            complain(f'{error.filename}: {error.strerror}')
+            complain(printable(f'{error.filename}: {error.strerror}'))
         elif isinstance(error, MemoryError):
             complain('memory ran out')
         elif isinstance(error, ERRORS) and str(error):
-            complain(error)
+            complain(printable(worded(error)))
         else:
             what = ' '.join(f'{type(error).__name__}: {error}'.split()).removesuffix(':')
             complain(f'internal error: {what}' + ('' if settings.debug else ' (--debug shows the traceback)'))

@@ -103,9 +103,10 @@ def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
     """Write rows into a table; those of other pictures stay."""
     import csv
 
-    from ..files import save_csv
+    from ..files import check_regular, save_csv
     before: list[dict[str, Any]] = []
     if path.exists():
+        check_regular(path)
         with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
             try:
                 before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ..catalogue import MOTIONS
 from .options import Several, command, folder_option, option
-from .output import echo
+from .output import bar_class, echo
 from .types import Choice, Count
 
 SIZE = 128  # `synthetic.SIZE`, without its imports
@@ -21,7 +21,7 @@ SIZE = 128  # `synthetic.SIZE`, without its imports
         help=f'Only these motions: {", ".join(MOTIONS)}.')
 def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> int:
     """Write synthetic videos of moving shapes, in folders named after their motion."""
-    from tqdm import tqdm
+    tqdm = bar_class()
 
     from ..outputs import Output
     from ..synthetic import MAX_SIZE, MAX_VIDEOS, RATE, make_scene

@@ -2,7 +2,7 @@
 import torch
 
 from ..video import failure_of, prepare_clip, read_image
-from .output import complain
+from .output import report
 
 
 class ImageFiles(torch.utils.data.Dataset):
@@ -39,5 +39,5 @@ def image_of(path: str, side: int) -> torch.Tensor | None:
     except ImportError:
         raise
     except Exception as error:
-        complain(failure_of(path, error).reason)
+        report(path, failure_of(path, error).reason)
         return None

@@ -1,6 +1,7 @@
 """The files that a command reads: which they are, and what they are called."""
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -83,5 +84,6 @@ def unique_stems(paths: list[str]) -> list[str]:
     names = [names_of(path) for path in paths]
     result = [next(name) for name in names]
     while len(set(result)) < len(result):
-        result = [next(names[i], name) if result.count(name) > 1 else name for i, name in enumerate(result)]
+        number = Counter(result)
+        result = [next(names[i], f'{name}_{i}') if number[name] > 1 else name for i, name in enumerate(result)]
     return result

@@ -1,5 +1,6 @@
 """What a command says: results on standard output, everything else on standard error."""
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,14 +44,14 @@ def complain(message: Any) -> None:
     """Tell on standard error."""
     text = printable(f'videozoo: {worded(message)}', lines=True)
     if 'tqdm' in sys.modules:  # above a progress bar
-        sys.modules['tqdm'].tqdm.write(text, file=sys.stderr)
+        bar_class().write(text, file=sys.stderr)
     else:
         print(text, file=sys.stderr, flush=True)
 
 
 def report(path: str, reason: Any) -> None:
     """Tell why a file is skipped."""
-    complain(reason)
+    complain(printable(reason))
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:
@@ -60,13 +61,21 @@ def table(header: list[str], rows: list[list[str]]) -> None:
         '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every))
 
 
+def bar_class() -> Any:
+    """The class tqdm with a lock for threads; its own may start a Python process in the current folder."""
+    from tqdm import tqdm
+    if not hasattr(tqdm, '_lock'):
+        tqdm.set_lock(threading.RLock())
+    return tqdm
+
+
 @contextmanager
 def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> Iterator[Callable[[float], None]]:
     """A progress bar with rate and time left; in a log, a line every half minute.
 
     Of several processes the first one shows its own progress for that of all.
     """
-    from tqdm import tqdm
+    tqdm = bar_class()
     form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:

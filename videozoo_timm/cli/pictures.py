@@ -8,7 +8,7 @@ from typing import Any
 
 from .inputs import names_of, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import complain, progress
+from .output import progress, report
 
 
 def each_view(
@@ -25,7 +25,7 @@ def each_view(
                 yield job.index, job.path, stems[job.index], item
                 continue
             if item is not None:
-                complain(item.reason)
+                report(job.path, item.reason)
                 failed.append(job.path)
             update(1)
 
@@ -43,8 +43,11 @@ def save_picture(picture: Any, path: str, stem: str, what: str, folder: Path) ->
 
 def _is_of_another(target: Path, about: str) -> bool:
     from PIL import Image
+
+    from ..files import check_regular
     try:
-        with Image.open(target) as there:
+        check_regular(target)
+        with Image.open(target, formats=['JPEG']) as there:
             comment = there.info.get('comment')
     except Exception:  # not there, or no picture
         return False

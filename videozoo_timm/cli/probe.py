@@ -19,7 +19,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import echo, progress, report, table
+from .output import bar_class, echo, progress, report, table
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -58,7 +58,7 @@ def probe(
         force: bool,
 ) -> int:
     """Measure accuracy of linear, nearest-neighbor and attentive probes on frozen features."""
-    from tqdm import tqdm
+    tqdm = bar_class()
 
     from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit

@@ -10,7 +10,7 @@ from typing import Any
 
 from .loading import check_trainable, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, family, folder_option, option, span_option
-from .output import complain, echo, report
+from .output import bar_class, complain, echo, report
 from .types import Count, Number
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, without its imports
@@ -186,7 +186,7 @@ def reading_of(reading: ReadingOptions) -> dict[str, Any]:
 @contextmanager
 def training_progress(accelerator: Any, steps: int) -> Iterator[Any]:
     """A bar of the steps with the latest figures; in a log, a line every half minute."""
-    from tqdm import tqdm
+    tqdm = bar_class()
 
     from ..training.signals import Stopped
     interval = 0.1 if sys.stderr.isatty() else 30

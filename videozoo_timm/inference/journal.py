@@ -180,6 +180,8 @@ class Journal:
                 with explain_write_errors(self._out, remedy=self._remedy, partial=self.folder):
                     with open(mended, 'xb') as file:
                         file.writelines(whole)
+                        file.flush()
+                        os.fsync(file.fileno())
                     os.replace(mended, path)
             self.damaged += damaged
         return [found[key] for key in sorted(found)]

@@ -26,6 +26,7 @@ from torch import nn
 from .._compat import guard_timm_downloads
 from ..contents import Contents
 from ..identity import source_of
+from ..text import printable
 from ..weights import Source, Tensors, guarded, locate, read_weights, to_timm
 from ..weights.header import check_fields
 
@@ -39,7 +40,7 @@ guard_timm_downloads(guarded())
 _MAY_BE_NEW = re.compile(r'(head|fc|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\.')
 _HEADS = ('head.', 'fc.')
 # Parts of a file that a model may ignore: an MAE's decoder in a ViT, the norm that average pooling replaces.
-_MAY_BE_LEFT = re.compile(
+MAY_BE_LEFT = re.compile(
     r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$')
 
 
@@ -247,19 +248,21 @@ def fill(
     missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
     if strict:
         new = {k for k in missing if _MAY_BE_NEW.match(k) and (new_head or not k.startswith(_HEADS))}
-        left = {k for k in surplus if _MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
+        left = {k for k in surplus if MAY_BE_LEFT.match(k) and not _has_parameters(model, k)}
     else:
         new, left = missing, surplus
         if new or left:
-            _logger.warning('%s: initialized %s; ignored %s', origin, sorted(new), sorted(left))
-    problems = [f'{k} is missing' for k in sorted(missing - new)]
-    problems += [f'{k} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
+            ignored = [printable(k, 200) for k in sorted(left)]
+            _logger.warning('%s: initialized %s; ignored %s', origin, sorted(new), ignored)
+    problems = [f'{printable(k, 200)} is missing' for k in sorted(missing - new)]
     problems += [
-        f'{k} is {list(tensors[k].shape)}, the model has {list(own[k].shape)}'
+        f'{printable(k, 200)} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
+    problems += [
+        f'{printable(k, 200)} is {list(tensors[k].shape)}, the model has {list(own[k].shape)}'
         for k in sorted(own.keys() & tensors.keys()) if _differs(own[k], tensors[k])]
     if problems:
         shown = problems[:100] + ([f'and {len(problems) - 100} more'] if len(problems) > 100 else [])
-        raise ValueError(f'{origin} does not fit {type(model).__name__}:\n  ' + '\n  '.join(shown))
+        raise ValueError(f'{origin} does not fit {type(model).__name__}: ' + '; '.join(shown))
 
     model.load_state_dict(
         {k: v.to(own[k].dtype) for k, v in tensors.items() if k not in left}, strict=False, assign=True)

@@ -217,7 +217,8 @@ def adapt_checkpoint(
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
         tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
     positions = tensors.get('pos_embed')
-    if positions is not None and positions.ndim == 3 and isinstance(model, ImageVisionTransformer):
+    if positions is not None and positions.ndim == 3 and isinstance(model, ImageVisionTransformer) and (
+            positions.shape[0] == 1 and positions.shape[2] == model.embed_dim):
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
         tensors['pos_embed'] = resample_as_published(

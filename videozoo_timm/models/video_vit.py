@@ -242,8 +242,11 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
     new = list(model.patch_embed.video_grid_size)
     for prefix in model.position_prefixes:
         spatial, temporal = (tensors.get(f'{prefix}pos_embed_{axis}') for axis in ('spatial', 'temporal'))
-        if spatial is None or temporal is None or spatial.ndim != 3 or temporal.ndim != 3:
+        width = getattr(model, f'{prefix}pos_embed_spatial').shape[-1]
+        if spatial is None or temporal is None or not (spatial.ndim == temporal.ndim == 3):
             continue
+        if any(x.shape[0] != 1 or x.shape[2] != width for x in (spatial, temporal)):
+            continue  # of another model, which `fill` says: before something is made of them
         old = [temporal.shape[1], *stored_grid(spatial.shape[1], model)]
         tensors[f'{prefix}pos_embed_spatial'] = resample_spatial(spatial, old, new)
         tensors[f'{prefix}pos_embed_temporal'] = resample_temporal(temporal, old, new)

@@ -13,7 +13,8 @@ from .scenes import Scene, make_scene
 MAX_VIDEOS = 1_000_000  # that one name stands for
 
 _SPEC = re.compile(r'drawn:([0-9]{1,18})(?:@([0-9]{1,18}))?')  # drawn:COUNT@SEED
-_NAME = re.compile(r'drawn:([0-9]{1,18})[/\\](\w{1,18})[/\\]([0-9]{1,18})')  # drawn:SEED/MOTION/NUMBER
+# drawn:SEED/MOTION/NUMBER
+_NAME = re.compile(rf'drawn:([0-9]{{1,18}})[/\\]({"|".join(MOTIONS)})[/\\]([0-9]{{1,18}})')
 
 
 def is_drawn(path: str | os.PathLike) -> bool:

@@ -258,9 +258,11 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
                 '{} holds a run; {resume} continues it, {force} replaces it', folder, resume=True, force=True)
         Output(folder, 'folder').refuse_other({k: v for k, v in before.items() if k != 'id'}, about)
     run = before.get('id') or uuid4().hex
-    with atomic_write(record) as partial:
-        partial.write_text(json.dumps(dict(about, id=run), indent=2) + '\n')
-    make_folder(keeping.checkpoints)
+    if before != (now := dict(about, id=run)):
+        with atomic_write(record, durable=True) as partial:
+            partial.write_text(json.dumps(now, indent=2) + '\n')
+    if make_folder(keeping.checkpoints).is_symlink():  # where another run's may lead too
+        stack.enter_context(_ownership(keeping.checkpoints))
     return run
 
 

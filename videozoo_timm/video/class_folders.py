@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
-from .finding import find_media
+from .finding import find_media, on_disk
 
 
 class ClassFolders(NamedTuple):
@@ -46,7 +46,7 @@ def class_folders(folder: str | os.PathLike) -> ClassFolders:
     subfolders = subfolders_of(folder)
     paths, targets = [], []
     for target, subfolder in enumerate(subfolders):
-        files = find_media(subfolder)
+        files = find_media(on_disk(subfolder))
         paths += map(str, files)
         targets += [target] * len(files)
     if not paths:

@@ -40,6 +40,11 @@ def is_image(path: str | os.PathLike) -> bool:
     return Path(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
+def on_disk(path: Path) -> Path:
+    """A path that was found, in a form that is not the name of synthetic videos."""
+    return Path(os.path.abspath(path)) if is_drawn(path) else path
+
+
 def _find(
         paths: str | os.PathLike | Iterable[str | os.PathLike],
         search: Callable[[Path], list[Path]],
@@ -48,6 +53,8 @@ def _find(
         paths = [paths]
     found: dict[str, Path] = {}  # absolute path -> path as given
     for path in map(Path, paths):
+        if is_drawn(path) and path.suffix and path.exists():  # as shells expand `*`
+            path = on_disk(path)
         if is_drawn(path):
             found.update((str(name), name) for name in drawn_videos(path))
             continue
@@ -66,6 +73,6 @@ def _search(folder: Path, extensions: Collection[str]) -> list[Path]:
         # A link to a folder above would go round for ever.
         subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith('.')]
         if real not in visited:
-            found += [Path(place, name) for name in names if not name.startswith('.')]
+            found += [on_disk(Path(place, name)) for name in names if not name.startswith('.')]
         visited.add(real)
     return sorted(file for file in found if file.suffix.lower() in extensions and file.is_file())

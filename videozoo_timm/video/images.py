@@ -12,6 +12,7 @@ from .checks import MAX_IMAGE_PIXELS, VideoError, check_file, check_size
 # Of `IMAGE_EXTENSIONS`, and no others: Pillow hands PostScript to an external program.
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
 _ORIENTATION = 0x0112  # EXIF
+_TILE = 322, 323  # TIFF: width and height
 _pillow = threading.Lock()
 
 
@@ -33,6 +34,10 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
             image = Image.open(path, formats=_FORMATS)
         with image:
             check_size(path, *image.size, MAX_IMAGE_PIXELS)
+            tile = [getattr(image, 'tag_v2', {}).get(tag) for tag in _TILE]
+            if any(side is not None for side in tile):  # decoded whole, whatever the picture shows of it
+                width, height = (side if isinstance(side, int) else 0 for side in tile)
+                check_size(path, width, height, MAX_IMAGE_PIXELS)
             kind, image = image.format, _upright(image)
             is_wide = image.mode.startswith('I;16') or (image.mode == 'I' and kind == 'PNG')  # as Pillow 10 has it
             if not is_wide and image.mode in ('I', 'F'):

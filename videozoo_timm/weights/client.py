@@ -78,6 +78,7 @@ class Watch:
         headers, host = response.headers, response.request.url.host
         if response.request.method == 'HEAD':  # of others the client takes the body alone
             _check_headers(headers, host, response.is_success)
+            headers.pop('X-Xet-Hash', None)  # that downloader has no limits, and its blobs are shared by repositories
         refused = response.status_code in (408, 429) or response.status_code >= 500
         if refused:
             self._check_wait(headers, host)
@@ -123,12 +124,13 @@ class Watch:
 
     def _check_wait(self, headers: Any, host: str) -> None:
         """Of a refusal for now: the client would sleep for as long as it says."""
-        asked = re.fullmatch(r'\s*(\d+)\s*', headers.get('Retry-After', ''), re.ASCII) or re.search(
-            r';\s*t\s*=\s*(\d+)', headers.get('RateLimit', ''), re.ASCII)
-        if not asked:
+        waits = re.findall(r'\bt\s*=\s*(\d{1,18})', headers.get('RateLimit', ''), re.ASCII)
+        waits += re.findall(r'^\s*(\d{1,18})\s*$', headers.get('Retry-After', ''), re.ASCII)
+        if not waits:
             return
-        message = f'{host} wants to be asked again in {asked[1]} s'
-        if self._waited(host) + int(asked[1]) > self._patience:
+        wait = max(map(int, waits))  # which of them the client heeds depends on its version
+        message = f'{host} wants to be asked again in {wait} s'
+        if self._waited(host) + wait > self._patience:
             raise HubError(f'{message}, which is too long: {self._end}; try again then')
         self._say(f'{message}; {self._end}')
 

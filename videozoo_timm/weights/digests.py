@@ -1,5 +1,6 @@
 """Digests of files: as they are, and as the Hub's client has noted them."""
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -12,9 +13,14 @@ def is_sha256(text: str | None) -> bool:
 
 
 def digest_in_name(path: Path) -> str | None:
-    """The Hub's cache names a large file's blob after its sha256."""
-    name = path.resolve().name
-    return name if is_sha256(name) else None
+    """The sha256 of a large file in the Hub's cache, which names its blob after it; None for any other file."""
+    for _ in range(9):  # link by link: behind a blob may be a store with other names
+        if path.parent.name == 'blobs' and path.parent.parent.name.startswith('models--'):
+            return path.name if is_sha256(path.name) else None
+        if not path.is_symlink():
+            return None
+        path = Path(os.path.normpath(path.parent.resolve() / os.readlink(path)))
+    return None
 
 
 def sha256_of(path: Path) -> str:

@@ -191,7 +191,10 @@ def in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
             # The client looks into the newest commit that it has seen alone, and would forget a file as soon as
             # another one of its repository is downloaded from a later commit.
             folder = Path(source.cache_dir or HF_HUB_CACHE) / f'models--{repo.replace("/", "--")}' / 'snapshots'
-            older = [path for commit in folder.glob('*') if (path := commit / filename).is_file()]
+            refs = folder.parent / 'refs'  # other revisions, pull requests of strangers among them, are not the newest
+            others = {ref.read_text().strip() for ref in refs.rglob('*') if ref.is_file() and ref != refs / 'main'}
+            older = [path for commit in folder.glob('*')
+                     if commit.name not in others and (path := commit / filename).is_file()]
             if older:
                 return max(older, key=lambda path: path.lstat().st_mtime)
     return None

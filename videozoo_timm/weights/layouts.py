@@ -88,7 +88,8 @@ def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
         parts = [f'{attention}.{part}.{kind}' for part in names]
         absent = [part for part in parts if part not in tensors]
         if absent:
-            raise ValueError(f'the checkpoint has {key} but lacks {", ".join(absent)}')
+            raise ValueError(
+                f'the checkpoint has {printable(key, 200)} but lacks {printable(", ".join(absent), 600)}')
         if match['part'] == names[0]:
             converted[f'{attention}.qkv.{kind}'] = torch.cat([tensors[part] for part in parts])
     return converted

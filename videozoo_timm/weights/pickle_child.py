@@ -118,7 +118,7 @@ def rebuild_typed(storage, offset, size, stride, requires_grad, hooks, dtype, me
         return named('a tensor that is to be conjugated or negated')
     dtype = storage.dtype if dtype is None else getattr(dtype, 'called', '')[len('torch.'):]
     numbers = (offset, *size, *stride)
-    if len(size) != len(stride) or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+    if len(size) != len(stride) or len(size) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
         raise Refused('a tensor in it has sizes or strides that no tensor has')
     return Tensor(dtype, storage.key, offset + storage.shift, list(size), list(stride))
 
@@ -290,7 +290,7 @@ def table(whole, storages, most):
         nonlocal most, number
         number += len(line)
         lines.append(json.dumps(line, separators=(',', ':')).encode())
-        most -= len(lines[-1]) + 500 * len(line)  # about what the other side needs to hold it
+        most -= 4 * len(lines[-1]) + 500 * len(line)  # about what the other side needs to read and hold it
         if most < 0:
             raise TooLarge
 
@@ -331,7 +331,7 @@ def limit(megabytes, seconds):
             resource.setrlimit(getattr(resource, kind), (soft, hard))
         except (AttributeError, ValueError, OSError):  # not every system has every limit
             pass
-    signal.alarm(60 * seconds)  # if the other side was killed while a disk does not answer
+    signal.alarm(min(60 * seconds, 2 ** 31 - 1))  # if the other side was killed while a disk does not answer
 
 
 def answer(file, megabytes):

@@ -100,7 +100,7 @@ def _ask_child(file: BufferedReader) -> list[list[Any]]:
     except OSError as error:
         raise OSError(f'no process to read a pickle in: {sys.executable} cannot be started ({error})') from error
     with child:
-        timer = threading.Timer(PATIENCE * seconds, lambda: (late.set(), child.kill()))
+        timer = threading.Timer(min(PATIENCE * seconds, threading.TIMEOUT_MAX), lambda: (late.set(), child.kill()))
         timer.daemon = True
         timer.start()
         try:
@@ -187,7 +187,8 @@ class _Table:
         dtype = _DTYPES.get(name)
         if dtype is None:
             return Inert(f'torch.{name}')
-        if len(shape) > 64 or min([offset, *shape, *stride]) < 0 or math.prod(shape) * dtype.itemsize >= 1 << 63:
+        if len(shape) > 64 or min([offset, *shape, *stride]) < 0 or (
+                math.prod(n or 1 for n in shape) * dtype.itemsize >= 1 << 63):
             raise _Unreadable('a tensor in it has sizes or strides that no tensor has')
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         end = last + 1 if math.prod(shape) else 0

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ..files import check_regular
+from ..text import printable
 from .header import LARGEST, parse_header, torch_dtypes
 from .layouts import Tensors, model_tensors
 from .pickles import load_inert
@@ -53,7 +54,7 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of safetensors, or of PyTorch for what it knows no dtype or shape of
-        raise ValueError(f'{path} is no readable safetensors file: {error}') from error
+        raise ValueError(f'{path} is no readable safetensors file: {printable(error, 300)}') from error
     return Weights(model_tensors(tensors, str(path)), header)
 
 
@@ -73,7 +74,8 @@ def read_header(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
-            f'{path} is no readable safetensors file ({error}): delete it, or download it again') from error
+            f'{path} is no readable safetensors file ({printable(error, 300)}): delete it, or download it again'
+        ) from error
     return parse_header(metadata, path)
 
 

@@ -60,6 +60,8 @@ def locate(
         path = None if refresh else in_hub_cache(source, source.pickles)  # downloaded before, not yet converted
         if path is None:
             raise
+        if digest_in_name(path) not in (None, hash_file(path)):  # which a download would have compared
+            raise ValueError(f'{path} is damaged: with a network, `videozoo download` downloads it again') from None
     if path.name == Path(source.filename).name:
         if before and before.resolve() != path.resolve():
             say(f'{source.filename} of {source.repo} is new on the Hub, using it from now on')
