@@ -464,7 +464,7 @@ def test_files_that_are_called_like_synthetic_videos_are_files(tmp_path, monkeyp
     assert [path.name for path in find_videos('drawn:x.mp4')] == ['drawn:x.mp4']
     folders = class_folders('.')
     assert folders.classes == ['drawn:1000'] and [os.path.basename(path) for path in folders.paths] == ['a.mp4']
-    with pytest.raises(ValueError, match='synthetic videos are named'):
+    with pytest.raises(ValueError, match="no motion 'foo'"):
         find_videos('drawn:0/foo/1')
 
 

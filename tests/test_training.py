@@ -266,7 +266,8 @@ def test_force_removes_what_runs_write_and_nothing_else(tmp_path, monkeypatch, c
     assert main([*command, '--seed', '1']) == 0
     assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() != before
     assert all(path.read_text() == 'mine' for path in mine)
-    assert sorted(path.name for path in (tmp_path / 'scratch').iterdir()) == ['mine.ckpt', 'step_00000002']
+    assert sorted(path.name for path in (tmp_path / 'scratch').iterdir()) == [
+        '.lock', 'mine.ckpt', 'step_00000002']  # the lock of runs whose links lead there
 
 
 def test_files_left_out_make_the_exit_code(tmp_path, monkeypatch, capsys):

@@ -13,8 +13,7 @@ from .scenes import Scene, make_scene
 MAX_VIDEOS = 1_000_000  # that one name stands for
 
 _SPEC = re.compile(r'drawn:([0-9]{1,18})(?:@([0-9]{1,18}))?')  # drawn:COUNT@SEED
-# drawn:SEED/MOTION/NUMBER
-_NAME = re.compile(rf'drawn:([0-9]{{1,18}})[/\\]({"|".join(MOTIONS)})[/\\]([0-9]{{1,18}})')
+_NAME = re.compile(r'drawn:([0-9]{1,18})[/\\](\w{1,18})[/\\]([0-9]{1,18})')  # drawn:SEED/MOTION/NUMBER
 
 
 def is_drawn(path: str | os.PathLike) -> bool:
@@ -32,9 +31,10 @@ def drawn_videos(spec: str | os.PathLike) -> list[Path]:
         The name `drawn:SEED/MOTION/NUMBER` of each video; all motions of a number come before the next number.
 
     Raises:
-        ValueError: Not of this form, or more than `MAX_VIDEOS`.
+        ValueError: Not of this form, of no motion, or more than `MAX_VIDEOS`.
     """
     if _NAME.fullmatch(str(spec)):
+        scene_of(spec)  # refuses a motion that does not exist
         return [Path(spec)]
     match = _SPEC.fullmatch(str(spec))
     if not match or not 1 <= int(match[1]) <= MAX_VIDEOS:
