@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 import signal
+import threading
 import time
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 import videozoo_timm  # noqa: F401
@@ -272,8 +274,22 @@ def listing(folder):
     return {path: path.lstat().st_mtime_ns for path in folder.rglob('*')}
 
 
-def test_a_folder_has_one_owner(copied, capsys):
+def test_the_processes_of_a_killed_run_are_waited_for(copied):
+    folder, _ = copied
+    about = json.loads((folder / 'run.json').read_text())
+    del about['id']
+    lock = FileLock(folder / '.lock', thread_local=False)
+    lock.acquire()
+    timer = threading.Timer(0.3, lock.release)
+    timer.start()
+    with run_folder(make_accelerator('cpu'), Keeping(folder, resume=True), about):
+        assert not lock.is_locked
+    timer.join()
+
+
+def test_a_folder_has_one_owner(copied, capsys, monkeypatch):
     """A job that was started twice; also with --force, and whatever the first one is doing."""
+    monkeypatch.setattr('videozoo_timm.training.run_folder._MOMENT', 0)
     folder, _ = copied
     about = json.loads((folder / 'run.json').read_text())
     del about['id']

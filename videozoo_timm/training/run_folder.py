@@ -35,6 +35,7 @@ _OURS = re.compile(
     rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
     r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json')
 _REMEDY = 'make room there (keeping fewer checkpoints helps) and resume the run: it continues from the last checkpoint'
+_MOMENT = 8  # seconds that the processes of a killed run may take to end
 _ALWAYS_RECORDED = {'steps', 'batch_size', 'seed', 'files', 'files_sha256', 'processes', 'precision'}
 
 
@@ -300,7 +301,7 @@ def _ownership(folder: Path) -> Iterator[None]:
         raise UserError('{} is not a file of a run; remove it, or name another {folder}', path, folder=None)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_MOMENT)
     except NotImplementedError:
         _logger.warning('%s is on a file system without locks: make sure that no other run writes there', folder)
     except Timeout as error:
