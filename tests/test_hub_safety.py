@@ -248,8 +248,7 @@ def test_conversions_of_version_0_1_0_load_and_are_mended(hub, tmp_path, tensors
     torch.save({'model': tensors}, tmp_path / 'file')
     hub.add(REPO, 'model.pth', tmp_path / 'file')
     source, told = Source(repo=REPO, filename=FILE), []
-    header = read_header(locate(source))
-    assert header['content_sha256']
+    locate(source)
     with safe_open(source.converted, 'pt') as file:
         old = {k: v for k, v in file.metadata().items() if k != 'content_sha256'}
     save_file(load_file(source.converted), source.converted, metadata=old)
@@ -258,12 +257,12 @@ def test_conversions_of_version_0_1_0_load_and_are_mended(hub, tmp_path, tensors
     assert not any('converting' in line for line in told)
     damage(source.converted)
     locate(source, refresh=True, say=told.append)
-    assert any('damaged' in line for line in told) and read_header(source.converted)['content_sha256']
+    assert any('damaged' in line for line in told)
 
 
 def test_a_damaged_header_is_seen(tmp_path, tensors):
     torch.save({'model': tensors}, tmp_path / 'x.pth')
-    path = convert(tmp_path / 'x.pth', tmp_path / 'x.safetensors', dict(name='mae'))
+    path = convert(tmp_path / 'x.pth', tmp_path / 'x.safetensors', dict(name='mae'), sealed=True)
     assert verify(None, path)
     path.write_bytes(path.read_bytes().replace(b'"name":"mae"', b'"name":"mad"'))
     with pytest.raises(ValueError, match='damaged'):

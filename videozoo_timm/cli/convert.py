@@ -54,7 +54,7 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
                 about = {k: resolved.preprocessing[k] for k in ('mean', 'std')} | about
     architecture = contents.recognized
     about.update(architecture=architecture, input_size=about.get('input_size') or contents.input_size)
-    convert_file(source, target, about, dtype=getattr(torch, dtype) if dtype else None)
+    convert_file(source, target, about, dtype=getattr(torch, dtype) if dtype else None, sealed=True)
     num_tensors, size = len(read_weights(target, mapped=True).tensors), target.stat().st_size
     echo(f'{target}: {num_tensors} tensors, {gigabytes(size)} GB, '
          f'{architecture or "no architecture of this package"}')

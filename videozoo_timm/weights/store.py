@@ -91,6 +91,7 @@ def convert(
         target: Path,
         about: Mapping[str, Any] | None = None,
         dtype: torch.dtype | None = None,
+        sealed: bool = False,
 ) -> Path:
     """Write a checkpoint of either layout as safetensors in timm's layout; only the model's tensors are read.
 
@@ -102,6 +103,7 @@ def convert(
         about: Header entries: name, source, source_sha256, architecture, input_size, mean, std. The default
             source is the bare file name, since the file may be passed on.
         dtype: Of the written tensors; None keeps that of each.
+        sealed: Put a digest of the content into the header, for a file that leaves its source; it doubles the time.
 
     Raises:
         ValueError: `published` holds no model.
@@ -120,7 +122,7 @@ def convert(
         raise OSError(
             f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; free some, or write elsewhere '
             f'(VIDEOZOO_CACHE=<folder> moves the cache)')
-    save_tensors(tensors, target, {'format': 'pt', **about}, sealed=True)
+    save_tensors(tensors, target, {'format': 'pt', **about}, sealed=sealed)
     return target
 
 
