@@ -93,7 +93,7 @@ def benchmark_decoding(paths: list[str], size: int, plain_files: int) -> None:
 def benchmark_pipeline(paths: list[str], runs: int) -> None:
     import timm
 
-    from videozoo_timm.analysis.embedding import Features
+    from videozoo_timm.analysis.features import Features
     from videozoo_timm.inference.pipeline import evaluating, groups_of, placement_of, process, views_of
     from videozoo_timm.video import Job, View, load_views
     torch.manual_seed(0)

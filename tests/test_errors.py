@@ -12,7 +12,7 @@ from PIL import Image
 
 from videozoo_timm import cli
 from videozoo_timm.analysis.completion import read_mask
-from videozoo_timm.analysis.evaluation import read_labels
+from videozoo_timm.analysis.labels import read_labels
 from videozoo_timm.cli import generate, images, list_models, main
 from videozoo_timm.files import atomic_write as atomic
 

@@ -18,11 +18,10 @@ import videozoo_timm.analysis
 from videozoo_timm.analysis.evaluation import (
     class_folders,
     evaluate,
-    known_labels,
     parse_views,
     predict,
-    read_labels,
 )
+from videozoo_timm.analysis.labels import known_labels, read_labels
 from videozoo_timm.cli import main
 from videozoo_timm.inference.pipeline import views_of
 from videozoo_timm.inference.reporting import Reporter

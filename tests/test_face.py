@@ -76,7 +76,10 @@ def test_what_can_be_called_is_what_is_shown(module):
     assert 'lazy_names' not in page and 'TYPE_CHECKING' not in page
 
 
-@pytest.mark.parametrize('name', ['attention', 'completion', 'embedding', 'evaluation', 'feature_maps', 'probing'])
+@pytest.mark.parametrize('name', [
+    'attention', 'completion', 'embedding', 'evaluation', 'feature_files', 'feature_maps', 'features', 'labels',
+    'probing',
+])
 def test_modules_show_their_own(name):
     module = importlib.import_module(f'videozoo_timm.analysis.{name}')
     page = pydoc.render_doc(module, renderer=pydoc.plaintext)

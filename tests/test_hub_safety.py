@@ -293,9 +293,9 @@ def test_a_file_that_is_not_what_the_hub_announced_is_refused(hub, data, tmp_pat
 
 
 def test_pin_notes_digests_that_downloads_are_compared_with(hub, tmp_path, tensors, monkeypatch, capsys):
-    monkeypatch.setattr(catalogue, '_DIGESTS', tmp_path / 'digests.json')
+    monkeypatch.setattr(catalogue.digests, '_DIGESTS', tmp_path / 'digests.json')
     (tmp_path / 'digests.json').write_text('{}')
-    catalogue._pinned.cache_clear()
+    catalogue.digests._pinned.cache_clear()
     name, repo, filename = 'dino_say_vitb14', 'eminorhan/dino_say_vitb14', 'dino_say_vitb14.pth'
     torch.save({'model': tensors}, tmp_path / 'file')
     hub.add(repo, filename, tmp_path / 'file')
@@ -315,7 +315,7 @@ def test_pin_notes_digests_that_downloads_are_compared_with(hub, tmp_path, tenso
         hub.add(repo, 'config.json', b'{}')
         assert catalogue.digests_of(f'{repo}@other') == {}
     finally:
-        catalogue._pinned.cache_clear()
+        catalogue.digests._pinned.cache_clear()
 
 
 # Patience.

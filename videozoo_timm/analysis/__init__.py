@@ -17,21 +17,21 @@ if _TYPE_CHECKING:
     from .completion import box_mask as box_mask
     from .completion import complete as complete
     from .completion import read_mask as read_mask
-    from .embedding import Embeddings as Embeddings
     from .embedding import embed as embed
     from .evaluation import ClassFolders as ClassFolders
     from .evaluation import Evaluation as Evaluation
     from .evaluation import class_folders as class_folders
     from .evaluation import evaluate as evaluate
-    from .evaluation import known_labels as known_labels
     from .evaluation import parse_views as parse_views
     from .evaluation import predict as predict
-    from .evaluation import read_labels as read_labels
+    from .feature_files import Embeddings as Embeddings
     from .feature_maps import ColorMaps as ColorMaps
     from .feature_maps import color_frames as color_frames
     from .feature_maps import patch_tokens as patch_tokens
     from .feature_maps import pca as pca
     from .feature_maps import pca_colors as pca_colors
+    from .labels import known_labels as known_labels
+    from .labels import read_labels as read_labels
     from .probing import FrozenFeatures as FrozenFeatures
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
@@ -70,11 +70,11 @@ __all__ = [
 __getattr__, _ = _lazy_names(__name__, {
     'attention': ('AttentionMaps', 'attend', 'keep_fraction', 'strongest_head'),
     'completion': ('Completion', 'box_mask', 'complete', 'read_mask'),
-    'embedding': ('Embeddings', 'embed'),
-    'evaluation': (
-        'ClassFolders', 'Evaluation', 'class_folders', 'evaluate', 'known_labels', 'parse_views', 'predict',
-        'read_labels'),
+    'embedding': ('embed',),
+    'evaluation': ('ClassFolders', 'Evaluation', 'class_folders', 'evaluate', 'parse_views', 'predict'),
+    'feature_files': ('Embeddings',),
     'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
+    'labels': ('known_labels', 'read_labels'),
     'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
 })
 

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,196 +12,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..files import MAKE_ROOM, atomic_write, check_regular
 from ..inference.checks import checked_model
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError
-from ..weights.writing import save_tensors
 from ._inputs import WARNING, listed, none_read
+from .feature_files import Embeddings, check_output, read_origin
+from .features import Features
 
-__all__ = ['Embeddings', 'Features', 'check_output', 'embed', 'num_blocks', 'read_origin']
+__all__ = ['embed']
 
 _logger = logging.getLogger(__name__)
 
-TOKENS = ('class', 'mean', 'all')
-_COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
 
 
-@dataclass(repr=False)
-class Embeddings:
-    """Features of clips (or images), one row a clip.
-
-    Attributes:
-        features: float32 [R, C]; with `tokens='all'` [R, T', H', W', C] of clips, [R, H', W', C] of images; with
-            `blocks` these have the blocks as their second dimension, [R, K, ...].
-        video_index: int64 [R], which of `paths` a row is of.
-        time: float64 [R], the time that a row stands for, in seconds from the video's first frame.
-        start: float64 [R], start of the row's window.
-        end: float64 [R], end of the window.
-        duration: float64 [R], of the row's video. A window that begins before 0 or ends later than this repeats the
-            first or the last frame.
-        paths: The files that could be read.
-        failed: Those that could not, with the reason.
-        blocks: The blocks asked for, counted from 0, in the order of the request.
-    """
-    features: torch.Tensor
-    video_index: torch.Tensor
-    time: torch.Tensor
-    start: torch.Tensor
-    end: torch.Tensor
-    duration: torch.Tensor
-    paths: list[str]
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    blocks: list[int] | None = None
-
-    def __repr__(self) -> str:
-        parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
-        told = dict(blocks=self.blocks, failed=len(self.failed) or None)
-        parts += [f'{name}={value}' for name, value in told.items() if value is not None]
-        return f'Embeddings({", ".join(parts)})'
-
-    def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
-        """Write `.npz`, `.safetensors` or, with a name without ending, a folder of `.npy` files; whole or not at all.
-
-        `paths` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a folder.
-
-        Args:
-            out: File or folder to write.
-            about: Strings to store beside them: which model, for instance.
-
-        Raises:
-            ValueError: Another ending.
-            OSError: The disk is full, or not to be written.
-        """
-        out = Path(out)
-        check_output(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._save(out, about or {}, MAKE_ROOM)
-
-    def _save(self, out: Path, about: dict[str, str], remedy: str) -> None:
-        options: dict[str, Any] = dict(remedy=remedy, durable=True)  # a journal is removed for it
-        arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
-        if self.blocks is not None:
-            arrays['blocks'] = torch.tensor(self.blocks)
-        if out.suffix == '.safetensors':
-            save_tensors(arrays, out, {'paths': self.paths, **about}, **options)
-            return
-        with atomic_write(out, sum(array.nbytes for array in arrays.values()), **options) as partial:
-            if out.suffix == '.npz':
-                content: dict[str, Any] = {**{key: array.numpy() for key, array in arrays.items()}, **about}
-                with open(partial, 'wb') as file:
-                    np.savez(file, **content, paths=np.array(self.paths))
-                return
-            partial.mkdir()
-            for name, array in arrays.items():
-                np.save(partial / f'{name}.npy', array.numpy())
-            (partial / 'about.json').write_text(json.dumps({'paths': self.paths, **about}, indent=1))
 
 
-def check_output(out: Path) -> None:
-    """Raise a ValueError unless features can be written there."""
-    output = Output(out, force='start_over')
-    if out.suffix:
-        output.check_file(('.npz', '.safetensors'), or_folder=True)
-    else:
-        arrays = [f'{name}.npy' for name in ('features', 'blocks', *_COLUMNS)]
-        output.check_own_folder(('about.json', *arrays), 'features')
 
 
-def read_origin(out: Path) -> dict[str, Any]:
-    """What is stored about features beside them: `paths`, `settings`, `model`; nothing of any other file."""
-    try:
-        check_regular(out if out.suffix else out / 'about.json')
-        if out.suffix == '.npz':
-            with np.load(out) as arrays:
-                keys = [key for key in arrays.files if key not in ('features', 'blocks', *_COLUMNS)]
-                if sum(arrays.zip.getinfo(f'{key}.npy').file_size for key in keys) > 1 << 30:
-                    return {}
-                about = {key: str(text) for key in keys if (text := arrays[key]).dtype.kind == 'U'}
-                paths = arrays['paths'].tolist()
-        elif out.suffix == '.safetensors':
-            from safetensors import safe_open
-            with safe_open(out, 'pt') as file:
-                about = file.metadata()
-            paths = json.loads(about['paths'])
-        else:
-            about = json.loads((out / 'about.json').read_text())
-            paths = about['paths']
-    except Exception:  # whatever it is, it is not ours
-        return {}
-    is_ours = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
-    return dict(about, paths=paths) if is_ours else {}
 
 
-@dataclass(frozen=True)
-class Features:
-    """Which features of a model.
-
-    Attributes:
-        tokens: 'class' (the class token; without `blocks` what the model's head would get: of the published ViTs the
-            class token after the final norm), 'mean' (of the patch tokens) or 'all' (the patch tokens as a map).
-        blocks: Of which blocks, negative ones counted from the end; None for the model's end, after its final norm.
-        norm: Apply the final norm to the tokens of every block.
-    """
-    tokens: str = 'class'
-    blocks: tuple[int, ...] | None = None
-    norm: bool = False
-
-    def __post_init__(self):
-        if self.tokens not in TOKENS:
-            raise ValueError(f'tokens must be one of {list(TOKENS)}, got {self.tokens!r}')
-
-    def resolved(self, model: nn.Module) -> list[int] | None:
-        """The blocks counted from 0, in the order of the request.
-
-        Raises:
-            ValueError: No such block in the model, or one named twice; or no class token.
-        """
-        if self.blocks is None:
-            return None
-        depth = num_blocks(model)
-        if not self.blocks or not all(-depth <= block < depth for block in self.blocks):
-            raise ValueError(f'blocks={list(self.blocks)}: the model has blocks 0 to {depth - 1}, or -{depth} to -1')
-        blocks = [block % depth for block in self.blocks]
-        if len(set(blocks)) < len(blocks):
-            raise ValueError(f'blocks={list(self.blocks)} names a block twice')
-        if len(blocks) > 1 and not hasattr(model, 'blocks'):
-            raise ValueError(f"blocks={blocks}: a ResNet's stages differ in width and size, take one at a time")
-        if self.tokens == 'class' and not getattr(model, 'num_prefix_tokens', 0):
-            raise ValueError("the model has no class token: take tokens='mean'")
-        return blocks
-
-    def compute(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """Features of clips [B, C, T, H, W] or images [B, C, H, W]: [B, ...] as `Embeddings.features`."""
-        blocks, timm_model = self.resolved(model), checked_model(model)
-        if blocks is None and self.tokens == 'class':
-            return timm_model.forward_head(timm_model.forward_features(x), pre_logits=True)
-        wanted = [num_blocks(model) - 1] if blocks is None else blocks
-        ascending = sorted(wanted)  # the order in which timm gives them
-        with_prefix = dict(return_prefix_tokens=True) if hasattr(model, 'blocks') else {}
-        outputs = timm_model.forward_intermediates(
-            x, indices=ascending, norm=self.norm or blocks is None, intermediates_only=True, stop_early=True,
-            **with_prefix)
-        rows = []
-        for block in wanted:
-            output = outputs[ascending.index(block)]
-            maps = output[0] if isinstance(output, tuple) else output  # [B, C, (T',) H', W']
-            if self.tokens == 'class':
-                rows.append(output[1][:, 0])  # [B, P, C]
-            elif self.tokens == 'mean':
-                rows.append(maps.flatten(2).mean(dim=2))
-            else:
-                rows.append(maps.movedim(1, -1))
-        return rows[0] if blocks is None else torch.stack(rows, dim=1)
 
 
-def num_blocks(model: nn.Module) -> int:
-    """Blocks of a ViT; the stem and the stages of a ResNet."""
-    timm_model = checked_model(model)
-    return len(timm_model.blocks if hasattr(timm_model, 'blocks') else timm_model.feature_info)
 
 
 def embed(

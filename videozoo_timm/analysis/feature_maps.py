@@ -10,7 +10,7 @@ from ..figures import Grid, png_of
 from ..inference.checks import checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
-from .embedding import num_blocks
+from .features import num_blocks
 
 __all__ = ['ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors']
 

@@ -44,7 +44,7 @@ from . import (
     run,
     verify,
 )
-from .options import Commands, Settings, flag_of
+from .base import Commands, Settings, flag_of
 from .output import ERRORS, complain, worded
 
 __all__ = ['commands', 'main']

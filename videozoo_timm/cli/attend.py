@@ -1,4 +1,5 @@
 """videozoo attend."""
+from .base import command, option
 from .inputs import files, sample, shown
 from .loading import load, short_name, views_for
 from .options import (
@@ -8,10 +9,8 @@ from .options import (
     Pictures,
     ReadingOptions,
     block_option,
-    command,
     input_options,
     model_options,
-    option,
     picture_options,
     span_option,
 )

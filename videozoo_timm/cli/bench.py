@@ -3,8 +3,9 @@ import json
 from dataclasses import asdict
 from typing import Any, cast
 
+from .base import command, option
 from .loading import load
-from .options import ModelOptions, batch_option, command, json_option, model_options, option
+from .options import ModelOptions, batch_option, json_option, model_options
 from .output import complain, echo, table
 from .types import Choice, Count
 

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 from ..text import printable
+from .base import command, option
 from .inputs import files
 from .loading import load, views_for
 from .options import (
@@ -10,11 +11,9 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     ViewOptions,
-    command,
     input_options,
     json_option,
     model_options,
-    option,
     view_options,
 )
 from .output import complain, echo, exit_code, progress, report
@@ -41,7 +40,8 @@ def classify(
         as_json: bool,
 ) -> int:
     """Print the five most probable classes of each video or image."""
-    from ..analysis.evaluation import check_head, known_labels, parse_views, predict, read_labels
+    from ..analysis.evaluation import check_head, parse_views, predict
+    from ..analysis.labels import known_labels, read_labels
     from ..video import find_media
     paths, missing = files(inputs, find_media, chosen)
     model, name = load(chosen)

@@ -2,6 +2,7 @@
 from pathlib import Path
 from typing import Any
 
+from .base import command, option
 from .inputs import files, sample, shown
 from .loading import load, short_name, views_for
 from .options import (
@@ -10,10 +11,8 @@ from .options import (
     ModelOptions,
     Pictures,
     ReadingOptions,
-    command,
     input_options,
     model_options,
-    option,
     picture_options,
     span_option,
 )

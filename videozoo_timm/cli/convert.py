@@ -2,9 +2,10 @@
 from pathlib import Path
 
 from .. import catalogue
+from .base import argument, command, option
 from .completion import complete_model
 from .list_models import gigabytes
-from .options import DTYPES, argument, command, option, zoo_option
+from .options import DTYPES, zoo_option
 from .output import echo
 from .types import FILE, Choice
 

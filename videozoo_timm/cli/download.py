@@ -1,6 +1,7 @@
 """videozoo download."""
+from .base import argument, command, option
 from .completion import complete_model
-from .options import argument, command, option, zoo_option
+from .options import zoo_option
 from .output import ERRORS, complain, echo, worded
 from .types import Number
 

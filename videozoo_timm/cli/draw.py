@@ -2,7 +2,8 @@
 from pathlib import Path
 
 from ..catalogue import MOTIONS
-from .options import Several, command, folder_option, option
+from .base import Several, command, option
+from .options import folder_option
 from .output import bar_class, echo
 from .types import Choice, Count
 

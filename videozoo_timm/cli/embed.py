@@ -1,6 +1,7 @@
 """videozoo embed."""
 from pathlib import Path
 
+from .base import command, option
 from .inputs import files
 from .loading import load, view_size
 from .options import (
@@ -9,10 +10,8 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     batch_option,
-    command,
     input_options,
     model_options,
-    option,
     span_option,
 )
 from .output import complain, echo, exit_code, progress, report
@@ -59,8 +58,8 @@ def embed(
         force: bool,
 ) -> int:
     """Extract features from videos or images, one row per clip."""
-    from ..analysis.embedding import check_output
     from ..analysis.embedding import embed as extract
+    from ..analysis.feature_files import check_output
     from ..inference.pipeline import ProcessGroup, sampling_of
     from ..video import find_media
     check_output(out)

@@ -3,18 +3,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .base import command, option
 from .loading import load, views_for
 from .options import (
     Inputs,
     ModelOptions,
     ReadingOptions,
     ViewOptions,
-    command,
     folder_option,
     input_options,
     json_option,
     model_options,
-    option,
     view_options,
 )
 from .output import echo, exit_code, progress, report, table

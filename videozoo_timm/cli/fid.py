@@ -3,9 +3,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .base import argument, command
 from .completion import complete_folder
 from .loading import pick_device
-from .options import argument, batch_option, command, device_option
+from .options import batch_option, device_option
 from .output import complain, echo
 from .types import FILE
 

@@ -1,8 +1,9 @@
 """videozoo finetune."""
 import os
 
+from .base import command, option
 from .inputs import tell_shared
-from .options import ModelOptions, ReadingOptions, command, folder_option, model_options, option, reading_options
+from .options import ModelOptions, ReadingOptions, folder_option, model_options, reading_options
 from .output import complain
 from .training import (
     RAND_AUGMENT,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..identity import resolve
+from .base import command, family, option
 from .completion import complete_generator
 from .inputs import unique_stems
 from .loading import pick_device
-from .options import command, device_option, family, folder_option, option, zoo_option
+from .options import device_option, folder_option, zoo_option
 from .output import complain, echo, progress
 from .types import FILE, Choice, Count
 

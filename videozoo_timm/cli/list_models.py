@@ -3,7 +3,8 @@ import json
 from pathlib import Path
 
 from .. import catalogue
-from .options import command, json_option, option, zoo_option
+from .base import command, option
+from .options import json_option, zoo_option
 from .output import echo, table
 
 

@@ -1,7 +1,7 @@
 """videozoo offer."""
 from .. import catalogue
+from .base import argument, command, option
 from .completion import complete_repository
-from .options import argument, command, option
 from .output import complain, echo
 
 

@@ -1,6 +1,7 @@
 """videozoo pca."""
 from typing import Any
 
+from .base import command, option
 from .inputs import files, sample, shown
 from .loading import load, short_name, views_for
 from .options import (
@@ -10,10 +11,8 @@ from .options import (
     Pictures,
     ReadingOptions,
     block_option,
-    command,
     input_options,
     model_options,
-    option,
     picture_options,
     span_option,
 )
@@ -46,8 +45,8 @@ def pca(
     """Show patch tokens as colors: one PCA over all frames and files."""
     import torch
 
-    from ..analysis.embedding import num_blocks
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
+    from ..analysis.features import num_blocks
     from ..figures import Grid
     from ..outputs import Output
     from ..video import denormalize, find_media

@@ -1,7 +1,8 @@
 """videozoo pin."""
 from .. import catalogue
+from .base import argument, command, option
 from .completion import complete_model
-from .options import argument, command, option, zoo_option
+from .options import zoo_option
 from .output import ERRORS, complain, echo, worded
 
 

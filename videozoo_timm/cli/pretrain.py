@@ -1,6 +1,7 @@
 """videozoo pretrain."""
+from .base import Several, command, option
 from .inputs import files
-from .options import Inputs, ModelOptions, ReadingOptions, Several, command, input_options, model_options, option
+from .options import Inputs, ModelOptions, ReadingOptions, input_options, model_options
 from .training import (
     AugmentationOptions,
     TrainingOptions,

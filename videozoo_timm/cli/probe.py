@@ -3,19 +3,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .base import Several, command, option
 from .inputs import tell_shared
 from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
     ModelOptions,
     ReadingOptions,
-    Several,
     batch_option,
-    command,
     folder_option,
     json_option,
     model_options,
-    option,
     reading_options,
     span_option,
 )

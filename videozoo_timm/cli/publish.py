@@ -3,8 +3,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import catalogue
+from .base import argument, command, option
 from .completion import complete_model
-from .options import DTYPES, argument, command, folder_option, option, zoo_option
+from .options import DTYPES, folder_option, zoo_option
 from .output import complain, echo
 from .types import FILE, Choice
 

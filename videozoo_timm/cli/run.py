@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .options import argument, command
+from .base import argument, command
 from .types import FILE
 
 

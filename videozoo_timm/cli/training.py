@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .base import family, option
 from .loading import check_trainable, load_trainable, pick_device
-from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, family, folder_option, option, span_option
+from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, folder_option, span_option
 from .output import bar_class, complain, echo, report
 from .types import Count, Number
 

@@ -3,8 +3,9 @@ import hashlib
 from pathlib import Path
 
 from .. import catalogue
+from .base import argument, command
 from .completion import complete_model_or_file
-from .options import argument, command, zoo_option
+from .options import zoo_option
 from .output import echo
 
 

@@ -218,9 +218,9 @@ class Journal:
             if self._files_of_this_process is None:
                 name = uuid4().hex
                 # They stay open until `close`.
-                self._files_of_this_process = (
-                    open(self.folder / f'{name}.rows', 'xb'),  # noqa: SIM115
-                    open(self.folder / f'{name}.jsonl', 'xb'))  # noqa: SIM115
+                rows = open(self.folder / f'{name}.rows', 'xb')  # noqa: SIM115
+                lines = open(self.folder / f'{name}.jsonl', 'xb')  # noqa: SIM115
+                self._files_of_this_process = rows, lines
             rows, lines = self._files_of_this_process
             data = values.tobytes()
             entry = batch._asdict() | dict(shape=values.shape, offset=rows.tell(), rows=_digest(data, self._key))

@@ -1,0 +1,123 @@
+"""Features as they are given and stored: one row a clip."""
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..files import MAKE_ROOM, atomic_write, check_regular
+from ..outputs import Output
+from ..weights.writing import save_tensors
+
+__all__ = ['Embeddings', 'check_output', 'read_origin']
+
+_COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
+
+
+@dataclass(repr=False)
+class Embeddings:
+    """Features of clips (or images), one row a clip.
+
+    Attributes:
+        features: float32 [R, C]; with `tokens='all'` [R, T', H', W', C] of clips, [R, H', W', C] of images; with
+            `blocks` these have the blocks as their second dimension, [R, K, ...].
+        video_index: int64 [R], which of `paths` a row is of.
+        time: float64 [R], the time that a row stands for, in seconds from the video's first frame.
+        start: float64 [R], start of the row's window.
+        end: float64 [R], end of the window.
+        duration: float64 [R], of the row's video. A window that begins before 0 or ends later than this repeats the
+            first or the last frame.
+        paths: The files that could be read.
+        failed: Those that could not, with the reason.
+        blocks: The blocks asked for, counted from 0, in the order of the request.
+    """
+    features: torch.Tensor
+    video_index: torch.Tensor
+    time: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+    duration: torch.Tensor
+    paths: list[str]
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    blocks: list[int] | None = None
+
+    def __repr__(self) -> str:
+        parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
+        told = dict(blocks=self.blocks, failed=len(self.failed) or None)
+        parts += [f'{name}={value}' for name, value in told.items() if value is not None]
+        return f'Embeddings({", ".join(parts)})'
+
+    def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
+        """Write `.npz`, `.safetensors` or, with a name without ending, a folder of `.npy` files; whole or not at all.
+
+        `paths` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a folder.
+
+        Args:
+            out: File or folder to write.
+            about: Strings to store beside them: which model, for instance.
+
+        Raises:
+            ValueError: Another ending.
+            OSError: The disk is full, or not to be written.
+        """
+        out = Path(out)
+        check_output(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._save(out, about or {}, MAKE_ROOM)
+
+    def _save(self, out: Path, about: dict[str, str], remedy: str) -> None:
+        options: dict[str, Any] = dict(remedy=remedy, durable=True)  # a journal is removed for it
+        arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
+        if self.blocks is not None:
+            arrays['blocks'] = torch.tensor(self.blocks)
+        if out.suffix == '.safetensors':
+            save_tensors(arrays, out, {'paths': self.paths, **about}, **options)
+            return
+        with atomic_write(out, sum(array.nbytes for array in arrays.values()), **options) as partial:
+            if out.suffix == '.npz':
+                content: dict[str, Any] = {**{key: array.numpy() for key, array in arrays.items()}, **about}
+                with open(partial, 'wb') as file:
+                    np.savez(file, **content, paths=np.array(self.paths))
+                return
+            partial.mkdir()
+            for name, array in arrays.items():
+                np.save(partial / f'{name}.npy', array.numpy())
+            (partial / 'about.json').write_text(json.dumps({'paths': self.paths, **about}, indent=1))
+
+
+def check_output(out: Path) -> None:
+    """Raise a ValueError unless features can be written there."""
+    output = Output(out, force='start_over')
+    if out.suffix:
+        output.check_file(('.npz', '.safetensors'), or_folder=True)
+    else:
+        arrays = [f'{name}.npy' for name in ('features', 'blocks', *_COLUMNS)]
+        output.check_own_folder(('about.json', *arrays), 'features')
+
+
+def read_origin(out: Path) -> dict[str, Any]:
+    """What is stored about features beside them: `paths`, `settings`, `model`; nothing of any other file."""
+    try:
+        check_regular(out if out.suffix else out / 'about.json')
+        if out.suffix == '.npz':
+            with np.load(out) as arrays:
+                keys = [key for key in arrays.files if key not in ('features', 'blocks', *_COLUMNS)]
+                if sum(arrays.zip.getinfo(f'{key}.npy').file_size for key in keys) > 1 << 30:
+                    return {}
+                about = {key: str(text) for key in keys if (text := arrays[key]).dtype.kind == 'U'}
+                paths = arrays['paths'].tolist()
+        elif out.suffix == '.safetensors':
+            from safetensors import safe_open
+            with safe_open(out, 'pt') as file:
+                about = file.metadata()
+            paths = json.loads(about['paths'])
+        else:
+            about = json.loads((out / 'about.json').read_text())
+            paths = about['paths']
+    except Exception:  # whatever it is, it is not ours
+        return {}
+    is_ours = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
+    return dict(about, paths=paths) if is_ours else {}

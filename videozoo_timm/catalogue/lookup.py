@@ -1,0 +1,81 @@
+"""From a name or a file to its record."""
+import difflib
+import logging
+import re
+from collections.abc import Callable
+
+from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, Checkpoint
+from .generators import GENERATORS, find_generator
+from .zoos import DEFAULT_ZOO, OLD_SPELLING, check_zoo
+
+_logger = logging.getLogger(__name__)
+
+
+def available_models(zoo: str | None = None) -> list[str]:
+    """Distinct published names, in published order."""
+    if zoo is not None:
+        check_zoo(zoo)
+    published = (*(c for c in CHECKPOINTS if c.repo), *GENERATORS, *(c for c in CHECKPOINTS if not c.repo))
+    return list(dict.fromkeys(c.name for c in published if zoo in (None, c.zoo)))
+
+
+def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logger.warning) -> Checkpoint:
+    """The record of a published name or of a timm name.
+
+    Args:
+        name: `x_y_z`, or `architecture.tag`; a bare architecture means its default tag. `imagenet_10`, as
+            `imagenet10` was first spelled, is understood.
+        zoo: The zoo that is meant; needed only for the six names that are in two zoos.
+        warn: Called with a message if a name is in two zoos and `zoo` does not say which.
+
+    Raises:
+        ValueError: No such model, with the nearest names; or no such zoo; or a zoo that does not have the model.
+    """
+    if zoo is not None:
+        check_zoo(zoo)
+    name = OLD_SPELLING.sub(r'imagenet\1', name)
+    matches = [c for c in CHECKPOINTS if name in (c.name, c.timm_name)]
+    if not matches:
+        matches = [c for c in CHECKPOINTS if c.architecture == name][:1]
+    if not matches and find_generator(name):
+        raise ValueError(f'{name!r} is an image generator, no backbone: load_model({name!r}), `videozoo generate`')
+    if not matches:
+        raise ValueError(_unknown(name))
+    if zoo is not None:
+        chosen = [c for c in matches if c.zoo == zoo]
+        if not chosen:
+            raise ValueError(f'{name!r} is not in the zoo {zoo!r}, it is in {matches[0].zoo!r}')
+        return chosen[0]
+    if len(matches) > 1:
+        chosen = next(c for c in matches if c.zoo == DEFAULT_ZOO)
+        others = ', '.join(f'{c.zoo!r} ({c.timm_name})' for c in matches)
+        warn(f'{name!r} stands in two zoos with different weights: {others}; taking {chosen.zoo!r}. '
+             'Naming a zoo chooses, and silences this.')
+        return chosen
+    return matches[0]
+
+
+def packaged_as(file: str | None) -> Checkpoint | None:
+    """The record of a file that comes with this package."""
+    return next((c for c in CHECKPOINTS if c.packaged and str(c.packaged) == file), None)
+
+
+def stored_in(repo: str, filename: str) -> Checkpoint | None:
+    """The record that describes the content of a file; the MAE, if a ViT shares its file."""
+    sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
+    return next((c for c in sharing if c.architecture == c.stored_architecture), None)
+
+
+def _unknown(name: str) -> str:
+    published = available_models()
+    parts = name.split('_')
+    if parts[0] == 'mae' and len(parts) == 3 and parts[2] != 'none' and f'vit_{parts[1]}_{parts[2]}' in published:
+        return (f'no model {name!r}: the MAE is published without finetuning only; '
+                f'did you mean \'vit_{parts[1]}_{parts[2]}\' or \'mae_{parts[1]}_none\'?')
+    if re.search(r'imagenet_?3(?=[_+]|$)', name):
+        return (f'no model {name!r}: models of imagenet_3 were announced but never published; there are imagenet100, '
+                f'imagenet10 and imagenet1')
+    known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+    hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
+    return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'
