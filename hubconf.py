@@ -4,6 +4,7 @@
 
 The entrypoints are made from the catalogue. Imports carry an underscore because torch.hub lists every other callable.
 """
+
 import re as _re
 import warnings as _warnings
 from pathlib import Path as _Path
@@ -21,7 +22,9 @@ def _check_copy():
     version = _re.search(r"__version__ = '(.+?)'", (here / '__init__.py').read_text())
     _warnings.warn(
         f'videozoo_timm {_videozoo_timm.__version__} was imported before, from {imported}; it is used instead of '
-        f'{version[1] if version else "?"} in {here}', stacklevel=2)
+        f'{version[1] if version else "?"} in {here}',
+        stacklevel=2,
+    )
 
 
 def _entrypoint(checkpoint):
@@ -73,5 +76,7 @@ _check_copy()
 for _name in _videozoo_timm.get_available_models():
     _generator = _catalogue.find_generator(_name)
     globals()[_name] = (
-        _generator_entrypoint(_generator) if _generator else
-        _entrypoint(_catalogue.find(_name, warn=lambda message: None)))
+        _generator_entrypoint(_generator)
+        if _generator
+        else _entrypoint(_catalogue.find(_name, warn=lambda message: None))
+    )

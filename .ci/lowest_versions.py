@@ -1,4 +1,5 @@
 """Prints constraints for pip: the lowest version that setup.cfg allows of what the package and its tests need."""
+
 import configparser
 import re
 

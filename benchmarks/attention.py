@@ -5,6 +5,7 @@
 ViT-B/14, random weights, float32. The N x N way is the published one: every block makes the whole matrix of attention
 weights, the last one returns it. Each way is a process of its own; memory is the peak above the loaded model.
 """
+
 import argparse
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-MEASURE = '''
+MEASURE = """
 import json, time, torch, timm, videozoo_timm
 from videozoo_timm.analysis.attention import attend
 def memory(field):
@@ -42,7 +43,7 @@ with torch.inference_mode():
     rows = {rows}
 seconds = time.perf_counter() - start
 print(json.dumps(dict(seconds=seconds, memory=memory('VmHWM') - before, sum=rows.double().sum().item())))
-'''
+"""
 WAYS = {'`attend`': 'attend(model, x).weights', 'N x N': 'matrices(model, x[None])[0, :, 0, 1:]'}
 
 
@@ -55,9 +56,14 @@ def main() -> None:
     results = {}
     for way, rows in WAYS.items():
         code = MEASURE.format(size=args.size, rows=rows)
-        runs = [json.loads(subprocess.run(
-            [sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True).stdout.splitlines()[-1])
-            for _ in range(args.runs)]
+        runs = [
+            json.loads(
+                subprocess.run(
+                    [sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True
+                ).stdout.splitlines()[-1]
+            )
+            for _ in range(args.runs)
+        ]
         results[way] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     ours, theirs = results.values()
     assert abs(ours['sum'] - theirs['sum']) < 1e-3, 'the two ways differ'

@@ -6,6 +6,7 @@ The plain way reads the file with `torch.load(mmap=True)`, which trusts it, and 
 Another checkout of this package can be timed in turn. Every figure is a process of its own, timed after the imports,
 with warm files. Weights are made on the spot (5 GB of disk, removed at the end).
 """
+
 import argparse
 import json
 import os
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-MEASURE = '''
+MEASURE = """
 import json, sys, time, torch
 from pathlib import Path
 from safetensors.torch import save_file
@@ -26,12 +27,12 @@ published, target = map(Path, sys.argv[1:])
 start = time.perf_counter()
 {way}
 print(json.dumps(time.perf_counter() - start))
-'''
+"""
 OURS = "convert(published, target, dict(source='a/b', source_sha256='0' * 64))"
-PLAIN = '''
+PLAIN = """
 tensors = torch.load(published, map_location='cpu', mmap=True, weights_only=False)['model']
 save_file({k: v.contiguous() for k, v in to_timm(tensors).items()}, target)
-'''
+"""
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def measure(folder: Path, against: Path | None, runs: int) -> None:
     sys.path[:0] = [str(REPOSITORY / 'tests' / 'golden')]
     import recipe
     import torch
+
     shapes = json.loads((REPOSITORY / 'tests' / 'golden' / 'manifest.json').read_text())['shapes']['vit_huge_224']
     published, target = folder / 'published.pth', folder / 'converted.safetensors'
     torch.save({'model': recipe.fill(shapes), 'args': argparse.Namespace(lr=1e-4)}, published)
@@ -62,8 +64,13 @@ def measure(folder: Path, against: Path | None, runs: int) -> None:
     for run in range(runs + 1):
         for way, (code, checkout) in ways.items():
             done = subprocess.run(
-                [sys.executable, '-c', MEASURE.format(way=code), published, target], text=True, capture_output=True,
-                check=True, env=dict(os.environ, PYTHONPATH=str(checkout)), cwd=folder)
+                [sys.executable, '-c', MEASURE.format(way=code), published, target],
+                text=True,
+                capture_output=True,
+                check=True,
+                env=dict(os.environ, PYTHONPATH=str(checkout)),
+                cwd=folder,
+            )
             target.unlink()
             if run:  # the first one warms the file cache
                 times[way].append(json.loads(done.stdout.splitlines()[-1]))

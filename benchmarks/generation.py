@@ -6,6 +6,7 @@ The `alef` size draws 4 samples of 256 codes, uncached in float32 once from star
 samples of the 1024 codes of the 32x32 grid; its uncached time is summed from steps measured at a few lengths. Memory is
 that of a process of its own, above what its imports take. bfloat16 is measured where the processor has instructions.
 """
+
 import argparse
 import json
 import os
@@ -20,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 BATCH = 4
-MEMORY = '''
+MEMORY = """
 import json, torch
 from videozoo_timm import catalogue
 from videozoo_timm.models import GPT, VQGAN, ImageGenerator
@@ -34,15 +35,19 @@ generator = ImageGenerator(gpt, VQGAN(**record.vqgan_args).eval())
 weights = sum(p.nbytes for p in generator.parameters())
 generator.generate({batch}, seed=0)
 print(json.dumps(dict(peak=memory('VmHWM') - before, weights=weights, cache=Cache(gpt, {batch}).nbytes)))
-'''
+"""
 
 
 def sample(gpt, use_cache: bool = True) -> list[float]:
     """Times at which each code was there, in seconds from the start."""
     times, start = [], time.perf_counter()
     gpt.sample(
-        torch.zeros(BATCH, 1, dtype=torch.int64), gpt.block_size + 1, use_cache=use_cache,
-        generator=torch.Generator().manual_seed(0), progress=lambda codes: times.append(time.perf_counter() - start))
+        torch.zeros(BATCH, 1, dtype=torch.int64),
+        gpt.block_size + 1,
+        use_cache=use_cache,
+        generator=torch.Generator().manual_seed(0),
+        progress=lambda codes: times.append(time.perf_counter() - start),
+    )
     return times
 
 
@@ -67,6 +72,7 @@ def main() -> None:
     from videozoo_timm import catalogue
     from videozoo_timm.models.attention import fast_in_bfloat16
     from videozoo_timm.models.gpt import GPT
+
     fast = fast_in_bfloat16(torch.device('cpu'))
     if not fast:
         print('this processor has no instructions for bfloat16: everything is measured in float32\n')
@@ -78,7 +84,7 @@ def main() -> None:
         gpt = GPT(**catalogue.find_generator(name).gpt_args).eval()
         plain = sample(gpt, use_cache=False)[-1] if codes == 256 else uncached_by_steps(gpt)
         print(f'| `{name}`, {codes} codes, uncached | float32 | {plain:.1f} | 1 | |', flush=True)
-        for dtype in ('float32', 'bfloat16')[:1 + fast] if codes == 256 else ('bfloat16' if fast else 'float32',):
+        for dtype in ('float32', 'bfloat16')[: 1 + fast] if codes == 256 else ('bfloat16' if fast else 'float32',):
             gpt = gpt.to(getattr(torch, dtype))
             sample(gpt) if codes == 256 else None
             runs = [sample(gpt) for _ in range(args.runs if codes == 256 else 1)]
@@ -93,8 +99,10 @@ def main() -> None:
         done = subprocess.run([sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True)
         r = json.loads(done.stdout.splitlines()[-1])
         share = r['peak'] / (r['weights'] + r['cache'])
-        print(f'\n{name}, {dtype}: peak {r["peak"] / 1e9:.2f} GB, weights {r["weights"] / 1e9:.2f} GB, cache '
-              f'{r["cache"] / 1e9:.2f} GB: {share:.2f} times the two')
+        print(
+            f'\n{name}, {dtype}: peak {r["peak"] / 1e9:.2f} GB, weights {r["weights"] / 1e9:.2f} GB, cache '
+            f'{r["cache"] / 1e9:.2f} GB: {share:.2f} times the two'
+        )
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ Every row is a process of its own, and the rows take turns, so that what else th
 alike. Memory is the peak of the process. Ends with 1 if a command takes more than a tenth of the time of `import timm`
 or more than 60 MB, or if `import videozoo_timm` adds more than 3% to it.
 """
+
 import argparse
 import json
 import os
@@ -20,12 +21,12 @@ SCRIPT = Path(sys.executable).with_name('videozoo')
 VIDEOZOO = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, '-m', 'videozoo_timm']
 COMMANDS = ('--version', '--help', 'embed --help', 'list', 'info vit_hvm1_none', 'complete drawn:1 --mask-tipe center')
 MOST_TIME, MOST_MEMORY, MOST_ADDED = 0.1, 60e6, 0.03
-IMPORTS = '''
+IMPORTS = """
 import json, time
 start = time.perf_counter(); import timm
 middle = time.perf_counter(); import videozoo_timm
 print(json.dumps((time.perf_counter() - middle) / (middle - start)))
-'''
+"""
 
 
 def run(command: list[str], code: int = 0) -> tuple[float, float, str]:
@@ -54,8 +55,10 @@ def main() -> int:
         for name, (command, code) in rows.items():
             results[name].append(run(command, code))
         added.append(json.loads(run([sys.executable, '-c', IMPORTS])[2]))
-    medians = {name: tuple(statistics.median(column) for column in list(zip(*runs, strict=True))[:2])
-               for name, runs in results.items()}
+    medians = {
+        name: tuple(statistics.median(column) for column in list(zip(*runs, strict=True))[:2])
+        for name, runs in results.items()
+    }
     whole, missed = medians['import timm'][0], []
     print('| process | time | of `import timm` | memory |\n|---|---|---|---|')
     for name, (seconds, memory) in medians.items():

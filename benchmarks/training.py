@@ -8,6 +8,7 @@ and value products, in float32. Every row is a process of its own; memory is its
 last figure is the rate of `pretrain` on videos, 16 views of each decoded clip, over that of the same steps on a batch
 that is there already.
 """
+
 import argparse
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-START = '''
+START = """
 import json, statistics, sys, time, torch, timm, videozoo_timm
 from plain_mae import plain_loss
 from videozoo_timm.training.loop import Schedule, make_optimizer
@@ -28,8 +29,10 @@ imports = memory('VmRSS')
 def make():
     torch.manual_seed(0)
     return timm.create_model('mae_h14_st', depth=4).train()
-'''
-STEPS = START + '''
+"""
+STEPS = (
+    START
+    + """
 model = make()
 clips, noise = torch.randn(2, 3, 16, 224, 224), torch.rand(2, 2048)
 optimizer = make_optimizer(model, Schedule(steps=1, lr=1e-4))
@@ -50,8 +53,11 @@ for _ in range({runs}):
     step()
     times.append(time.perf_counter() - start)
 print(json.dumps(dict(time=statistics.median(times), memory=memory('VmHWM') - imports, loss=loss)))
-'''
-PRETRAIN = START + '''
+"""
+)
+PRETRAIN = (
+    START
+    + """
 from pathlib import Path
 from videozoo_timm.training.loop import Keeping, make_accelerator, read_log
 from videozoo_timm.training import pretrain
@@ -65,8 +71,9 @@ def main():
     print(json.dumps(dict(rate=len(rows) / sum(1 / float(row['clips_per_second']) for row in rows))))
 if __name__ == '__main__':
     main()
-'''
-ALONE = '''
+"""
+)
+ALONE = """
 from videozoo_timm.training import stream
 first = stream.Stream.__next__
 def again(self, kept=[]):
@@ -75,7 +82,7 @@ def again(self, kept=[]):
         self._loaded.close()
     return kept[0]
 stream.Stream.__next__ = again
-'''
+"""
 
 
 def main() -> None:
@@ -86,6 +93,7 @@ def main() -> None:
     import tempfile
 
     import torch
+
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(REPOSITORY), str(REPOSITORY / 'tests')]))
 
     def process(code: str) -> dict[str, float]:
@@ -93,11 +101,15 @@ def main() -> None:
             script = Path(folder) / 'script.py'
             script.write_text(code)
             done = subprocess.run(
-                [sys.executable, script, Path(folder) / 'run'], env=env, text=True, stdout=subprocess.PIPE, check=True)
+                [sys.executable, script, Path(folder) / 'run'], env=env, text=True, stdout=subprocess.PIPE, check=True
+            )
         return json.loads(done.stdout.splitlines()[-1])
 
-    ways = {'plain, float32': dict(plain=True, bf16=False), 'ours, float32': dict(plain=False, bf16=False),
-            'ours, bfloat16': dict(plain=False, bf16=True)}
+    ways = {
+        'plain, float32': dict(plain=True, bf16=False),
+        'ours, float32': dict(plain=False, bf16=False),
+        'ours, bfloat16': dict(plain=False, bf16=True),
+    }
     rows = {name: process(STEPS.format(runs=args.runs, **way)) for name, way in ways.items()}
     print(f'median of {args.runs} steps, torch {torch.__version__}, {os.cpu_count()} cores\n')
     print('| | step | peak memory |')
@@ -105,9 +117,11 @@ def main() -> None:
     for name, row in rows.items():
         print(f'| {name} | {row["time"]:.2f} s | {row["memory"] / 1e9:.2f} GB |')
     plain, ours, bf16 = rows.values()
-    print(f'\nours takes {ours["time"] / plain["time"]:.2f} of the plain time and '
-          f'{ours["memory"] / plain["memory"]:.2f} of its memory in float32; '
-          f'in bfloat16 it is {ours["time"] / bf16["time"]:.2f} times as fast')
+    print(
+        f'\nours takes {ours["time"] / plain["time"]:.2f} of the plain time and '
+        f'{ours["memory"] / plain["memory"]:.2f} of its memory in float32; '
+        f'in bfloat16 it is {ours["time"] / bf16["time"]:.2f} times as fast'
+    )
 
     videos = str(REPOSITORY / 'tests' / 'clips' / 'pans')
     rates = {'fed': [], 'alone': []}
@@ -116,8 +130,10 @@ def main() -> None:
             code = PRETRAIN.replace('def main', patch + 'def main', 1)
             rates[name].append(process(code.format(videos=videos, steps=args.steps, workers=1))['rate'])
     fed, alone = statistics.median(rates['fed']), statistics.median(rates['alone'])
-    print(f'pretraining on decoded videos: {fed:.2f} clips a second, {alone:.2f} on a batch that is there already: '
-          f'{100 * fed / alone:.0f}%')
+    print(
+        f'pretraining on decoded videos: {fed:.2f} clips a second, {alone:.2f} on a batch that is there already: '
+        f'{100 * fed / alone:.0f}%'
+    )
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ processes, against a plain loop (PyAV, decode the whole file, convert every fram
 features of a small model, against decoding alone and the model alone. The model alone takes its clips from memory. All
 times start when the processes are there. bfloat16: the ViT-H/14 at 224 px, one clip at a time, random weights.
 """
+
 import argparse
 import os
 import shutil
@@ -30,6 +31,7 @@ def make_video(path: Path, seed: int) -> None:
     """A camera that moves over a noisy texture."""
     import av
     from PIL import Image
+
     rng = np.random.default_rng(seed)
     width, height = SIZE
     coarse = Image.fromarray(rng.integers(0, 256, (90, 160, 3), dtype=np.uint8))
@@ -40,7 +42,7 @@ def make_video(path: Path, seed: int) -> None:
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         for n in range(SECONDS * RATE):
             x, y = int((np.sin(n / 70 + seed) + 1) * 0.45 * width), int((np.cos(n / 90) + 1) * 0.45 * height)
-            image = np.ascontiguousarray(texture[y:y + height, x:x + width])
+            image = np.ascontiguousarray(texture[y : y + height, x : x + width])
             frame = av.VideoFrame.from_ndarray(image, format='rgb24')
             frame.pts, frame.time_base = n, Fraction(1, RATE)
             container.mux(stream.encode(frame))
@@ -50,6 +52,7 @@ def make_video(path: Path, seed: int) -> None:
 def plain_loop(paths: list[str], size: int) -> None:
     """The centered clip of each file as most people write it."""
     import av
+
     for path in paths:
         with av.open(path) as container:
             frames = np.stack([frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)])
@@ -58,9 +61,10 @@ def plain_loop(paths: list[str], size: int) -> None:
         x = (torch.from_numpy(chosen).float() / 255 - 0.45) / 0.225
         short = size + 32
         x = torch.nn.functional.interpolate(
-            x.permute(0, 3, 1, 2), (short, short * SIZE[0] // SIZE[1]), mode='bilinear')  # [T, C, H, W]
+            x.permute(0, 3, 1, 2), (short, short * SIZE[0] // SIZE[1]), mode='bilinear'
+        )  # [T, C, H, W]
         left = (x.shape[-1] - size) // 2
-        x = x[..., 16:16 + size, left:left + size].transpose(0, 1).contiguous()
+        x = x[..., 16 : 16 + size, left : left + size].transpose(0, 1).contiguous()
         assert x.shape == (3, 16, size, size)
 
 
@@ -72,6 +76,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 def benchmark_decoding(paths: list[str], size: int, plain_files: int) -> None:
     from videozoo_timm.video import Job, View, Views, load_views
+
     views = Views(size, (0.45,) * 3, (0.225,) * 3)
     plain = plain_files / seconds(lambda: plain_loop(paths[:plain_files], size))
     ours = []
@@ -86,8 +91,10 @@ def benchmark_decoding(paths: list[str], size: int, plain_files: int) -> None:
             number += isinstance(item, View)
         ours.append(number / (time.perf_counter() - begin))
     ours = statistics.median(ours)
-    print(f'decoding at {size} px: {ours:.1f} clips a second with two workers, plain loop {plain:.1f}: '
-          f'{ours / plain:.1f} times (target 4)')
+    print(
+        f'decoding at {size} px: {ours:.1f} clips a second with two workers, plain loop {plain:.1f}: '
+        f'{ours / plain:.1f} times (target 4)'
+    )
 
 
 def benchmark_pipeline(paths: list[str], runs: int) -> None:
@@ -96,6 +103,7 @@ def benchmark_pipeline(paths: list[str], runs: int) -> None:
     from videozoo_timm.analysis.features import Features
     from videozoo_timm.inference.pipeline import evaluating, groups_of, placement_of, process, views_of
     from videozoo_timm.video import Job, View, load_views
+
     torch.manual_seed(0)
     model = timm.create_model('vit_t14_st').eval()
     views = views_of(model, num_clips=4)
@@ -118,9 +126,18 @@ def benchmark_pipeline(paths: list[str], runs: int) -> None:
     def pipeline() -> tuple[float, int]:
         files = [*warm, *paths]
         with evaluating(model):
-            return timed(process(
-                lambda x: Features().compute(model, x), groups_of(len(files), views, 4), files, views, batch_size=4,
-                num_workers=2, **placement_of(model)), lambda batch: len(batch.files))
+            return timed(
+                process(
+                    lambda x: Features().compute(model, x),
+                    groups_of(len(files), views, 4),
+                    files,
+                    views,
+                    batch_size=4,
+                    num_workers=2,
+                    **placement_of(model),
+                ),
+                lambda batch: len(batch.files),
+            )
 
     def alone(number: int) -> float:
         with evaluating(model):
@@ -134,14 +151,17 @@ def benchmark_pipeline(paths: list[str], runs: int) -> None:
         rows.append((whole, decode * number / other, alone(number)))
     whole, decode, model_alone = (statistics.median(row[k] for row in rows) for k in range(3))
     ratio = statistics.median(row[0] / (row[1] + row[2]) for row in rows)
-    print(f'pipeline, small model, {number} clips: {whole:.2f} s; decoding alone {decode:.2f} s, model alone '
-          f'{model_alone:.2f} s: {ratio:.2f} times their sum (target at most 1.1)')
+    print(
+        f'pipeline, small model, {number} clips: {whole:.2f} s; decoding alone {decode:.2f} s, model alone '
+        f'{model_alone:.2f} s: {ratio:.2f} times their sum (target at most 1.1)'
+    )
 
 
 def benchmark_bfloat16(runs: int) -> None:
     import timm
 
     import videozoo_timm  # noqa: F401  registers the models
+
     clip = torch.randn(1, 3, 16, 224, 224)
     model = timm.create_model('vit_h14_st', weight_init='skip').eval()
     with torch.no_grad():
@@ -156,8 +176,10 @@ def benchmark_bfloat16(runs: int) -> None:
             return statistics.median(seconds(lambda: model(x)) for _ in range(runs))
 
     single, half = time_of(torch.float32), time_of(torch.bfloat16)
-    print(f'ViT-H/14 at 224 px: {single:.2f} s a clip in float32, {half:.2f} s in bfloat16: '
-          f'{single / half:.2f} times as fast')
+    print(
+        f'ViT-H/14 at 224 px: {single:.2f} s a clip in float32, {half:.2f} s in bfloat16: '
+        f'{single / half:.2f} times as fast'
+    )
 
 
 def main() -> None:
@@ -169,8 +191,11 @@ def main() -> None:
     parser.add_argument('--no-huge', action='store_true', help='leave the full-size model out')
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=args.folder))
-    print(f'torch {torch.__version__}, {os.cpu_count()} cores, {args.videos} videos of {SECONDS} s at '
-          f'{SIZE[0]}x{SIZE[1]}', flush=True)
+    print(
+        f'torch {torch.__version__}, {os.cpu_count()} cores, {args.videos} videos of {SECONDS} s at '
+        f'{SIZE[0]}x{SIZE[1]}',
+        flush=True,
+    )
     try:
         different = min(args.videos, 6)
         paths = []

@@ -1,4 +1,5 @@
 """Fixtures: a loopback Hub, caches of their own, checkpoints of the published layout."""
+
 import argparse
 import json
 import os
@@ -30,7 +31,8 @@ MANIFEST = json.loads((GOLDEN / 'manifest.json').read_text())
 # How the goldens' small models are made of the small architectures.
 TINY_VIT = dict(img_size=56, num_frames=4, num_classes=7, embed_dim=48, depth=3, num_heads=4)
 TINY_MAE = dict(
-    img_size=56, embed_dim=48, depth=2, num_heads=4, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4)
+    img_size=56, embed_dim=48, depth=2, num_heads=4, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4
+)
 
 
 def golden(name):
@@ -54,8 +56,9 @@ def save_published(tensors, path, **torch_save):
 def hanging_video(path):
     """Write a video that takes minutes: behind its frames lie 64 GB of zeros, of which the disk keeps nothing."""
     from test_video import write_video
+
     video = write_video(path.with_suffix('.mpg'), 30, codec='mpeg2video')
-    os.truncate(video, 2 ** 36)
+    os.truncate(video, 2**36)
     return video.rename(path)
 
 
@@ -86,8 +89,13 @@ def hub():
 def environment(hub, tmp_path):
     """Environment of a process that sees the loopback Hub, and empty caches."""
     return dict(
-        os.environ, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / 'hf'), TORCH_HOME=str(tmp_path / 'torch'),
-        HF_HUB_DISABLE_TELEMETRY='1', HF_HUB_DISABLE_PROGRESS_BARS='1', NO_PROXY='127.0.0.1',
+        os.environ,
+        HF_ENDPOINT=hub.url,
+        HF_HOME=str(tmp_path / 'hf'),
+        TORCH_HOME=str(tmp_path / 'torch'),
+        HF_HUB_DISABLE_TELEMETRY='1',
+        HF_HUB_DISABLE_PROGRESS_BARS='1',
+        NO_PROXY='127.0.0.1',
         PYTHONPATH=str(REPOSITORY),
     )
 
@@ -95,9 +103,11 @@ def environment(hub, tmp_path):
 @pytest.fixture
 def run(environment, tmp_path):
     """Run Python code, or a videozoo command, in a process of its own that sees the loopback Hub."""
+
     def run(*args, code=None, check=True, **extra):
         done = run_forked(args, code, dict(environment, **extra), tmp_path)
         if check:
             assert done.returncode == 0, done.stderr
         return done
+
     return run

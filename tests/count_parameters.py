@@ -1,7 +1,8 @@
 """Counts the parameters of all published models, which are built without memory.
 
-    python tests/count_parameters.py > videozoo_timm/data/num_params.json
+python tests/count_parameters.py > videozoo_timm/data/num_params.json
 """
+
 import json
 
 import timm
@@ -20,8 +21,10 @@ def count_parameters() -> dict[str, int]:
             counts[key] = _count(timm.create_model(c.timm_name, device='meta', weight_init='skip'))
     for g in GENERATORS:
         codes = g.vqgan_args['num_codes']
-        for key, model, args in ((f'gpt {g.name.rsplit("_", 1)[1]} {codes}', GPT, g.gpt_args),
-                                 (f'vqgan {codes}', VQGAN, g.vqgan_args)):
+        for key, model, args in (
+            (f'gpt {g.name.rsplit("_", 1)[1]} {codes}', GPT, g.gpt_args),
+            (f'vqgan {codes}', VQGAN, g.vqgan_args),
+        ):
             if key not in counts:
                 counts[key] = _count(model(**args, device='meta'))
     return counts

@@ -1,4 +1,5 @@
 """Processes of their own, sooner than by `python -c`: forked from one that has imported PyTorch and torchvision."""
+
 import atexit
 import multiprocessing
 import os
@@ -36,8 +37,11 @@ def _be_python(arguments, code, environment, folder, out, err):
     os.chdir(folder)
     multiprocessing.set_start_method(None, force=True)  # the system's own, not that of this process
     assert not any(name.startswith(('timm', 'huggingface_hub', 'videozoo_timm')) for name in sys.modules)
-    sys.path[:] = ['', *environment.get('PYTHONPATH', '').split(os.pathsep),
-                   *(path for path in sys.path if path != str(Path(__file__).parent))]
+    sys.path[:] = [
+        '',
+        *environment.get('PYTHONPATH', '').split(os.pathsep),
+        *(path for path in sys.path if path != str(Path(__file__).parent)),
+    ]
     try:
         if code:
             sys.argv = ['-c']

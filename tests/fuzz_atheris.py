@@ -4,6 +4,7 @@
 
 Targets: weights, header, image, clips, journal. What follows goes to libFuzzer.
 """
+
 import sys
 import tempfile
 from pathlib import Path

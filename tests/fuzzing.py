@@ -6,6 +6,7 @@
     VIDEOZOO_FUZZ_SECONDS=3600 pytest -m fuzz -n 0
     pip install atheris && python tests/fuzz_atheris.py weights -max_total_time=3600
 """
+
 import io
 import math
 import pickle
@@ -42,6 +43,7 @@ class Target:
         seeds: Makes files that are right, or nearly so.
         check: Raises an AssertionError, or what no user should see, if the entry does with a file what it must not.
     """
+
     ending: str
     seeds: Callable[[Path], list[bytes]]
     check: Callable[[Path], None]
@@ -86,17 +88,17 @@ def _mutate(data: bytearray, seeds: list[bytes], rng: random.Random) -> None:
         data[at] = rng.randrange(256)
     elif kind == 2:  # a number that is special somewhere
         size, order = rng.choice((1, 2, 4, 8)), rng.choice(('little', 'big'))
-        data[at:at + size] = (rng.choice(_INTERESTING) & ((1 << 8 * size) - 1)).to_bytes(size, order)
+        data[at : at + size] = (rng.choice(_INTERESTING) & ((1 << 8 * size) - 1)).to_bytes(size, order)
     elif kind == 3:
-        del data[at:at + rng.choice((1, 4, 64, 4096))]
+        del data[at : at + rng.choice((1, 4, 64, 4096))]
     elif kind == 4:
-        del data[rng.randrange(len(data) + 1):]
+        del data[rng.randrange(len(data) + 1) :]
     elif kind == 5:  # a piece of another one
         other = rng.choice(seeds)
         begin = rng.randrange(len(other) + 1)
-        data[at:at] = other[begin:begin + rng.choice((1, 8, 64, 1024))]
+        data[at:at] = other[begin : begin + rng.choice((1, 8, 64, 1024))]
     else:
-        data[at:at + rng.choice((1, 8, 512))] = bytes(rng.choice((1, 8, 512)))
+        data[at : at + rng.choice((1, 8, 512))] = bytes(rng.choice((1, 8, 512)))
 
 
 def _peak() -> int:
@@ -105,9 +107,14 @@ def _peak() -> int:
 
 
 def _small_tensors() -> dict[str, torch.Tensor]:
-    return {'patch_embed.proj.weight': torch.arange(24.).reshape(2, 3, 2, 2), 'pos_embed': torch.ones(1, 5, 2),
-            'blocks.0.attn.q.weight': torch.eye(2), 'blocks.0.attn.k.weight': torch.eye(2),
-            'blocks.0.attn.v.weight': torch.eye(2), 'half': torch.ones(3, dtype=torch.float16)}
+    return {
+        'patch_embed.proj.weight': torch.arange(24.0).reshape(2, 3, 2, 2),
+        'pos_embed': torch.ones(1, 5, 2),
+        'blocks.0.attn.q.weight': torch.eye(2),
+        'blocks.0.attn.k.weight': torch.eye(2),
+        'blocks.0.attn.v.weight': torch.eye(2),
+        'half': torch.ones(3, dtype=torch.float16),
+    }
 
 
 def _weights_seeds(folder: Path) -> list[bytes]:
@@ -129,8 +136,16 @@ def _check_weights(path: Path) -> None:
 
 
 def _header_seeds(folder: Path) -> list[bytes]:
-    about = dict(name='vit_shapes_motion', zoo='shapes', architecture='vit_t14_st', input_size='[3,112,112]',
-                 mean='[0.45,0.45,0.45]', std='[0.225,0.225,0.225]', label_names='["down","up"]', source='a/b')
+    about = dict(
+        name='vit_shapes_motion',
+        zoo='shapes',
+        architecture='vit_t14_st',
+        input_size='[3,112,112]',
+        mean='[0.45,0.45,0.45]',
+        std='[0.225,0.225,0.225]',
+        label_names='["down","up"]',
+        source='a/b',
+    )
     plain = {'x': torch.zeros(2)}
     return [save_safetensors(plain, about), save_safetensors(_small_tensors(), {'format': 'pt'})]
 
@@ -154,9 +169,16 @@ def _image_seeds(folder: Path) -> list[bytes]:
     wide = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
     made = []
     for kind, image, options in (
-            ('JPEG', pixels, dict(exif=exif)), ('PNG', pixels, {}), ('PNG', pixels.convert('P'), {}),
-            ('PNG', pixels.convert('RGBA'), {}), ('BMP', pixels, {}), ('TIFF', pixels, {}),
-            ('TIFF', wide, {}), ('WEBP', pixels, {}), ('TIFF', pixels.convert('F'), {})):
+        ('JPEG', pixels, dict(exif=exif)),
+        ('PNG', pixels, {}),
+        ('PNG', pixels.convert('P'), {}),
+        ('PNG', pixels.convert('RGBA'), {}),
+        ('BMP', pixels, {}),
+        ('TIFF', pixels, {}),
+        ('TIFF', wide, {}),
+        ('WEBP', pixels, {}),
+        ('TIFF', pixels.convert('F'), {}),
+    ):
         file = io.BytesIO()
         image.save(file, kind, **options)
         made.append(file.getvalue())
@@ -186,6 +208,7 @@ def _check_clips(path: Path) -> None:
         def jobs():
             while True:
                 yield Job(0, state['files'][-1])
+
         views = Views(size=32, mean=(0.45,) * 3, std=(0.225,) * 3, sampling=Sampling(4, 16))
         state['jobs'], state['views'] = jobs, views
     state['files'] = [str(path)]
@@ -218,8 +241,9 @@ def _journal_seeds(folder: Path) -> list[bytes]:
         journal.add(batch)
     journal.close()
     state = TARGETS['journal'].state
-    state['files'] = {path.name: path.read_bytes() for path in sorted(journal_folder(out).iterdir())
-                      if path.name != 'lock'}
+    state['files'] = {
+        path.name: path.read_bytes() for path in sorted(journal_folder(out).iterdir()) if path.name != 'lock'
+    }
     shutil.rmtree(journal_folder(out))
     return [bytes([k]) + content for k, content in enumerate(state['files'].values())]
 

@@ -4,6 +4,7 @@ It answers /{repo}/resolve/{revision}/{file} and /api/models/{repo}[/revision/..
 is served as the real Hub serves an LFS file, minus the redirect to its CDN, and never through xet. Who has `TOKEN`
 may make repositories and upload (with HF_HUB_DISABLE_XET=1): small text as part of a commit, the rest as LFS files.
 """
+
 import base64
 import hashlib
 import io
@@ -259,9 +260,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse('not_found')
         if match['what'] == 'preupload':
             files = [
-                {'path': f['path'], 'shouldIgnore': False,
-                 'uploadMode': 'regular' if f['path'].endswith(('.json', '.md')) else 'lfs'}
-                for f in json.loads(body)['files']]
+                {
+                    'path': f['path'],
+                    'shouldIgnore': False,
+                    'uploadMode': 'regular' if f['path'].endswith(('.json', '.md')) else 'lfs',
+                }
+                for f in json.loads(body)['files']
+            ]
             return self._send_json(200, {'files': files})
         for line in map(json.loads, body.splitlines()):
             value = line['value']
@@ -302,8 +307,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, commit, file, is_get, mode, delay):
         headers = {
-            'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', 'X-Repo-Commit': commit,
-            'ETag': f'"{file.sha256}"', 'X-Linked-Etag': f'"{file.sha256}"', 'X-Linked-Size': file.size,
+            'Content-Type': 'application/octet-stream',
+            'Accept-Ranges': 'bytes',
+            'X-Repo-Commit': commit,
+            'ETag': f'"{file.sha256}"',
+            'X-Linked-Etag': f'"{file.sha256}"',
+            'X-Linked-Size': file.size,
             **self.server.hub.lies,
         }
         status, first, end = 200, 0, file.size
@@ -341,13 +350,25 @@ class _Handler(BaseHTTPRequestHandler):
 def _describe(view, repo, commit, files):
     """The tree of a revision (recursive, less its folders), or what the API says of the model."""
     entries = [
-        {'type': 'file', 'path': name, 'rfilename': name, 'size': file.size, 'oid': file.sha256[:40],
-         'lfs': {'oid': file.sha256, 'sha256': file.sha256, 'size': file.size, 'pointerSize': 134}}
+        {
+            'type': 'file',
+            'path': name,
+            'rfilename': name,
+            'size': file.size,
+            'oid': file.sha256[:40],
+            'lfs': {'oid': file.sha256, 'sha256': file.sha256, 'size': file.size, 'pointerSize': 134},
+        }
         for name, file in files.items()
     ]
     if view == 'tree':
         return entries
     return {
-        'id': repo, 'modelId': repo, 'sha': commit, 'private': False, 'gated': False, 'disabled': False,
-        'tags': [], 'siblings': entries,
+        'id': repo,
+        'modelId': repo,
+        'sha': commit,
+        'private': False,
+        'gated': False,
+        'disabled': False,
+        'tags': [],
+        'siblings': entries,
     }

@@ -2,6 +2,7 @@
 
 What the tests and the benchmark of training compare with. It works on a state dict in timm's layout.
 """
+
 import torch
 import torch.nn.functional as F
 
@@ -14,7 +15,7 @@ def plain_loss(weights, clips, noise, num_heads, decoder_num_heads, mask_ratio=0
     tokens = tokens.flatten(2).transpose(1, 2) + _positions(weights, '', grid)
     num_tokens = tokens.shape[1]
     order = noise.argsort(dim=1, stable=True)
-    kept = order[:, :int(num_tokens * (1 - mask_ratio))]
+    kept = order[:, : int(num_tokens * (1 - mask_ratio))]
     x = torch.stack([sample[index] for sample, index in zip(tokens, kept, strict=True)])
     cls_token = (weights['cls_token'] + weights['pos_embed_class']).expand(len(x), -1, -1)
     x = torch.cat([cls_token, x], dim=1)
@@ -60,9 +61,9 @@ def _norm(weights, name, x):
 def _block(weights, prefix, x, num_heads):
     y = _norm(weights, f'{prefix}norm1', x)
     projections = zip(
-        weights[f'{prefix}attn.qkv.weight'].chunk(3), weights[f'{prefix}attn.qkv.bias'].chunk(3), strict=True)
-    q, k, v = (
-        F.linear(y, weight, bias).unflatten(2, (num_heads, -1)).transpose(1, 2) for weight, bias in projections)
+        weights[f'{prefix}attn.qkv.weight'].chunk(3), weights[f'{prefix}attn.qkv.bias'].chunk(3), strict=True
+    )
+    q, k, v = (F.linear(y, weight, bias).unflatten(2, (num_heads, -1)).transpose(1, 2) for weight, bias in projections)
     y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     x = x + _linear(weights, f'{prefix}attn.proj', y)
     y = _norm(weights, f'{prefix}norm2', x)

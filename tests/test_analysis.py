@@ -1,4 +1,5 @@
 """What a model fills in, where it looks, what it represents: in Python and at the command line."""
+
 import csv
 import json
 import math
@@ -55,6 +56,7 @@ def vit():
 def weights(tmp_path_factory, vit):
     """Checkpoints of the small models: (ViT without a head, MAE)."""
     from safetensors.torch import save_file
+
     folder = tmp_path_factory.mktemp('weights')
     torch.manual_seed(0)
     for name in ('vit_t14_st', 'mae_t14_st'):
@@ -73,6 +75,7 @@ def videozoo(monkeypatch, tmp_path, capsys, weights):
         code = main([command, *map(str, args), '--model', model, '--weights', str(file), '--num-workers', '0'])
         said = capsys.readouterr()
         return code, said.out, said.err
+
     return run
 
 
@@ -81,6 +84,7 @@ def clip_of(path, size=112, sampling=COMPLETION):
 
 
 # Completions
+
 
 def test_the_picture_of_a_completion_is_the_published_comparison(mae):
     want = golden('video_mae_tiny')['center_50.comparison']  # [1, 3, 3, 16, 56, 56]
@@ -95,8 +99,9 @@ def test_the_picture_of_a_completion_is_the_published_comparison(mae):
             left, top, right, bottom = grid.box(row, column)
             want = np.round(255 * tiles[:, column].permute(1, 2, 0).numpy())
             assert np.abs(picture[top:bottom, left:right] - want).max() <= 1  # a value may lie at a half
-    gray = to_bytes(result.masked.transpose(0, 1))[result.mask.repeat_interleave(2, 0).repeat_interleave(
-        14, 1).repeat_interleave(14, 2).numpy()]
+    gray = to_bytes(result.masked.transpose(0, 1))[
+        result.mask.repeat_interleave(2, 0).repeat_interleave(14, 1).repeat_interleave(14, 2).numpy()
+    ]
     assert np.unique(gray).tolist() == [115]  # 0.45, even in every channel
     error = (result.completed - result.original)[:, 4:12].double().pow(2).mean().item()
     assert result.mse == pytest.approx(error) and result.psnr == pytest.approx(-10 * math.log10(error))
@@ -132,25 +137,30 @@ def test_a_box_drops_the_tokens_that_it_touches(mae):
     result = complete(mae, recipe.clip('video_mae_tiny', (1, 3, 16, 56, 56))[0], mask=mask)
     assert torch.equal(result.mask, want)
     for box, words in (
-            ((0, 17, 0, 1, 0, 1), 't0,t1 = 0,17'), ((0, 1, 5, 5, 0, 1), 'y0,y1 = 5,5'), ((0, 1), 'got 2 numbers')):
+        ((0, 17, 0, 1, 0, 1), 't0,t1 = 0,17'),
+        ((0, 1, 5, 5, 0, 1), 'y0,y1 = 5,5'),
+        ((0, 1), 'got 2 numbers'),
+    ):
         with pytest.raises(ValueError, match=words):
             box_mask(mae, box)
 
 
 def test_complete(videozoo, tmp_path):
     code, out, _ = videozoo(
-        'complete', PANS, '--mask-type', 'temporal', '--mask-ratio', '0.5', '--animate', 'gif', model='mae_t14_st')
+        'complete', PANS, '--mask-type', 'temporal', '--mask-ratio', '0.5', '--animate', 'gif', model='mae_t14_st'
+    )
     folder = tmp_path / 'completions'
     assert code == 0 and out.splitlines()[-1] == 'completions: 4 pictures, and completions.csv'
     assert sorted(p.name for p in folder.glob('*.jpg')) == [
-        f'{name}_mae_t14_st_temporal50.jpg' for name in ('astronaut', 'cat', 'coffee', 'motorcycle')]
+        f'{name}_mae_t14_st_temporal50.jpg' for name in ('astronaut', 'cat', 'coffee', 'motorcycle')
+    ]
     picture = np.array(Image.open(folder / 'cat_mae_t14_st_temporal50.jpg')).astype(int)
     rows = [(name, torch.zeros(16, 3, 112, 112)) for name in ('original', 'masked', 'completed')]
     left, top, right, bottom = Grid(rows, ['0.00 s'] * 16, 'title').box(0, 0)
     want = 255 * denormalize(clip_of(CAT), 0.45, 0.225)[:, 0].permute(1, 2, 0).numpy()
     assert np.abs(picture[top:bottom, left:right] - want).mean() < 3  # JPEG
     left, top, right, bottom = Grid(rows, ['0.00 s'] * 16, 'title').box(1, 15)
-    assert np.abs(picture[top + 2:bottom - 2, left + 2:right - 2] - 115).max() <= 3
+    assert np.abs(picture[top + 2 : bottom - 2, left + 2 : right - 2] - 115).max() <= 3
     with Image.open(folder / 'cat_mae_t14_st_temporal50.gif') as animation:
         assert animation.n_frames == 16 and animation.size == (336, 112)
     videozoo('complete', CAT, '--mask-type', 'center', '--animate', 'mp4', model='mae_t14_st')
@@ -164,9 +174,11 @@ def test_complete(videozoo, tmp_path):
     assert {p.name for p in folder.glob('cat*center*.jpg')} == {f'cat_mae_t14_st_center{k}.jpg' for k in (50, 90)}
     assert all(float(row['psnr']) == pytest.approx(-10 * math.log10(float(row['mse']))) for row in table)
     (tmp_path / 'file').touch()
-    for wrong, words in ((['--mask-ratio', '0'], '--mask-ratio 0 drops nothing'),
-                         (['--out', 'file'], 'file is a file, not a folder; name another --out'),
-                         (['--out', 'file/a'], 'file is no folder')):
+    for wrong, words in (
+        (['--mask-ratio', '0'], '--mask-ratio 0 drops nothing'),
+        (['--out', 'file'], 'file is a file, not a folder; name another --out'),
+        (['--out', 'file/a'], 'file is no folder'),
+    ):
         code, _, err = videozoo('complete', CAT, *wrong, model='mae_t14_st')
         assert code == 2 and words in err
 
@@ -202,8 +214,12 @@ def test_masks_of_ones_own(videozoo, tmp_path):
     np.save(tmp_path / 'small.npy', mask[:, :2])
     np.save(tmp_path / 'all.npy', np.ones((8, 8, 8), bool))
     for name, words in (
-            ('numbers.npy', 'boolean array'), ('small.npy', '= (8, 8, 8), True where'), ('no.npy', 'no file no.npy'),
-            (CAT, 'cannot be read as a .npy array'), ('all.npy', 'not everywhere')):
+        ('numbers.npy', 'boolean array'),
+        ('small.npy', '= (8, 8, 8), True where'),
+        ('no.npy', 'no file no.npy'),
+        (CAT, 'cannot be read as a .npy array'),
+        ('all.npy', 'not everywhere'),
+    ):
         code, _, err = videozoo('complete', CAT, '--mask-file', name, model='mae_t14_st')
         assert code == 2 and words in err
     code, _, err = videozoo('complete', CAT, '--mask-box=0,99,0,1,0,1', model='mae_t14_st')
@@ -213,11 +229,27 @@ def test_masks_of_ones_own(videozoo, tmp_path):
 def test_the_published_command_lines(videozoo, tmp_path):
     """As people type them for the published scripts."""
     code, *_ = videozoo(
-        'complete', '--model_name', 'mae_t14_st', '--img_size', '112', '--mask_ratio', '0.5', '--mask_type', 'center',
-        '--video_dir', PANS, '--num_vids', '2', '--device', 'cpu', model='mae_t14_st')
+        'complete',
+        '--model_name',
+        'mae_t14_st',
+        '--img_size',
+        '112',
+        '--mask_ratio',
+        '0.5',
+        '--mask_type',
+        'center',
+        '--video_dir',
+        PANS,
+        '--num_vids',
+        '2',
+        '--device',
+        'cpu',
+        model='mae_t14_st',
+    )
     assert code == 0 and len(list((tmp_path / 'completions').glob('*_center50.jpg'))) == 2
     code, *_ = videozoo(
-        'attend', '--model_name', 'vit_t14_st', '--img_size', '84', '--video_dir', PANS, '--num_vids=1', '--device=cpu')
+        'attend', '--model_name', 'vit_t14_st', '--img_size', '84', '--video_dir', PANS, '--num_vids=1', '--device=cpu'
+    )
     assert code == 0 and len(list((tmp_path / 'attention').glob('*.jpg'))) == 1
 
 
@@ -248,6 +280,7 @@ def test_drawing_videos(videozoo, tmp_path):
 
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other(tmp_path):
     from videozoo_timm.cli.inputs import unique_stems
+
     paths = ['a/x.mp4', 'b/x.mp4', 'b/x.mkv', 'b/y.mp4', 'a/c/x.mp4']
     stems = unique_stems(paths)
     assert len(set(stems)) == 5 and stems[3] == 'y' and all('/' not in stem for stem in stems)
@@ -255,6 +288,7 @@ def test_pictures_of_files_of_one_name_do_not_overwrite_each_other(tmp_path):
 
 
 # Attention
+
 
 def test_attention_maps_follow_the_published_arithmetic(vit):
     clip = clip_of(CAT)
@@ -285,10 +319,10 @@ def test_attention_memory_is_linear_in_the_tokens():
     num_tokens = 1 + 32 * 8 * 8
     with Largest() as largest:
         attend(model, torch.randn(3, 64, 112, 112))
-    assert largest.numel < num_tokens ** 2
+    assert largest.numel < num_tokens**2
     with Largest() as largest, torch.no_grad():
         model.get_last_selfattention(torch.randn(1, 3, 64, 112, 112))
-    assert largest.numel >= num_tokens ** 2  # so the measure works
+    assert largest.numel >= num_tokens**2  # so the measure works
 
 
 def test_a_threshold_keeps_the_smallest_set_of_patches():
@@ -310,8 +344,10 @@ def test_attend(videozoo, tmp_path):
     Image.open(CLIPS.parent.parent / 'docs' / 'clip.jpg').save(tmp_path / 'still.png')
     assert videozoo('attend', 'still.png')[0] == 0
     assert sorted(path.name for path in (tmp_path / 'attention').iterdir()) == [
-        'cat_vit_t14_st_attention_block1_heads_top60.jpg', 'cat_vit_t14_st_attention_block4.jpg',
-        'still_vit_t14_st_attention_block4.jpg']
+        'cat_vit_t14_st_attention_block1_heads_top60.jpg',
+        'cat_vit_t14_st_attention_block4.jpg',
+        'still_vit_t14_st_attention_block4.jpg',
+    ]
     code, _, err = videozoo('attend', CAT, '--block', '5')
     assert code == 2 and 'block=5: the model has 5 blocks' in err
     code, _, err = videozoo('attend', CAT, '--threshold', '60')
@@ -319,6 +355,7 @@ def test_attend(videozoo, tmp_path):
 
 
 # Feature maps
+
 
 def test_pca_is_joint_exact_and_of_fixed_sign():
     rng = torch.Generator().manual_seed(0)
@@ -341,10 +378,10 @@ def test_foreground_is_what_the_borders_lack():
     tokens = torch.randn(2, 8, 8, 16, generator=torch.Generator().manual_seed(0)) * 0.1
     tokens[:, 2:6, 2:6] += 2
     for sign in (1, -1):
-        colors, = pca_colors([sign * tokens], foreground=0.5)
+        (colors,) = pca_colors([sign * tokens], foreground=0.5)
         shown = (colors > 0).any(dim=1)
         assert shown[:, 2:6, 2:6].all() and shown.sum() == 32
-        inverted, = pca_colors([sign * tokens], foreground=0.5, invert=True)
+        (inverted,) = pca_colors([sign * tokens], foreground=0.5, invert=True)
         assert (inverted > 0).any(dim=1).sum() == 128 - 32
     with pytest.raises(ValueError, match='leaves 0 of 128'):
         pca_colors([tokens], foreground=1.0)
@@ -357,8 +394,9 @@ def test_pca(videozoo, tmp_path):
     assert videozoo('pca', CAT, '--foreground', '0.3', '--invert')[0] == 0
     assert len(list((tmp_path / 'pca').glob('*.jpg'))) == 6
     names = {path.name for path in (tmp_path / 'pca').glob('cat*')}
-    assert names == {f'cat_vit_t14_st_pca_{end}.jpg' for end in (
-        'block1', 'block4_foreground30', 'block4_foreground30inverted')}
+    assert names == {
+        f'cat_vit_t14_st_pca_{end}.jpg' for end in ('block1', 'block4_foreground30', 'block4_foreground30inverted')
+    }
     code, _, err = videozoo('pca', CAT, '--foreground', '50')
     assert code == 2 and '--foreground 50.0' in err
 
@@ -374,12 +412,16 @@ def test_what_cannot_be_read_is_left_out_of_pictures(videozoo, tmp_path):
 
 # Embeddings
 
+
 @pytest.mark.parametrize('norm', [False, True])
 def test_features_of_blocks_are_what_hooks_see(vit, norm):
     seen, hooks = {}, []
     for index in (1, 4):
-        hooks.append(vit.blocks[index].register_forward_hook(
-            lambda module, args, output, index=index: seen.__setitem__(index, output)))
+        hooks.append(
+            vit.blocks[index].register_forward_hook(
+                lambda module, args, output, index=index: seen.__setitem__(index, output)
+            )
+        )
     x = clip_of(CAT, sampling=RECOGNITION).unsqueeze(0)
     with torch.no_grad():
         vit(x)
@@ -422,10 +464,17 @@ def test_batches_never_depend_on_other_groups(vit):
     assert [group.files for group in groups_of(3, course, 4)] == [[0], [1], [2]]
 
 
-@pytest.mark.parametrize('options, words', [
-    (dict(blocks=[5]), r'blocks=\[5\]: the model has blocks 0 to 4'), (dict(blocks=[4, -1]), 'names a block twice'),
-    (dict(blocks=[]), 'the model has blocks'), (dict(tokens='cls'), "got 'cls'"), (dict(batch_size=0), 'batch_size=0'),
-    (dict(stride=-1.0), 'stride')])
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(blocks=[5]), r'blocks=\[5\]: the model has blocks 0 to 4'),
+        (dict(blocks=[4, -1]), 'names a block twice'),
+        (dict(blocks=[]), 'the model has blocks'),
+        (dict(tokens='cls'), "got 'cls'"),
+        (dict(batch_size=0), 'batch_size=0'),
+        (dict(stride=-1.0), 'stride'),
+    ],
+)
 def test_options_that_cannot_be(vit, options, words):
     with pytest.raises(ValueError, match=words):
         embed(vit, [CAT], **options)
@@ -438,7 +487,7 @@ def test_time_course(videozoo, tmp_path):
     for index, path in enumerate(result['paths']):
         mine = result['video_index'] == index
         assert np.allclose(result['time'][mine], 0.5 * np.arange(mine.sum()))
-        duration, = set(result['duration'][mine])
+        (duration,) = set(result['duration'][mine])
         assert mine.sum() == math.ceil(duration / 0.5 - 1e-6) and 'things' in path
     assert np.allclose(result['end'], result['time']) and np.allclose(result['end'] - result['start'], 128 / 30)
     assert json.loads(str(result['settings']))['views']['align'] == 'causal'
@@ -446,6 +495,7 @@ def test_time_course(videozoo, tmp_path):
 
 def test_every_format_holds_the_same(videozoo, tmp_path):
     from safetensors.torch import load_file
+
     for name in ('a.npz', 'a.safetensors', 'a'):
         assert videozoo('embed', PANS, '--blocks', '0,-1', '--num-clips', '2', '--out', name)[0] == 0
         assert videozoo('embed', PANS, '--blocks', '0,-1', '--num-clips', '2', '--out', name)[0] == 0  # its own result
@@ -471,14 +521,29 @@ def test_every_format_holds_the_same(videozoo, tmp_path):
 
 
 def test_missing_libraries_say_what_to_install(tmp_path, weights):
-    code = '''
+    code = """
 import sys
 sys.modules['matplotlib'] = None
 from videozoo_timm.cli import main
 sys.exit(main(sys.argv[1:]))
-'''
+"""
     done = subprocess.run(
-        [sys.executable, '-c', code, 'attend', CAT, '--model', 'vit_t14_st', '--weights',
-         weights / 'vit_t14_st.safetensors', '--num-workers', '0'],
-        cwd=tmp_path, text=True, capture_output=True, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)))
+        [
+            sys.executable,
+            '-c',
+            code,
+            'attend',
+            CAT,
+            '--model',
+            'vit_t14_st',
+            '--weights',
+            weights / 'vit_t14_st.safetensors',
+            '--num-workers',
+            '0',
+        ],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+    )
     assert done.returncode == 2 and "pip install 'videozoo-timm[pictures]'" in done.stderr

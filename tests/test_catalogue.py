@@ -1,4 +1,5 @@
 """Names, tags and files of what is published."""
+
 import json
 import os
 import subprocess
@@ -42,15 +43,18 @@ def test_every_checkpoint_is_a_timm_tag_with_its_repo_and_file():
     assert len({(c.repo, c.filename) for c in published}) == 45 - 7  # a ViT and an MAE share 7 files
 
 
-@pytest.mark.parametrize('name, zoo, timm_name', [
-    ('vit_hvm1@448_ssv2-50shot', None, 'vit_h14_st.hvm1_448_ssv2_50shot'),
-    ('vit_kinetics_imagenet-2pt', None, 'vit_h14_st.kinetics_hvm1_imagenet_2pt'),
-    ('mae_kinetics-200h_none', None, 'mae_h14_st.kinetics_200h'),
-    ('vit_kinetics_ssv2-50shot', 'hvm-1', 'vit_h14_st.kinetics_hvm1_ssv2_50shot'),
-    ('vit_kinetics_ssv2-50shot', 'video-models', 'vit_h14_st.kinetics_ssv2_50shot'),
-    ('vit_h14_st.say', None, 'vit_h14_st.say'),
-    ('mae_h14_st', None, 'mae_h14_st.hvm1'),
-])
+@pytest.mark.parametrize(
+    'name, zoo, timm_name',
+    [
+        ('vit_hvm1@448_ssv2-50shot', None, 'vit_h14_st.hvm1_448_ssv2_50shot'),
+        ('vit_kinetics_imagenet-2pt', None, 'vit_h14_st.kinetics_hvm1_imagenet_2pt'),
+        ('mae_kinetics-200h_none', None, 'mae_h14_st.kinetics_200h'),
+        ('vit_kinetics_ssv2-50shot', 'hvm-1', 'vit_h14_st.kinetics_hvm1_ssv2_50shot'),
+        ('vit_kinetics_ssv2-50shot', 'video-models', 'vit_h14_st.kinetics_ssv2_50shot'),
+        ('vit_h14_st.say', None, 'vit_h14_st.say'),
+        ('mae_h14_st', None, 'mae_h14_st.hvm1'),
+    ],
+)
 def test_names_and_tags(name, zoo, timm_name):
     assert catalogue.find(name, zoo).timm_name == timm_name
 
@@ -65,17 +69,20 @@ def test_a_name_in_both_zoos_means_video_models_and_warns():
     assert len(both) == 6
 
 
-@pytest.mark.parametrize('name, zoo, words', [
-    ('vit_hvm2_none', None, "did you mean 'vit_hvm1_none'"),
-    ('mae_hvm1_ssv2-50shot', None, "'vit_hvm1_ssv2-50shot'"),
-    ('resnet50', None, 'get_available_models'),
-    ('vit_say_none', 'hvm-1', "it is in 'video-models'"),
-    ('vit_say_none', 'hvm1', "did you mean 'hvm-1'"),
-    ('vit_h14_st.hvm9', None, "'vit_h14_st.hvm1'"),
-    ('vit_h14_st.hvm1', 'video-models', "it is in 'hvm-1'"),
-    ('vit_h14_st.hvm1', 'nonsense', 'no zoo'),
-    ('vit_t14_st', 'hvm-1', "it is in 'shapes'"),
-])
+@pytest.mark.parametrize(
+    'name, zoo, words',
+    [
+        ('vit_hvm2_none', None, "did you mean 'vit_hvm1_none'"),
+        ('mae_hvm1_ssv2-50shot', None, "'vit_hvm1_ssv2-50shot'"),
+        ('resnet50', None, 'get_available_models'),
+        ('vit_say_none', 'hvm-1', "it is in 'video-models'"),
+        ('vit_say_none', 'hvm1', "did you mean 'hvm-1'"),
+        ('vit_h14_st.hvm9', None, "'vit_h14_st.hvm1'"),
+        ('vit_h14_st.hvm1', 'video-models', "it is in 'hvm-1'"),
+        ('vit_h14_st.hvm1', 'nonsense', 'no zoo'),
+        ('vit_t14_st', 'hvm-1', "it is in 'shapes'"),
+    ],
+)
 def test_a_wrong_name_gets_the_way_out(name, zoo, words):
     with pytest.raises(ValueError, match=words):
         videozoo_timm.load_model(name, zoo=zoo)
@@ -108,21 +115,27 @@ def test_number_of_parameters():
 
 def test_the_counts_in_the_data_are_those_of_the_models():
     from count_parameters import count_parameters
+
     assert json.loads((catalogue.PACKAGED / 'num_params.json').read_text()) == count_parameters()
 
 
 def test_the_real_hub_is_asked_without_hf_endpoint():
-    code = ('import videozoo_timm; from timm.models import get_pretrained_cfg; from huggingface_hub import hf_hub_url;'
-            'c = get_pretrained_cfg("vit_h14_st.hvm1_448"); print(hf_hub_url(c.hf_hub_id, c.hf_hub_filename))')
+    code = (
+        'import videozoo_timm; from timm.models import get_pretrained_cfg; from huggingface_hub import hf_hub_url;'
+        'c = get_pretrained_cfg("vit_h14_st.hvm1_448"); print(hf_hub_url(c.hf_hub_id, c.hf_hub_filename))'
+    )
     env = {k: v for k, v in os.environ.items() if k != 'HF_ENDPOINT'}
     done = subprocess.run([sys.executable, '-c', code], env=env, cwd=REPOSITORY, text=True, capture_output=True)
-    assert done.stdout.strip() == (
-        'https://huggingface.co/eminorhan/hvm-1/resolve/main/hvm1%40448_none.safetensors'), done.stderr
+    assert done.stdout.strip() == ('https://huggingface.co/eminorhan/hvm-1/resolve/main/hvm1%40448_none.safetensors'), (
+        done.stderr
+    )
 
 
 def test_importing_registers_and_does_nothing_else():
-    code = ('import sys, socket; socket.socket.connect = None; import timm; before = set(sys.modules); '
-            'import videozoo_timm; new = {m.split(".")[0] for m in set(sys.modules) - before}; '
-            'print(new & {"av", "matplotlib", "sklearn", "transformers"} or [], timm.is_model("vit_h14_st"))')
+    code = (
+        'import sys, socket; socket.socket.connect = None; import timm; before = set(sys.modules); '
+        'import videozoo_timm; new = {m.split(".")[0] for m in set(sys.modules) - before}; '
+        'print(new & {"av", "matplotlib", "sklearn", "transformers"} or [], timm.is_model("vit_h14_st"))'
+    )
     done = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, text=True, capture_output=True)
     assert done.stdout.strip() == '[] True' and not done.stderr

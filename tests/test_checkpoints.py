@@ -1,4 +1,5 @@
 """What a run keeps: whole checkpoints or none that is believed, a folder of its own, words on a full disk."""
+
 import errno
 import json
 import os
@@ -45,10 +46,20 @@ def run(folder, resume=False, crash_at=None, **options):
     torch.manual_seed(0)
     model = timm.create_model('mae_t14_st', img_size=28, num_frames=2, embed_dim=32, depth=1, num_heads=2)
     keeping = Keeping(folder, every=2, resume=resume, log_every=1, force=options.get('force', False))
-    return load_file(pretrain(
-        make_accelerator('cpu'), model, DRAWN, Schedule(steps=5, lr=1e-3), keeping, batch_size=2,
-        augmentation=Augmentation(), mask_ratios=[0.5], progress=progress,
-        pictures_every=options.get('pictures_every', 0)))
+    return load_file(
+        pretrain(
+            make_accelerator('cpu'),
+            model,
+            DRAWN,
+            Schedule(steps=5, lr=1e-3),
+            keeping,
+            batch_size=2,
+            augmentation=Augmentation(),
+            mask_ratios=[0.5],
+            progress=progress,
+            pictures_every=options.get('pictures_every', 0),
+        )
+    )
 
 
 def equal(ours, theirs):
@@ -126,9 +137,12 @@ def test_a_damaged_checkpoint_is_refused_and_the_way_back_is_told(copied):
     folder, whole = copied
     last, first = (folder / 'checkpoints' / f'step_0000000{step}' for step in (4, 2))
     os.truncate(last / 'random_states_0.pkl', 3000)  # which Accelerate takes without a word
-    with pytest.raises(ValueError, match=f'{re.escape(str(last))} cannot be read .random_states_0.pkl is damaged: 3000 '
-                                         r'of \d+ bytes.; remove it, and resume=True continues from the one before it, '
-                                         'step_00000002'):
+    with pytest.raises(
+        ValueError,
+        match=f'{re.escape(str(last))} cannot be read .random_states_0.pkl is damaged: 3000 '
+        r'of \d+ bytes.; remove it, and resume=True continues from the one before it, '
+        'step_00000002',
+    ):
         run(folder, resume=True)
     shutil.rmtree(last)
     assert equal(run(folder, resume=True), whole)
@@ -200,18 +214,32 @@ def test_distributed_checkpoints_are_described_without_other_code(tmp_path):
     import torch.distributed.checkpoint as distributed
 
     from videozoo_timm.training.checkpoints import _check_pickle
+
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     distributed.save(
-        dict(optimizer=optimizer.state_dict()), storage_writer=distributed.FileSystemWriter(tmp_path), no_dist=True)
+        dict(optimizer=optimizer.state_dict()), storage_writer=distributed.FileSystemWriter(tmp_path), no_dist=True
+    )
     _check_pickle(tmp_path / '.metadata')
-    for module, name in (('os', 'mkdir'), ('torch', 'load'), ('torch', 'hub.load'), ('builtins', 'eval'),
-                         ('torch.distributed.checkpoint.metadata', '__builtins__')):
+    for module, name in (
+        ('os', 'mkdir'),
+        ('torch', 'load'),
+        ('torch', 'hub.load'),
+        ('builtins', 'eval'),
+        ('torch.distributed.checkpoint.metadata', '__builtins__'),
+    ):
         path = tmp_path / 'other.metadata'
-        path.write_bytes(b'\x80\x04\x8c' + bytes([len(module)]) + module.encode() + b'\x8c' + bytes([len(name)])
-                         + name.encode() + b'\x93.')
+        path.write_bytes(
+            b'\x80\x04\x8c'
+            + bytes([len(module)])
+            + module.encode()
+            + b'\x8c'
+            + bytes([len(name)])
+            + name.encode()
+            + b'\x93.'
+        )
         with pytest.raises(ValueError, match=f"asks for '{re.escape(f'{module}.{name}')}'"):
             _check_pickle(path)
 
@@ -222,18 +250,24 @@ def test_distributed_checkpoints_execute_nothing(copied, tmp_path):
     import torch.distributed.checkpoint as distributed
 
     from videozoo_timm.training.checkpoints import _load
+
     place, mark = tmp_path / 'distributed', tmp_path / 'executed'
     distributed.save(dict(x=Executed(mark)), storage_writer=distributed.FileSystemWriter(place), no_dist=True)
-    accelerator = SimpleNamespace(load_state=lambda path: distributed.load(
-        dict(x=None), storage_reader=distributed.FileSystemReader(place), no_dist=True))
+    accelerator = SimpleNamespace(
+        load_state=lambda path: distributed.load(
+            dict(x=None), storage_reader=distributed.FileSystemReader(place), no_dist=True
+        )
+    )
     with pytest.raises(ValueError, match='^Weights only load failed'):
         _load(accelerator, copied[0])
     assert not mark.exists()
 
 
 @pytest.mark.parametrize(
-    'text', ['', '{', '[]', '{}', '{"steps": 5}', '[' * 100_000, '\0' * 9, '{"id": ' + '9' * 5000],
-    ids=['empty', 'cut', 'list', 'nothing', 'too little', 'deep', 'zeros', 'long number'])
+    'text',
+    ['', '{', '[]', '{}', '{"steps": 5}', '[' * 100_000, '\0' * 9, '{"id": ' + '9' * 5000],
+    ids=['empty', 'cut', 'list', 'nothing', 'too little', 'deep', 'zeros', 'long number'],
+)
 def test_a_damaged_record_is_refused(text, copied):
     folder, _ = copied
     before = (folder / 'log.csv').read_bytes()
@@ -244,10 +278,24 @@ def test_a_damaged_record_is_refused(text, copied):
     assert (folder / 'log.csv').read_bytes() == before and len(list((folder / 'checkpoints').iterdir())) == 2
 
 
-@pytest.mark.parametrize('change', [
-    dict(step='4'), dict(step=3), dict(step=-4), dict(step=True), dict(losses=['x']), dict(losses=[float('nan')]),
-    dict(positions=[[0]]), dict(positions=[]), dict(positions=[[-1, 0]]), dict(failed=[[1]]), dict(failed={}),
-    dict(hooks_done=1)], ids=str)
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(step='4'),
+        dict(step=3),
+        dict(step=-4),
+        dict(step=True),
+        dict(losses=['x']),
+        dict(losses=[float('nan')]),
+        dict(positions=[[0]]),
+        dict(positions=[]),
+        dict(positions=[[-1, 0]]),
+        dict(failed=[[1]]),
+        dict(failed={}),
+        dict(hooks_done=1),
+    ],
+    ids=str,
+)
 def test_what_a_checkpoint_says_is_checked(change, copied):
     last = copied[0] / 'checkpoints' / 'step_00000004'
     state = json.loads((last / 'training.json').read_text())
@@ -296,11 +344,14 @@ def test_a_folder_has_one_owner(copied, capsys, monkeypatch):
     with run_folder(make_accelerator('cpu'), Keeping(folder, resume=True), about):
         before = listing(folder)
         for options in (dict(resume=True), dict(force=True), {}):
-            with pytest.raises(ValueError, match=f'belongs to a run that is not over, process {os.getpid()} on '
-                                                 f"'{os.uname().nodename}'"):
+            with pytest.raises(
+                ValueError, match=f"belongs to a run that is not over, process {os.getpid()} on '{os.uname().nodename}'"
+            ):
                 run(folder, **options)
-        assert main(['pretrain', 'drawn:4', '--device', 'cpu', '--num-workers', '0', '--resume', '--out',
-                     str(folder)]) == 2
+        assert (
+            main(['pretrain', 'drawn:4', '--device', 'cpu', '--num-workers', '0', '--resume', '--out', str(folder)])
+            == 2
+        )
         assert 'belongs to a run that is not over' in capsys.readouterr().err
         assert listing(folder) == before
     with run_folder(make_accelerator('cpu'), Keeping(folder, resume=True), about):
@@ -320,8 +371,10 @@ def test_a_killed_owner_has_left(tmp_path):
     try:
         while not (tmp_path / 'entered').exists():
             time.sleep(0.01)
-        with pytest.raises(ValueError, match=f'process {child} on'), run_folder(
-                accelerator, Keeping(tmp_path / 'run', resume=True), about):
+        with (
+            pytest.raises(ValueError, match=f'process {child} on'),
+            run_folder(accelerator, Keeping(tmp_path / 'run', resume=True), about),
+        ):
             pass
     finally:
         os.kill(child, signal.SIGKILL)
@@ -367,8 +420,15 @@ def test_links_are_not_followed(copied, tmp_path):
 def test_force_removes_only_what_is_provably_of_the_run(crashed, copied, tmp_path):
     folder, _ = copied
     other = shutil.copytree(crashed[0], tmp_path / 'other')
-    mine = [folder / name for name in (
-        'checkpoints/step_by_step.md', 'checkpoints/step_mine/training.json', 'pictures/step_aside.jpg', 'notes.txt')]
+    mine = [
+        folder / name
+        for name in (
+            'checkpoints/step_by_step.md',
+            'checkpoints/step_mine/training.json',
+            'pictures/step_aside.jpg',
+            'notes.txt',
+        )
+    ]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_text('mine')
@@ -380,8 +440,11 @@ def test_force_removes_only_what_is_provably_of_the_run(crashed, copied, tmp_pat
             run(folder, force=True)
         after = listing(folder), listing(other)
         ignored = {folder / '.lock', folder / '.owner'}
-        assert all({k: v for k, v in a.items() if k not in ignored and k != folder} == {
-            k: v for k, v in b.items() if k not in ignored and k != folder} for a, b in zip(before, after, strict=True))
+        assert all(
+            {k: v for k, v in a.items() if k not in ignored and k != folder}
+            == {k: v for k, v in b.items() if k not in ignored and k != folder}
+            for a, b in zip(before, after, strict=True)
+        )
 
     (folder / 'checkpoints' / 'step_00000006').symlink_to(other)
     refused('step_00000006 is a link, so it is not removed')
@@ -419,14 +482,18 @@ def test_a_full_disk_is_told_and_nothing_is_lost(place, copied, monkeypatch):
     with monkeypatch.context() as patch:
         if place == 'weights':
             from accelerate import Accelerator
+
             patch.setattr(Accelerator, 'save_state', lambda self, path: half_of_it(path))
         else:
-            patch.setattr(*{
-                'state': ('videozoo_timm.training.checkpoints._write_digests', fail),
-                'digests': ('os.fsync', fail),
-                'log': ('csv.DictWriter.writerow', fail),
-                'picture': ('PIL.Image.Image.save', fail),
-                'result': ('videozoo_timm.training.run_folder.save_tensors', fail)}[place])
+            patch.setattr(
+                *{
+                    'state': ('videozoo_timm.training.checkpoints._write_digests', fail),
+                    'digests': ('os.fsync', fail),
+                    'log': ('csv.DictWriter.writerow', fail),
+                    'picture': ('PIL.Image.Image.save', fail),
+                    'result': ('videozoo_timm.training.run_folder.save_tensors', fail),
+                }[place]
+            )
         with pytest.raises(OSError, match='could not be written: the disk mounted at .* is full') as told:
             run(folder, resume=True, pictures_every=5)
     monkeypatch.undo()
@@ -434,8 +501,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(place, copied, monkeypatch):
         assert words in str(told.value)
     assert (' MB needed' in str(told.value)) == (place not in ('log', 'picture'))
     left = sorted(path.name for path in (folder / 'checkpoints').iterdir())
-    assert left == (
-        ['step_00000004', 'step_00000005'] if place == 'result' else ['step_00000002', 'step_00000004'])
+    assert left == (['step_00000004', 'step_00000005'] if place == 'result' else ['step_00000002', 'step_00000004'])
     check_checkpoint(folder / 'checkpoints' / left[-1])
     assert not (folder / 'model.safetensors').exists()
     assert equal(run(folder, resume=True, pictures_every=5), whole)
@@ -443,7 +509,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(place, copied, monkeypatch):
 
 def test_other_errors_of_writing_keep_their_words(tmp_path):
     assert str(could_not_write(tmp_path / 'x', OSError(errno.EIO, 'Input/output error'))) == (
-        f'{tmp_path / "x"} could not be written: Input/output error')
+        f'{tmp_path / "x"} could not be written: Input/output error'
+    )
     error = RuntimeError('out of memory')
     assert could_not_write(tmp_path / 'x', error, num_bytes=1000) is error
 
@@ -451,6 +518,7 @@ def test_other_errors_of_writing_keep_their_words(tmp_path):
 def test_tensorboards_thread_prints_nothing(tmp_path, monkeypatch):
     pytest.importorskip('tensorboard')
     from tensorboard.summary.writer.record_writer import RecordWriter
+
     printed = []
     monkeypatch.setattr('threading.excepthook', printed.append)
     log = Log(tmp_path, 0, True)

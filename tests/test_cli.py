@@ -1,4 +1,5 @@
 """The videozoo command, as a user types it."""
+
 import json
 import os
 import shlex
@@ -18,8 +19,16 @@ import videozoo_timm
 from videozoo_timm.catalogue import find
 from videozoo_timm.video import RECOGNITION, prepare_clip, read_clip
 
-DECODABLE = ['bit_rot.mkv', 'five_frames.mp4', 'one_frame.mp4', 'portrait.mp4', 'sixty_fps.mp4', 'ten_bit.mp4',
-             'tiny_34x18.mp4', 'variable_rate.mkv']
+DECODABLE = [
+    'bit_rot.mkv',
+    'five_frames.mp4',
+    'one_frame.mp4',
+    'portrait.mp4',
+    'sixty_fps.mp4',
+    'ten_bit.mp4',
+    'tiny_34x18.mp4',
+    'variable_rate.mkv',
+]
 NOT_DECODABLE = ['audio_only.mp4', 'empty.mp4', 'not_a_video.mp4', 'truncated.mp4']
 
 
@@ -42,6 +51,7 @@ def small(tmp_path_factory):
 def here(monkeypatch, tmp_path, capsys):
     """A command that needs no Hub, in this process, which is sooner."""
     from videozoo_timm.cli import main
+
     monkeypatch.chdir(tmp_path)
 
     def run(*args, check=True):
@@ -50,6 +60,7 @@ def here(monkeypatch, tmp_path, capsys):
         said = capsys.readouterr()
         assert code == 0 or not check, said.err
         return subprocess.CompletedProcess(args, code, said.out, said.err)
+
     return run
 
 
@@ -71,7 +82,10 @@ def test_info_and_on_disk(hub, run, tmp_path):
         assert words in text
     rows = json.loads(run('list', '--json').stdout)
     assert [row['name'] for row in rows if row['on_disk']] == [
-        'vit_hvm1_ssv2-50shot', 'mae_shapes_none', 'vit_shapes_motion']
+        'vit_hvm1_ssv2-50shot',
+        'mae_shapes_none',
+        'vit_shapes_motion',
+    ]
     assert 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
 
 
@@ -155,8 +169,10 @@ def test_embed_passes_over_what_cannot_be_read(here, small, tmp_path):
 
 def test_embed_follows_the_models_size_and_leaves_its_mode(small):
     from videozoo_timm.analysis.embedding import embed
+
     model = timm.create_model(
-        'vit_t14_st', num_classes=0, checkpoint_path=str(small), drop_path_rate=0.5, drop_rate=0.5)
+        'vit_t14_st', num_classes=0, checkpoint_path=str(small), drop_path_rate=0.5, drop_rate=0.5
+    )
     paths = [CLIPS / 'pans' / 'things' / 'cat.mp4']
     first, second = embed(model, paths).features, embed(model, paths).features
     assert torch.equal(first, second) and model.training
@@ -174,9 +190,10 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     tensors = load_file(tmp_path / 'small.safetensors')
     shipped = load_file(find('mae_shapes_none').packaged)
     for model, state, header, words in (
-            ('mae_shapes_none', shipped, dict(architecture='mae_t14_st', mean='[0.5, 0.5, 0.5]'), 'mean'),
-            ('mae_shapes_none', shipped, dict(architecture='mae_t14_st', input_size='[3, 56, 56]'), 'input size'),
-            ('vit_t14_st', tensors, dict(architecture='vit_t14_st', input_size='[3, 224, 224]'), 'input size')):
+        ('mae_shapes_none', shipped, dict(architecture='mae_t14_st', mean='[0.5, 0.5, 0.5]'), 'mean'),
+        ('mae_shapes_none', shipped, dict(architecture='mae_t14_st', input_size='[3, 56, 56]'), 'input size'),
+        ('vit_t14_st', tensors, dict(architecture='vit_t14_st', input_size='[3, 224, 224]'), 'input size'),
+    ):
         save_file(state, tmp_path / 'changed.safetensors', metadata=header)
         done = here('embed', CLIPS / 'pans', '--model', model, '--weights', 'changed.safetensors', check=False)
         assert done.returncode == 2 and words in done.stderr
@@ -184,6 +201,7 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     save_file(headed, tmp_path / 'headed.safetensors')
     here('embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', 'headed.safetensors')  # of a bare architecture
     from videozoo_timm.identity import resolve
+
     with pytest.raises(ValueError, match='3 classes, the model has 0'):
         resolve('vit_h14_st.hvm1', tmp_path / 'headed.safetensors').check()
     here('embed', CLIPS / 'pans', '--weights', 'small.safetensors', '--out', 'x.npz')  # its header says which model
@@ -191,33 +209,40 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     assert done.returncode == 2 and '--model' in done.stderr
 
 
-@pytest.mark.parametrize('args, words', [
-    (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
-    (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere: no such file or folder'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or be a folder'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
-    (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
-    (['info'], 'name a model'),
-    (['info', 'vit_hvm1_non'], "'vit_hvm1_none'"),
-    (['info', 'VIT_HVM1_NONE'], "'vit_hvm1_none'"),
-    (['verify', 'nowhere.safetensors'], 'no file nowhere.safetensors'),
-    (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS)], 'is a folder'),
-    (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'empty.mp4')], 'is empty'),
-    (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'portrait.mp4')],
-     'portrait.mp4 is no readable PyTorch checkpoint'),
-    (['verify', 'vit_hvm1_none'], 'not on this machine'),
-])
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
+        (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere: no such file or folder'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or be a folder'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
+        (['info'], 'name a model'),
+        (['info', 'vit_hvm1_non'], "'vit_hvm1_none'"),
+        (['info', 'VIT_HVM1_NONE'], "'vit_hvm1_none'"),
+        (['verify', 'nowhere.safetensors'], 'no file nowhere.safetensors'),
+        (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS)], 'is a folder'),
+        (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'empty.mp4')], 'is empty'),
+        (
+            ['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'portrait.mp4')],
+            'portrait.mp4 is no readable PyTorch checkpoint',
+        ),
+        (['verify', 'vit_hvm1_none'], 'not on this machine'),
+    ],
+)
 def test_mistakes_get_a_sentence_and_exit_code_2(monkeypatch, tmp_path, capsys, args, words):
     from videozoo_timm.cli import main
+
     monkeypatch.chdir(tmp_path)
     assert main(args) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith('videozoo: ') and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('number, code, word', [
-    (signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'terminated')])
+@pytest.mark.parametrize(
+    'number, code, word', [(signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'terminated')]
+)
 def test_ctrl_c_and_batch_systems_leave_nothing_half_written(environment, small, tmp_path, number, code, word):
     command = [sys.executable, '-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, text=True, stderr=subprocess.PIPE)
@@ -233,15 +258,20 @@ def test_ctrl_c_and_batch_systems_leave_nothing_half_written(environment, small,
 
 def test_a_closed_pipe_is_no_error(environment, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, '-m', 'videozoo_timm', 'list'], env=environment, cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        [sys.executable, '-m', 'videozoo_timm', 'list'],
+        env=environment,
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.close()
     assert 'Traceback' not in process.stderr.read()
     process.wait(timeout=60)
 
 
 def test_ctrl_c_while_pytorch_is_imported(environment, tmp_path):
-    code = '''
+    code = """
 import sys
 class Finder:
     def find_spec(self, name, *args):
@@ -250,34 +280,49 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 sys.argv = ['/bin/videozoo', 'embed', 'nowhere']
 from videozoo_timm.__main__ import main
-sys.exit(main())'''
+sys.exit(main())"""
     done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 130 and done.stderr == 'videozoo: interrupted\n'
 
 
-@pytest.mark.parametrize('words, told', [
-    ('complete drawn:1 --mask-tipe=center', 'no option --mask-tipe; did you mean --mask-type? See videozoo complete '),
-    ('--speed', 'no option --speed; see videozoo --help'),
-    ('emebd drawn:1', 'no command emebd; did you mean embed? See videozoo --help'),
-    ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
-    ('list --zoo hvm1', '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did '
-                        'you mean hvm-1?'),
-    ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
-    ('', 'missing command; see videozoo --help'),
-    ('download', 'NAME is required; see videozoo download --help'),
-    ('finetune', '--train is required; see videozoo finetune --help'),
-    ('pretrain drawn:8 --steps 0', '--steps: 0: must be a whole number of at least 1; see videozoo pretrain --help'),
-    ('complete drawn:1 --num-vids all', '--num-vids: all: must be a whole number of at least 1; see'),
-    ('finetune --train drawn:8 --smoothing 1', '--smoothing: 1: must be a number of at least 0 and below 1; see'),
-    ('finetune --train drawn:8 --lr nan', '--lr: nan: must be a number of at least 0; see'),
-    ('embed drawn:1 --blocks 1,b', "--blocks: '1,b' is not a list of whole numbers with commas between them; see"),
-    ('embed drawn:1 --num_clips 3 --stride 2', '--num-clips and --stride exclude each other: give one of them; see'),
-    ('embed drawn:1 --model --out x.npz', '--model needs a value, but the option --out follows it; see'),
-    ('embed drawn:1 --model', "option '--model' requires an argument; see videozoo embed --help"),
-    ('finetune --train drawn:8 --betas 0.9', "option '--betas' requires 2 arguments; see"),
-])
+@pytest.mark.parametrize(
+    'words, told',
+    [
+        (
+            'complete drawn:1 --mask-tipe=center',
+            'no option --mask-tipe; did you mean --mask-type? See videozoo complete ',
+        ),
+        ('--speed', 'no option --speed; see videozoo --help'),
+        ('emebd drawn:1', 'no command emebd; did you mean embed? See videozoo --help'),
+        ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
+        (
+            'list --zoo hvm1',
+            '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did you mean hvm-1?',
+        ),
+        ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
+        ('', 'missing command; see videozoo --help'),
+        ('download', 'NAME is required; see videozoo download --help'),
+        ('finetune', '--train is required; see videozoo finetune --help'),
+        (
+            'pretrain drawn:8 --steps 0',
+            '--steps: 0: must be a whole number of at least 1; see videozoo pretrain --help',
+        ),
+        ('complete drawn:1 --num-vids all', '--num-vids: all: must be a whole number of at least 1; see'),
+        ('finetune --train drawn:8 --smoothing 1', '--smoothing: 1: must be a number of at least 0 and below 1; see'),
+        ('finetune --train drawn:8 --lr nan', '--lr: nan: must be a number of at least 0; see'),
+        ('embed drawn:1 --blocks 1,b', "--blocks: '1,b' is not a list of whole numbers with commas between them; see"),
+        (
+            'embed drawn:1 --num_clips 3 --stride 2',
+            '--num-clips and --stride exclude each other: give one of them; see',
+        ),
+        ('embed drawn:1 --model --out x.npz', '--model needs a value, but the option --out follows it; see'),
+        ('embed drawn:1 --model', "option '--model' requires an argument; see videozoo embed --help"),
+        ('finetune --train drawn:8 --betas 0.9', "option '--betas' requires 2 arguments; see"),
+    ],
+)
 def test_a_mistyped_command_gets_one_line(monkeypatch, tmp_path, capsys, words, told):
     from videozoo_timm.cli import main
+
     monkeypatch.chdir(tmp_path)
     assert main(words.split()) == 2
     said = capsys.readouterr()
@@ -303,30 +348,39 @@ def test_version(run):
 HEAVY = {'torch', 'timm', 'numpy', 'PIL', 'av', 'torchvision', 'matplotlib'}
 
 
-@pytest.mark.parametrize('words, told', [
-    ('--version', videozoo_timm.__version__),
-    ('--help', 'Look inside:'),
-    ('embed --help', '--time-limit SECONDS'),
-    ('pretrain --help', '--mask-type TYPE...'),
-    ('list', 'vit_hvm1@448_none'),
-    ('info vit_hvm1_none', '631,527,680'),
-    ('info vit_shapes_motion', 'header: label_names'),
-    ('complete drawn:1 --mask-tipe center', 'did you mean --mask-type?'),
-    ('embed drawn:1 --batch-size many', '--batch-size: many: must be'),
-    ('COMPLETE info vit_hvm1@4', 'plain,vit_hvm1@448_none'),
-    ('COMPLETE embed --model vit_h14_st.say', 'plain,vit_h14_st.say_ssv2_50shot'),
-    ('COMPLETE list --zoo v', 'plain,video-models'),
-    ('COMPLETE embed --weights x', 'file,x'),
-    ('COMPLETE att', 'plain,attend'),
-])
+@pytest.mark.parametrize(
+    'words, told',
+    [
+        ('--version', videozoo_timm.__version__),
+        ('--help', 'Look inside:'),
+        ('embed --help', '--time-limit SECONDS'),
+        ('pretrain --help', '--mask-type TYPE...'),
+        ('list', 'vit_hvm1@448_none'),
+        ('info vit_hvm1_none', '631,527,680'),
+        ('info vit_shapes_motion', 'header: label_names'),
+        ('complete drawn:1 --mask-tipe center', 'did you mean --mask-type?'),
+        ('embed drawn:1 --batch-size many', '--batch-size: many: must be'),
+        ('COMPLETE info vit_hvm1@4', 'plain,vit_hvm1@448_none'),
+        ('COMPLETE embed --model vit_h14_st.say', 'plain,vit_h14_st.say_ssv2_50shot'),
+        ('COMPLETE list --zoo v', 'plain,video-models'),
+        ('COMPLETE embed --weights x', 'file,x'),
+        ('COMPLETE att', 'plain,attend'),
+    ],
+)
 def test_what_runs_no_model_imports_no_framework(environment, tmp_path, words, told):
     words = words.split()
     if words[0] == 'COMPLETE':
         words[0] = 'videozoo'
         environment |= dict(
-            _VIDEOZOO_COMPLETE='bash_complete', COMP_WORDS=' '.join(words), COMP_CWORD=str(len(words) - 1))
-    done = subprocess.run([sys.executable, '-X', 'importtime', '-m', 'videozoo_timm', *words], env=environment,
-                          cwd=tmp_path, text=True, capture_output=True)
+            _VIDEOZOO_COMPLETE='bash_complete', COMP_WORDS=' '.join(words), COMP_CWORD=str(len(words) - 1)
+        )
+    done = subprocess.run(
+        [sys.executable, '-X', 'importtime', '-m', 'videozoo_timm', *words],
+        env=environment,
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+    )
     assert told in done.stdout + done.stderr
     imported = {line.split('|')[-1].strip().split('.')[0] for line in done.stderr.splitlines() if '|' in line}
     assert 'click' in imported and not imported & HEAVY
@@ -335,38 +389,54 @@ def test_what_runs_no_model_imports_no_framework(environment, tmp_path, words, t
 def test_the_shell_turns_completion_on(environment, tmp_path):
     for shell, word in (('bash', 'complete -o nosort'), ('zsh', '#compdef videozoo'), ('fish', 'complete --no-files')):
         done = subprocess.run(
-            [sys.executable, '-m', 'videozoo_timm'], env=environment | dict(_VIDEOZOO_COMPLETE=f'{shell}_source'),
-            cwd=tmp_path, text=True, capture_output=True)
+            [sys.executable, '-m', 'videozoo_timm'],
+            env=environment | dict(_VIDEOZOO_COMPLETE=f'{shell}_source'),
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+        )
         assert done.returncode == 0 and word in done.stdout and '_VIDEOZOO_COMPLETE' in done.stdout
         assert ('${COMP_WORDBREAKS//@/}' in done.stdout) == (shell == 'bash')  # or names would end at their @
 
 
 def test_without_click_it_says_what_to_install(environment, tmp_path):
-    code = ("import sys; sys.modules['click'] = None; sys.argv = ['videozoo']\n"
-            "from videozoo_timm.__main__ import main\nsys.exit(main())")
+    code = (
+        "import sys; sys.modules['click'] = None; sys.argv = ['videozoo']\n"
+        'from videozoo_timm.__main__ import main\nsys.exit(main())'
+    )
     done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 2 and done.stderr == (
-        "videozoo: the command line needs click: pip install 'videozoo-timm[video]'\n")
+        "videozoo: the command line needs click: pip install 'videozoo-timm[video]'\n"
+    )
 
 
 def test_a_broken_library_is_one_line(environment, tmp_path):
     (tmp_path / 'click').mkdir()
     (tmp_path / 'click' / '__init__.py').write_text('raise AttributeError("of another\\nversion")')
     for flags in ([], ['--debug']):
-        done = subprocess.run([sys.executable, '-m', 'videozoo_timm', *flags, 'list'], cwd=REPOSITORY, text=True,
-                              capture_output=True, env=environment | dict(PYTHONPATH=str(tmp_path)))
+        done = subprocess.run(
+            [sys.executable, '-m', 'videozoo_timm', *flags, 'list'],
+            cwd=REPOSITORY,
+            text=True,
+            capture_output=True,
+            env=environment | dict(PYTHONPATH=str(tmp_path)),
+        )
         assert done.returncode == 2 and done.stderr.startswith('Traceback' if flags else 'videozoo: AttributeError')
-        assert done.stderr.endswith(
-            'videozoo: AttributeError: of another version (--debug shows the traceback)\n')
+        assert done.stderr.endswith('videozoo: AttributeError: of another version (--debug shows the traceback)\n')
 
 
 def test_what_a_file_on_disk_says_is_checked(tmp_path, monkeypatch, capsys):
     from videozoo_timm.cli import list_models, main
+
     path = tmp_path / 'model.safetensors'
     monkeypatch.setattr(list_models, '_cached', lambda repo, filename: path)
     for header, told in (
-            ({'name': 'x\x1b[2J'}, 'x\\x1b[2J'), ({'mean': 'null'}, 'mean is null'), ({'mean': 3}, 'mean is 3'),
-            ([], 'no readable safetensors file'), (None, 'no readable safetensors file')):
+        ({'name': 'x\x1b[2J'}, 'x\\x1b[2J'),
+        ({'mean': 'null'}, 'mean is null'),
+        ({'mean': 3}, 'mean is 3'),
+        ([], 'no readable safetensors file'),
+        (None, 'no readable safetensors file'),
+    ):
         text = json.dumps({'__metadata__': header}).encode()
         path.write_bytes(len(text).to_bytes(8, 'little') + text)
         main(['info', 'vit_hvm1_none'])
@@ -380,6 +450,7 @@ def test_defaults_are_those_of_the_library():
     from videozoo_timm import synthetic
     from videozoo_timm.cli import draw, embed, options, training
     from videozoo_timm.video import ALIGNMENTS, COMPLETION, transforms
+
     assert (options.RECOGNITION_SPAN, options.COMPLETION_SPAN) == (RECOGNITION.span, COMPLETION.span)
     assert embed.ALIGNMENTS == tuple(ALIGNMENTS) and draw.SIZE == synthetic.SIZE
     assert training.RAND_AUGMENT == transforms.RAND_AUGMENT
@@ -387,11 +458,16 @@ def test_defaults_are_those_of_the_library():
 
 # The words of a command
 
+
 def parsed(*words):
     """What a command is given for these words."""
     from videozoo_timm.cli import commands
-    return commands.commands[words[0]].make_context(words[0], list(words[1:]), parent=commands.make_context(
-        'videozoo', list(words))).params
+
+    return (
+        commands.commands[words[0]]
+        .make_context(words[0], list(words[1:]), parent=commands.make_context('videozoo', list(words)))
+        .params
+    )
 
 
 def test_words_are_understood_as_people_type_them():
@@ -402,11 +478,14 @@ def test_words_are_understood_as_people_type_them():
     assert given['paths'] == ('a.mp4', 'b.mp4', '-c.mp4')
     assert (given['mask_type'], given['mask_ratio']) == ('center', 0.5)
     several = parsed(
-        'pretrain', 'a.mp4', '--mask_type', 'random', 'center', '--mask-ratio', '0.9', '0.5', '--seed', '-3')
+        'pretrain', 'a.mp4', '--mask_type', 'random', 'center', '--mask-ratio', '0.9', '0.5', '--seed', '-3'
+    )
     assert (several['mask_type'], several['mask_ratio']) == (('random', 'center'), (0.9, 0.5))
     assert (several['paths'], several['seed'], several['betas']) == (('a.mp4',), -3, (0.9, 0.95))
     assert parsed('probe', '--train', 'a', '--probes=linear', 'attentive', '--val', 'b')['probes'] == (
-        'linear', 'attentive')
+        'linear',
+        'attentive',
+    )
     assert parsed('draw', '--out', 'x', '--motion', 'left', '--motion', 'up', '-n', '3')['motion'] == ('left', 'up')
     assert parsed('evaluate', '--val_dir', 'x', '--out_dir', 'y')['folders'] == ('x',)
 
@@ -415,6 +494,7 @@ def test_every_help_has_sections_words_and_examples_that_are_understood(capsys):
     import click
 
     from videozoo_timm.cli import commands, main
+
     for name, command in commands.commands.items():
         assert main([name, '-h']) == 0
         text = capsys.readouterr().out
@@ -426,14 +506,15 @@ def test_every_help_has_sections_words_and_examples_that_are_understood(capsys):
             assert not isinstance(param, click.Option) or param.opts[0] in text
         for example in command.examples:
             words = shlex.split(example)
-            words = words[words.index('videozoo' if 'videozoo' in words else 'videozoo_timm') + 1:]
+            words = words[words.index('videozoo' if 'videozoo' in words else 'videozoo_timm') + 1 :]
             parsed(*words)
 
 
 def test_a_script_gets_its_words_signals_and_errors(run, tmp_path):
     (tmp_path / 'script.py').write_text(
         "import signal, sys, timm\nassert timm.is_model('vit_t14_st')\n"
-        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nprint(sys.argv)\nraise ValueError('its own')\n")
+        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nprint(sys.argv)\nraise ValueError('its own')\n"
+    )
     words = ['script.py', '--flag_a', '-h', '--', '--version', '-x']
     for before in ([], ['--']):
         done = run('run', *before, *words, check=False)
@@ -446,5 +527,6 @@ def test_a_script_gets_its_words_signals_and_errors(run, tmp_path):
 
 def test_names_that_differ_by_a_colon_alone_get_pictures_of_their_own(tmp_path):
     from videozoo_timm.cli.inputs import unique_stems
+
     stems = unique_stems([str(tmp_path / name) for name in ('ab.mp4', 'a:b.mp4', 'c.mp4')])
     assert len(set(stems)) == 3

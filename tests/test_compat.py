@@ -1,4 +1,5 @@
 """Private names of timm and torch are in one file and there, and what torch may be set to changes no result's kind."""
+
 import ast
 import importlib
 from pathlib import Path
@@ -31,8 +32,11 @@ def private_names(path):
             found |= {(alias.name, '') for alias in node.names if alias.name.split('.')[0] in LIBRARIES}
         elif isinstance(node, ast.Attribute) and ast.unparse(node).split('.')[0] in LIBRARIES:
             found.add((ast.unparse(node.value), node.attr))
-    return {(module, name) for module, name in found
-            if any(part[:1] == '_' != part[1:2] for part in f'{module}.{name}'.split('.'))}  # `__version__` is public
+    return {
+        (module, name)
+        for module, name in found
+        if any(part[:1] == '_' != part[1:2] for part in f'{module}.{name}'.split('.'))
+    }  # `__version__` is public
 
 
 @pytest.mark.parametrize('module, name', sorted(private_names(Path(_compat.__file__))))
@@ -78,10 +82,14 @@ def test_results_may_be_changed_and_trained_on(models):
     (vit, mae), x = models, torch.randn(3, 16, 112, 112)
     completion = complete(mae, x)
     results = dict(
-        embed=embed(vit, ['drawn:3/up/000000']).features, attend=attend(vit, x).weights,
-        patch_tokens=patch_tokens(vit, x), completed=completion.completed, mask=completion.mask.float(),
+        embed=embed(vit, ['drawn:3/up/000000']).features,
+        attend=attend(vit, x).weights,
+        patch_tokens=patch_tokens(vit, x),
+        completed=completion.completed,
+        mask=completion.mask.float(),
         evaluate=evaluate(vit, class_folders('drawn:8@3')).log_probabilities,
-        frozen=frozen_features(vit, class_folders('drawn:8@3'), tokens=True).tokens.float())
+        frozen=frozen_features(vit, class_folders('drawn:8@3'), tokens=True).tokens.float(),
+    )
     for name, tensor in results.items():
         assert not tensor.is_inference() and not tensor.requires_grad, name
         tensor -= tensor.mean()
@@ -98,8 +106,13 @@ def test_results_are_the_same_whatever_the_default_dtype_is(models, double):
     frozen = FrozenFeatures(tokens[0, 0, :4], tokens[0, :4, :5].half(), files, [])
 
     def results():
-        answers = [pca_colors([tokens])[0], attend(vit, x).weights, strongest_head(tokens[0].movedim(-1, 0).abs()),
-                   complete(mae, x).completed, embed(vit, ['drawn:3/up/000000']).features]
+        answers = [
+            pca_colors([tokens])[0],
+            attend(vit, x).weights,
+            strongest_head(tokens[0].movedim(-1, 0).abs()),
+            complete(mae, x).completed,
+            embed(vit, ['drawn:3/up/000000']).features,
+        ]
         return answers + [probe(name, frozen, frozen, epochs=1).evaluation.log_probabilities for name in PROBES]
 
     under_double = results()

@@ -1,4 +1,5 @@
 """Whatever a command raises ends it with an exit code and one line; and what is no video is read as carefully."""
+
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ class Panic(BaseException):
 @pytest.fixture
 def raising(monkeypatch):
     """Make `videozoo list` raise an error; its exit code and what it says."""
+
     def run(error, capsys, *flags):
         def fail(*args, **kwargs):
             if callable(error):
@@ -37,17 +39,24 @@ def raising(monkeypatch):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
     return run
 
 
-@pytest.mark.parametrize('error, words', [
-    (TypeError('of no\ntype'), 'internal error: TypeError: of no type (--debug shows the traceback)'),
-    (KeyError('x'), "internal error: KeyError: 'x' (--debug shows the traceback)"),
-    (AssertionError(), 'internal error: AssertionError (--debug shows the traceback)'),
-    (Panic('in Rust'), 'internal error: Panic: in Rust (--debug shows the traceback)'),
-    (ValueError(), 'internal error: ValueError (--debug shows the traceback)'),
-    (MemoryError(), 'memory ran out'), (RecursionError('too deep'), 'too deep'), (ValueError('in words'), 'in words'),
-    (PermissionError(13, 'Permission denied', 'x.npz'), 'x.npz: Permission denied')])
+@pytest.mark.parametrize(
+    'error, words',
+    [
+        (TypeError('of no\ntype'), 'internal error: TypeError: of no type (--debug shows the traceback)'),
+        (KeyError('x'), "internal error: KeyError: 'x' (--debug shows the traceback)"),
+        (AssertionError(), 'internal error: AssertionError (--debug shows the traceback)'),
+        (Panic('in Rust'), 'internal error: Panic: in Rust (--debug shows the traceback)'),
+        (ValueError(), 'internal error: ValueError (--debug shows the traceback)'),
+        (MemoryError(), 'memory ran out'),
+        (RecursionError('too deep'), 'too deep'),
+        (ValueError('in words'), 'in words'),
+        (PermissionError(13, 'Permission denied', 'x.npz'), 'x.npz: Permission denied'),
+    ],
+)
 def test_whatever_is_raised_is_one_line(error, words, raising, capsys):
     assert raising(error, capsys, 'list') == (2, f'videozoo: {words}\n')
 
@@ -63,9 +72,15 @@ def test_the_traceback_is_there_for_those_who_ask(flags, raising, capsys, monkey
     assert code == 2 and told.startswith('Traceback') and told.endswith('videozoo: in words\n')
 
 
-@pytest.mark.parametrize('error, code, words', [
-    (KeyboardInterrupt(), 130, 'interrupted'), (KeyboardInterrupt(signal.SIGTERM), 143, 'terminated'),
-    (KeyboardInterrupt(signal.SIGHUP), 129, 'hung up'), (KeyboardInterrupt('odd'), 130, 'interrupted')])
+@pytest.mark.parametrize(
+    'error, code, words',
+    [
+        (KeyboardInterrupt(), 130, 'interrupted'),
+        (KeyboardInterrupt(signal.SIGTERM), 143, 'terminated'),
+        (KeyboardInterrupt(signal.SIGHUP), 129, 'hung up'),
+        (KeyboardInterrupt('odd'), 130, 'interrupted'),
+    ],
+)
 def test_interruptions_have_their_codes(error, code, words, raising, capsys):
     assert raising(error, capsys, 'list') == (code, f'videozoo: {words}\n')
 
@@ -88,8 +103,11 @@ def test_a_closed_terminal_cleans_up(first, code, raising, capsys, tmp_path):
 @pytest.mark.parametrize('number, after', [(None, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_IGN)])
 def test_handlers_are_put_back_unless_the_process_ends(number, after, monkeypatch):
     seen = []
-    monkeypatch.setattr(list_models, 'table', lambda *args: (
-        seen.append(signal.getsignal(signal.SIGTERM)), number and os.kill(os.getpid(), number)))
+    monkeypatch.setattr(
+        list_models,
+        'table',
+        lambda *args: (seen.append(signal.getsignal(signal.SIGTERM)), number and os.kill(os.getpid(), number)),
+    )
     before = {other: signal.signal(other, signal.SIG_DFL) for other in (signal.SIGTERM, signal.SIGHUP)}
     try:
         assert main(['list']) == (143 if number else 0)
@@ -136,16 +154,31 @@ def test_what_cannot_be_printed_is_told(monkeypatch, capsys):
 
 # Files that are no videos
 
-def npy(shape="(1, 2, 2)", descr="'|b1'", data=b'\1\0\0\0'):
+
+def npy(shape='(1, 2, 2)', descr="'|b1'", data=b'\1\0\0\0'):
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b'\x93NUMPY\1\0' + len(header).to_bytes(2, 'little') + header + data
 
 
-@pytest.mark.parametrize('content', [
-    b'', b'PK\3\4' + bytes(50), b'\x93NUMPY\1\0\xff\xff', npy(descr="'|O'"), npy(shape='(1, 2, 1000000000000)'),
-    npy(shape='(1, 2, 2, 1)'), npy(shape='(1, 2, -2)'), npy(descr="'<f4'", data=bytes(16)), npy(shape='(' * 5000),
-    npy(data=b'\1\0'), npy(data=b'\1\1\1\1'), npy(shape="(1, 2, 'x')"), b'\x80\x04cos\nsystem\n.'],
-    ids=lambda content: repr(content)[:30])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'',
+        b'PK\3\4' + bytes(50),
+        b'\x93NUMPY\1\0\xff\xff',
+        npy(descr="'|O'"),
+        npy(shape='(1, 2, 1000000000000)'),
+        npy(shape='(1, 2, 2, 1)'),
+        npy(shape='(1, 2, -2)'),
+        npy(descr="'<f4'", data=bytes(16)),
+        npy(shape='(' * 5000),
+        npy(data=b'\1\0'),
+        npy(data=b'\1\1\1\1'),
+        npy(shape="(1, 2, 'x')"),
+        b'\x80\x04cos\nsystem\n.',
+    ],
+    ids=lambda content: repr(content)[:30],
+)
 def test_masks_that_cannot_be(tmp_path, content):
     (tmp_path / 'mask.npy').write_bytes(content)
     with pytest.raises(ValueError, match='mask.npy'):
@@ -164,13 +197,35 @@ def test_masks(tmp_path):
             read_mask(tmp_path / name, (1, 2, 2))
 
 
-@pytest.mark.parametrize('content', [
-    '{"a": 1e999, "b": 1, "c": 2}', '{"a": NaN, "b": 1, "c": 2}', '{"a": 0.5, "b": 1, "c": 2}',
-    '{"a": false, "b": 1, "c": 2}', '{"a": -1, "b": 0, "c": 1}', '{"a": null, "b": 1, "c": 2}',
-    '{"a": [0], "b": 1, "c": 2}', f'{{"a": {"9" * 5000}, "b": 1, "c": 2}}', '{"a": "zero", "b": 1, "c": 2}',
-    '{"0": null, "1": "b", "2": "c"}', '{"0": ["a"], "1": "b", "2": "c"}', '{"0": "a", "1": "a", "2": "c"}',
-    '["a", null, "c"]', '["a", true, "c"]', '["a", ["b"], "c"]', '"abc"', '3', 'null', '[' * 100_000,
-    '{"a":' * 100_000, '', '["a", "b", "c"', '["a"]'], ids=lambda content: content[:30])
+@pytest.mark.parametrize(
+    'content',
+    [
+        '{"a": 1e999, "b": 1, "c": 2}',
+        '{"a": NaN, "b": 1, "c": 2}',
+        '{"a": 0.5, "b": 1, "c": 2}',
+        '{"a": false, "b": 1, "c": 2}',
+        '{"a": -1, "b": 0, "c": 1}',
+        '{"a": null, "b": 1, "c": 2}',
+        '{"a": [0], "b": 1, "c": 2}',
+        f'{{"a": {"9" * 5000}, "b": 1, "c": 2}}',
+        '{"a": "zero", "b": 1, "c": 2}',
+        '{"0": null, "1": "b", "2": "c"}',
+        '{"0": ["a"], "1": "b", "2": "c"}',
+        '{"0": "a", "1": "a", "2": "c"}',
+        '["a", null, "c"]',
+        '["a", true, "c"]',
+        '["a", ["b"], "c"]',
+        '"abc"',
+        '3',
+        'null',
+        '[' * 100_000,
+        '{"a":' * 100_000,
+        '',
+        '["a", "b", "c"',
+        '["a"]',
+    ],
+    ids=lambda content: content[:30],
+)
 def test_labels_that_cannot_be(tmp_path, content):
     (tmp_path / 'labels.json').write_text(content)
     with pytest.raises(ValueError, match='labels.json'):

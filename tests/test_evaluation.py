@@ -1,4 +1,5 @@
 """Accuracy on class folders: against scikit-learn, under every protocol, in words where it cannot be."""
+
 import csv
 import json
 import os
@@ -28,8 +29,13 @@ from videozoo_timm.inference.reporting import Reporter
 from videozoo_timm.video import Reading, centered_starts, prepare_clip, probe, read_clip
 
 COLORS = {  # in the order of the classes: sorted by code point, capitals first
-    'Blue': (0, 0, 255), 'black': (0, 0, 0), 'green': (0, 255, 0), 'red': (255, 0, 0), 'white': (255, 255, 255),
-    'yellow': (255, 255, 0)}
+    'Blue': (0, 0, 255),
+    'black': (0, 0, 0),
+    'green': (0, 255, 0),
+    'red': (255, 0, 0),
+    'white': (255, 255, 255),
+    'yellow': (255, 255, 0),
+}
 # Of five videos a class these show the color of the class behind; so what is right is known by construction.
 WRONG = {('Blue', 0): 'black', ('green', 1): 'red', ('green', 2): 'red', ('white', 4): 'yellow'}
 
@@ -41,8 +47,9 @@ class ColorModel(nn.Module):
         super().__init__()
         self.colors = nn.Parameter(torch.tensor(list(COLORS.values())) / 255)
         self.num_classes, self.num_frames = len(COLORS), 4
-        self.pretrained_cfg = dict(input_size=(3, 28, 28), mean=(0.45,) * 3, std=(0.225,) * 3,
-                                   interpolation='bilinear', architecture='colors')
+        self.pretrained_cfg = dict(
+            input_size=(3, 28, 28), mean=(0.45,) * 3, std=(0.225,) * 3, interpolation='bilinear', architecture='colors'
+        )
 
     def forward(self, x):
         mean = (x * 0.225 + 0.45).flatten(2).mean(dim=2)  # [B, 3]
@@ -77,6 +84,7 @@ def vit():
 @pytest.fixture
 def videozoo(monkeypatch, tmp_path, tmp_path_factory, capsys, vit):
     from safetensors.torch import save_file
+
     monkeypatch.chdir(tmp_path)
     file = tmp_path_factory.mktemp('weights') / 'six.safetensors'
     save_file(vit.state_dict(), file)
@@ -85,6 +93,7 @@ def videozoo(monkeypatch, tmp_path, tmp_path_factory, capsys, vit):
         code = main([command, *map(str, args), '--model', 'vit_t14_st', '--weights', str(file), '--num-workers', '0'])
         said = capsys.readouterr()
         return code, said.out, said.err
+
     return run
 
 
@@ -113,9 +122,16 @@ def test_known_answers_and_scikit_learn(colors, tmp_path):
     assert result.top(1) == 26 / 30 and not result.failed
     # The same without this package's evaluation: one video after the other, the rest by scikit-learn.
     with torch.no_grad():
-        logits = torch.cat([model(prepare_clip(
-            read_clip(path, sampling=views_of(model).sampling).frames, 28, mean=0.45, std=0.225)[None])
-            for path in files.paths])
+        logits = torch.cat(
+            [
+                model(
+                    prepare_clip(read_clip(path, sampling=views_of(model).sampling).frames, 28, mean=0.45, std=0.225)[
+                        None
+                    ]
+                )
+                for path in files.paths
+            ]
+        )
     probabilities = logits.double().softmax(dim=1).numpy()
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     targets = np.array(files.targets)
@@ -142,9 +158,17 @@ def test_views_are_averaged_after_the_softmax(vit):
     answers, _ = predict(vit, [path], parse_views('5x3', base), batch_size=4)
     starts = centered_starts(probe(path).duration, base.sampling, 5)
     with torch.no_grad():
-        probabilities = torch.stack([
-            vit(prepare_clip(read_clip(path, start=start).frames, 112, mean=0.45, std=0.225, short_side=112, crop=crop)
-                [None])[0].softmax(0) for start in starts for crop in (0, 1, 2)])
+        probabilities = torch.stack(
+            [
+                vit(
+                    prepare_clip(
+                        read_clip(path, start=start).frames, 112, mean=0.45, std=0.225, short_side=112, crop=crop
+                    )[None]
+                )[0].softmax(0)
+                for start in starts
+                for crop in (0, 1, 2)
+            ]
+        )
     torch.testing.assert_close(answers[0].exp(), probabilities.mean(0), rtol=1e-4, atol=1e-6)
 
 
@@ -164,12 +188,32 @@ def test_evaluate(videozoo, colors, tmp_path):
     code, out, _ = videozoo('evaluate', colors)
     assert code == 0 and 'top-1' in out and '(30 files, views 1x1' in out
     assert sorted(path.name for path in (tmp_path / 'evaluation').iterdir()) == [
-        'confusion.csv', 'confusion.png', 'per_class.csv', 'predictions.csv', 'summary.json']
+        'confusion.csv',
+        'confusion.png',
+        'per_class.csv',
+        'predictions.csv',
+        'summary.json',
+    ]
     code, _, err = videozoo('evaluate', colors, '--views', '2x3')
     assert code == 2 and 'another run (views was 1x1, is 2x3)' in err
     # The published script's flags, as people type them: its one random clip and crop.
-    published = ['evaluate', '--model_name', 'vit_t14_st', '--img_size', '112', '--batch_size', '8', '--val_dir',
-                 colors, '--train_jitter_scales', '128', '160', '--num_workers', '0', '--json']
+    published = [
+        'evaluate',
+        '--model_name',
+        'vit_t14_st',
+        '--img_size',
+        '112',
+        '--batch_size',
+        '8',
+        '--val_dir',
+        colors,
+        '--train_jitter_scales',
+        '128',
+        '160',
+        '--num_workers',
+        '0',
+        '--json',
+    ]
     code, first, _ = videozoo(*published, '--out_dir', 'random')
     assert code == 0 and json.loads(first)['views'] == 'random' and json.loads(first)['jitter'] == [128, 160]
     assert videozoo(*published, '--out', 'again')[1] == first
@@ -216,13 +260,14 @@ def test_what_cannot_be_evaluated(videozoo, colors, tmp_path):
     (tmp_path / 'two' / 'b').mkdir()
     shutil.copy(colors / 'red' / '0.mp4', tmp_path / 'two' / 'a')
     for args, words in (
-            (['two'], 'two has 2 class folders, the model has 6 classes'),
-            (['nowhere'], 'nowhere: no such folder'),
-            (['two/a'], 'two/a has no subfolders'),
-            ([], 'name one folder'),
-            ([colors, '--views', '3'], "'CxK'"),
-            ([colors, '--train-jitter-scales', '128', '160', '--views', '1x1'], 'belongs to'),
-            ([colors, '--train-jitter-scales', '12', '160'], 'at least 112 pixels')):
+        (['two'], 'two has 2 class folders, the model has 6 classes'),
+        (['nowhere'], 'nowhere: no such folder'),
+        (['two/a'], 'two/a has no subfolders'),
+        ([], 'name one folder'),
+        ([colors, '--views', '3'], "'CxK'"),
+        ([colors, '--train-jitter-scales', '128', '160', '--views', '1x1'], 'belongs to'),
+        ([colors, '--train-jitter-scales', '12', '160'], 'at least 112 pixels'),
+    ):
         code, _, err = videozoo('evaluate', *args)
         assert code == 2 and words in err, err
     assert not (tmp_path / 'evaluation').exists()
@@ -247,8 +292,11 @@ def test_classify_never_invents_a_name(videozoo, colors, tmp_path):
 
 def test_names_of_classes(tmp_path, colors):
     for name, text in {
-            'list.txt': 'b\n a \n\nc\n', 'list.json': '["b", "a", "c"]', 'numbers.json': '{"a": "1", "b": "0", "c": 2}',
-            'names.json': '{"0": "b", "1": "a", "2": "c"}'}.items():
+        'list.txt': 'b\n a \n\nc\n',
+        'list.json': '["b", "a", "c"]',
+        'numbers.json': '{"a": "1", "b": "0", "c": 2}',
+        'names.json': '{"0": "b", "1": "a", "2": "c"}',
+    }.items():
         (tmp_path / name).write_text(text)
         assert read_labels(tmp_path / name, 3) == ['b', 'a', 'c']
     assert read_labels(colors, 6) == list(COLORS)

@@ -1,4 +1,5 @@
 """What a person meets first: names that can be called, results that say what they are, clips in one line."""
+
 import importlib
 import logging
 import pydoc
@@ -58,11 +59,13 @@ def mae():
 @pytest.fixture(scope='module')
 def encoder():
     import timm
+
     torch.manual_seed(0)
     return timm.create_model('vit_s16_im', depth=2, embed_dim=48, num_heads=2).eval()
 
 
 # Names
+
 
 @pytest.mark.parametrize('module', [videozoo_timm, analysis, bench, figures, models, video], ids=lambda m: m.__name__)
 def test_what_can_be_called_is_what_is_shown(module):
@@ -76,10 +79,20 @@ def test_what_can_be_called_is_what_is_shown(module):
     assert 'lazy_names' not in page and 'TYPE_CHECKING' not in page
 
 
-@pytest.mark.parametrize('name', [
-    'attention', 'completion', 'embedding', 'evaluation', 'feature_files', 'feature_maps', 'features', 'labels',
-    'probing',
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'attention',
+        'completion',
+        'embedding',
+        'evaluation',
+        'feature_files',
+        'feature_maps',
+        'features',
+        'labels',
+        'probing',
+    ],
+)
 def test_modules_show_their_own(name):
     module = importlib.import_module(f'videozoo_timm.analysis.{name}')
     page = pydoc.render_doc(module, renderer=pydoc.plaintext)
@@ -88,7 +101,7 @@ def test_modules_show_their_own(name):
 
 
 def test_the_face_imports_nothing_until_it_is_asked():
-    code = '''
+    code = """
 import sys
 sys.modules |= dict.fromkeys(['matplotlib', 'av', 'sklearn'])  # not installed
 import videozoo_timm, videozoo_timm.analysis as analysis
@@ -103,7 +116,7 @@ except AttributeError as error:
     assert 'embedd' in str(error)
 else:
     raise AssertionError
-'''
+"""
     subprocess.run([sys.executable, '-c', code], check=True, cwd=REPOSITORY)
 
 
@@ -112,11 +125,14 @@ def test_the_names_for_type_checkers_are_those_at_run_time():
     assert sorted(re.findall(r'^    from \.\w+ import (\w+) as \1$', source, flags=re.M)) == sorted(analysis.__all__)
 
 
-@pytest.mark.parametrize('old, new, names', [
-    ('analysis.pictures', 'figures', ['Grid', 'to_bytes', 'save_image', 'save_animation', 'check_pictures']),
-    ('analysis.speed', 'bench', ['PlainViT', 'check_plain', 'matrix_product_rate', 'measure']),
-    ('analysis.probe', 'analysis.probing', ['PROBES', 'probe', 'frozen_features', 'check_folder', 'save_probes']),
-])
+@pytest.mark.parametrize(
+    'old, new, names',
+    [
+        ('analysis.pictures', 'figures', ['Grid', 'to_bytes', 'save_image', 'save_animation', 'check_pictures']),
+        ('analysis.speed', 'bench', ['PlainViT', 'check_plain', 'matrix_product_rate', 'measure']),
+        ('analysis.probe', 'analysis.probing', ['PROBES', 'probe', 'frozen_features', 'check_folder', 'save_probes']),
+    ],
+)
 def test_the_paths_of_the_last_version_work_and_warn(old, new, names):
     sys.modules.pop(f'videozoo_timm.{old}', None)
     with pytest.warns(DeprecationWarning, match=f'videozoo_timm.{old} is now videozoo_timm.{new}'):
@@ -127,6 +143,7 @@ def test_the_paths_of_the_last_version_work_and_warn(old, new, names):
 
 def test_the_names_of_the_last_version_work_and_warn():
     from videozoo_timm.analysis import attention, probing
+
     with pytest.warns(DeprecationWarning, match='AttentionMaps'):
         assert attention.Attention is attention.AttentionMaps
     with pytest.warns(DeprecationWarning, match='keep_fraction'):
@@ -142,10 +159,11 @@ def test_the_names_of_the_last_version_work_and_warn():
 
 # Clips
 
+
 def test_a_transform_gives_what_the_commands_give(vit, mae, encoder):
     for model, sampling in ((vit, RECOGNITION), (mae, COMPLETION), (encoder, RECOGNITION)):
         transform = clip_transform(model)
-        view, = read_views(Job(0, CAT), views_of(model, sampling))
+        (view,) = read_views(Job(0, CAT), views_of(model, sampling))
         assert torch.equal(transform.read(CAT), view.x)
         clip = read_clip(CAT, sampling=transform.sampling)
         assert torch.equal(transform(clip), view.x) and torch.equal(transform(clip.frames), view.x)
@@ -161,7 +179,7 @@ def test_a_transform_prepares_stills(vit, encoder, tmp_path):
     Image.open(REPOSITORY / 'docs' / 'clip.jpg').save(path)
     for model in (vit, encoder):
         transform = clip_transform(model)
-        view, = read_views(Job(0, str(path)), views_of(model))
+        (view,) = read_views(Job(0, str(path)), views_of(model))
         pixels = read_image(path)
         assert view.x.ndim == 3
         for image in (pixels, pixels[0], pixels[0].permute(2, 0, 1), np.asarray(pixels[0])):
@@ -171,16 +189,18 @@ def test_a_transform_prepares_stills(vit, encoder, tmp_path):
 
 def test_a_transform_follows_the_model(vit, encoder):
     import timm
+
     longer = timm.create_model('vit_t14_st', img_size=84, num_frames=8)
     assert clip_transform(longer).read(CAT).shape == (3, 8, 84, 84)
     assert clip_transform(encoder, size=64).read(CAT).shape == (3, 64, 64)
     first = clip_transform(vit, Sampling(16, 16), short_side=112, crops=(0,))
-    view, = read_views(Job(0, CAT), views_of(vit, Sampling(16, 16), short_side=112, crops=(0,)))
+    (view,) = read_views(Job(0, CAT), views_of(vit, Sampling(16, 16), short_side=112, crops=(0,)))
     assert torch.equal(first.read(CAT), view.x)
     late = clip_transform(vit).read(CAT, start=0.5)
     assert not torch.equal(late, clip_transform(vit).read(CAT))
     assert repr(clip_transform(vit)) == (
-        'ClipTransform(16 frames over 4.3 s, 112 x 112 pixels, mean=0.45, std=0.225, bilinear)')
+        'ClipTransform(16 frames over 4.3 s, 112 x 112 pixels, mean=0.45, std=0.225, bilinear)'
+    )
     with pytest.raises(TypeError, match="no option 'sise'"):
         clip_transform(vit, sise=64)
     with pytest.raises(ValueError, match=r'uint8 \[T, H, W, 3\], got float64'):
@@ -189,15 +209,17 @@ def test_a_transform_follows_the_model(vit, encoder):
 
 # Results
 
+
 def test_results_say_what_they_are(vit, mae):
     x = clip_transform(mae).read(CAT)
     completion, attention = complete(mae, x, mask_type='center', mask_ratio=0.5), attend(vit, x)
     assert repr(completion) == f'Completion(completed=[3, 16, 112, 112], psnr={completion.psnr:.1f} dB)'
     assert repr(attention) == 'AttentionMaps(frames=[16, 3, 112, 112], weights=[4, 8, 8, 8], block=4)'
-    maps, = pca(vit, x)
+    (maps,) = pca(vit, x)
     assert repr(maps) == 'ColorMaps(frames=[16, 3, 112, 112], colors=[8, 3, 8, 8], block=4)'
     assert repr(embed(vit, [CAT, COFFEE], blocks=[3, 1])) == (
-        'Embeddings(2 files, features=[2, 2, 128], blocks=[3, 1])')
+        'Embeddings(2 files, features=[2, 2, 128], blocks=[3, 1])'
+    )
     folders = class_folders('drawn:16')
     assert repr(folders) == 'ClassFolders(drawn:16: 16 files, 8 classes)'
     evaluation = evaluate(vit, folders)
@@ -232,6 +254,7 @@ def test_one_pca_colors_all_clips(vit):
 
 # What is given by mistake
 
+
 def test_blocks_come_in_the_order_asked_for(vit):
     one_by_one = [embed(vit, [CAT], blocks=[block]).features[:, 0] for block in (3, 1)]
     for blocks in ([3, 1], [-2, -4]):
@@ -258,9 +281,14 @@ def test_what_cannot_be_meant_is_refused_in_words(vit, mae, tmp_path):
         embed(vit, [CAT], stride=1.0, num_clips=3)
     x = clip_transform(vit).read(CAT)
     for call in (
-            lambda model: embed(model, [CAT]), lambda model: attend(model, x), lambda model: complete(model, x),
-            lambda model: pca(model, x), lambda model: evaluate(model, 'drawn:8'),
-            lambda model: frozen_features(model, 'drawn:8'), clip_transform):
+        lambda model: embed(model, [CAT]),
+        lambda model: attend(model, x),
+        lambda model: complete(model, x),
+        lambda model: pca(model, x),
+        lambda model: evaluate(model, 'drawn:8'),
+        lambda model: frozen_features(model, 'drawn:8'),
+        clip_transform,
+    ):
         with pytest.raises(TypeError, match=r"load_model\('vit_shapes_motion'\)"):
             call('vit_shapes_motion')
 
@@ -270,8 +298,11 @@ def test_clips_of_another_form_are_taken_or_refused_in_words(vit, mae):
     calls = (lambda x: complete(mae, x), lambda x: attend(vit, x), lambda x: pca(vit, x))
     for call in calls:
         for wrong, words in (
-                (x.transpose(0, 1), r'x\.transpose\(0, 1\)'), (x.unsqueeze(0), r'x\[0\]'),
-                (torch.zeros(16, 112), r'got \[16, 112\]'), (x.byte(), r'uint8 .*clip_transform\(model\)')):
+            (x.transpose(0, 1), r'x\.transpose\(0, 1\)'),
+            (x.unsqueeze(0), r'x\[0\]'),
+            (torch.zeros(16, 112), r'got \[16, 112\]'),
+            (x.byte(), r'uint8 .*clip_transform\(model\)'),
+        ):
             with pytest.raises(ValueError, match=words):
                 call(wrong)
     assert torch.equal(attend(vit, x.numpy()).weights, attend(vit, x).weights)
@@ -292,8 +323,7 @@ def test_files_that_fail_are_told_with_their_reasons(vit, tmp_path, caplog):
     for path in broken:
         path.write_bytes(b'no video')
     folders = ClassFolders(['x'] * 8, list(map(str, broken)), [0, 1], 'c')
-    for failing in (
-            lambda: embed(vit, broken), lambda: evaluate(vit, folders), lambda: frozen_features(vit, folders)):
+    for failing in (lambda: embed(vit, broken), lambda: evaluate(vit, folders), lambda: frozen_features(vit, folders)):
         with pytest.raises((VideoError, ValueError), match=r'none of 2 files.* could be read: .*a\.mp4.*b\.mp4'):
             failing()
     caplog.clear()

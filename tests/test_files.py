@@ -1,4 +1,5 @@
 """Files appear whole or not at all, follow no link, and a full disk is told in one way."""
+
 import errno
 import os
 import subprocess
@@ -56,14 +57,17 @@ def allocated(path):
         allocate(file, 400_000)
 
 
-@pytest.mark.parametrize('write, need', [
-    (lambda path: save_tensors(dict(a=torch.ones(100_000)), path, {}), '400.0 kB needed'),
-    (lambda path: save_csv([dict(a='a' * 1000)] * 200, path), 'more than'),
-    (torch_save, 'more than 100.0 kB needed'),
-    (torch_save_in_a_folder, 'more than 100.0 kB needed'),
-    (savez, '800.0 kB needed'),
-    (allocated, '400.0 kB needed'),
-])
+@pytest.mark.parametrize(
+    'write, need',
+    [
+        (lambda path: save_tensors(dict(a=torch.ones(100_000)), path, {}), '400.0 kB needed'),
+        (lambda path: save_csv([dict(a='a' * 1000)] * 200, path), 'more than'),
+        (torch_save, 'more than 100.0 kB needed'),
+        (torch_save_in_a_folder, 'more than 100.0 kB needed'),
+        (savez, '800.0 kB needed'),
+        (allocated, '400.0 kB needed'),
+    ],
+)
 def test_a_file_that_finds_no_room_is_told_in_one_way(write, need, tmp_path, small_files):
     target = tmp_path / 'result'
     target.write_text('before')
@@ -75,14 +79,17 @@ def test_a_file_that_finds_no_room_is_told_in_one_way(write, need, tmp_path, sma
     assert [path.name for path in tmp_path.iterdir()] == ['result'] and target.read_text() == 'before'
 
 
-@pytest.mark.parametrize('error, reason', [
-    (OSError(errno.ENOSPC, 'No space left on device'), 'is full (12.3 MB needed, '),
-    (OSError(errno.EDQUOT, 'Disk quota exceeded'), 'your quota on the disk'),
-    (OSError(errno.EFBIG, 'File too large'), 'allows no file of that size'),
-    (SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)'), 'is full'),
-    (SafetensorError('Error while serializing: I/O error: Disk quota exceeded (os error 122)'), 'your quota'),
-    (OSError(errno.EACCES, 'Permission denied'), 'could not be written: Permission denied'),
-])
+@pytest.mark.parametrize(
+    'error, reason',
+    [
+        (OSError(errno.ENOSPC, 'No space left on device'), 'is full (12.3 MB needed, '),
+        (OSError(errno.EDQUOT, 'Disk quota exceeded'), 'your quota on the disk'),
+        (OSError(errno.EFBIG, 'File too large'), 'allows no file of that size'),
+        (SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)'), 'is full'),
+        (SafetensorError('Error while serializing: I/O error: Disk quota exceeded (os error 122)'), 'your quota'),
+        (OSError(errno.EACCES, 'Permission denied'), 'could not be written: Permission denied'),
+    ],
+)
 def test_reasons_in_words(error, reason, tmp_path):
     with pytest.raises(WriteError) as raised, explain_write_errors('the run', 12_345_678, 'buy a disk', tmp_path):
         raise error
@@ -102,8 +109,10 @@ def test_errors_of_another_kind_pass_through(tmp_path):
 @pytest.mark.parametrize('refusal', [None, errno.EOPNOTSUPP, errno.EINVAL])
 def test_space_is_taken_on_every_file_system(refusal, tmp_path, monkeypatch):
     if refusal:
+
         def refuse(*args):
             raise OSError(refusal, 'not on this file system')
+
         monkeypatch.setattr(os, 'posix_fallocate', refuse, raising=False)
     with open(tmp_path / 'x', 'wb') as file:
         file.write(b'header')
@@ -121,14 +130,15 @@ def test_what_replaces_something_is_on_the_disk_first(tmp_path, monkeypatch):
         partial.mkdir()
         (partial / 'y').write_text('')
     x = tmp_path / 'x'
-    assert set(synced[:moved[0]]) == {x.stat().st_ino, (x / 'y').stat().st_ino}
-    assert synced[moved[0]:] == [tmp_path.stat().st_ino]
+    assert set(synced[: moved[0]]) == {x.stat().st_ino, (x / 'y').stat().st_ino}
+    assert synced[moved[0] :] == [tmp_path.stat().st_ino]
     with atomic_write(tmp_path / 'z') as partial:
         partial.write_text('')
     assert len(synced) == 3
 
 
 # Folders where others may write
+
 
 def stale(target, pid, tail='.partial'):
     return target.with_name(f'.{target.name}.{files.socket.gethostname()}.{pid}{tail}')
@@ -160,7 +170,7 @@ def test_links_of_known_names_are_not_followed(tmp_path, dead):
 def test_only_what_a_killed_process_left_is_removed(tmp_path, dead):
     target = tmp_path / 'x[1].csv'
     removed = [stale(target, dead), stale(target, f'{dead}.abcd_123')]
-    kept = [stale(target, os.getppid()), stale(target, 'pid'), stale(target, 10 ** 30), stale(target, dead, '.other')]
+    kept = [stale(target, os.getppid()), stale(target, 'pid'), stale(target, 10**30), stale(target, dead, '.other')]
     for folder in (*removed, *kept):
         folder.mkdir()
         (folder / target.name).write_text('half')
@@ -221,6 +231,7 @@ def test_files_of_known_names_alone_are_removed(tmp_path):
 
 class _Probed:
     """A probe that writes one of its tables."""
+
     probe, settings = 'linear', {}
     evaluation = property(lambda self: self)
 

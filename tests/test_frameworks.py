@@ -2,6 +2,7 @@
 
 A limit that timm's own ViT has too is asserted for timm's own ViT as well, so that it is known when it falls.
 """
+
 import copy
 import os
 import re
@@ -45,10 +46,21 @@ def folder(vit, tmp_path_factory):
 def in_processes(code, number, tmp_path):
     (tmp_path / 'script.py').write_text(code)
     done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(number),
-         str(tmp_path / 'script.py')],
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1'), cwd=tmp_path, text=True,
-        capture_output=True, timeout=300)
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node',
+            str(number),
+            str(tmp_path / 'script.py'),
+        ],
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1'),
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -60,12 +72,18 @@ def test_snippets_of_the_readme(name, tmp_path):
     (tmp_path / 'docs').symlink_to(REPOSITORY / 'docs')
     for snippet in snippets:
         done = subprocess.run(
-            [sys.executable, '-c', snippet], env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'),
-            cwd=tmp_path, text=True, capture_output=True, timeout=300)
+            [sys.executable, '-c', snippet],
+            env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'),
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
 
 
 # timm
+
 
 def test_timm_loads_what_timm_saves(vit, tmp_path):
     timm.models.save_for_hf(vit, tmp_path / 'saved', safe_serialization=True)
@@ -81,6 +99,7 @@ def test_timm_trains(tmp_path):
     from timm.data import create_dataset, create_loader, resolve_model_data_config
     from timm.optim import create_optimizer_v2
     from timm.utils import ModelEmaV3
+
     for k in range(4):
         path = tmp_path / 'train' / f'class{k % 2}' / f'{k}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +109,13 @@ def test_timm_trains(tmp_path):
     config = resolve_model_data_config(model)
     assert config['input_size'] == (3, 112, 112) and config['mean'] == (0.45, 0.45, 0.45)
     loader = create_loader(
-        create_dataset('', str(tmp_path), split='train'), batch_size=4, is_training=True, num_workers=0,
-        use_prefetcher=False, **{k: config[k] for k in ('input_size', 'mean', 'std', 'interpolation', 'crop_pct')})
+        create_dataset('', str(tmp_path), split='train'),
+        batch_size=4,
+        is_training=True,
+        num_workers=0,
+        use_prefetcher=False,
+        **{k: config[k] for k in ('input_size', 'mean', 'std', 'interpolation', 'crop_pct')},
+    )
     optimizer = create_optimizer_v2(model, 'adamw', lr=1e-2, weight_decay=0.05, layer_decay=0.7)
     scales = {group['lr_scale'] for group in optimizer.param_groups}
     assert len(scales) == 7 and max(scales) == 1.0  # embedding, 5 blocks, head
@@ -110,7 +134,8 @@ def test_timm_trains(tmp_path):
 @INPUTS
 def test_timm_features_only(vit, kind, x):
     model = timm.create_model(
-        'vit_t14_st.shapes_motion', pretrained=True, features_only=True, feature_cls=kind, out_indices=(1, 4)).eval()
+        'vit_t14_st.shapes_motion', pretrained=True, features_only=True, feature_cls=kind, out_indices=(1, 4)
+    ).eval()
     features = model(x)
     expected = vit.forward_intermediates(x, indices=(1, 4), intermediates_only=True)
     if kind != 'getter':  # tokens, as those of timm's own ViT
@@ -130,7 +155,7 @@ def test_every_tag_has_a_transform():
         assert tuple(transform(image).shape) == cfg.input_size
 
 
-SCRIPT = '''
+SCRIPT = """
 import argparse, os, sys, timm, beside
 parser = argparse.ArgumentParser()
 parser.add_argument('--model_name')
@@ -139,7 +164,7 @@ model = timm.create_model(args.model_name)
 # In one piece: torchrun's processes write unbuffered, and print would mix their words.
 sys.stdout.write(f"{__name__} {os.environ.get('RANK')} {type(model).__name__} {sys.argv[0]}\\n")
 sys.exit(beside.code)
-'''
+"""
 
 
 def test_scripts_that_know_timm_only(run, tmp_path):
@@ -155,18 +180,37 @@ def test_scripts_that_know_timm_only(run, tmp_path):
     assert done.returncode == 1 and 'Traceback' in done.stderr and 'vit_t99_st' in done.stderr
     (tmp_path / 'scripts' / 'beside.py').write_text('code = 0')
     done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m', 'videozoo_timm',
-         'run', 'scripts/train.py', '--model_name', 'vit_t14_st'], cwd=tmp_path, text=True, capture_output=True,
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1'), timeout=300)
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node',
+            '2',
+            '-m',
+            'videozoo_timm',
+            'run',
+            'scripts/train.py',
+            '--model_name',
+            'vit_t14_st',
+        ],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1'),
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(line.split()[1] for line in done.stdout.splitlines()) == ['0', '1']
 
 
 # transformers
 
+
 @INPUTS
 def test_transformers(vit, folder, x, tmp_path):
     from transformers import AutoModel, AutoModelForImageClassification
+
     classifier = AutoModelForImageClassification.from_pretrained(folder).eval()
     assert torch.equal(classifier(x).logits, vit(x))
     assert tuple(classifier.config.id2label.values()) == vit.pretrained_cfg['label_names']
@@ -180,6 +224,7 @@ def test_transformers(vit, folder, x, tmp_path):
 
 def test_transformers_from_pixels_to_names(vit, folder):
     from transformers import AutoImageProcessor, pipeline
+
     image = Image.open(REPOSITORY / 'docs' / 'clip.jpg').convert('RGB')
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(vit))
     processed = AutoImageProcessor.from_pretrained(folder)(image, return_tensors='pt')['pixel_values']
@@ -194,6 +239,7 @@ def test_transformers_from_pixels_to_names(vit, folder):
 def test_transformers_backbone(vit, x, tmp_path):
     from safetensors.torch import load_file
     from transformers import TimmBackbone, TimmBackboneConfig
+
     backbone = TimmBackbone.from_pretrained('vit_t14_st.shapes_motion', out_indices=(1, 3)).eval()
     expected = vit.forward_intermediates(x, indices=(1, 3), intermediates_only=True)
     assert all(map(torch.equal, backbone(x).feature_maps, expected))
@@ -206,6 +252,7 @@ def test_transformers_backbone(vit, x, tmp_path):
 def test_a_limit_of_transformers(tmp_path):
     """What TimmBackbone saves, its own from_pretrained does not find, whatever model it is (README)."""
     from transformers import TimmBackbone, TimmBackboneConfig
+
     for name in ('vit_t14_st', 'vit_tiny_patch16_224'):
         backbone = TimmBackbone(TimmBackboneConfig(backbone=name))
         backbone.save_pretrained(tmp_path / name)
@@ -215,9 +262,11 @@ def test_a_limit_of_transformers(tmp_path):
 
 # segmentation_models_pytorch
 
+
 @pytest.mark.parametrize('decoder, encoder', [('DPT', 'vit_t16_im'), ('Unet', 'resnext50_im'), ('FPN', 'resnext50_im')])
 def test_segmentation_models(decoder, encoder):
     import segmentation_models_pytorch as smp
+
     model = getattr(smp, decoder)(f'tu-{encoder}', encoder_weights=None, classes=3)
     masks = model(random(2, 3, 64, 96) if decoder != 'DPT' else random(2, 3, 224, 224))
     assert masks.shape[:2] == (2, 3)
@@ -228,6 +277,7 @@ def test_segmentation_models(decoder, encoder):
 
 def test_a_limit_of_segmentation_models():
     import segmentation_models_pytorch as smp
+
     for name in ('vit_b14_im', 'vit_small_patch14_dinov2'):
         model = smp.DPT(f'tu-{name}', encoder_weights=None, classes=3, dynamic_img_size=True)
         with pytest.raises(RuntimeError, match='must match the size'):
@@ -235,6 +285,7 @@ def test_a_limit_of_segmentation_models():
 
 
 # Training
+
 
 def test_lightning(tmp_path):
     import lightning
@@ -250,12 +301,12 @@ def test_lightning(tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.model.parameters(), lr=0.1)
 
-    data = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(CLIP, torch.tensor([1, 2])), batch_size=2)
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(CLIP, torch.tensor([1, 2])), batch_size=2)
     module = Finetuning()
     plain = copy.deepcopy(module.model)
     trainer = lightning.Trainer(
-        max_steps=1, accelerator='cpu', logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+        max_steps=1, accelerator='cpu', logger=False, enable_progress_bar=False, default_root_dir=tmp_path
+    )
     trainer.fit(module, data)
     torch.nn.functional.cross_entropy(plain(CLIP), torch.tensor([1, 2])).backward()
     for name, parameter in plain.named_parameters():
@@ -268,6 +319,7 @@ def test_lightning(tmp_path):
 
 def test_accelerate_and_its_wrapping_by_block(vit):
     from accelerate import Accelerator, FullyShardedDataParallelPlugin
+
     accelerator = Accelerator(cpu=True)
     model = copy.deepcopy(vit).requires_grad_(True)
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
@@ -285,7 +337,7 @@ def test_accelerate_and_its_wrapping_by_block(vit):
 @pytest.mark.parametrize('name', ['vit_t14_st.shapes_motion', 'mae_t14_st.shapes', 'vit_t16_im'])
 def test_fsdp2_on_cpus(name, tmp_path):
     """A step of two processes, sharded by block, equals a step of one with both batches."""
-    code = f'''
+    code = f"""
 import copy, torch, timm, torch.distributed as dist, videozoo_timm
 from torch.distributed.fsdp import fully_shard
 dist.init_process_group('gloo')
@@ -311,12 +363,13 @@ for key, value in plain.state_dict().items():
     assert torch.allclose(ours, value, atol=1e-5), (key, (ours - value).abs().max())
 print('equal', flush=True)
 dist.destroy_process_group()
-'''
+"""
     assert in_processes(code, 2, tmp_path).count('equal') == 2
 
 
 def test_peft(vit, tmp_path):
     from peft import LoraConfig, PeftModel, get_peft_model
+
     vit, clip = copy.deepcopy(vit).double(), CLIP.double()  # so exact that what is asked for needs no luck
     model = get_peft_model(copy.deepcopy(vit), LoraConfig(r=4, target_modules=['qkv'], modules_to_save=['head']))
     assert torch.allclose(model(clip), vit(clip), atol=1e-9)
@@ -335,6 +388,7 @@ def test_peft(vit, tmp_path):
 @INPUTS
 def test_torchao(vit, x):
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
     model = copy.deepcopy(vit)
     quantize_(model, Int8WeightOnlyConfig())
     assert type(model.blocks[0].attn.qkv.weight) is not torch.nn.Parameter
@@ -343,6 +397,7 @@ def test_torchao(vit, x):
 
 # Compiled and exported
 
+
 def two_blocks(name, **kwargs):
     """Compiling takes its time by the block."""
     torch.manual_seed(0)
@@ -350,9 +405,11 @@ def two_blocks(name, **kwargs):
 
 
 ANY_BATCH = ({0: torch.export.Dim('batch', min=1, max=64)},)
-MODELS = pytest.mark.parametrize('name, x', [
-    ('vit_t14_st', CLIP), ('vit_t14_st', IMAGE), ('mae_t14_st', CLIP), ('vit_t16_im', random(2, 3, 224, 224))],
-    ids=['ViT with clips', 'ViT with images', 'encoder of the MAE', 'image encoder'])
+MODELS = pytest.mark.parametrize(
+    'name, x',
+    [('vit_t14_st', CLIP), ('vit_t14_st', IMAGE), ('mae_t14_st', CLIP), ('vit_t16_im', random(2, 3, 224, 224))],
+    ids=['ViT with clips', 'ViT with images', 'encoder of the MAE', 'image encoder'],
+)
 
 
 def exportable(name):
@@ -396,6 +453,7 @@ def test_aot_inductor(tmp_path):
 @MODELS
 def test_onnx(name, x, tmp_path):
     import onnxruntime
+
     model = exportable(name)
     torch.onnx.export(model, (x,), str(tmp_path / 'model.onnx'), dynamo=True, dynamic_shapes=ANY_BATCH)
     session = onnxruntime.InferenceSession(str(tmp_path / 'model.onnx'), providers=['CPUExecutionProvider'])
@@ -406,14 +464,17 @@ def test_onnx(name, x, tmp_path):
 
 # Features as vision scientists extract them
 
+
 @INPUTS
 def test_features_by_name(vit, x):
     from torchvision.models.feature_extraction import create_feature_extractor
+
     features = create_feature_extractor(vit, ['blocks.2', 'norm', 'head'])(x)
     seen = {}
     for name in ('blocks.2', 'norm'):
         vit.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: seen.setdefault(name, output))
+            lambda module, inputs, output, name=name: seen.setdefault(name, output)
+        )
     logits = vit(x)
     for module in (vit.blocks[2], vit.norm):
         module._forward_hooks.clear()
@@ -433,7 +494,8 @@ class TimmExtractor:
     def extract(self, images, module_name, batch_size=2):
         collected = []
         handle = dict(self.model.named_modules())[module_name].register_forward_hook(
-            lambda module, inputs, output: collected.append(output.detach()))
+            lambda module, inputs, output: collected.append(output.detach())
+        )
         loader = torch.utils.data.DataLoader([self.transform(image) for image in images], batch_size=batch_size)
         with torch.no_grad():
             for batch in loader:
@@ -442,9 +504,15 @@ class TimmExtractor:
         return torch.cat(collected)
 
 
-@pytest.mark.parametrize('name, module, shape', [
-    ('vit_t14_st.shapes_motion', 'blocks.3', (3, 513, 128)), ('vit_t14_st', 'norm', (3, 513, 128)),
-    ('vit_t16_im', 'blocks.11.mlp.fc1', (3, 197, 768)), ('resnext50_im', 'layer2', (3, 512, 28, 28))])
+@pytest.mark.parametrize(
+    'name, module, shape',
+    [
+        ('vit_t14_st.shapes_motion', 'blocks.3', (3, 513, 128)),
+        ('vit_t14_st', 'norm', (3, 513, 128)),
+        ('vit_t16_im', 'blocks.11.mlp.fc1', (3, 197, 768)),
+        ('resnext50_im', 'layer2', (3, 512, 28, 28)),
+    ],
+)
 def test_an_extractor_that_knows_timm_only(name, module, shape):
     images = [Image.fromarray((random(90, 120, 3, seed=k).sigmoid() * 255).byte().numpy()) for k in range(3)]
     extractor = TimmExtractor(name, pretrained='_st' in name)
@@ -462,7 +530,7 @@ def test_a_temporal_inferencer(vit):
     handle = vit.blocks[3].register_forward_hook(lambda module, inputs, output: seen.update(tokens=output))
     vit(x)
     handle.remove()
-    tokens = seen['tokens'][:, vit.num_prefix_tokens:]
+    tokens = seen['tokens'][:, vit.num_prefix_tokens :]
     tokens = tokens.unflatten(1, vit.patch_embed.video_grid_size)  # [1, T', H', W', C]
     per_frame = tokens.repeat_interleave(vit.tubelet_size, dim=1)  # a tubelet's activation is that of its frames
     times = [clip.start + k * (clip.end - clip.start - 1 / 30) / 15 for k in range(16)]
@@ -479,10 +547,12 @@ def test_a_temporal_inferencer(vit):
 
 # Flash attention
 
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='flash attention: there is no GPU here')
 @pytest.mark.parametrize('name, size', [('vit_h14_st', 224), ('vit_h14_st', 448), ('mae_h14_st', 224)])
 def test_flash_attention_is_what_runs(name, size):
     from torch.nn.attention import SDPBackend, sdpa_kernel
+
     model = timm.create_model(name, img_size=size, depth=2, device='cuda', dtype=torch.bfloat16).eval()
     x = torch.randn(1, 3, 16, size, size, device='cuda', dtype=torch.bfloat16)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
@@ -493,9 +563,11 @@ def test_flash_attention_is_what_runs(name, size):
 def test_notebooks(notebook, tmp_path):
     import nbclient
     import nbformat
+
     content = nbformat.read(notebook, as_version=4)
     kernel = dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1', MPLBACKEND='agg')
     client = nbclient.NotebookClient(
-        content, timeout=600, kernel_name='python3', resources=dict(metadata=dict(path=tmp_path)))
+        content, timeout=600, kernel_name='python3', resources=dict(metadata=dict(path=tmp_path))
+    )
     client.execute(env=kernel)
     assert all(cell.get('execution_count') for cell in content.cells if cell.cell_type == 'code')

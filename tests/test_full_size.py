@@ -2,6 +2,7 @@
 
 Weights are made from their names (2.5 GB a checkpoint) and removed at the end.
 """
+
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from videozoo_timm.models.attention import fast_in_bfloat16
 # For what need not be exact; without instructions for bfloat16 a clip would take an hour.
 DTYPE = 'bfloat16' if fast_in_bfloat16(torch.device('cpu')) else 'float32'
 
-THREE_DOORS = '''
+THREE_DOORS = """
 import sys, timm, torch, videozoo_timm
 sys.path.insert(0, {golden!r})
 from recipe import clip
@@ -35,12 +36,13 @@ for other in doors:
 with torch.inference_mode():
     {check}
 save_file(answers, 'answers.safetensors')
-'''
+"""
 
 
 @pytest.fixture
 def through_the_hub(tmp_path):
     """Publish a checkpoint's .pth on a loopback Hub, load it through three doors and return what the model answers."""
+
     def answers(tensors, filename, name, timm_name, check):
         path = save_published(tensors, tmp_path / 'published.pth')
         hub = LoopbackHub()
@@ -48,15 +50,22 @@ def through_the_hub(tmp_path):
         hub.start()
         try:
             code = THREE_DOORS.format(
-                golden=str(GOLDEN), name=name, timm_name=timm_name, repository=str(REPOSITORY), check=check)
-            env = dict(os.environ, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / 'hf'), NO_PROXY='127.0.0.1',
-                       PYTHONPATH=str(REPOSITORY))
+                golden=str(GOLDEN), name=name, timm_name=timm_name, repository=str(REPOSITORY), check=check
+            )
+            env = dict(
+                os.environ,
+                HF_ENDPOINT=hub.url,
+                HF_HOME=str(tmp_path / 'hf'),
+                NO_PROXY='127.0.0.1',
+                PYTHONPATH=str(REPOSITORY),
+            )
             done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, text=True, capture_output=True)
             assert done.returncode == 0, done.stderr
             assert [path for _, path in hub.requests if path.endswith('.safetensors')]  # asked for first
         finally:
             hub.stop()
         return load_file(tmp_path / 'answers.safetensors')
+
     yield answers
     shutil.rmtree(tmp_path)
 
@@ -64,8 +73,12 @@ def through_the_hub(tmp_path):
 def videozoo(folder, *args):
     """Run a command without a network; what it printed."""
     done = subprocess.run(
-        [sys.executable, '-m', 'videozoo_timm', *args], cwd=folder, text=True, capture_output=True,
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'))
+        [sys.executable, '-m', 'videozoo_timm', *args],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'),
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,7 +86,12 @@ def videozoo(folder, *args):
 @pytest.mark.full
 def test_vit_and_mae_at_224(through_the_hub, tmp_path):
     # The checkpoints are made from their keys, so the MAE's file holds the very encoder of `vit_huge_224`.
-    ours = through_the_hub(published('mae_huge_224'), 'hvm1_none.pth', 'vit_hvm1_none', 'vit_h14_st.hvm1', '''
+    ours = through_the_hub(
+        published('mae_huge_224'),
+        'hvm1_none.pth',
+        'vit_hvm1_none',
+        'vit_h14_st.hvm1',
+        """
     x = clip('vit_huge_224', (1, 3, 16, 224, 224))
     answers['output'] = model(x)
     from videozoo_timm.analysis.attention import attend
@@ -86,7 +104,8 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
         loss, pred, mask = mae(x, mask_ratio=ratio, mask_type=case)
         key = f'{case}_{round(100 * ratio)}'
         answers |= {f'{key}.loss': loss.reshape(1), f'{key}.mask': mask, f'{key}.pred_mean': pred.mean(-1)}
-    ''')
+    """,
+    )
     assert relative_error(ours['output'], golden('vit_huge_224')['output']) < 1e-5
     assert relative_error(ours['cls_rows'], golden('vit_huge_224_attention')['cls_rows']) < 1e-5
     # The averaged picture by the published arithmetic, from the published weights of attention.
@@ -107,7 +126,10 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
     assert np.isfinite(result['features']).all() and len(np.unique(result['features'][:, 0])) == 2
     mae, vit = (('--model', f'{kind}_hvm1_none', '--weights', 'published.pth') for kind in ('mae', 'vit'))
     for command, *options in (
-            ('complete', *mae, '--mask-type', 'center', '--mask-ratio', '0.5'), ('attend', *vit), ('pca', *vit)):
+        ('complete', *mae, '--mask-type', 'center', '--mask-ratio', '0.5'),
+        ('attend', *vit),
+        ('pca', *vit),
+    ):
         videozoo(tmp_path, command, CLIPS / 'pans', '--num-vids', '1', '--dtype', DTYPE, *options)
     pictures = [path for path in tmp_path.glob('*/*.jpg') if Image.open(path).width > 16 * 224]
     assert len(pictures) == 3
@@ -116,8 +138,12 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
 @pytest.mark.full
 def test_finetuned_vit_at_224(through_the_hub, tmp_path):
     ours = through_the_hub(
-        published('vit_huge_224_ssv2'), 'hvm1_ssv2-50shot.pth', 'vit_hvm1_ssv2-50shot', 'vit_h14_st.hvm1_ssv2_50shot',
-        "answers['output'] = model(clip('vit_huge_224_ssv2', (1, 3, 16, 224, 224)))")
+        published('vit_huge_224_ssv2'),
+        'hvm1_ssv2-50shot.pth',
+        'vit_hvm1_ssv2-50shot',
+        'vit_h14_st.hvm1_ssv2_50shot',
+        "answers['output'] = model(clip('vit_huge_224_ssv2', (1, 3, 16, 224, 224)))",
+    )
     assert relative_error(ours['output'], golden('vit_huge_224_ssv2')['output']) < 1e-5
     shutil.rmtree(tmp_path / 'hf')
     model = ('--model', 'vit_hvm1_ssv2-50shot', '--weights', 'published.pth', '--dtype', DTYPE)
@@ -132,19 +158,30 @@ def test_finetuned_vit_at_224(through_the_hub, tmp_path):
 @pytest.mark.full
 def test_vit_at_448(through_the_hub):
     ours = through_the_hub(
-        published('vit_huge_448'), 'hvm1@448_none.pth', 'vit_hvm1@448_none', 'vit_h14_st.hvm1_448',
-        "answers['output'] = model(clip('vit_huge_448', (1, 3, 16, 448, 448)))")
+        published('vit_huge_448'),
+        'hvm1@448_none.pth',
+        'vit_hvm1@448_none',
+        'vit_h14_st.hvm1_448',
+        "answers['output'] = model(clip('vit_huge_448', (1, 3, 16, 448, 448)))",
+    )
     assert relative_error(ours['output'], golden('vit_huge_448')['output']) < 1e-5
 
 
-@pytest.mark.parametrize('name, timm_name', [
-    ('vit_huge_224', 'vit_h14_st.hvm1'), ('vit_huge_224_ssv2', 'vit_h14_st.hvm1_ssv2_50shot'),
-    ('vit_huge_448', 'vit_h14_st.hvm1_448'), ('mae_huge_224', 'mae_h14_st.hvm1'),
-    ('mae_huge_448', 'mae_h14_st.hvm1_448')])
+@pytest.mark.parametrize(
+    'name, timm_name',
+    [
+        ('vit_huge_224', 'vit_h14_st.hvm1'),
+        ('vit_huge_224_ssv2', 'vit_h14_st.hvm1_ssv2_50shot'),
+        ('vit_huge_448', 'vit_h14_st.hvm1_448'),
+        ('mae_huge_224', 'mae_h14_st.hvm1'),
+        ('mae_huge_448', 'mae_h14_st.hvm1_448'),
+    ],
+)
 def test_key_tables(name, timm_name):
     import timm
 
     from videozoo_timm.weights import to_timm
+
     table = to_timm({k: torch.empty(shape, device='meta') for k, shape in MANIFEST['shapes'][name].items()})
     model = timm.create_model(timm_name, device='meta', weight_init='skip')
     assert {k: v.shape for k, v in table.items()} == {k: v.shape for k, v in model.state_dict().items()}

@@ -1,4 +1,5 @@
 """What strangers wrote gives a documented error or a right result, within memory and time."""
+
 import os
 import time
 from itertools import islice

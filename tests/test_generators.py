@@ -1,4 +1,5 @@
 """The image generators: published answers, the cache, files, and the command."""
+
 import importlib
 import json
 import pickle
@@ -21,10 +22,11 @@ from videozoo_timm.models import GPT, VQGAN, ImageGenerator
 from videozoo_timm.models.gpt import Cache, Linear, sample_codes
 from videozoo_timm.weights import read_weights, to_timm
 
-TINY_VQGAN = dict(z_channels=16, embed_dim=16, resolution=32, ch=32, ch_mult=(1, 2), num_res_blocks=1,
-                  attn_resolutions=(16,))
+TINY_VQGAN = dict(
+    z_channels=16, embed_dim=16, resolution=32, ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(16,)
+)
 
-TINY_ZOO = f'''
+TINY_ZOO = f"""
 from videozoo_timm import catalogue
 for size in catalogue.GPT_SIZES:
     catalogue.GPT_SIZES[size] = dict(depth=2, num_heads=4, embed_dim=32)
@@ -32,7 +34,7 @@ for size in catalogue.VQGAN_SIZES:
     catalogue.VQGAN_SIZES[size] = dict(num_codes=64, **{TINY_VQGAN!r})
 catalogue.Generator.gpt_args = property(lambda self: dict(
     depth=2, num_heads=4, embed_dim=32, vocab_size=64, block_size=63))
-'''
+"""
 
 
 def save_lightning(tensors, path, monkeypatch):
@@ -40,12 +42,23 @@ def save_lightning(tensors, path, monkeypatch):
     module = types.ModuleType('pytorch_lightning_of_old')
     module.ModelCheckpoint = type('ModelCheckpoint', (), {'__module__': module.__name__})
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    loss = {'loss.discriminator.main.0.weight': torch.zeros(4, 3, 4, 4), 'loss.perceptual_loss.lin0.model.1.weight':
-            torch.zeros(1, 64, 1, 1)}
-    torch.save({
-        'epoch': 3, 'pytorch-lightning_version': '1.0.8', 'state_dict': {**tensors, **loss},
-        'callbacks': {module.ModelCheckpoint: {'best_model_path': 'somewhere', 'monitor': module.ModelCheckpoint()}},
-        'optimizer_states': [{'state': {}}], 'lr_schedulers': []}, path)
+    loss = {
+        'loss.discriminator.main.0.weight': torch.zeros(4, 3, 4, 4),
+        'loss.perceptual_loss.lin0.model.1.weight': torch.zeros(1, 64, 1, 1),
+    }
+    torch.save(
+        {
+            'epoch': 3,
+            'pytorch-lightning_version': '1.0.8',
+            'state_dict': {**tensors, **loss},
+            'callbacks': {
+                module.ModelCheckpoint: {'best_model_path': 'somewhere', 'monitor': module.ModelCheckpoint()}
+            },
+            'optimizer_states': [{'state': {}}],
+            'lr_schedulers': [],
+        },
+        path,
+    )
     monkeypatch.delitem(sys.modules, module.__name__)
     return path
 
@@ -84,8 +97,7 @@ def test_published_answers_of_the_gpt():
     assert relative_error(losses.mean(), want['loss'][0]) < 1e-5
     for use_cache in (True, False):
         greedy = gpt.sample(tokens[:, :5], 45, temperature=0, use_cache=use_cache)
-        drawn = gpt.sample(
-            tokens[:, :5], 45, top_k=16, generator=torch.Generator().manual_seed(0), use_cache=use_cache)
+        drawn = gpt.sample(tokens[:, :5], 45, top_k=16, generator=torch.Generator().manual_seed(0), use_cache=use_cache)
         assert torch.equal(greedy, want['greedy']) and torch.equal(drawn, want['top_k_16_seed_0'])
 
 
@@ -93,7 +105,7 @@ def test_cached_and_uncached_logits_agree_at_every_position():
     gpt, tokens = tiny_gpt(), golden('gpt_tiny')['tokens']
     with torch.inference_mode():
         want, cache = gpt(tokens), Cache(gpt, 2)
-        one_by_one = torch.cat([gpt(tokens[:, k:k + 1], cache) for k in range(40)], dim=1)
+        one_by_one = torch.cat([gpt(tokens[:, k : k + 1], cache) for k in range(40)], dim=1)
         assert (one_by_one - want).abs().max() < 1e-4
         cache = Cache(gpt, 2)
         in_pieces = torch.cat([gpt(piece, cache) for piece in tokens.split([5, 1, 20, 14], dim=1)], dim=1)
@@ -126,8 +138,9 @@ def test_published_answers_of_the_vqgans(size):
     assert list(ours['attn_resolutions']) == config['ddconfig']['attn_resolutions']
 
 
-@pytest.mark.parametrize('name', ['say_gimel', 'imagenet10_gimel', 'imagenet100_alef', 'imagenet100_bet',
-                                  'imagenet100_dalet'])
+@pytest.mark.parametrize(
+    'name', ['say_gimel', 'imagenet10_gimel', 'imagenet100_alef', 'imagenet100_bet', 'imagenet100_dalet']
+)
 def test_key_tables(name):
     record = catalogue.find_generator(name)
     with torch.device('meta'):
@@ -170,7 +183,9 @@ def test_a_lightning_pickle_and_a_gpt_through_the_hub(hub, run, tmp_path, monkey
         torch.load(tmp_path / 'vqgan.ckpt', weights_only=False)
     hub.add('eminorhan/gpt_saycam', 'gpt_pretrained_models/say_gimel.pt', tmp_path / 'gpt.pt')
     hub.add('eminorhan/gpt_saycam', 'vqgan_pretrained_models/say_32x32_8192.ckpt', tmp_path / 'vqgan.ckpt')
-    code = TINY_ZOO + f'''
+    code = (
+        TINY_ZOO
+        + f"""
 import torch
 from videozoo_timm import load_model
 gpt, vqgan = load_model('say_gimel', part='gpt'), torch.hub.load(
@@ -182,7 +197,8 @@ from videozoo_timm.contents import Contents
 assert main(['verify', 'say_gimel']) == 0
 import os; os.environ['HF_HUB_OFFLINE'] = '1'
 load_model('say_gimel', part='gpt')
-'''
+"""
+    )
     run(code=code)
     states = torch.load(tmp_path / 'states.pt')
     for state, table in zip(states, ('gpt_tiny', 'vqgan_tiny'), strict=True):
@@ -199,11 +215,14 @@ def test_all_26_load_through_the_hub(hub, run, tmp_path, monkeypatch):
     for record in catalogue.GENERATORS:
         hub.add(record.repo, record.gpt_filename, tmp_path / 'gpt.pt')
         hub.add(record.repo, record.vqgan_filename, vqgan)
-    run(code=TINY_ZOO + '''
+    run(
+        code=TINY_ZOO
+        + """
 from videozoo_timm import load_model
 for g in catalogue.GENERATORS:
     assert load_model(g.name, part='gpt').vocab_size == load_model(g.name, part='vqgan').num_codes == 64
-''')
+"""
+    )
     asked = {path for _, path in hub.requests if '/main/' in path and path.endswith(('.pt', '.ckpt'))}
     assert len(asked) == 26 + len({g.vqgan for g in catalogue.GENERATORS})
 
@@ -287,28 +306,30 @@ def test_how_codes_are_drawn():
 def test_wrong_input_is_named(generator):
     gpt, vqgan = generator
     for call, words in (
-            (lambda: gpt(torch.tensor([[64]])), 'codes from 64 to 64: must be in 0 to 63'),
-            (lambda: gpt(torch.zeros(1, 256, dtype=torch.int64)), '256 codes are more than'),
-            (lambda: gpt.sample(torch.zeros(1, 300, dtype=torch.int64), 301), 'at most 256 codes'),
-            (lambda: gpt.sample(torch.zeros(1, 0, dtype=torch.int64), 9), 'prefix is empty'),
-            (lambda: gpt.sample(torch.zeros(1, 9, dtype=torch.int64), 9), 'nothing to sample'),
-            (lambda: vqgan.decode(torch.full((1, 16, 16), 64)), 'this codebook has 0 to 63'),
-            (lambda: generator.decode(torch.zeros(1, 8, 8, dtype=torch.int64)), r'\[N, 16, 16\]'),
-            (lambda: generator.encode(torch.rand(1, 3, 64, 64)), r'\[N, 3, 32, 32\]'),
-            (lambda: generator.encode(2 * torch.rand(1, 3, 32, 32)), r'must be in \[0, 1\]'),
-            (lambda: generator.encode(torch.full((1, 3, 32, 32), float('nan'))), r'must be in \[0, 1\]'),
-            (lambda: generator.encode(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), 'float'),
-            (lambda: gpt(torch.zeros(1, 2, dtype=torch.int64), Cache(gpt, 1, 1)), 'room for 1 more'),
-            (lambda: gpt(torch.zeros(1, 2, dtype=torch.int64), Cache(gpt, 4)), '4 sequences'),
-            (lambda: generator.encode(torch.zeros(0, 3, 32, 32)), 'no images'),
-            (lambda: generator.decode(torch.zeros(1, 16, 16)), 'whole numbers'),
-            (lambda: generator.generate(1, temperature=float('nan')), 'temperature=nan'),
-            (lambda: generator.generate(0), 'num_images=0'), (lambda: generator.generate(1, top_k=0), 'top_k=0'),
-            (lambda: generator.generate(1, top_p=1.5), 'top_p=1.5'),
-            (lambda: generator.generate(1, temperature=-1), 'temperature=-1'),
-            (lambda: generator.complete(torch.rand(1, 3, 32, 32), keep=1.0), 'keep=1.0'),
-            (lambda: ImageGenerator(tiny_gpt(), vqgan), 'this GPT samples 64 of 64 codes'),
-            (lambda: videozoo_timm.load_model('say_gimel', part='decoder'), "part='decoder'")):
+        (lambda: gpt(torch.tensor([[64]])), 'codes from 64 to 64: must be in 0 to 63'),
+        (lambda: gpt(torch.zeros(1, 256, dtype=torch.int64)), '256 codes are more than'),
+        (lambda: gpt.sample(torch.zeros(1, 300, dtype=torch.int64), 301), 'at most 256 codes'),
+        (lambda: gpt.sample(torch.zeros(1, 0, dtype=torch.int64), 9), 'prefix is empty'),
+        (lambda: gpt.sample(torch.zeros(1, 9, dtype=torch.int64), 9), 'nothing to sample'),
+        (lambda: vqgan.decode(torch.full((1, 16, 16), 64)), 'this codebook has 0 to 63'),
+        (lambda: generator.decode(torch.zeros(1, 8, 8, dtype=torch.int64)), r'\[N, 16, 16\]'),
+        (lambda: generator.encode(torch.rand(1, 3, 64, 64)), r'\[N, 3, 32, 32\]'),
+        (lambda: generator.encode(2 * torch.rand(1, 3, 32, 32)), r'must be in \[0, 1\]'),
+        (lambda: generator.encode(torch.full((1, 3, 32, 32), float('nan'))), r'must be in \[0, 1\]'),
+        (lambda: generator.encode(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), 'float'),
+        (lambda: gpt(torch.zeros(1, 2, dtype=torch.int64), Cache(gpt, 1, 1)), 'room for 1 more'),
+        (lambda: gpt(torch.zeros(1, 2, dtype=torch.int64), Cache(gpt, 4)), '4 sequences'),
+        (lambda: generator.encode(torch.zeros(0, 3, 32, 32)), 'no images'),
+        (lambda: generator.decode(torch.zeros(1, 16, 16)), 'whole numbers'),
+        (lambda: generator.generate(1, temperature=float('nan')), 'temperature=nan'),
+        (lambda: generator.generate(0), 'num_images=0'),
+        (lambda: generator.generate(1, top_k=0), 'top_k=0'),
+        (lambda: generator.generate(1, top_p=1.5), 'top_p=1.5'),
+        (lambda: generator.generate(1, temperature=-1), 'temperature=-1'),
+        (lambda: generator.complete(torch.rand(1, 3, 32, 32), keep=1.0), 'keep=1.0'),
+        (lambda: ImageGenerator(tiny_gpt(), vqgan), 'this GPT samples 64 of 64 codes'),
+        (lambda: videozoo_timm.load_model('say_gimel', part='decoder'), "part='decoder'"),
+    ):
         with pytest.raises(ValueError, match=words):
             call()
     with pytest.raises(ValueError, match='is an image generator'):
@@ -350,12 +371,17 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     assert main(['generate', '--model', 'say_gimel', '--complete', 'twice', '--out', 'apart']) == 0
     assert len(list((tmp_path / 'apart').glob('*.png'))) == 4
     monkeypatch.setattr('videozoo_timm.factory.load_model', None)  # refused before anything is loaded
-    for wrong, words in ((['-n', '0'], '--num-images: 0'), (['--out', 'a.xyz'], '.png'),
-                         (['--top-k', '0'], '--top-k: 0'), (['--samples', '0'], '--samples: 0'),
-                         (['--complete', 'nowhere'], 'nowhere'),
-                         (['--keep', '1'], '--keep 1'), (['--temperature', 'nan'], '--temperature nan'),
-                         (['--out', 'many'], 'many is not empty; name another --out'),
-                         (['--out', 'nowhere/a.png'], 'no folder nowhere')):
+    for wrong, words in (
+        (['-n', '0'], '--num-images: 0'),
+        (['--out', 'a.xyz'], '.png'),
+        (['--top-k', '0'], '--top-k: 0'),
+        (['--samples', '0'], '--samples: 0'),
+        (['--complete', 'nowhere'], 'nowhere'),
+        (['--keep', '1'], '--keep 1'),
+        (['--temperature', 'nan'], '--temperature nan'),
+        (['--out', 'many'], 'many is not empty; name another --out'),
+        (['--out', 'nowhere/a.png'], 'no folder nowhere'),
+    ):
         assert main(['generate', '--model', 'say_gimel', *wrong]) == 2
         assert words in capsys.readouterr().err
     assert main(['generate']) == 2 and '--model' in capsys.readouterr().err
@@ -366,6 +392,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
 def test_distances_between_folders(tmp_path, monkeypatch, capsys):
     torch_fidelity = pytest.importorskip('torch_fidelity')
     from urllib.error import URLError
+
     monkeypatch.chdir(tmp_path)
     for folder in ('real', 'generated'):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,5 @@
 """What files say of themselves is checked, and shown without control characters."""
+
 import json
 import os
 import socket
@@ -24,23 +25,52 @@ def told(path, **fields):
     """The shipped model with other words in its header; None leaves a field out."""
     raw = SHIPPED.read_bytes()
     size = int.from_bytes(raw[:8], 'little')
-    header = json.loads(raw[8:8 + size])
+    header = json.loads(raw[8 : 8 + size])
     fields = {k: v for k, v in {**header['__metadata__'], 'name': None, 'zoo': None, **fields}.items() if v is not None}
     text = json.dumps({**header, '__metadata__': fields}).encode()
-    path.write_bytes(struct.pack('<Q', len(text)) + text + raw[8 + size:])
+    path.write_bytes(struct.pack('<Q', len(text)) + text + raw[8 + size :])
     return path
 
 
-@pytest.mark.parametrize('field, value', [
-    ('label_names', 'null'), ('label_names', '5'), ('label_names', '[1, 2]'), ('label_names', '{"a": 1}'),
-    ('label_names', 'left'), ('label_names', '[' * 100_000), ('label_names', json.dumps(['x' * 5000])),
-    ('input_size', 'null'), ('input_size', '["a","b","c"]'), ('input_size', '[3,null,null]'),
-    ('input_size', '[3,112,112,1,1]'), ('input_size', '[3,112.0,112.0]'), ('input_size', '[3,true,112]'),
-    ('input_size', '[3,-112,-112]'), ('input_size', '[3,0,0]'), ('input_size', '[3,1000000000,1000000000]'),
-    ('mean', '[]'), ('mean', '[{},{},{}]'), ('mean', '["0.5"]'), ('mean', '[1e999]'), ('mean', '[' + '9' * 400 + ']'),
-    ('mean', json.dumps('0.5')), ('std', '5'), ('std', '[0,0,0]'), ('std', '[NaN,NaN,NaN]'), ('std', '[-1,1,1]'),
-    ('std', '[1e-300]'), ('std', '[Infinity]'), ('std', '[true]'), ('interpolation', 'magic'), ('interpolation', ''),
-    ('name', 'x' * 5000), ('architecture', 'x' * 5000), ('source', 'x' * 5000)])
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('label_names', 'null'),
+        ('label_names', '5'),
+        ('label_names', '[1, 2]'),
+        ('label_names', '{"a": 1}'),
+        ('label_names', 'left'),
+        ('label_names', '[' * 100_000),
+        ('label_names', json.dumps(['x' * 5000])),
+        ('input_size', 'null'),
+        ('input_size', '["a","b","c"]'),
+        ('input_size', '[3,null,null]'),
+        ('input_size', '[3,112,112,1,1]'),
+        ('input_size', '[3,112.0,112.0]'),
+        ('input_size', '[3,true,112]'),
+        ('input_size', '[3,-112,-112]'),
+        ('input_size', '[3,0,0]'),
+        ('input_size', '[3,1000000000,1000000000]'),
+        ('mean', '[]'),
+        ('mean', '[{},{},{}]'),
+        ('mean', '["0.5"]'),
+        ('mean', '[1e999]'),
+        ('mean', '[' + '9' * 400 + ']'),
+        ('mean', json.dumps('0.5')),
+        ('std', '5'),
+        ('std', '[0,0,0]'),
+        ('std', '[NaN,NaN,NaN]'),
+        ('std', '[-1,1,1]'),
+        ('std', '[1e-300]'),
+        ('std', '[Infinity]'),
+        ('std', '[true]'),
+        ('interpolation', 'magic'),
+        ('interpolation', ''),
+        ('name', 'x' * 5000),
+        ('architecture', 'x' * 5000),
+        ('source', 'x' * 5000),
+    ],
+)
 def test_a_field_that_is_not_what_it_must_be_is_refused_in_words(tmp_path, field, value):
     path = told(tmp_path / 'x.safetensors', **{field: value})
     for read in (read_header, read_weights, load_file):
@@ -50,27 +80,40 @@ def test_a_field_that_is_not_what_it_must_be_is_refused_in_words(tmp_path, field
 
 
 def test_what_is_right_is_believed(tmp_path):
-    fields = dict(mean='[0.5]', std='[1, 0.5, 2]', label_names='["a", "\\u001b[2J", "c", "d", "e", "f", "g", "h"]',
-                  interpolation='bicubic', other='[')
+    fields = dict(
+        mean='[0.5]',
+        std='[1, 0.5, 2]',
+        label_names='["a", "\\u001b[2J", "c", "d", "e", "f", "g", "h"]',
+        interpolation='bicubic',
+        other='[',
+    )
     header = read_header(told(tmp_path / 'x.safetensors', **fields))
     assert header['mean'] == (0.5,) and header['std'] == (1, 0.5, 2) and header['label_names'][1] == '\x1b[2J'
     assert header['input_size'] == (3, 112, 112) and header['other'] == '['
 
 
-@pytest.mark.parametrize('architecture', [
-    'vit_t16_im', 'vit_s16_im', 'resnext50_im', 'mae_t14_st', 'vit_h14_st', 'gpt', '../x'])
+@pytest.mark.parametrize(
+    'architecture', ['vit_t16_im', 'vit_s16_im', 'resnext50_im', 'mae_t14_st', 'vit_h14_st', 'gpt', '../x']
+)
 def test_a_claim_to_be_another_model_is_refused(tmp_path, architecture):
     with pytest.raises(ValueError, match='is no|does not fit|no model|no classification head'):
         load_file(told(tmp_path / 'x.safetensors', architecture=architecture))
 
 
-@pytest.mark.parametrize('shapes', [
-    {'head.weight': (), 'patch_embed.proj.weight': (8, 3, 2, 14, 14)},
-    {'patch_embed.proj.weight': (8, 3, 2, 14, 0)}, {'patch_embed.proj.weight': ()},
-    {'patch_embed.proj.weight': (8, 3, 2, 14, 14), 'pos_embed_temporal': (), 'pos_embed_spatial': (9,)},
-    {'patch_embed.proj.weight': (8, 3, 2, 14, 14), 'pos_embed_spatial': (1, 64, 8),
-     'pos_embed_temporal': (1, 10 ** 9, 0)},
-])
+@pytest.mark.parametrize(
+    'shapes',
+    [
+        {'head.weight': (), 'patch_embed.proj.weight': (8, 3, 2, 14, 14)},
+        {'patch_embed.proj.weight': (8, 3, 2, 14, 0)},
+        {'patch_embed.proj.weight': ()},
+        {'patch_embed.proj.weight': (8, 3, 2, 14, 14), 'pos_embed_temporal': (), 'pos_embed_spatial': (9,)},
+        {
+            'patch_embed.proj.weight': (8, 3, 2, 14, 14),
+            'pos_embed_spatial': (1, 64, 8),
+            'pos_embed_temporal': (1, 10**9, 0),
+        },
+    ],
+)
 @pytest.mark.parametrize('architecture', ['vit_t14_st', 'vit_t16_im'])
 def test_tensors_of_other_ranks_are_refused(tmp_path, shapes, architecture):
     path = tmp_path / 'x.safetensors'
@@ -79,9 +122,19 @@ def test_tensors_of_other_ranks_are_refused(tmp_path, shapes, architecture):
         load_file(path)
 
 
-@pytest.mark.parametrize('fields', [
-    dict(std=[0, 0, 0]), dict(std=[float('nan')] * 3), dict(mean=[]), dict(mean='0.5'),
-    dict(input_size=[3, '112', 112]), dict(interpolation='magic'), dict(crop_pct=0), dict(num_classes=-1)])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        dict(std=[0, 0, 0]),
+        dict(std=[float('nan')] * 3),
+        dict(mean=[]),
+        dict(mean='0.5'),
+        dict(input_size=[3, '112', 112]),
+        dict(interpolation='magic'),
+        dict(crop_pct=0),
+        dict(num_classes=-1),
+    ],
+)
 def test_a_configuration_is_checked_too(tmp_path, fields):
     timm.create_model('vit_t14_st').eval()
     model = dict(architecture='vit_t14_st', pretrained_cfg=dict(tag='', **fields))

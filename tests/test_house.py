@@ -1,4 +1,5 @@
 """What a test can hold of the house: floors, no circle, private names in one room, files of one subject, no flags."""
+
 import ast
 import copy
 import re
@@ -25,7 +26,8 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The paths of version 0.1.0, which warn and hand on.
 FORMER = {Path('analysis', name) for name in ('journal.py', 'pictures.py', 'pipeline.py', 'probe.py', 'speed.py')} | {
-    Path('video/drawing.py')}
+    Path('video/drawing.py')
+}
 HEAVY = ('PIL', 'accelerate', 'av', 'huggingface_hub', 'matplotlib', 'numpy', 'safetensors', 'sklearn', 'timm', 'torch')
 LONGEST = 400  # lines; above, look for the second subject
 
@@ -49,7 +51,7 @@ def imports_of(path, tree):
     top = {id(node) for node in _at_import(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[:len(package) - node.level + 1] if node.level > 1 else package
+            base = package[: len(package) - node.level + 1] if node.level > 1 else package
             module = (*base, *(node.module or '').split('.')) if node.module else base
             for name in node.names:
                 yield _file_of((*module, name.name)) or _file_of(module), id(node) in top
@@ -62,6 +64,7 @@ def _without_types(tree):
         def visit_If(self, node):
             self.generic_visit(node)
             return node.orelse if ast.unparse(node.test).endswith('TYPE_CHECKING') else node
+
     return Drop().visit(copy.deepcopy(tree))
 
 
@@ -100,14 +103,16 @@ def test_every_room_has_its_floor():
 
 
 def test_imports_run_in_no_circle():
-    graph = {path: {other for other, at_import in imports_of(path, tree) if at_import and other not in (None, path)}
-             for path, tree in files().items()}
+    graph = {
+        path: {other for other, at_import in imports_of(path, tree) if at_import and other not in (None, path)}
+        for path, tree in files().items()
+    }
     done, under_way = set(), []
 
     def visit(path):
         if path in done:
             return
-        assert path not in under_way, f'a circle: {[str(p) for p in under_way[under_way.index(path):]]}'
+        assert path not in under_way, f'a circle: {[str(p) for p in under_way[under_way.index(path) :]]}'
         under_way.append(path)
         for other in graph[path]:
             visit(other)
@@ -143,8 +148,10 @@ def _root_of(node):
 
 def test_the_command_line_starts_light():
     """What its files import as they are imported; `tests/test_cli.py` looks at real processes."""
-    graph = {path: {other for other, at_import in imports_of(path, tree) if at_import and other}
-             for path, tree in files().items()}
+    graph = {
+        path: {other for other, at_import in imports_of(path, tree) if at_import and other}
+        for path, tree in files().items()
+    }
     commands = [path for path in files() if room_of(path) == 'cli' and '\n@command(' in (PACKAGE / path).read_text()]
     assert len(commands) > 15
     todo, reached = [Path('__main__.py'), Path('cli/__init__.py'), *commands], set()
@@ -156,8 +163,11 @@ def test_the_command_line_starts_light():
     heavy = []
     for path in sorted(reached):
         for node in _at_import(_without_types(files()[path])):
-            names = [node.module or ''] if isinstance(node, ast.ImportFrom) and not node.level else (
-                [name.name for name in node.names] if isinstance(node, ast.Import) else [])
+            names = (
+                [node.module or '']
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else ([name.name for name in node.names] if isinstance(node, ast.Import) else [])
+            )
             heavy += [f'{path} imports {name}' for name in names if name.split('.')[0] in HEAVY]
     assert not heavy
 

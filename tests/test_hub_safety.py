@@ -1,4 +1,5 @@
 """A Hub that is not to be trusted, damaged caches, known digests, patience: on the loopback Hub, in this process."""
+
 import gzip
 import hashlib
 import itertools
@@ -32,8 +33,12 @@ def hub(hub, tmp_path, monkeypatch):
     monkeypatch.setenv('NO_PROXY', '127.0.0.1')
     monkeypatch.setenv('VIDEOZOO_CACHE', str(tmp_path / 'videozoo'))
     for name, value in dict(
-            HF_HUB_OFFLINE=False, HF_HUB_DISABLE_XET=True, ENDPOINT=hub.url, HF_HUB_CACHE=str(tmp_path / 'cache'),
-            HUGGINGFACE_CO_URL_TEMPLATE=hub.url + '/{repo_id}/resolve/{revision}/{filename}').items():
+        HF_HUB_OFFLINE=False,
+        HF_HUB_DISABLE_XET=True,
+        ENDPOINT=hub.url,
+        HF_HUB_CACHE=str(tmp_path / 'cache'),
+        HUGGINGFACE_CO_URL_TEMPLATE=hub.url + '/{repo_id}/resolve/{revision}/{filename}',
+    ).items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(time, 'sleep', lambda seconds: None)  # the client's waits
     huggingface_hub.close_session()
@@ -68,30 +73,36 @@ def damage(path):
 
 # What a Hub says.
 
-@pytest.mark.parametrize('header, value', [
-    ('X-Repo-Commit', '{tmp}/victim'),
-    ('X-Repo-Commit', '../../../victim'),
-    ('X-Repo-Commit', 'main'),
-    ('X-Repo-Commit', COMMIT + '/..'),
-    ('X-Repo-Commit', COMMIT.upper()),
-    ('X-Linked-Etag', '"{tmp}/victim"'),
-    ('X-Linked-Etag', '"../victim"'),
-    ('X-Linked-Etag', '"a..b"'),
-    ('X-Linked-Etag', '".hidden"'),
-    ('X-Linked-Etag', r'"..\victim"'),
-    ('X-Linked-Etag', '"' + 'a' * 300 + '"'),
-    ('X-Linked-Etag', '""W/'),
-    ('X-Xet-Hash', '{tmp}/victim'),
-    ('Location', 'file://{tmp}/victim'),
-    ('X-Linked-Size', '-1'),
-    ('X-Linked-Size', '9' * 30),
-])
+
+@pytest.mark.parametrize(
+    'header, value',
+    [
+        ('X-Repo-Commit', '{tmp}/victim'),
+        ('X-Repo-Commit', '../../../victim'),
+        ('X-Repo-Commit', 'main'),
+        ('X-Repo-Commit', COMMIT + '/..'),
+        ('X-Repo-Commit', COMMIT.upper()),
+        ('X-Linked-Etag', '"{tmp}/victim"'),
+        ('X-Linked-Etag', '"../victim"'),
+        ('X-Linked-Etag', '"a..b"'),
+        ('X-Linked-Etag', '".hidden"'),
+        ('X-Linked-Etag', r'"..\victim"'),
+        ('X-Linked-Etag', '"' + 'a' * 300 + '"'),
+        ('X-Linked-Etag', '""W/'),
+        ('X-Xet-Hash', '{tmp}/victim'),
+        ('Location', 'file://{tmp}/victim'),
+        ('X-Linked-Size', '-1'),
+        ('X-Linked-Size', '9' * 30),
+    ],
+)
 def test_what_a_hub_says_becomes_no_path(hub, data, tmp_path, header, value):
     (tmp_path / 'victim').write_text('mine')
     before = outside(tmp_path)
     hub.lies = {header: value.format(tmp=tmp_path)}
-    for load in (lambda: locate(Source(repo=REPO, filename=FILE)),
-                 lambda: timm.create_model(f'hf-hub:{REPO}', pretrained=True)):  # its config.json is fetched by timm
+    for load in (
+        lambda: locate(Source(repo=REPO, filename=FILE)),
+        lambda: timm.create_model(f'hf-hub:{REPO}', pretrained=True),
+    ):  # its config.json is fetched by timm
         with pytest.raises(client.HubError, match=f'127.0.0.1 answers {header.replace("X-Linked-Etag", "ETag")}: '):
             load()
     assert (tmp_path / 'victim').read_text() == 'mine' and outside(tmp_path) == before
@@ -137,7 +148,7 @@ def test_more_bytes_than_announced_are_not_taken(hub, data, tmp_path):
     assert not [p for p in (tmp_path / 'cache').rglob('*incomplete*')]
 
 
-@pytest.mark.parametrize('size', [5, 10 ** 9])
+@pytest.mark.parametrize('size', [5, 10**9])
 def test_another_size_than_announced_is_refused(hub, data, tmp_path, size):
     hub.lies = {'X-Linked-Size': size}
     with pytest.raises(client.HubError, match='announced'):
@@ -146,13 +157,14 @@ def test_another_size_than_announced_is_refused(hub, data, tmp_path, size):
 
 
 def test_a_file_that_unpacks_to_more_is_refused(hub, tmp_path):
-    hub.add(REPO, FILE, gzip.compress(bytes(10 ** 7)))
+    hub.add(REPO, FILE, gzip.compress(bytes(10**7)))
     hub.lies = {'Content-Encoding': 'gzip'}
     with pytest.raises(client.HubError, match='sends more than'):
         locate(Source(repo=REPO, filename=FILE))
 
 
 # What a repository's configuration names.
+
 
 @pytest.fixture
 def model_on_the_hub(hub, tmp_path):
@@ -164,6 +176,7 @@ def model_on_the_hub(hub, tmp_path):
         hub.add('evil/m', 'config.json', json.dumps(config).encode())
         hub.add('evil/m', FILE, folder / FILE)
         return folder
+
     return publish
 
 
@@ -171,8 +184,16 @@ def model_on_the_hub(hub, tmp_path):
 def test_a_repository_names_no_weights_but_its_own(model_on_the_hub, tensors, tmp_path, caplog, name):
     private = tmp_path / 'private.safetensors'
     save_file({k: v * 0 + 7 for k, v in tensors.items()}, private)
-    model_on_the_hub(**{name: {'file': str(private), 'url': private.as_uri(), 'state_dict': {'a': [7.0]},
-                               'hf_hub_filename': f'../../../../{private.name}'}[name]})
+    model_on_the_hub(
+        **{
+            name: {
+                'file': str(private),
+                'url': private.as_uri(),
+                'state_dict': {'a': [7.0]},
+                'hf_hub_filename': f'../../../../{private.name}',
+            }[name]
+        }
+    )
     model = timm.create_model('hf-hub:evil/m', pretrained=True)
     assert all(torch.equal(v, tensors[k].float()) for k, v in model.state_dict().items())
     assert f'evil/m on the Hub names {name}=' in caplog.text
@@ -183,19 +204,33 @@ def test_one_s_own_files_are_as_free_as_they_were(model_on_the_hub, tensors, tmp
     folder = model_on_the_hub()
     save_file({k: v * 0 + 7 for k, v in tensors.items()}, tmp_path / 'mine.safetensors')
     mine = timm.create_model(
-        'hf-hub:evil/m', pretrained=True, pretrained_cfg_overlay=dict(file=str(tmp_path / 'mine.safetensors')))
+        'hf-hub:evil/m', pretrained=True, pretrained_cfg_overlay=dict(file=str(tmp_path / 'mine.safetensors'))
+    )
     assert all((v == 7).all() for v in mine.state_dict().values())
     timm.create_model(f'local-dir:{folder}', pretrained=True)
     assert 'refused' not in caplog.text
 
 
-@pytest.mark.parametrize('repo, filename', [
-    ('evil/m', '../me--trusted/model.safetensors'), ('evil/m', '/etc/passwd'), ('evil/m', 'a//b.safetensors'),
-    ('evil/m', r'..\me--trusted\x.safetensors'), ('evil/m', 'C:x.safetensors'), ('evil/m', 'a/../../x.safetensors'),
-    ('../m', FILE), ('/m', FILE), ('evil/..', FILE), ('evil/m@../x', FILE), ('evil/m\n', FILE),
-    ('evil/m', 'a\x1b[2J.safetensors'), ('evil/m', 'a\u202eb'), ('evil/m', 5),
-    ('a--b/c~', FILE),
-])
+@pytest.mark.parametrize(
+    'repo, filename',
+    [
+        ('evil/m', '../me--trusted/model.safetensors'),
+        ('evil/m', '/etc/passwd'),
+        ('evil/m', 'a//b.safetensors'),
+        ('evil/m', r'..\me--trusted\x.safetensors'),
+        ('evil/m', 'C:x.safetensors'),
+        ('evil/m', 'a/../../x.safetensors'),
+        ('../m', FILE),
+        ('/m', FILE),
+        ('evil/..', FILE),
+        ('evil/m@../x', FILE),
+        ('evil/m\n', FILE),
+        ('evil/m', 'a\x1b[2J.safetensors'),
+        ('evil/m', 'a\u202eb'),
+        ('evil/m', 5),
+        ('a--b/c~', FILE),
+    ],
+)
 def test_names_that_are_paths_are_no_source(repo, filename):
     with pytest.raises(ValueError, match='must be the plain name'):
         Source(repo=repo, filename=filename)
@@ -207,10 +242,12 @@ def test_no_two_repositories_share_a_place_in_the_cache(tmp_path):
     assert len(set(places)) == len(repos)
     # as version 0.1.0 has them
     assert Source(repo='eminorhan/hvm-1', filename=FILE, cache_dir=tmp_path).converted == (
-        tmp_path / 'videozoo' / 'eminorhan--hvm-1' / FILE)
+        tmp_path / 'videozoo' / 'eminorhan--hvm-1' / FILE
+    )
 
 
 # Damage.
+
 
 @pytest.mark.parametrize('published', [FILE, 'model.pth'])
 @pytest.mark.parametrize('what', ['converted', 'download'])
@@ -271,6 +308,7 @@ def test_a_damaged_header_is_seen(tmp_path, tensors):
 
 # Known digests.
 
+
 @pytest.mark.parametrize('known, told', [('0' * 64, 'true'), ('0' * 64, None), ('0' * 64, '0' * 64)])
 def test_a_file_of_another_digest_than_is_known_is_refused_and_leaves_nothing(hub, data, tmp_path, known, told):
     hub.lies = {} if told == 'true' else {'X-Linked-Etag': told, 'ETag': f'"{told or "abc"}"'}
@@ -320,6 +358,7 @@ def test_pin_notes_digests_that_downloads_are_compared_with(hub, tmp_path, tenso
 
 # Patience.
 
+
 def test_a_wait_that_is_too_long_is_told_and_not_waited_for(hub, data, monkeypatch):
     hub.fail(REPO, FILE, mode='busy', delay=3600)
     with pytest.raises(client.HubError, match=r'asked again in 3600 s.*given up after 60 s.*VIDEOZOO_PATIENCE'):
@@ -330,6 +369,7 @@ def test_a_wait_that_is_too_long_is_told_and_not_waited_for(hub, data, monkeypat
         told.append(message)
         if 'GB' in message:
             hub.fail(REPO, FILE, mode='busy', delay=7, times=2)
+
     told = []
     hub.add(REPO, FILE, data)
     with pytest.raises(client.HubError, match='7 s.*given up after 5 s'):
@@ -365,6 +405,7 @@ def test_the_option_of_download(hub, data, capsys):
 
 
 # Files that are passed on.
+
 
 def test_converted_files_do_not_tell_where_they_were_made(tmp_path, tensors, monkeypatch, capsys):
     folder = tmp_path / 'home' / 'alice'

@@ -1,4 +1,5 @@
 """What a name or a file is: one answer, asked once."""
+
 import json
 import subprocess
 import sys
@@ -18,14 +19,17 @@ from videozoo_timm.contents import Contents
 from videozoo_timm.factory import load_file
 from videozoo_timm.identity import resolve, source_of
 
-VIT, MAE = (Path(videozoo_timm.__file__).parent / 'data' / f'{name}.safetensors'
-            for name in ('vit_shapes_motion', 'mae_shapes_none'))
+VIT, MAE = (
+    Path(videozoo_timm.__file__).parent / 'data' / f'{name}.safetensors'
+    for name in ('vit_shapes_motion', 'mae_shapes_none')
+)
 
 
 @pytest.fixture
 def reads(monkeypatch):
     """How often tensors and headers of files were read."""
     from videozoo_timm.weights import reading
+
     counts = dict.fromkeys(('load_file', 'parse_header', 'load_inert'), 0)
 
     def counted(name):
@@ -34,6 +38,7 @@ def reads(monkeypatch):
         def count(*args, **kwargs):
             counts[name] += 1
             return function(*args, **kwargs)
+
         return count
 
     for name in counts:
@@ -75,14 +80,19 @@ def test_a_name_in_two_zoos_is_warned_of_once(caplog):
 
 
 def test_names_need_no_torch_and_open_no_file():
-    code = '''import sys
+    code = """import sys
 from videozoo_timm.identity import resolve
 for name in ('vit_hvm1_none', 'vit_t16_im', 'say_gimel'):
     resolved = resolve(name, 'nowhere.pth')
     assert resolved.takes_images == (name == 'vit_t16_im') and resolved.preprocessing['mean']
-print(sorted({'torch', 'timm', 'numpy'} & set(sys.modules)))'''
-    done = subprocess.run([sys.executable, '-c', code], env={'VIDEOZOO_NO_MODELS': '1'}, cwd=Path(__file__).parents[1],
-                          capture_output=True, text=True)
+print(sorted({'torch', 'timm', 'numpy'} & set(sys.modules)))"""
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={'VIDEOZOO_NO_MODELS': '1'},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout == '[]\n', done.stderr
 
 
@@ -93,8 +103,9 @@ def test_a_file_is_read_once(reads, tmp_path, capsys):
     assert reads == dict(load_file=2, parse_header=2, load_inert=0)
     assert main(['info', str(VIT)]) == 0
     assert reads == dict(load_file=3, parse_header=3, load_inert=0)
-    for number, (command, out) in enumerate((
-            (['embed', 'drawn:1@1', '--img-size', '56'], 'x.npz'), (['attend', 'drawn:1@1'], 'attention')), 4):
+    for number, (command, out) in enumerate(
+        ((['embed', 'drawn:1@1', '--img-size', '56'], 'x.npz'), (['attend', 'drawn:1@1'], 'attention')), 4
+    ):
         assert main([*command, '--weights', str(VIT), '--num-workers', '0', '--out', str(tmp_path / out)]) == 0
         assert reads == dict(load_file=number, parse_header=number, load_inert=0), command
     small = save_published(published('video_vit_tiny'), tmp_path / 'small.pth')
@@ -144,13 +155,14 @@ def test_a_file_that_says_nothing_is_recognized_but_not_loaded(tmp_path, capsys)
 def test_what_contradicts_itself_is_refused(tmp_path):
     save_file(Contents(VIT).take(), tmp_path / 'x.safetensors', dict(name='vit_kinetics_none', zoo='hvm-1'))
     for call, words in (
-            (lambda: resolve(), 'name a model or a file'),
-            (lambda: resolve('vit_shapes_none'), "did you mean .*'vit_shapes_motion'"),
-            (lambda: resolve(file=tmp_path / 'x.safetensors', zoo='video-models'), "of the zoo 'hvm-1', not of"),
-            (lambda: resolve('vit_shapes_motion', tmp_path / 'x.safetensors').check(), 'name vit_kinetics_none of'),
-            (lambda: load_file(VIT, 'say_gimel'), 'is an image generator, which has two files'),
-            (lambda: resolve('vit_hvm1_none').parts(), 'is no image generator'),
-            (lambda: resolve('vit_t16_im').sources(), 'no weights are published')):
+        (lambda: resolve(), 'name a model or a file'),
+        (lambda: resolve('vit_shapes_none'), "did you mean .*'vit_shapes_motion'"),
+        (lambda: resolve(file=tmp_path / 'x.safetensors', zoo='video-models'), "of the zoo 'hvm-1', not of"),
+        (lambda: resolve('vit_shapes_motion', tmp_path / 'x.safetensors').check(), 'name vit_kinetics_none of'),
+        (lambda: load_file(VIT, 'say_gimel'), 'is an image generator, which has two files'),
+        (lambda: resolve('vit_hvm1_none').parts(), 'is no image generator'),
+        (lambda: resolve('vit_t16_im').sources(), 'no weights are published'),
+    ):
         with pytest.raises(ValueError, match=words):
             call()
     assert main(['publish', 'say_gimel', '--to', 'me/x', '--dry-run']) == 2
@@ -175,12 +187,27 @@ def test_an_mae_file_is_finetuned_as_its_encoder(reads, tmp_path, monkeypatch):
     for kind in ('a', 'b'):
         (tmp_path / 'videos' / kind).mkdir(parents=True)
         (tmp_path / 'videos' / kind / 'x.mp4').touch()  # nothing is read here
-    monkeypatch.setattr('videozoo_timm.training.finetune.finetune', lambda accelerator, model, *args, **options: (
-        Path(json.dumps(dict(architecture=model.pretrained_cfg['architecture'], name=options['about']['model'])))))
+    monkeypatch.setattr(
+        'videozoo_timm.training.finetune.finetune',
+        lambda accelerator, model, *args, **options: Path(
+            json.dumps(dict(architecture=model.pretrained_cfg['architecture'], name=options['about']['model']))
+        ),
+    )
     told = []
     monkeypatch.setattr('videozoo_timm.cli.finetune.training_done', lambda _, path, skipped: told.append(path))
-    main(['finetune', '--train', str(tmp_path / 'videos'), '--weights', str(MAE), '--steps', '1',
-          '--out', str(tmp_path / 'out')])
+    main(
+        [
+            'finetune',
+            '--train',
+            str(tmp_path / 'videos'),
+            '--weights',
+            str(MAE),
+            '--steps',
+            '1',
+            '--out',
+            str(tmp_path / 'out'),
+        ]
+    )
     assert json.loads(str(told[0])) == dict(architecture='vit_t14_st', name='mae_shapes_none')
     assert reads['load_file'] == 1
 

@@ -1,4 +1,5 @@
 """The image encoders of silicon-menagerie: published answers, files, sizes, timm's contract, and the commands."""
+
 import json
 import os
 import shutil
@@ -21,8 +22,13 @@ from videozoo_timm.cli import main
 from videozoo_timm.weights import convert, read_weights
 
 SMALL = dict(img_size=64, embed_dim=48, depth=3, num_heads=3)
-VITS = {'dino_vits16': 'vit_s16_im', 'dino_vitb16': 'vit_b16_im', 'dino_vitb14': 'vit_b14_im',
-        'mae_vits16': 'vit_s16_im', 'mae_vitb16': 'vit_b16_im'}
+VITS = {
+    'dino_vits16': 'vit_s16_im',
+    'dino_vitb16': 'vit_b16_im',
+    'dino_vitb14': 'vit_b14_im',
+    'mae_vits16': 'vit_s16_im',
+    'mae_vitb16': 'vit_b16_im',
+}
 
 
 def as_dino(tensors):
@@ -35,9 +41,14 @@ def as_dino(tensors):
 
 def as_mae(tensors):
     """A checkpoint as the image MAE is published: with its decoder."""
-    decoder = {'mask_token': torch.zeros(1, 1, 8), 'decoder_pos_embed': torch.zeros(1, 5, 8),
-               'decoder_embed.weight': torch.zeros(8, 8), 'decoder_blocks.0.norm1.weight': torch.ones(8),
-               'decoder_norm.bias': torch.zeros(8), 'decoder_pred.weight': torch.zeros(8, 8)}
+    decoder = {
+        'mask_token': torch.zeros(1, 1, 8),
+        'decoder_pos_embed': torch.zeros(1, 5, 8),
+        'decoder_embed.weight': torch.zeros(8, 8),
+        'decoder_blocks.0.norm1.weight': torch.ones(8),
+        'decoder_norm.bias': torch.zeros(8),
+        'decoder_pred.weight': torch.zeros(8, 8),
+    }
     return {'model': {**tensors, **decoder}, 'epoch': 3}
 
 
@@ -59,13 +70,22 @@ def test_published_answers(name, tmp_path):
         rows = model.get_last_selfattention(x)[:, :, 0]
         layers = torch.stack(model.get_published_intermediate_layers(x, 2))[..., :64]
         big_rows = model.get_last_selfattention(big)[:, :, 0]
-        answers = dict(output=model(x), last_attention_cls=rows, intermediate_last2_first_64=layers,
-                       big_last_attention_cls=big_rows, big_output=model(big))
+        answers = dict(
+            output=model(x),
+            last_attention_cls=rows,
+            intermediate_last2_first_64=layers,
+            big_last_attention_cls=big_rows,
+            big_output=model(big),
+        )
         # The same without the matrix, and with positions that were resampled once.
         assert relative_error(model.cls_attention(big).flatten(2), big_rows[..., 1:]) < 1e-6
         resized = timm.create_model(
-            architecture, pretrained=True, img_size=big.shape[2:], dynamic_img_size=False,
-            pretrained_cfg_overlay=dict(file=str(file))).eval()
+            architecture,
+            pretrained=True,
+            img_size=big.shape[2:],
+            dynamic_img_size=False,
+            pretrained_cfg_overlay=dict(file=str(file)),
+        ).eval()
         assert relative_error(resized(big), answers['big_output']) < 1e-6
     for key, value in want.items():
         assert relative_error(answers[key].reshape(value.shape), value) < 1e-5, key
@@ -80,12 +100,22 @@ def test_published_answer_of_the_resnext(tmp_path):
     assert relative_error(output, golden('dino_resnext50')['output']) < 1e-5
 
 
-@pytest.mark.parametrize('name, architecture', [
-    ('dino_vits16', 'vit_s16_im'), ('dino_vitb16', 'vit_b16_im'), ('dino_vitb14', 'vit_b14_im'),
-    ('dino_vitl16', 'vit_l16_im'), ('mae_vits16', 'vit_s16_im'), ('mae_vitb16', 'vit_b16_im'),
-    ('mae_vitl16', 'vit_l16_im'), ('dino_resnext50', 'resnext50_im')])
+@pytest.mark.parametrize(
+    'name, architecture',
+    [
+        ('dino_vits16', 'vit_s16_im'),
+        ('dino_vitb16', 'vit_b16_im'),
+        ('dino_vitb14', 'vit_b14_im'),
+        ('dino_vitl16', 'vit_l16_im'),
+        ('mae_vits16', 'vit_s16_im'),
+        ('mae_vitb16', 'vit_b16_im'),
+        ('mae_vitl16', 'vit_l16_im'),
+        ('dino_resnext50', 'resnext50_im'),
+    ],
+)
 def test_key_tables(name, architecture):
     from conftest import MANIFEST
+
     model = timm.create_model(architecture, device='meta')
     table = {k: tuple(v) for k, v in MANIFEST['shapes'][name].items()}
     assert {k: tuple(v.shape) for k, v in model.state_dict().items()} == table
@@ -127,22 +157,29 @@ def test_three_doors_through_the_hub(hub, run, tmp_path):
     name = 'dino_say_vits16'
     torch.save(as_dino(published('dino_vits16')), tmp_path / f'{name}.pth')
     hub.add(f'eminorhan/{name}', f'{name}.pth', tmp_path / f'{name}.pth')
-    run(code=f'''
+    run(
+        code=f"""
 import timm, torch, videozoo_timm
 models = [torch.hub.load({str(REPOSITORY)!r}, {name!r}, source='local'), videozoo_timm.load_model({name!r}),
           timm.create_model('vit_s16_im.dino_say', pretrained=True).eval()]
 states = [model.state_dict() for model in models]
 assert all(torch.equal(v, other[k]) for other in states[1:] for k, v in states[0].items())
 assert not models[0].training and models[0](torch.zeros(1, 3, 224, 224)).shape == (1, 384)
-''')
+"""
+    )
     assert [p for _, p in hub.requests].count(f'/eminorhan/{name}/resolve/main/{name}.pth') >= 1
 
 
 @pytest.mark.slow
 def test_all_51_load_through_the_hub(hub, environment, tmp_path):
     files = {}
-    for size, table in (('vits16', 'dino_vits16'), ('vitb16', 'dino_vitb16'), ('vitb14', 'dino_vitb14'),
-                        ('vitl16', 'dino_vitl16'), ('resnext50', 'dino_resnext50')):
+    for size, table in (
+        ('vits16', 'dino_vits16'),
+        ('vitb16', 'dino_vitb16'),
+        ('vitb14', 'dino_vitb14'),
+        ('vitl16', 'dino_vitl16'),
+        ('resnext50', 'dino_resnext50'),
+    ):
         tensors = published(table)
         for method, wrapped in (('dino', as_dino), ('mae', as_mae)):
             files[method, size] = tmp_path / f'{method}_{size}.pth'
@@ -152,7 +189,7 @@ def test_all_51_load_through_the_hub(hub, environment, tmp_path):
     for name in names:
         method, _, size = name.split('_')
         hub.add(f'eminorhan/{name}', f'{name}.pth', files['mae' if method == 'mae' else 'dino', size])
-    code = '''
+    code = """
 import os, shutil, sys, timm, torch, videozoo_timm
 first = {}
 for name in [c.name for c in videozoo_timm.models.video_vit.CHECKPOINTS if c.is_image_encoder]:
@@ -163,9 +200,8 @@ for name in [c.name for c in videozoo_timm.models.video_vit.CHECKPOINTS if c.is_
     del model
     shutil.rmtree(os.environ['HF_HOME'])
 print(len(first))
-'''
-    done = subprocess.run(
-        [sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
+"""
+    done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
     shutil.rmtree(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == '5'
@@ -180,8 +216,13 @@ def test_what_a_file_may_have_and_what_not(tmp_path):
         return timm.create_model('vit_t16_im', pretrained=True, pretrained_cfg_overlay=dict(file=str(file)), **SMALL)
 
     encoder = {f'encoder.{k}': v for k, v in tensors.items()}
-    for checkpoint in (tensors, as_dino(tensors), as_mae(tensors), {'state_dict': encoder},
-                       {'teacher': {**encoder, 'encoder_head.weight': torch.ones(3), 'head.0.weight': torch.ones(3)}}):
+    for checkpoint in (
+        tensors,
+        as_dino(tensors),
+        as_mae(tensors),
+        {'state_dict': encoder},
+        {'teacher': {**encoder, 'encoder_head.weight': torch.ones(3), 'head.0.weight': torch.ones(3)}},
+    ):
         loaded = load(checkpoint).state_dict()
         assert all(torch.equal(loaded[k], v) for k, v in tensors.items())
     with pytest.raises(ValueError, match=r'blocks\.1\.attn\.qkv\.bias is missing'):
@@ -224,8 +265,11 @@ def test_new_heads_channels_and_sizes(tmp_path):
     torch.save(as_dino(small().state_dict()), small_file)
     assert main(['convert', str(small_file), str(tmp_path / 'b.safetensors')]) == 0
     resized = timm.create_model(
-        'vit_t16_im', pretrained=True, pretrained_cfg_overlay=dict(file=str(tmp_path / 'b.safetensors')),
-        **(SMALL | dict(img_size=96)))
+        'vit_t16_im',
+        pretrained=True,
+        pretrained_cfg_overlay=dict(file=str(tmp_path / 'b.safetensors')),
+        **(SMALL | dict(img_size=96)),
+    )
     assert resized.pos_embed.shape == (1, 37, 48)
 
 
@@ -291,8 +335,12 @@ def test_exported_for_sizes_of_any_kind():
 
 def test_embeddings_as_those_of_timm():
     x = torch.randn(2, 3, 64, 64)
-    for kwargs in ({}, dict(dynamic_img_size=True), dict(pos_embed='none'), dict(pos_embed='none', class_token=False,
-                   global_pool='avg', dynamic_img_size=True)):
+    for kwargs in (
+        {},
+        dict(dynamic_img_size=True),
+        dict(pos_embed='none'),
+        dict(pos_embed='none', class_token=False, global_pool='avg', dynamic_img_size=True),
+    ):
         ours = small(**(dict(dynamic_img_size=False) | kwargs))
         theirs = timm.create_model('vit_tiny_patch16_224', num_classes=0, **(SMALL | kwargs)).eval()
         theirs.load_state_dict(ours.state_dict())
@@ -306,6 +354,7 @@ def test_embeddings_as_those_of_timm():
 
 def test_timm_saves_and_reloads(tmp_path):
     from timm.models import save_for_hf
+
     model = small(num_classes=4)
     model.set_input_size((96, 64))
     save_for_hf(model, tmp_path / 'saved', model_args=dict(SMALL, img_size=[96, 64]))
@@ -336,6 +385,7 @@ def test_the_strongest_head_colors_each_pixel():
 def photos(tmp_path_factory):
     """Crops of scikit-image's sample photographs, a folder each, to train on and held out."""
     from skimage import data
+
     folder = tmp_path_factory.mktemp('photos')
     rng = np.random.default_rng(0)
     for name in ('astronaut', 'chelsea', 'coffee', 'rocket'):
@@ -373,6 +423,7 @@ def test_attention_of_whole_photographs(photos, encoder, tmp_path, monkeypatch):
     x = ((pixels.float() / 255 - mean) / std).permute(2, 0, 1)
     from videozoo_timm.inference.pipeline import views_of
     from videozoo_timm.video import Job, read_views
+
     view = next(read_views(Job(0, str(photo)), views_of(model, size=240, whole=16)))
     assert view.x.shape == (3, 240, 288) and relative_error(view.x, x) < 0.02  # a gray level of PIL's rounding
     assert attend(model, view.x).weights.shape == (3, 1, 15, 18)
@@ -384,6 +435,7 @@ def test_odd_pictures(photos, encoder, tmp_path, monkeypatch, capsys):
     photo.save('gray.png')
     Image.fromarray(np.array(photo).astype(np.uint16) * 257).save('grey16.png')
     from videozoo_timm.video import read_image
+
     assert torch.equal(read_image('grey16.png'), read_image('gray.png'))
     Image.new('RGB', (452, 6)).save('strip.png')
     given = ['--model', 'vit_t16_im', '--weights', str(encoder), '--num-workers', '0', '--img-size', '32']
@@ -406,9 +458,12 @@ def test_features_and_maps_of_photographs(photos, encoder, tmp_path, monkeypatch
     assert course['features'].shape == (10, 192) and course['time'][:5].tolist() == [0, 1, 2, 3, 4]
     capsys.readouterr()
     for command, words in (
-            (['embed', '--img-size', '100'], 'multiple of the patch size'), (['attend', '--num-frames', '4'], 'images'),
-            (['classify'], 'no classification head'), (['complete'], 'no videos'),
-            (['complete', 'drawn:1'], 'no decoder')):
+        (['embed', '--img-size', '100'], 'multiple of the patch size'),
+        (['attend', '--num-frames', '4'], 'images'),
+        (['classify'], 'no classification head'),
+        (['complete'], 'no videos'),
+        (['complete', 'drawn:1'], 'no decoder'),
+    ):
         paths = [] if 'drawn:1' in command else [str(photos / 'val' / 'coffee')]
         assert main([command[0], *paths, *given, *command[1:]]) == 2
         assert words in capsys.readouterr().err
@@ -458,14 +513,31 @@ def test_probes_of_photographs(photos, encoder, tmp_path, monkeypatch, capsys):
 
 def test_a_probe_of_videos(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(['probe', '--train', 'drawn:48@5', '--val', 'drawn:32@6', '--probes', 'linear', 'neighbours', '--json',
-                 '--num-workers', '0']) == 0
+    assert (
+        main(
+            [
+                'probe',
+                '--train',
+                'drawn:48@5',
+                '--val',
+                'drawn:32@6',
+                '--probes',
+                'linear',
+                'neighbours',
+                '--json',
+                '--num-workers',
+                '0',
+            ]
+        )
+        == 0
+    )
     content = json.loads(capsys.readouterr().out)
     assert content['probes'][0]['top1'] > 0.5  # chance is 0.125
 
 
 def test_bootstrap_intervals_cover():
     from videozoo_timm.analysis.probing import bootstrap_interval
+
     low, high = bootstrap_interval(torch.arange(200) % 4 > 0)
     error = (0.75 * 0.25 / 200) ** 0.5
     assert abs(low - (0.75 - 1.96 * error)) < 0.012 and abs(high - (0.75 + 1.96 * error)) < 0.012
@@ -477,5 +549,6 @@ def test_a_converted_file_says_what_it_is(tmp_path, encoder):
     assert 'head' not in ' '.join(read_weights(tmp_path / 'a.safetensors').tensors)
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     done = subprocess.run(
-        [sys.executable, '-m', 'videozoo_timm', 'info', str(encoder)], env=env, text=True, capture_output=True)
+        [sys.executable, '-m', 'videozoo_timm', 'info', str(encoder)], env=env, text=True, capture_output=True
+    )
     assert 'vit_t16_im' in done.stdout

@@ -1,4 +1,5 @@
 """Journals of unfinished runs: what is damaged, of another run or of another user is never taken for a result."""
+
 import errno
 import json
 import logging
@@ -41,7 +42,7 @@ def written(folder, command=COMMAND, batches=BATCHES):
 
 
 def paths_of(journal):
-    lines, = journal.folder.glob('*.jsonl')
+    (lines,) = journal.folder.glob('*.jsonl')
     return lines, lines.with_suffix('.rows')
 
 
@@ -101,7 +102,7 @@ def test_zeros_garbage_and_files_that_are_gone(which, tmp_path):
     journal = written(tmp_path)
     path, size = paths_of(journal)[which], paths_of(journal)[which].stat().st_size
     before = path.read_bytes()
-    path.write_bytes(before[:size // 2] + bytes(size - size // 2))  # after a power cut
+    path.write_bytes(before[: size // 2] + bytes(size - size // 2))  # after a power cut
     assert whole(journal) == [0] and journal.damaged > 0
     path.write_bytes(bytes(size))
     assert whole(journal) == [] and journal.damaged > 0
@@ -129,22 +130,56 @@ def test_rows_of_another_run_are_none_of_this(tmp_path):
             shutil.copy(path, journal.folder)
     assert whole(journal) == [0, 1, 2] and journal.damaged == 6
     # Rows of another run beneath lines of this one.
-    rows = next(lines.with_suffix('.rows') for lines in journal.folder.glob('*.jsonl')
-                if journal._is_whole(lines.read_bytes().split(b'\n')[0]))
+    rows = next(
+        lines.with_suffix('.rows')
+        for lines in journal.folder.glob('*.jsonl')
+        if journal._is_whole(lines.read_bytes().split(b'\n')[0])
+    )
     rows.write_bytes(np.zeros(rows.stat().st_size, np.uint8).tobytes())
     assert whole(journal) == []
 
 
-@pytest.mark.parametrize('changes', [
-    dict(group=3), dict(group=-1), dict(group=True), dict(group=0.0), dict(group='0'), dict(number=None),
-    dict(number=-1), dict(last=1), dict(last=False, files=[], shape=[0], starts=[], ends=[], times=[], durations=[]),
-    dict(files=[0, 2]), dict(files=[0, -1]), dict(files=[0, 10 ** 30]), dict(files=[0]), dict(files=0),
-    dict(files=[0, [1]]), dict(starts=[0.0]), dict(ends=['0', '1']), dict(times={}), dict(durations=[True, 0.0]),
-    dict(failed=[]), dict(failed={'5': 'of another group'}), dict(failed={'x': ''}), dict(failed={'1': 1}),
-    dict(failed={'1' * 5000: ''}), dict(shape=[2, -3]), dict(shape=[3, 2]), dict(shape=[]), dict(shape=[2, 10 ** 30]),
-    dict(shape=[2, 3.0]), dict(offset=-24), dict(offset=10 ** 30), dict(offset=0.0), dict(rows=None), dict(rows=5),
-    dict(more=1),
-], ids=str)
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(group=3),
+        dict(group=-1),
+        dict(group=True),
+        dict(group=0.0),
+        dict(group='0'),
+        dict(number=None),
+        dict(number=-1),
+        dict(last=1),
+        dict(last=False, files=[], shape=[0], starts=[], ends=[], times=[], durations=[]),
+        dict(files=[0, 2]),
+        dict(files=[0, -1]),
+        dict(files=[0, 10**30]),
+        dict(files=[0]),
+        dict(files=0),
+        dict(files=[0, [1]]),
+        dict(starts=[0.0]),
+        dict(ends=['0', '1']),
+        dict(times={}),
+        dict(durations=[True, 0.0]),
+        dict(failed=[]),
+        dict(failed={'5': 'of another group'}),
+        dict(failed={'x': ''}),
+        dict(failed={'1': 1}),
+        dict(failed={'1' * 5000: ''}),
+        dict(shape=[2, -3]),
+        dict(shape=[3, 2]),
+        dict(shape=[]),
+        dict(shape=[2, 10**30]),
+        dict(shape=[2, 3.0]),
+        dict(offset=-24),
+        dict(offset=10**30),
+        dict(offset=0.0),
+        dict(rows=None),
+        dict(rows=5),
+        dict(more=1),
+    ],
+    ids=str,
+)
 def test_fields_of_a_line_are_checked_whoever_wrote_it(changes, tmp_path):
     journal = written(tmp_path)
     lines, _ = paths_of(journal)
@@ -174,6 +209,7 @@ def test_lines_that_are_no_record(text, tmp_path):
 
 # The record that says whose rows they are
 
+
 def refused(folder, words, command=COMMAND):
     before = {path: path.read_bytes() for path in journal_folder(folder / 'x.npz').iterdir()}
     with pytest.raises(ValueError, match=words):
@@ -187,8 +223,17 @@ def test_a_damaged_record_is_refused_and_force_starts_over(tmp_path):
     rng = random.Random(0)
     contents = [before[:length] for length in range(0, len(before), 7)]
     contents += [flipped(before, rng.randrange(8 * len(before))) for _ in range(50)]
-    contents += [bytes(len(before)), b'5', b'[]', b'[1, "checksum"]', b'"checksum"', b'[' * 100_000,
-                 b'{"checksum": 1}', b'{"checksum": 1, "command": {}}', b'{"command": []}']
+    contents += [
+        bytes(len(before)),
+        b'5',
+        b'[]',
+        b'[1, "checksum"]',
+        b'"checksum"',
+        b'[' * 100_000,
+        b'{"checksum": 1}',
+        b'{"checksum": 1, "command": {}}',
+        b'{"command": []}',
+    ]
     for content in contents:
         record.write_bytes(content)
         refused(tmp_path, 'it is not known whose rows are in .*command.json there is .*start_over=True')
@@ -224,6 +269,7 @@ def test_without_rows_it_starts_over(content, tmp_path):
 
 # Shared folders
 
+
 def test_a_link_in_the_journal_s_place_is_refused(tmp_path):
     mine = written(tmp_path).folder.rename(tmp_path / 'mine')
     (mine / 'thesis.tex').write_text('precious')
@@ -248,7 +294,8 @@ def test_links_in_a_journal_are_refused(name, tmp_path):
     for kind in ('link', 'folder'):
         (journal.folder / name).unlink(missing_ok=True)
         (journal.folder / name).symlink_to(tmp_path / 'thesis.tex') if kind == 'link' else (
-            (journal.folder / name).mkdir())
+            (journal.folder / name).mkdir()
+        )
         for start_over in (False, True):
             with pytest.raises(ValueError, match=f'{name} is a link, not a file, or of another user'):
                 Journal(tmp_path / 'x.npz', COMMAND).open(start_over)
@@ -296,6 +343,7 @@ def test_one_owner_at_a_time_or_a_word(tmp_path, monkeypatch, caplog):
 
 # Full disks
 
+
 def test_space_is_taken_before_it_is_mapped(tmp_path, monkeypatch):
     journal = Journal(tmp_path / 'x.npz', COMMAND)
     journal.open()
@@ -310,14 +358,18 @@ def test_space_is_taken_before_it_is_mapped(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(module, 'allocate', full)
-    with pytest.raises(OSError, match=r'x.npz could not be written: the disk mounted at .* is full \(2.0 MB needed, '
-                                      r'.* free\); once there is room, the same command continues'):
+    with pytest.raises(
+        OSError,
+        match=r'x.npz could not be written: the disk mounted at .* is full \(2.0 MB needed, '
+        r'.* free\); once there is room, the same command continues',
+    ):
         journal.array((1000, 500), np.float32)
     assert not (journal.folder / 'collected.npy').exists() and whole(journal) == [0]  # they stay
     journal.remove()
 
 
 # Whole runs
+
 
 @pytest.fixture(scope='module')
 def files():
@@ -345,16 +397,17 @@ def interrupted(model, files, out):
 def test_damage_costs_its_rows_and_is_told(model, files, tmp_path, caplog):
     folder = interrupted(model, files, tmp_path / 'x.npz')
     shutil.copytree(folder, tmp_path / '.y.npz.unfinished')
-    rows, = folder.glob('*.rows')
+    (rows,) = folder.glob('*.rows')
     rows.write_bytes(flipped(rows.read_bytes(), 8 * 600))
-    lines, = (tmp_path / '.y.npz.unfinished').glob('*.jsonl')
+    (lines,) = (tmp_path / '.y.npz.unfinished').glob('*.jsonl')
     lines.write_bytes(lines.read_bytes()[:-40])
     expected = embed(model, files, batch_size=1).features
     for name in ('x', 'y'):
         told, done = [], []
         with caplog.at_level(logging.WARNING):
-            result = embed(model, files, out=tmp_path / f'{name}.npz', batch_size=1, say=told.append,
-                           progress=done.append)
+            result = embed(
+                model, files, out=tmp_path / f'{name}.npz', batch_size=1, say=told.append, progress=done.append
+            )
         assert torch.equal(result.features, expected)
         assert told and '1 batch of an unfinished run was damaged and is computed again' in caplog.text
         assert done[0] == 4  # the rest was kept

@@ -1,4 +1,5 @@
 """Views are decoded ahead in processes of their own, in order, and one bad file costs itself alone."""
+
 import os
 import signal
 import subprocess
@@ -46,8 +47,8 @@ def long_video(tmp_path_factory):
 
 # Several clips of one file
 
-@pytest.mark.parametrize('starts', [
-    [0.0, 0.5, 1.0, 1.5], [0.0, 6.0], [-2.0, -0.5, 3.0, 8.0], [2.0, 2.0], [0.1, 7.9]])
+
+@pytest.mark.parametrize('starts', [[0.0, 0.5, 1.0, 1.5], [0.0, 6.0], [-2.0, -0.5, 3.0, 8.0], [2.0, 2.0], [0.1, 7.9]])
 def test_clips_read_together_are_those_read_apart(long_video, starts):
     for path in (long_video, CLIPS / 'odd' / 'variable_rate.mkv'):
         allowed = [start for start in starts if start < 4]
@@ -61,6 +62,7 @@ def test_clips_read_together_are_those_read_apart(long_video, starts):
 
 def test_distant_windows_are_sought(tmp_path, monkeypatch):
     from videozoo_timm.video import reading
+
     path = write_video(tmp_path / 'a.mp4', 250, codec='libx264', fps=10)
     sought, plain = [], reading.frames_after_seek
     monkeypatch.setattr(reading, 'frames_after_seek', lambda *args: sought.append(args[2]) or plain(*args))
@@ -69,7 +71,7 @@ def test_distant_windows_are_sought(tmp_path, monkeypatch):
 
 
 def test_before_the_beginning_the_first_frame_is_shown(long_video):
-    clip, = read_clips(long_video, [-1.0], sampling=Sampling(7, 61))
+    (clip,) = read_clips(long_video, [-1.0], sampling=Sampling(7, 61))
     assert numbers(clip) == [0, 0, 0, 0, 10, 20, 30] and clip.start == -1.0
     assert clip.duration == pytest.approx(250 / 30, abs=1e-3)
 
@@ -104,8 +106,10 @@ def test_long_courses_are_read_in_several_passes(tmp_path):
         assert all(torch.equal(a.frames, b.frames) for a, b in zip(clips[skip:], rest, strict=True))
 
 
-@pytest.mark.parametrize('starts, words', [
-    ([1.0, 0.5], 'ascending'), ([float('nan')], 'ascending'), ([0.0, 99.0], 'start 99 s is not before the end')])
+@pytest.mark.parametrize(
+    'starts, words',
+    [([1.0, 0.5], 'ascending'), ([float('nan')], 'ascending'), ([0.0, 99.0], 'start 99 s is not before the end')],
+)
 def test_starts_that_cannot_be(long_video, starts, words):
     with pytest.raises(ValueError, match=words):
         list(read_clips(long_video, starts))
@@ -119,6 +123,7 @@ def test_clips_are_spread_from_end_to_end_as_published():
 
 
 # Views
+
 
 def test_time_courses(long_video):
     starts = {}
@@ -136,8 +141,10 @@ def test_time_courses(long_video):
 def test_causal_windows_see_nothing_later(long_video):
     views = Views(**SMALL, sampling=Sampling(30, 30), stride=1.0, align='causal')
     for view, clip in zip(
-            read_views(Job(0, str(long_video)), views),
-            read_clips(long_video, views.starts, sampling=views.sampling), strict=True):
+        read_views(Job(0, str(long_video)), views),
+        read_clips(long_video, views.starts, sampling=views.sampling),
+        strict=True,
+    ):
         assert clip.times.max() <= view.time
 
 
@@ -153,7 +160,7 @@ def test_views_can_be_skipped_one_by_one():
 
 def test_random_views_are_those_of_their_seed_and_file(long_video):
     def draw(index, seed):
-        view, = read_views(Job(index, str(long_video)), Views(**SMALL, jitter=(64, 80), seed=seed))
+        (view,) = read_views(Job(index, str(long_video)), Views(**SMALL, jitter=(64, 80), seed=seed))
         return view
 
     first, again, other_file, other_seed = draw(3, 1), draw(3, 1), draw(4, 1), draw(3, 2)
@@ -169,7 +176,7 @@ def test_images_are_views_of_one_frame(tmp_path):
     Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
     frames = read_image(tmp_path / 'a.png')
     assert torch.equal(frames[0], torch.from_numpy(np.rot90(pixels, -1).copy()))
-    view, = read_views(Job(0, str(tmp_path / 'a.png')), Views(**SMALL))
+    (view,) = read_views(Job(0, str(tmp_path / 'a.png')), Views(**SMALL))
     torch.testing.assert_close(view.x, prepare_clip(frames, 56, mean=0.45, std=0.225)[:, 0])
     (tmp_path / 'b.jpg').write_bytes(b'no image')
     with pytest.raises(VideoError, match='b.jpg: not an image'):
@@ -191,15 +198,23 @@ def test_of_a_folder_without_videos_the_images_are_taken(tmp_path):
     assert [p.name for p in find_videos(tmp_path / 'links')] == ['a.mp4']
 
 
-@pytest.mark.parametrize('change, words', [
-    (dict(num_clips=0), 'num_clips'), (dict(stride=0.0), 'stride'), (dict(align='end'), 'align'),
-    (dict(jitter=(40, 80)), 'at least 56'), (dict(jitter=(90, 80)), 'ascending')])
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(num_clips=0), 'num_clips'),
+        (dict(stride=0.0), 'stride'),
+        (dict(align='end'), 'align'),
+        (dict(jitter=(40, 80)), 'at least 56'),
+        (dict(jitter=(90, 80)), 'ascending'),
+    ],
+)
 def test_views_that_cannot_be(change, words):
     with pytest.raises(ValueError, match=words):
         Views(**SMALL, **change)
 
 
 # Workers
+
 
 def load(paths, views=None, **options):
     return list(load_views([Job(i, str(path)) for i, path in enumerate(paths)], views or Views(**SMALL), **options))
@@ -225,7 +240,7 @@ def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
     loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=6)
     assert time.monotonic() - begin < 60
     assert [job.index for job, item in loaded if isinstance(item, View)] == [0, 2, 3]
-    failure, = [item for _, item in loaded if isinstance(item, Failure)]
+    (failure,) = [item for _, item in loaded if isinstance(item, Failure)]
     assert 'hangs.mp4: gave nothing for 6 s' in failure.reason
 
 
@@ -239,7 +254,8 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
                 process.kill()
 
     loaded = load_views(
-        [Job(i, p) for i, p in enumerate([CAT, str(tmp_path / 'waits.mp4'), CAT])], Views(**SMALL), num_workers=1)
+        [Job(i, p) for i, p in enumerate([CAT, str(tmp_path / 'waits.mp4'), CAT])], Views(**SMALL), num_workers=1
+    )
     with closing(loaded):
         assert [type(next(loaded)[1]) for _ in range(2)] == [View, type(None)]
         threading.Thread(target=kill_the_worker).start()
@@ -248,13 +264,13 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
         assert isinstance(next(loaded)[1], View)
 
 
-CHILD = '''
+CHILD = """
 from videozoo_timm.video import Job, Views, load_views
 jobs = [Job(0, {path!r}), Job(1, 'waits.mp4'), Job(2, 'waits.mp4')]
 loaded = load_views(jobs, Views(56, (0.45,), (0.225,)), num_workers=2)
 next(loaded)
 {then}
-'''
+"""
 
 
 @pytest.mark.parametrize('then', ['loaded.close()', 'import os; os.kill(os.getpid(), 9)', 'raise SystemExit'])
@@ -262,8 +278,11 @@ def test_no_worker_outlives_its_parent(tmp_path, then):
     hanging_video(tmp_path / 'waits.mp4')  # they are in the middle of it
     (tmp_path / 'script.py').write_text(CHILD.format(path=CAT, then=then))
     process = subprocess.Popen(
-        [sys.executable, 'script.py'], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-        start_new_session=True)
+        [sys.executable, 'script.py'],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+        start_new_session=True,
+    )
     process.wait(timeout=60)
     for _ in range(50):
         time.sleep(0.2)

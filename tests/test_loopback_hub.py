@@ -1,4 +1,5 @@
 """The loopback Hub, seen through the real huggingface_hub client."""
+
 import hashlib
 import os
 import subprocess
@@ -37,6 +38,7 @@ def hub(monkeypatch):
 def fetch(hub, tmp_path):
     def fetch(filename='model.bin', repo_id=REPO, **kwargs):
         return Path(hf_hub_download(repo_id, filename, cache_dir=tmp_path, endpoint=hub.url, token=False, **kwargs))
+
     return fetch
 
 
@@ -118,7 +120,8 @@ def test_refusals_raise_what_the_real_hub_makes_the_client_raise(hub, fetch):
         fetch(repo_id='nobody/missing')
     assert caught.value.response.status_code == 401
     for mode, error, status in [
-        ('unauthorized', RepositoryNotFoundError, 401), ('not_found', RepositoryNotFoundError, 404),
+        ('unauthorized', RepositoryNotFoundError, 401),
+        ('not_found', RepositoryNotFoundError, 404),
         ('gated', GatedRepoError, 403),
     ]:
         hub.fail(REPO, mode=mode)

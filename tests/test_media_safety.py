@@ -1,4 +1,5 @@
 """Strangers' videos and pictures cost little, start nothing, and give what they show or an error that names them."""
+
 import math
 import os
 import shutil
@@ -40,6 +41,7 @@ SHORT = Sampling(num_frames=4, span=10)
 
 # The end of what decodes
 
+
 @pytest.fixture(scope='module')
 def cut(tmp_path_factory):
     """Videos of 8 s, or what their headers say, of which 3/10 arrived."""
@@ -55,7 +57,7 @@ def cut(tmp_path_factory):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
             container.mux(stream.encode())
         data = path.read_bytes()
-        path.write_bytes(data[:len(data) * 3 // 10])
+        path.write_bytes(data[: len(data) * 3 // 10])
     return folder
 
 
@@ -80,8 +82,11 @@ def test_rows_of_a_time_course_end_with_the_file_and_random_windows_are_no_excep
     *rows, (_, end) = load_views([Job(0, path)], course)
     assert 5 <= len(rows) <= 6 and all(isinstance(view, View) for _, view in rows)
     assert isinstance(end, Failure) and f'{path}: the file ends at 2.' in end.reason
-    for views in (Views(32, **PLAIN, sampling=SHORT, num_clips=3), Views(32, **PLAIN, sampling=SHORT, jitter=(32, 40)),
-                  Views(32, **PLAIN, sampling=SHORT, augmentation=Augmentation())):
+    for views in (
+        Views(32, **PLAIN, sampling=SHORT, num_clips=3),
+        Views(32, **PLAIN, sampling=SHORT, jitter=(32, 40)),
+        Views(32, **PLAIN, sampling=SHORT, augmentation=Augmentation()),
+    ):
         failed = 0
         for seed in range(8):
             loaded = list(load_views([Job(0, path, view_seed=seed)], views))
@@ -96,8 +101,9 @@ def test_windows_in_the_last_moments_of_a_sound_file_are_clips(tmp_path):
         assert numbers(read_clip(slow, sampling=SHORT, start=start))[0] == int(start)
 
 
-@pytest.mark.parametrize('name, codec, sound', [
-    ('a.mkv', 'mpeg4', 'aac'), ('a.flv', 'flv', 'aac'), ('a.webm', 'libvpx', 'libopus')])
+@pytest.mark.parametrize(
+    'name, codec, sound', [('a.mkv', 'mpeg4', 'aac'), ('a.flv', 'flv', 'aac'), ('a.webm', 'libvpx', 'libopus')]
+)
 def test_sound_that_goes_on_does_not_lengthen_the_pictures(tmp_path, name, codec, sound):
     path = tmp_path / name
     with av.open(str(path), 'w') as container:
@@ -121,17 +127,18 @@ def test_sound_that_goes_on_does_not_lengthen_the_pictures(tmp_path, name, codec
 
 # Numbers in headers
 
+
 def claiming(path, duration=None, scale=None):
     """A Matroska file whose header claims this Duration, in ticks of `scale` nanoseconds."""
     data = bytearray(path.read_bytes())
     if duration is not None:
         place = data.find(b'\x44\x89')
         assert data[place + 2] == 0x88
-        data[place + 3:place + 11] = struct.pack('>d', duration)
+        data[place + 3 : place + 11] = struct.pack('>d', duration)
     if scale is not None:
         place = data.find(b'\x2a\xd7\xb1')
-        size = data[place + 3] & 0x7f
-        data[place + 4:place + 4 + size] = scale.to_bytes(size, 'big')
+        size = data[place + 3] & 0x7F
+        data[place + 4 : place + 4 + size] = scale.to_bytes(size, 'big')
     path.write_bytes(data)
     return path
 
@@ -166,12 +173,13 @@ def test_a_display_matrix_of_nothing_turns_nothing(tmp_path):
     plain = CLIPS / 'odd' / 'one_frame.mp4'
     data = bytearray(plain.read_bytes())
     place = data.find(b'tkhd') + 44
-    data[place:place + 36] = bytes(36)
+    data[place : place + 36] = bytes(36)
     (tmp_path / 'a.mp4').write_bytes(data)
     assert torch.equal(read_clip(tmp_path / 'a.mp4').frames, read_clip(plain).frames)
 
 
 # Sizes
+
 
 def whole_then_crop(frames, size, short_side, mode, antialias):
     """As published: [T, H, W, C] -> [C, T, size, size], in 0..1."""
@@ -183,7 +191,7 @@ def whole_then_crop(frames, size, short_side, mode, antialias):
     x = frames.permute(0, 3, 1, 2)
     x = F.interpolate(x if antialias else x.float(), target, mode=mode, antialias=antialias, align_corners=False)
     top, left = math.ceil((target[0] - size) / 2), math.ceil((target[1] - size) / 2)
-    return x[..., top:top + size, left:left + size].float().div(255).transpose(0, 1)
+    return x[..., top : top + size, left : left + size].float().div(255).transpose(0, 1)
 
 
 SHAPES = [(37, 91), (91, 37), (23, 500), (719, 1283), (301, 15), (48, 47), (1, 60)]
@@ -235,12 +243,15 @@ def png_of(width, height):
 
 
 @pytest.mark.filterwarnings('error')
-@pytest.mark.parametrize('size, message', [
-    ((60_000, 60_000), r'200,000,000 .*VIDEOZOO_MAX_PIXELS'),
-    ((15_000, 14_000), '200,000,000'),
-    ((100_000, 10), '200 times'),
-    ((10, 100_000), '200 times'),
-])
+@pytest.mark.parametrize(
+    'size, message',
+    [
+        ((60_000, 60_000), r'200,000,000 .*VIDEOZOO_MAX_PIXELS'),
+        ((15_000, 14_000), '200,000,000'),
+        ((100_000, 10), '200 times'),
+        ((10, 100_000), '200 times'),
+    ],
+)
 def test_a_picture_that_claims_too_much_is_refused_before_it_is_decoded(tmp_path, size, message):
     path = tmp_path / 'bomb.png'
     path.write_bytes(png_of(*size))
@@ -291,17 +302,27 @@ def test_frames_larger_than_the_limit_are_not_decoded(tmp_path, monkeypatch):
 
 # What is opened
 
-@pytest.mark.parametrize('name, text', [
-    ('a.ts', 'ffconcat version 1.0\nfile other.mkv\n'),
-    ('a.m3u8', '#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nother.mkv\n#EXT-X-ENDLIST\n'),
-    ('a.mpd', '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" profiles='
-              '"urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet><Representation id="0">'
-              '<BaseURL>other.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>'),
-    ('a.mp4', 'v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n'
-              'a=rtpmap:96 H264/90000\n'),
-    ('a.png', ''),
-    ('a%01d.png', ''),
-])
+
+@pytest.mark.parametrize(
+    'name, text',
+    [
+        ('a.ts', 'ffconcat version 1.0\nfile other.mkv\n'),
+        ('a.m3u8', '#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nother.mkv\n#EXT-X-ENDLIST\n'),
+        (
+            'a.mpd',
+            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" profiles='
+            '"urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet><Representation id="0">'
+            '<BaseURL>other.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>',
+        ),
+        (
+            'a.mp4',
+            'v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n'
+            'a=rtpmap:96 H264/90000\n',
+        ),
+        ('a.png', ''),
+        ('a%01d.png', ''),
+    ],
+)
 def test_files_that_name_others_are_not_followed(tmp_path, monkeypatch, name, text):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / 'other.mkv', 30)
@@ -314,8 +335,17 @@ def test_files_that_name_others_are_not_followed(tmp_path, monkeypatch, name, te
             read(path)
 
 
-@pytest.mark.parametrize('name', [
-    'concat:other.mkv', 'file:other.mkv', 'subfile,,start,0,end,0,,:other.mkv', 'http:other.mkv', 'pipe:0', 'crypto:a'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'concat:other.mkv',
+        'file:other.mkv',
+        'subfile,,start,0,end,0,,:other.mkv',
+        'http:other.mkv',
+        'pipe:0',
+        'crypto:a',
+    ],
+)
 def test_a_name_is_a_files_name_and_no_address(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / 'other.mkv', 30)
@@ -342,13 +372,17 @@ def test_pictures_are_known_by_what_they_hold(tmp_path, name, ending):
     assert read_image(tmp_path / f'a{ending}')[0, 0, 0].tolist()[0] > 250
 
 
-@pytest.mark.parametrize('data', [
-    b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n',
-    b'P6\n2 2\n255\n' + bytes(12),
-    b'/* XPM */\nstatic char *x[] = {"1 1 1 1", "a c #000000", "a"};\n',
-])
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n',
+        b'P6\n2 2\n255\n' + bytes(12),
+        b'/* XPM */\nstatic char *x[] = {"1 1 1 1", "a c #000000", "a"};\n',
+    ],
+)
 def test_no_other_formats_are_handed_to_pillow(tmp_path, monkeypatch, data):
     from PIL import EpsImagePlugin
+
     monkeypatch.setattr(EpsImagePlugin, 'Ghostscript', lambda *args, **kwargs: pytest.fail('a program is started'))
     path = tmp_path / 'a.png'
     path.write_bytes(data)
@@ -357,6 +391,7 @@ def test_no_other_formats_are_handed_to_pillow(tmp_path, monkeypatch, data):
 
 
 # Pictures with damage
+
 
 def jpeg_with(path, entries, orientation=6):
     """A JPEG of 64 x 48 with an EXIF block of these further entries."""
@@ -368,12 +403,15 @@ def jpeg_with(path, entries, orientation=6):
     return path
 
 
-@pytest.mark.parametrize('entry', [
-    struct.pack('<HHI4s', 0x100, 12, 1, b'\x08\0\0\0'),  # a width in floating point
-    struct.pack('<HHI4s', 0x11a, 5, 1, b'\xff\xff\xff\xff'),  # behind the end of the block
-    struct.pack('<HHI4s', 0x8769, 4, 1, b'\x08\0\0\0'),  # a block that holds itself
-    struct.pack('<HHI4s', 0x128, 2, 4, b'abcd'),
-])
+@pytest.mark.parametrize(
+    'entry',
+    [
+        struct.pack('<HHI4s', 0x100, 12, 1, b'\x08\0\0\0'),  # a width in floating point
+        struct.pack('<HHI4s', 0x11A, 5, 1, b'\xff\xff\xff\xff'),  # behind the end of the block
+        struct.pack('<HHI4s', 0x8769, 4, 1, b'\x08\0\0\0'),  # a block that holds itself
+        struct.pack('<HHI4s', 0x128, 2, 4, b'abcd'),
+    ],
+)
 def test_of_exif_nothing_but_the_orientation_matters(tmp_path, entry):
     path = jpeg_with(tmp_path / 'a.jpg', [entry])
     assert read_image(path).shape == (1, 64, 48, 3)
@@ -386,8 +424,15 @@ def test_orientations(tmp_path):
         exif[0x112] = orientation
         for name in ('a.png', 'a.tif'):
             Image.fromarray(pixels.numpy()).save(tmp_path / name, exif=exif)
-            want = {2: pixels.flip(1), 3: pixels.flip(0, 1), 4: pixels.flip(0), 5: pixels.transpose(0, 1),
-                    6: pixels.rot90(-1), 7: pixels.transpose(0, 1).flip(0, 1), 8: pixels.rot90(1)}
+            want = {
+                2: pixels.flip(1),
+                3: pixels.flip(0, 1),
+                4: pixels.flip(0),
+                5: pixels.transpose(0, 1),
+                6: pixels.rot90(-1),
+                7: pixels.transpose(0, 1).flip(0, 1),
+                8: pixels.rot90(1),
+            }
             assert torch.equal(read_image(tmp_path / name)[0], want.get(orientation, pixels)), (name, orientation)
 
 
@@ -400,8 +445,10 @@ def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch):
         read_image(path)
     path.write_bytes(data)
     for error in (RecursionError('deep'), struct.error('odd'), OverflowError('large'), KeyError('tag'), EOFError()):
+
         def load(self, error=error):
             raise error
+
         monkeypatch.setattr('PIL.PngImagePlugin.PngImageFile.load', load)
         with pytest.raises(VideoError, match='a.png: cannot be read as an image'):
             read_image(path)
@@ -409,9 +456,23 @@ def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch):
 
 # Drawn videos
 
-@pytest.mark.parametrize('spec', [
-    'drawn:99999999999', 'drawn:1e9', 'drawn:-3', 'drawn:1000001', 'drawn:3@-1', 'drawn:3/up/..', 'drawn:3/up/1/2',
-    'drawn:' + '9' * 5000, 'drawn:3@' + '9' * 5000, 'drawn:0/up/' + '9' * 5000, 'drawn:\u0663'])
+
+@pytest.mark.parametrize(
+    'spec',
+    [
+        'drawn:99999999999',
+        'drawn:1e9',
+        'drawn:-3',
+        'drawn:1000001',
+        'drawn:3@-1',
+        'drawn:3/up/..',
+        'drawn:3/up/1/2',
+        'drawn:' + '9' * 5000,
+        'drawn:3@' + '9' * 5000,
+        'drawn:0/up/' + '9' * 5000,
+        'drawn:\u0663',
+    ],
+)
 def test_absurd_numbers_of_drawn_videos_are_refused_with_the_limit(spec):
     with pytest.raises(ValueError, match='at most 1,000,000, SEED has at most 18 digits') as caught:
         find_videos(spec)
@@ -421,9 +482,15 @@ def test_absurd_numbers_of_drawn_videos_are_refused_with_the_limit(spec):
             read_clip(spec)
 
 
-@pytest.mark.parametrize('option, value, limit', [
-    ('--num', '99999999999', '1,000,000'), ('--size', '1000000', '2,048'), ('--seed', '1' * 19, '18 digits'),
-    ('--seed', '9' * 5000, '--seed')])
+@pytest.mark.parametrize(
+    'option, value, limit',
+    [
+        ('--num', '99999999999', '1,000,000'),
+        ('--size', '1000000', '2,048'),
+        ('--seed', '1' * 19, '18 digits'),
+        ('--seed', '9' * 5000, '--seed'),
+    ],
+)
 def test_absurd_numbers_of_draw_are_refused_with_the_limit(tmp_path, capsys, option, value, limit):
     try:
         code = main(['draw', '--out', str(tmp_path / 'out'), option, value])
@@ -436,13 +503,14 @@ def test_absurd_numbers_of_draw_are_refused_with_the_limit(tmp_path, capsys, opt
 def test_a_crop_for_training_is_the_same_as_before():
     frames = torch.randint(0, 256, (3, 61, 83, 3), dtype=torch.uint8)
     from torchvision.transforms import RandomResizedCrop
+
     augmentation = Augmentation(hflip=0.0)
     for interpolation, mode, antialias in (('bilinear', 'bilinear', False), ('bicubic', 'bicubic', True)):
         ours = augment_clip(frames, 32, augmentation, 5, **PLAIN, interpolation=interpolation)
         x = frames.permute(0, 3, 1, 2)
         torch.manual_seed(5)
         top, left, height, width = RandomResizedCrop.get_params(x, augmentation.scale, augmentation.ratio)
-        x = x[:, :, top:top + height, left:left + width]
+        x = x[:, :, top : top + height, left : left + width]
         x = F.interpolate(x if antialias else x.float(), (32, 32), mode=mode, antialias=antialias, align_corners=False)
         torch.testing.assert_close(ours, x.float().div(255).transpose(0, 1), atol=1e-5, rtol=0)
 

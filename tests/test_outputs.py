@@ -1,4 +1,5 @@
 """May results be written here, are they of the same run: each rule once, in the one voice of all commands."""
+
 import os
 from pathlib import Path
 
@@ -19,10 +20,12 @@ def refused(call):
 
 def no_writing(monkeypatch, folder):
     """The folder refuses writers, root among them."""
+
     def refuse(dir):
         if Path(dir) == folder:
             raise PermissionError(13, 'Permission denied')
         return open(os.devnull)
+
     monkeypatch.setattr('videozoo_timm.outputs.tempfile.TemporaryFile', refuse)
 
 
@@ -30,12 +33,15 @@ def test_files(tmp_path):
     endings = ('.npz', '.safetensors')
     Output(tmp_path / 'x.npz').check_file(endings)
     assert refused(lambda: Output(tmp_path / 'x.csv').check_file(endings)) == tuple(
-        f'{tmp_path}/x.csv must end in .npz or .safetensors; name another {out}' for out in ('out', '--out'))
+        f'{tmp_path}/x.csv must end in .npz or .safetensors; name another {out}' for out in ('out', '--out')
+    )
     assert 'or be a folder' in refused(lambda: Output(tmp_path / 'x').check_file(endings, or_folder=True))[0]
     (tmp_path / 'f.npz').mkdir()
     assert 'is a folder, not a file; name' in refused(lambda: Output(tmp_path / 'f.npz').check_file(endings))[0]
-    assert f'there is no folder {tmp_path}/no; name' in refused(
-        lambda: Output(tmp_path / 'no' / 'x.npz').check_file(endings))[0]
+    assert (
+        f'there is no folder {tmp_path}/no; name'
+        in refused(lambda: Output(tmp_path / 'no' / 'x.npz').check_file(endings))[0]
+    )
     # An argument of a command, which no dashes precede.
     assert refused(lambda: Output(tmp_path / 'x', 'target').check_file(endings))[1].endswith('; name another OUT')
     assert list(tmp_path.iterdir()) == [tmp_path / 'f.npz']
@@ -45,10 +51,14 @@ def test_folders(tmp_path):
     Output(tmp_path / 'a' / 'b' / 'c').check_folder()  # they can be made
     (tmp_path / 'file').touch()
     (tmp_path / 'lost').symlink_to('nowhere')
-    for name, words in (('file', 'is a file, not a folder'), ('lost', 'is a link to nothing'),
-                        ('file/a', f'cannot be written: {tmp_path}/file is no folder')):
+    for name, words in (
+        ('file', 'is a file, not a folder'),
+        ('lost', 'is a link to nothing'),
+        ('file/a', f'cannot be written: {tmp_path}/file is no folder'),
+    ):
         assert refused(lambda name=name: Output(tmp_path / name, 'folder').check_folder()) == tuple(
-            f'{tmp_path}/{name} {words}; name another {out}' for out in ('folder', '--out'))
+            f'{tmp_path}/{name} {words}; name another {out}' for out in ('folder', '--out')
+        )
     (tmp_path / 'link').symlink_to(tmp_path)
     Output(tmp_path / 'link').check_folder()
 
@@ -57,9 +67,11 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
     no_writing(monkeypatch, tmp_path)
     (tmp_path / 'there').mkdir()
     Output(tmp_path / 'there').check_folder()
-    for call in (lambda: Output(tmp_path / 'x' / 'y').check_folder(),
-                 lambda: Output(tmp_path / 'x.npz').check_file(['.npz']),
-                 lambda: Output(tmp_path / 'there').check_own_folder((), 'results')):  # replaced, in its parent
+    for call in (
+        lambda: Output(tmp_path / 'x' / 'y').check_folder(),
+        lambda: Output(tmp_path / 'x.npz').check_file(['.npz']),
+        lambda: Output(tmp_path / 'there').check_own_folder((), 'results'),
+    ):  # replaced, in its parent
         assert f'cannot be written: {tmp_path} (Permission denied); name another out' in refused(call)[0]
 
 
@@ -74,7 +86,8 @@ def test_a_folder_is_replaced_only_if_all_of_it_is_ours(tmp_path, monkeypatch):
     output.check_own_folder(('a', 'b'), 'a model')
     (output.path / 'thesis').touch()
     assert refused(lambda: output.check_own_folder(('a', 'b'), 'a model')) == tuple(
-        f'{output.path} holds other things than a model (thesis); name another {out}' for out in ('folder', '--out'))
+        f'{output.path} holds other things than a model (thesis); name another {out}' for out in ('folder', '--out')
+    )
     (output.path / 'thesis').unlink()
     monkeypatch.chdir(output.path)
     for path in (output.path, Path()):
@@ -91,7 +104,8 @@ def test_what_is_there_is_replaced_if_the_caller_says_so(tmp_path):
         make()
         output.refuse_existing(force=True)
         assert refused(lambda: output.refuse_existing(force=False)) == tuple(
-            f'{output.path} is there; {force} replaces it' for force in ('start_over=True', '--force'))
+            f'{output.path} is there; {force} replaces it' for force in ('start_over=True', '--force')
+        )
         output.path.unlink()
 
 
@@ -104,15 +118,24 @@ def test_another_run_is_refused_by_what_differs(tmp_path):
     output.refuse_other(before, NOW, force=True)
     assert refused(lambda: output.refuse_other(before, NOW)) == tuple(
         f'{output.path} holds the results of another run (clips was 5, is 1); name another {out}, or {force} replaces '
-        'them' for out, force in (('folder', 'force=True'), ('--out', '--force')))
+        'them'
+        for out, force in (('folder', 'force=True'), ('--out', '--force'))
+    )
     assert '(it is not known of which);' in refused(lambda: output.refuse_other({}, NOW))[0]
 
 
-@pytest.mark.parametrize('text, words', [
-    ('{"model": "vit", "size": [112, 112], "views": {"clips": 1, "crops": 3}, "top1": 0.5}', None),
-    ('{"model": "mae", "size": [112, 112], "views": {"clips": 1, "crops": 3}}', 'model was mae, is vit'),
-    ('{"size": [112, 112], "views": {"clips": 1, "crops": 3}}', 'model was None, is vit'),
-    *((text, 'it is not known of which') for text in ('', '{', '5', '[]', '[1]', '{"top1": 1}', '[' * 100_000, '\0'))])
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('{"model": "vit", "size": [112, 112], "views": {"clips": 1, "crops": 3}, "top1": 0.5}', None),
+        ('{"model": "mae", "size": [112, 112], "views": {"clips": 1, "crops": 3}}', 'model was mae, is vit'),
+        ('{"size": [112, 112], "views": {"clips": 1, "crops": 3}}', 'model was None, is vit'),
+        *(
+            (text, 'it is not known of which')
+            for text in ('', '{', '5', '[]', '[1]', '{"top1": 1}', '[' * 100_000, '\0')
+        ),
+    ],
+)
 def test_a_record_among_the_results(text, words, tmp_path):
     output = Output(tmp_path)
     (tmp_path / 'notes.txt').touch()

@@ -1,4 +1,5 @@
 """What holds for any header, any plain pickle and any text that hypothesis comes up with."""
+
 import json
 import math
 import pickle
@@ -15,18 +16,24 @@ from videozoo_timm.text import printable
 from videozoo_timm.weights import load_inert, read_header
 
 EXAMPLES = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 FEW = settings(EXAMPLES, max_examples=15)  # each starts a process
 
-numbers = st.integers(-2 ** 70, 2 ** 70) | st.floats()
+numbers = st.integers(-(2**70), 2**70) | st.floats()
 plain = st.none() | st.booleans() | numbers | st.text(max_size=8)
-values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.text(max_size=5), inner, max_size=3), max_leaves=6)
+values = st.recursive(
+    plain,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @EXAMPLES
-@given(field=st.sampled_from(
-    ['name', 'zoo', 'architecture', 'input_size', 'mean', 'std', 'interpolation', 'label_names']), value=values)
+@given(
+    field=st.sampled_from(['name', 'zoo', 'architecture', 'input_size', 'mean', 'std', 'interpolation', 'label_names']),
+    value=values,
+)
 def test_a_header_is_refused_or_right(tmp_path, field, value):
     path = tmp_path / 'x.safetensors'
     save_file({'x': torch.zeros(1)}, path, metadata={field: value if isinstance(value, str) else json.dumps(value)})
@@ -46,9 +53,14 @@ def test_a_header_is_refused_or_right(tmp_path, field, value):
 
 
 @FEW
-@given(values=st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers(-2 ** 63, 2 ** 63 - 1)
-                              | st.floats(allow_nan=False) | st.text(max_size=8), max_size=4),
-       shape=st.lists(st.integers(1, 3), max_size=4))
+@given(
+    values=st.dictionaries(
+        st.text(max_size=5),
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=8),
+        max_size=4,
+    ),
+    shape=st.lists(st.integers(1, 3), max_size=4),
+)
 def test_what_is_plain_in_a_checkpoint_comes_back(tmp_path, values, shape):
     tensor = torch.arange(float(math.prod(shape))).reshape(shape)
     torch.save({'model': {'x': tensor}, 'values': values}, tmp_path / 'x.pth')
@@ -85,7 +97,7 @@ def test_text_of_strangers_moves_no_cursor(text):
 
 
 @EXAMPLES
-@given(st.integers(1, 30), st.integers(0, 10 ** 18 - 1))
+@given(st.integers(1, 30), st.integers(0, 10**18 - 1))
 def test_names_of_scenes_are_as_many_as_asked_for(count, seed):
     names = list(map(str, drawn_videos(f'drawn:{count}@{seed}')))
     assert len(names) == len(set(names)) == count
@@ -94,9 +106,11 @@ def test_names_of_scenes_are_as_many_as_asked_for(count, seed):
 
 def test_a_pickle_of_a_program_is_no_plain_pickle(tmp_path):
     """The properties above would not hold of pickle itself."""
+
     class Program:
         def __reduce__(self):
             return eval, ('1 + 1',)
+
     torch.save({'model': {'x': torch.zeros(1)}, 'values': Program()}, tmp_path / 'x.pth')
     assert pickle.loads(pickle.dumps(Program())) == 2
     assert load_inert(tmp_path / 'x.pth')['values'] != 2

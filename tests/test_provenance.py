@@ -1,4 +1,5 @@
 """What a model card claims: a published model is one whose tensors are the published ones, whatever a file says."""
+
 import json
 import shutil
 
@@ -26,11 +27,15 @@ def _claiming(path, change):
     return path
 
 
-@pytest.mark.parametrize('change', [
-    lambda key, value: value + 0.5,
-    lambda key, value: value.flip(0) if key == 'head.weight' else value,  # another order of the classes
-    lambda key, value: torch.nextafter(value, value + 1) if key == 'norm.bias' else value,
-], ids=['all', 'head', 'last bit'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda key, value: value + 0.5,
+        lambda key, value: value.flip(0) if key == 'head.weight' else value,  # another order of the classes
+        lambda key, value: torch.nextafter(value, value + 1) if key == 'norm.bias' else value,
+    ],
+    ids=['all', 'head', 'last bit'],
+)
 def test_a_file_that_only_says_what_it_is_claims_nothing(change, tmp_path, monkeypatch, caplog, capsys):
     monkeypatch.chdir(tmp_path)
     mine = _claiming(tmp_path / 'mine.safetensors', change)
@@ -70,6 +75,7 @@ def test_what_cannot_be_compared_is_not_claimed(tmp_path, monkeypatch):
     monkeypatch.setenv('VIDEOZOO_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hf' / 'hub'))
     from videozoo_timm.factory import find_source
+
     record = catalogue.find('resnext50_im.dino_s')
     model = videozoo_timm.load_model(record.name, pretrained=False)
     assert 'is not on this machine' in unproven(model, record)
@@ -86,13 +92,18 @@ def test_files_that_are_shared_tell_nothing_of_the_machine(tmp_path, monkeypatch
     home = tmp_path / 'alice' / 'secret-project'
     home.mkdir(parents=True)
     shutil.copy(SHIPPED, home / 'mine.safetensors')
-    save_file({key: value + 1 for key, value in read_safetensors(SHIPPED).items()}, home / 'plain.safetensors',
-              dict(architecture='vit_t14_st', source=str(home), file=str(home), name=str(home)))
+    save_file(
+        {key: value + 1 for key, value in read_safetensors(SHIPPED).items()},
+        home / 'plain.safetensors',
+        dict(architecture='vit_t14_st', source=str(home), file=str(home), name=str(home)),
+    )
     monkeypatch.chdir(home)
     for name, extra in (('mine.safetensors', []), ('plain.safetensors', ['vit_t14_st'])):
         out = tmp_path / f'from_{name}'
-        assert main(['publish', *extra, '--weights', str(home / name), '--to', 'me/x', '--dry-run', '--out',
-                     str(out)]) == 0
+        assert (
+            main(['publish', *extra, '--weights', str(home / name), '--to', 'me/x', '--dry-run', '--out', str(out)])
+            == 0
+        )
         for path in out.iterdir():
             assert b'alice' not in path.read_bytes() and b'secret-project' not in path.read_bytes(), path.name
 

@@ -1,4 +1,5 @@
 """Publishing: folders and repositories that timm and transformers load, and .safetensors beside every .pth."""
+
 import json
 import re
 
@@ -26,14 +27,14 @@ def publisher(run):
 
 def several(*commands):
     """Code that runs commands one after the other; a process for each would take its time to import."""
-    return f'''
+    return f"""
 import sys
 from videozoo_timm.cli import main
 for command in {commands!r}:
     code = main(command)
     print('->', code, flush=True)
     print('->', code, file=sys.stderr, flush=True)
-'''
+"""
 
 
 def ends(text):
@@ -60,8 +61,10 @@ def test_a_folder_is_what_it_was_made_of(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(ValueError, match='is a file'):
         export(model, tmp_path / 'file')
-    for wrong, message in ((dict(name='mae_shapes_none'), 'the model is vit_t14_st with 8 classes'),
-                           (dict(label_names=['a', 'b']), '2 names of classes, the model has 8')):
+    for wrong, message in (
+        (dict(name='mae_shapes_none'), 'the model is vit_t14_st with 8 classes'),
+        (dict(label_names=['a', 'b']), '2 names of classes, the model has 8'),
+    ):
         with pytest.raises(ValueError, match=message):
             export(model, tmp_path / 'other', **wrong)
     model.head = torch.nn.Linear(128, 5)
@@ -72,8 +75,8 @@ def test_a_folder_is_what_it_was_made_of(tmp_path):
 
 def test_what_was_changed_is_exported(tmp_path):
     model = timm.create_model(
-        'vit_t14_st.shapes_motion', pretrained=True, num_classes=3, img_size=(56, 84), num_frames=4,
-        global_pool='avg').eval()
+        'vit_t14_st.shapes_motion', pretrained=True, num_classes=3, img_size=(56, 84), num_frames=4, global_pool='avg'
+    ).eval()
     x = torch.randn(1, 3, 4, 56, 84)
     folder = export(model, tmp_path / 'model', dtype=torch.bfloat16)
     assert read_safetensors(folder / 'model.safetensors')['head.weight'].dtype == torch.bfloat16
@@ -93,16 +96,21 @@ def test_what_was_changed_is_exported(tmp_path):
 def test_files_of_ones_own_are_exported(tmp_path, capsys):
     packaged = catalogue.find('vit_shapes_motion').packaged
     export(load_file(packaged, num_classes=3), tmp_path / 'mine')
-    for file, to, name in ((packaged, 'same', 'vit_t14_st.shapes_motion'),
-                           (tmp_path / 'mine' / 'model.safetensors', 'changed', 'vit_t14_st')):
-        assert main(['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out',
-                     str(tmp_path / to)]) == 0
+    for file, to, name in (
+        (packaged, 'same', 'vit_t14_st.shapes_motion'),
+        (tmp_path / 'mine' / 'model.safetensors', 'changed', 'vit_t14_st'),
+    ):
+        assert (
+            main(['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out', str(tmp_path / to)]) == 0
+        )
         said = capsys.readouterr()
         assert f'{to}: {name}, README.md' in said.out and ('license' in said.err) == (to == 'changed')
         again = timm.create_model(f'local-dir:{tmp_path / to}', pretrained=True).eval()
         assert torch.equal(again(CLIP), load_file(file)(CLIP))
-    for wrong, message in ((['--weights', 'nowhere.safetensors'], 'nowhere.safetensors'),
-                           (['mae_shapes_none', '--weights', str(packaged)], 'is not mae_t14_st.shapes')):
+    for wrong, message in (
+        (['--weights', 'nowhere.safetensors'], 'nowhere.safetensors'),
+        (['mae_shapes_none', '--weights', str(packaged)], 'is not mae_t14_st.shapes'),
+    ):
         assert main(['publish', *wrong, '--to', 'me/x', '--dry-run', '--out', str(tmp_path / 'x')]) == 2
         assert message in capsys.readouterr().err and not (tmp_path / 'x').exists()
 
@@ -111,9 +119,17 @@ def test_files_of_ones_own_are_exported(tmp_path, capsys):
 def test_model_cards_tell_what_a_model_is(name):
     record = catalogue.find(name)
     card = model_card(timm.create_model(name, device='meta'), 'me/model', record)
-    for fact in (record.name, cards.trained_on(record), catalogue.PAPERS[record.zoo][1],
-                 'not stated by the publisher', f'{record.num_params:,} parameters',
-                 "timm.create_model('hf-hub:me/model'", 'license: unknown', record.architecture, '@article{'):
+    for fact in (
+        record.name,
+        cards.trained_on(record),
+        catalogue.PAPERS[record.zoo][1],
+        'not stated by the publisher',
+        f'{record.num_params:,} parameters',
+        "timm.create_model('hf-hub:me/model'",
+        'license: unknown',
+        record.architecture,
+        '@article{',
+    ):
         assert fact in card
     assert ('from transformers import' in card) != name.startswith('mae_h14')
 
@@ -132,7 +148,7 @@ def test_publishing_to_the_hub(publisher, hub):
     done = publisher('publish', 'vit_shapes_motion', '--to', 'me/shapes')
     assert 'me/shapes' in done.stdout
     assert hub.files('me/shapes').keys() == {'.gitattributes', 'README.md', 'config.json', 'model.safetensors'}
-    code = '''
+    code = """
 import timm, torch, videozoo_timm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 x = torch.ones(1, 3, 16, 112, 112)
@@ -140,14 +156,16 @@ model = timm.create_model('hf-hub:me/shapes', pretrained=True).eval()
 assert torch.equal(model(x), videozoo_timm.load_model('vit_shapes_motion')(x))
 same = AutoModelForImageClassification.from_pretrained('me/shapes').eval()
 assert torch.equal(same(x).logits, model(x)) and same.config.id2label[0] == 'down'
-'''
+"""
     publisher(code=code)
     hub.add('me/shapes', 'README.md', b'my own words')
     publish = ['publish', 'vit_shapes_motion', '--to', 'me/shapes']
     done = publisher(code=several(publish, [*publish, '--private'], [*publish, '--dtype', 'float16', '--force']))
-    for (code, said), (expected, message) in zip(ends(done.stderr), (
-            (2, 'holds a model already'), (2, 'is there and public'), (0, 'has a model card, which stays')),
-            strict=True):
+    for (code, said), (expected, message) in zip(
+        ends(done.stderr),
+        ((2, 'holds a model already'), (2, 'is there and public'), (0, 'has a model card, which stays')),
+        strict=True,
+    ):
         assert code == expected and message in said
     assert hub.files('me/shapes')['README.md'] == b'my own words'
     assert len(hub.files('me/shapes')['model.safetensors']) < 2.5e6
@@ -156,15 +174,22 @@ assert torch.equal(same(x).logits, model(x)) and same.config.id2label[0] == 'dow
 def test_publishing_that_is_not_allowed_or_wrong(run, publisher, hub, tmp_path):
     done = run('publish', 'vit_shapes_motion', '--to', 'me/shapes', HF_HUB_DISABLE_XET='1', check=False)
     assert done.returncode == 2 and 'hf auth login' in done.stderr and not hub.files('me/shapes')
-    wrong = {"did you mean 'vit_shapes_motion'": ['vit_shapes_motoin', '--to', 'a/b'],
-             'must be ORGANIZATION/NAME': ['vit_shapes_motion', '--to', 'b/'], 'name a model': ['--to', 'a/b'],
-             'image generator': ['say_gimel', '--to', 'a/b']}
-    done = publisher(code=several(
-        *(['publish', *args] for args in wrong.values()),
-        ['publish', 'mae_shapes_none', '--to', 'me/shapes', '--dry-run']))
+    wrong = {
+        "did you mean 'vit_shapes_motion'": ['vit_shapes_motoin', '--to', 'a/b'],
+        'must be ORGANIZATION/NAME': ['vit_shapes_motion', '--to', 'b/'],
+        'name a model': ['--to', 'a/b'],
+        'image generator': ['say_gimel', '--to', 'a/b'],
+    }
+    done = publisher(
+        code=several(
+            *(['publish', *args] for args in wrong.values()),
+            ['publish', 'mae_shapes_none', '--to', 'me/shapes', '--dry-run'],
+        )
+    )
     *refused, (code, _) = ends(done.stderr)
     assert code == 0 and all(
-        code == 2 and message in said for (code, said), message in zip(refused, wrong, strict=True))
+        code == 2 and message in said for (code, said), message in zip(refused, wrong, strict=True)
+    )
     assert 'shapes: mae_t14_st.shapes' in done.stdout and (tmp_path / 'shapes' / 'config.json').is_file()
     assert not any(method == 'POST' and path == '/api/repos/create' for method, path in hub.requests[1:])
     hub.stop()
@@ -190,16 +215,19 @@ def test_safetensors_are_offered_beside_every_pickle(run, publisher, hub, tmp_pa
     hub.clear()
     assert 'is there already' in publisher('offer', repo, check=False).stdout
     assert not any(path.endswith('.pth') for _, path in hub.requests)  # nothing is fetched again
-    code = '''
+    code = """
 import shutil, torch, videozoo_timm
 from videozoo_timm.weights.source import cache_root
 shutil.rmtree(cache_root())
 assert videozoo_timm.load_model('dino_s_vits16')(torch.ones(1, 3, 224, 224)).shape == (1, 384)
-'''
+"""
     publisher(code=code)
     assert not any(path.endswith('.pth') for _, path in hub.requests)
-    wrong = {'eminorhan/hvm-1': ['eminorhan/hvm-2'], 'nothing of it is on the Hub': ['shapes'],
-             'offer one at a time': ['hvm-1', 'video-models', '--to', 'me/all']}
+    wrong = {
+        'eminorhan/hvm-1': ['eminorhan/hvm-2'],
+        'nothing of it is on the Hub': ['shapes'],
+        'offer one at a time': ['hvm-1', 'video-models', '--to', 'me/all'],
+    }
     refused = ends(publisher(code=several(*(['offer', *args] for args in wrong.values()))).stderr)
     assert all(code == 2 and message in said for (code, said), message in zip(refused, wrong, strict=True))
 
@@ -227,5 +255,8 @@ def test_every_published_file_is_known_to_the_offer():
     repos = ('eminorhan/hvm-1', 'eminorhan/video-models', 'eminorhan/gpt_saycam')
     sources = {repo: published_in(repo) for repo in repos}
     assert {repo: len(files) for repo, files in sources.items()} == {
-        'eminorhan/hvm-1': 18, 'eminorhan/video-models': 20, 'eminorhan/gpt_saycam': 31}
+        'eminorhan/hvm-1': 18,
+        'eminorhan/video-models': 20,
+        'eminorhan/gpt_saycam': 31,
+    }
     assert ['vqgan_pretrained_models/say_32x32_8192.ckpt'] in [s.pickles for s in sources['eminorhan/gpt_saycam']]

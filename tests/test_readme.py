@@ -1,4 +1,5 @@
 """The README: its recipes run, its table is the catalogue, its test command is CI's."""
+
 import re
 import shlex
 
@@ -12,12 +13,15 @@ from videozoo_timm.cli.list_models import markdown_table
 README = (REPOSITORY / 'README.md').read_text()
 FRAMEWORKS = README.split('## In the frameworks you already use')[1].split('\n## ')[0]  # tests/test_frameworks.py
 SNIPPETS = re.findall(r'```python\n(.*?)```', README.replace(FRAMEWORKS, ''), flags=re.S)
-COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)```', README, flags=re.S)
-            for line in block.splitlines()]
+COMMANDS = [
+    line.split(' #')[0].strip()
+    for block in re.findall(r'```bash\n(.*?)```', README, flags=re.S)
+    for line in block.splitlines()
+]
 
 # Full-size weights are 2.5 GB a model, so the recipes run on models of the published names, inputs and classes whose
 # blocks are narrow; tests/test_full_size.py runs the real ones.
-SMALL_BLOCKS = '''
+SMALL_BLOCKS = """
 from videozoo_timm.models import image_encoders, video_vit
 video_vit.HUGE.update(embed_dim=64, num_heads=2)
 image_encoders.BASE_14.update(embed_dim=48)
@@ -26,7 +30,7 @@ catalogue.GPT_SIZES['gimel'] = dict(depth=1, num_heads=2, embed_dim=32)
 catalogue.VQGAN_SIZES['32x32_8192'].update(ch=32, num_res_blocks=1)
 from videozoo_timm.cli import options
 options.default_workers = lambda: 0  # sooner for a few short files
-'''
+"""
 
 
 @pytest.fixture
@@ -36,19 +40,27 @@ def zoo(hub, run, environment, tmp_path):
 
     from videozoo_timm import catalogue
     from videozoo_timm.models import GPT, VQGAN, image_encoders, video_vit
+
     record, width = catalogue.find_generator('say_gimel'), dict(depth=1, num_heads=2, embed_dim=32)
     torch.manual_seed(0)
     for filename, key, model in (
-            (record.gpt_filename, 'model_state_dict', GPT(**(record.gpt_args | width))),
-            (record.vqgan_filename, 'state_dict', VQGAN(**record.vqgan_args, ch=32, num_res_blocks=1))):
+        (record.gpt_filename, 'model_state_dict', GPT(**(record.gpt_args | width))),
+        (record.vqgan_filename, 'state_dict', VQGAN(**record.vqgan_args, ch=32, num_res_blocks=1)),
+    ):
         torch.save({key: model.state_dict()}, tmp_path / 'generator')
         hub.add(record.repo, filename, (tmp_path / 'generator').read_bytes())
     huge, base = dict(video_vit.HUGE), dict(image_encoders.BASE_14)
     video_vit.HUGE.update(embed_dim=64, num_heads=2)
     image_encoders.BASE_14.update(embed_dim=48)
     try:
-        for name in ('mae_hvm1_none', 'mae_hvm1@448_none', 'mae_say_none', 'vit_hvm1_imagenet-2pt',
-                     'vit_hvm1_ssv2-50shot', 'dino_say_vitb14'):
+        for name in (
+            'mae_hvm1_none',
+            'mae_hvm1@448_none',
+            'mae_say_none',
+            'vit_hvm1_imagenet-2pt',
+            'vit_hvm1_ssv2-50shot',
+            'dino_say_vitb14',
+        ):
             record = catalogue.find(name)
             torch.manual_seed(0)
             tensors = timm.create_model(record.timm_name).state_dict()
@@ -80,13 +92,22 @@ def zoo(hub, run, environment, tmp_path):
 def test_every_python_recipe_runs(zoo):
     assert len(SNIPPETS) >= 9
     # GitHub, which is asked for the default branch and for forks, cannot be reached from a test.
-    snippets = [re.sub(r"torch.hub.load\('eminorhan/hvm-1', (.*?)\)",
-                       r"torch.hub.load('eminorhan/hvm-1:main', \1, skip_validation=True)", s) for s in SNIPPETS]
-    zoo(code=SMALL_BLOCKS + f'''
+    snippets = [
+        re.sub(
+            r"torch.hub.load\('eminorhan/hvm-1', (.*?)\)",
+            r"torch.hub.load('eminorhan/hvm-1:main', \1, skip_validation=True)",
+            s,
+        )
+        for s in SNIPPETS
+    ]
+    zoo(
+        code=SMALL_BLOCKS
+        + f"""
 for snippet in {snippets!r}:
     print(snippet, flush=True)
     exec(compile(snippet, snippet, 'exec'), dict())
-''')
+"""
+    )
 
 
 def test_every_command_runs(zoo, tmp_path):
@@ -97,11 +118,14 @@ def test_every_command_runs(zoo, tmp_path):
         assert sum(slow in c for c in commands) == 1
         commands = [c.replace(slow, quick) for c in commands]
     assert len(commands) >= 12
-    zoo(code=SMALL_BLOCKS + f'''
+    zoo(
+        code=SMALL_BLOCKS
+        + f"""
 from videozoo_timm.cli import main
 for arguments in {[shlex.split(c)[1:] for c in commands]!r}:
     assert main(arguments) == 0, arguments
-''')
+"""
+    )
     assert (tmp_path / 'mine.npz').exists() and (tmp_path / 'out.safetensors').exists()
     assert (tmp_path / 'samples.png').exists() and (tmp_path / 'completed.png').exists()
     assert (tmp_path / 'images.npz').exists() and (tmp_path / 'probe' / 'probes.json').exists()

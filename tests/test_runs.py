@@ -1,4 +1,5 @@
 """Long runs: killed and started again, shared by several processes, with files that hang."""
+
 import json
 import os
 import random
@@ -33,8 +34,26 @@ def small(tmp_path_factory):
 
 
 def long_command(small):
-    return ['-m', 'videozoo_timm', 'embed', CLIPS, '--model', 'vit_t14_st', '--weights', small, '--stride', '0.2',
-            '--batch-size', '2', '--blocks', '1,-1', '--num-workers', '2', '--out', 'features.npz']
+    return [
+        '-m',
+        'videozoo_timm',
+        'embed',
+        CLIPS,
+        '--model',
+        'vit_t14_st',
+        '--weights',
+        small,
+        '--stride',
+        '0.2',
+        '--batch-size',
+        '2',
+        '--blocks',
+        '1,-1',
+        '--num-workers',
+        '2',
+        '--out',
+        'features.npz',
+    ]
 
 
 @pytest.fixture
@@ -111,8 +130,9 @@ def test_another_command_is_refused_and_force_starts_over(command, tmp_path):
         time.sleep(0.01)
         assert process.poll() is None
     process.send_signal(signal.SIGSTOP)
-    busy = subprocess.run([sys.executable, *map(str, command)], cwd=tmp_path, env=ENVIRONMENT, text=True,
-                          capture_output=True)
+    busy = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True
+    )
     assert busy.returncode == 2 and 'is being written by another run' in busy.stderr
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
@@ -120,11 +140,17 @@ def test_another_command_is_refused_and_force_starts_over(command, tmp_path):
     done = rows_done(tmp_path)
     changed = [*command, '--batch-size', '3', '--align', 'start', '--blocks', '1', '--video-dir', CLIPS / 'odd']
     other = subprocess.run(
-        [sys.executable, *map(str, changed)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True)
+        [sys.executable, *map(str, changed)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True
+    )
     assert other.returncode == 2
     assert 'going on' not in other.stderr
-    for words in ('batch_size was 2, is 3', 'align was center, is start', 'blocks was [1, 4], is [1]',
-                  'files: 4, 4 of them the same in the now 16', 'repeat that command'):
+    for words in (
+        'batch_size was 2, is 3',
+        'align was center, is start',
+        'blocks was [1, 4], is [1]',
+        'files: 4, 4 of them the same in the now 16',
+        'repeat that command',
+    ):
         assert words in other.stderr
     assert rows_done(tmp_path) == done  # nothing is lost by the attempt
     finish([*command, '--stride', '1', '--force'], tmp_path)
@@ -136,8 +162,22 @@ def launched(*launcher):
 
 
 def test_two_processes_give_the_same_features(small, tmp_path):
-    command = ['-m', 'videozoo_timm', 'embed', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small,
-               '--num-clips', '3', '--batch-size', '2', '--num-workers', '1']
+    command = [
+        '-m',
+        'videozoo_timm',
+        'embed',
+        CLIPS / 'pans',
+        '--model',
+        'vit_t14_st',
+        '--weights',
+        small,
+        '--num-clips',
+        '3',
+        '--batch-size',
+        '2',
+        '--num-workers',
+        '1',
+    ]
     launcher = launched('accelerate', 'launch', '--multi_gpu', '--num_processes', '2')
     out, _ = finish([*command, '--out', 'two.npz'], tmp_path, launcher)
     assert out.count('12 rows') == 1
@@ -148,8 +188,21 @@ def test_two_processes_give_the_same_features(small, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_give_the_same_accuracy(small, tmp_path):
-    command = ['-m', 'videozoo_timm', 'evaluate', CLIPS / 'pans', '--model', 'vit_t14_st', '--weights', small,
-               '--num-workers', '1', '--batch-size', '2', '--json']
+    command = [
+        '-m',
+        'videozoo_timm',
+        'evaluate',
+        CLIPS / 'pans',
+        '--model',
+        'vit_t14_st',
+        '--weights',
+        small,
+        '--num-workers',
+        '1',
+        '--batch-size',
+        '2',
+        '--json',
+    ]
     two, _ = finish([*command, '--out', 'two'], tmp_path, launched('torchrun', '--nproc_per_node', '2'))
     one, _ = finish([*command, '--out', 'one'], tmp_path)
     assert json.loads(one) == json.loads(two) and json.loads(one)['files'] == 4
@@ -173,8 +226,22 @@ def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_
 
 def test_a_file_that_hangs_costs_itself(small, tmp_path):
     hanging_video(tmp_path / 'hangs.mp4')
-    command = ['-m', 'videozoo_timm', 'embed', CLIPS / 'pans', 'hangs.mp4', CLIPS / 'odd', '--model', 'vit_t14_st',
-               '--weights', small, '--time-limit', '12', '--num-workers', '2']
+    command = [
+        '-m',
+        'videozoo_timm',
+        'embed',
+        CLIPS / 'pans',
+        'hangs.mp4',
+        CLIPS / 'odd',
+        '--model',
+        'vit_t14_st',
+        '--weights',
+        small,
+        '--time-limit',
+        '12',
+        '--num-workers',
+        '2',
+    ]
     _, err = finish(command, tmp_path)
     assert 'hangs.mp4: gave nothing for 12 s' in err and '5 of 17 files could not be read' in err
     assert len(np.load(tmp_path / 'features.npz')['features']) == 12
@@ -190,18 +257,25 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_disk_that_fills_up_loses_nothing(command, tmp_path):
-    done = subprocess.run([sys.executable, '-c', FULL_DISK, *map(str, command[2:])], cwd=tmp_path, env=ENVIRONMENT,
-                          text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, '-c', FULL_DISK, *map(str, command[2:])],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 2 and 'features.npz: rows could not be written' in done.stderr, done.stderr
     assert 'the same command continues' in done.stderr and rows_done(tmp_path) > 3
 
 
 # What a journal may look like after a crash
 
+
 def batch(group, number, last, files, failed=None, value=0.0):
     times = [float(k) for k in range(len(files))]
-    return RowBatch(group, number, last, files, times, times, times, times, failed or {},
-                 torch.full((len(files), 3), value))
+    return RowBatch(
+        group, number, last, files, times, times, times, times, failed or {}, torch.full((len(files), 3), value)
+    )
 
 
 def test_what_remains_of_a_journal(tmp_path):
@@ -213,7 +287,7 @@ def test_what_remains_of_a_journal(tmp_path):
     for entry in done:
         journal.add(entry)
     journal.close()
-    lines, = journal.folder.glob('*.jsonl')
+    (lines,) = journal.folder.glob('*.jsonl')
     rows = lines.with_suffix('.rows')
     assert [b._replace(values=None) for b in journal.batches()] == [b._replace(values=None) for b in done]
     with open(lines, 'a') as file:
@@ -236,6 +310,7 @@ def test_what_remains_of_a_journal(tmp_path):
 
 def test_files_that_fail_half_way_leave_no_rows():
     from videozoo_timm.analysis.embedding import _collect
+
     batches = [batch(0, 0, False, [0, 0], value=1.0), batch(0, 1, True, [1], {0: 'hung after two clips'}, value=2.0)]
     result = _collect(batches, ['a', 'b'], None, np.empty)
     assert result.paths == ['b'] and result.features.tolist() == [[2.0] * 3] and result.video_index.tolist() == [0]

@@ -1,4 +1,5 @@
 """Drawn videos, and the models that come with the package: what they can do, on videos drawn here."""
+
 import os
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_the_shipped_models_are_small_and_load_offline_through_three_doors(tmp_p
     assert len(files) == 2 and sum(file.stat().st_size for file in files) <= 8e6
     for name in ('mae_t14_st.shapes', 'vit_t14_st.shapes_motion'):
         assert name in timm.list_pretrained() and get_pretrained_cfg(name).license == 'mit'
-    code = '''
+    code = """
 import socket
 socket.socket.connect = None
 import sys, timm, torch, videozoo_timm
@@ -98,10 +99,11 @@ for name, tag in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion'
     outputs = [model.forward_features(x) for model in models]
     assert all(torch.equal(outputs[0], other) for other in outputs), name
     assert not models[0].training and next(models[0].parameters()).dtype == torch.float32
-'''
+"""
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1', TORCH_HOME=str(tmp_path))
     done = subprocess.run(
-        [sys.executable, '-c', code, str(REPOSITORY)], env=env, cwd=tmp_path, text=True, capture_output=True)
+        [sys.executable, '-c', code, str(REPOSITORY)], env=env, cwd=tmp_path, text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -151,8 +153,15 @@ def test_shapes_do_what_their_class_says(motion):
         for x, y, radius, angle, _ in large:
             dx, dy, growth, turn = (float(value[1] - value[0]) for value in (x, y, radius, angle))
             is_so = dict(
-                left=dx < 0 == dy, right=dx > 0 == dy, up=dy < 0 == dx, down=dy > 0 == dx, grow=growth > 0,
-                shrink=growth < 0, rotate=abs(turn) > 0.1, still=dx == dy == growth == turn == 0)
+                left=dx < 0 == dy,
+                right=dx > 0 == dy,
+                up=dy < 0 == dx,
+                down=dy > 0 == dx,
+                grow=growth > 0,
+                shrink=growth < 0,
+                rotate=abs(turn) > 0.1,
+                still=dx == dy == growth == turn == 0,
+            )
             matching += is_so[motion]
         assert matching >= 1 and matching >= len(large) - 1  # one may be an occluder, which stands still
 

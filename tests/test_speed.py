@@ -1,4 +1,5 @@
 """Attention on CPUs in bfloat16, and `videozoo bench`."""
+
 import itertools
 import json
 import types
@@ -70,9 +71,11 @@ def test_a_model_in_bfloat16_takes_it(calls):
     assert len(calls) == len(model.blocks)
 
 
-@pytest.mark.parametrize('x', [
-    recipe.clip('video_vit_tiny', (2, 3, 4, 56, 56)), recipe.clip('video_vit_tiny', (2, 3, 4, 56, 56))[:, :, 0]],
-    ids=['clips', 'images'])
+@pytest.mark.parametrize(
+    'x',
+    [recipe.clip('video_vit_tiny', (2, 3, 4, 56, 56)), recipe.clip('video_vit_tiny', (2, 3, 4, 56, 56))[:, :, 0]],
+    ids=['clips', 'images'],
+)
 def test_the_plain_implementation_gives_the_same(x):
     overlay = dict(state_dict=published('video_vit_tiny'), num_classes=7)
     model = timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **TINY_VIT).eval()
@@ -92,7 +95,7 @@ def test_the_plain_implementation_of_image_encoders():
 def test_operations_are_counted():
     model = timm.create_model('vit_t14_st', num_classes=8)
     tokens, width, depth = 513, 128, 5
-    block = 2 * tokens * 12 * width ** 2 + 4 * tokens ** 2 * width
+    block = 2 * tokens * 12 * width**2 + 4 * tokens**2 * width
     expected = depth * block + 2 * 512 * 2 * 14 * 14 * 3 * width + 2 * width * 8
     assert count_flops(model, torch.empty(1, 3, 16, 112, 112)) == expected
     assert count_flops(model, torch.empty(3, 3, 16, 112, 112)) == 3 * expected
@@ -103,16 +106,31 @@ def test_speed_is_measured(monkeypatch):
     ticks = itertools.count(step=0.5)  # each product, and each run of the model, takes half a second
     monkeypatch.setattr(speed_module, 'time', types.SimpleNamespace(perf_counter=lambda: next(ticks)))
     rate = matrix_product_rate(torch.device('cpu'), torch.float32, runs=1)
-    assert rate == 4 * 2048 ** 3
+    assert rate == 4 * 2048**3
     speed = measure(torch.nn.Linear(512, 512), torch.randn(64, 512), rate, runs=3)
     assert speed.flops == 2 * 64 * 512 * 512 and speed.latency == speed.fastest == speed.slowest == 0.5
-    assert speed.rate == 128 and speed.share == pytest.approx(64 * 512 * 512 / 2048 ** 3)
+    assert speed.rate == 128 and speed.share == pytest.approx(64 * 512 * 512 / 2048**3)
     assert speed.peak_memory > 1e8
 
 
 def test_bench(capsys):
-    assert main(['bench', '--model', 'vit_shapes_motion', '--against', 'plain', '--runs', '1', '--batch-size', '2',
-                 '--json']) == 0
+    assert (
+        main(
+            [
+                'bench',
+                '--model',
+                'vit_shapes_motion',
+                '--against',
+                'plain',
+                '--runs',
+                '1',
+                '--batch-size',
+                '2',
+                '--json',
+            ]
+        )
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert result['shape'] == [2, 3, 16, 112, 112] and [r['variant'] for r in result['results']] == ['eager', 'plain']
     ours, plain = result['results']
@@ -122,7 +140,10 @@ def test_bench(capsys):
     assert 'clips a second' in capsys.readouterr().out
     assert main(['bench', '--model', 'vit_t16_im', '--runs', '1', '--img-size', '64']) == 0
     assert '[1, 3, 64, 64]' in capsys.readouterr().out
-    for wrong, message in ((['--model', 'mae_shapes_none', '--against', 'plain'], 'not of VideoMaskedAutoencoder'),
-                           (['--batch-size', '0'], 'at least 1'), (['--model', 'vit_shapes'], 'did you mean')):
+    for wrong, message in (
+        (['--model', 'mae_shapes_none', '--against', 'plain'], 'not of VideoMaskedAutoencoder'),
+        (['--batch-size', '0'], 'at least 1'),
+        (['--model', 'vit_shapes'], 'did you mean'),
+    ):
         assert main(['bench', *wrong]) == 2
         assert message in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """What timm's own tests ask of its ViT holds for our models, with clips and with images; timm's ViT stands beside."""
+
 import copy
 import io
 import logging
@@ -75,10 +76,20 @@ def test_torchscript(case):
         assert relative_error(torch.jit.load(file)(x), scripted(x)) < 1e-6
 
 
-@pytest.mark.parametrize('kwargs', [
-    pytest.param(kwargs, id=','.join(kwargs), marks=[pytest.mark.slow] if k else []) for k, kwargs in enumerate((
-        dict(dynamic_img_size=True, dynamic_img_pad=True, reg_tokens=2), dict(class_token=False, global_pool='avg'),
-        dict(global_pool='map', dynamic_img_size=False), dict(qk_norm=True, drop_rate=0.1, init_values=0.1)))])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        pytest.param(kwargs, id=','.join(kwargs), marks=[pytest.mark.slow] if k else [])
+        for k, kwargs in enumerate(
+            (
+                dict(dynamic_img_size=True, dynamic_img_pad=True, reg_tokens=2),
+                dict(class_token=False, global_pool='avg'),
+                dict(global_pool='map', dynamic_img_size=False),
+                dict(qk_norm=True, drop_rate=0.1, init_values=0.1),
+            )
+        )
+    ],
+)
 def test_torchscript_of_options(kwargs):
     dynamic = kwargs.get('dynamic_img_size')
     scripts(make('video', **kwargs), [CLIP, FRAME] + ([(2, 41, 70)] if dynamic else []))

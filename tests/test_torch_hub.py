@@ -1,4 +1,5 @@
 """torch.hub's door, and the three doors giving the same model."""
+
 import importlib.util
 import shutil
 
@@ -23,6 +24,7 @@ def in_hub_cache(environment, tmp_path):
 def test_list_shows_the_published_names_and_no_helper(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY))
     import hubconf
+
     # What torch.hub.list does with the module.
     names = [f for f in dir(hubconf) if callable(getattr(hubconf, f)) and not f.startswith('_')]
     assert sorted(names) == sorted(videozoo_timm.get_available_models())
@@ -32,7 +34,7 @@ def test_list_shows_the_published_names_and_no_helper(monkeypatch):
 def test_torch_hub_itself_from_its_cache_folder(hub, run, environment, in_hub_cache, tmp_path):
     path = save_published(published('video_vit_tiny'), tmp_path / 'hvm1_ssv2-50shot.pth')
     hub.add('eminorhan/hvm-1', path.name, path)
-    code = f'''
+    code = f"""
 import torch
 name, repo = 'vit_hvm1_ssv2-50shot', 'eminorhan/hvm-1'
 kwargs = dict(skip_validation=True, trust_repo=True)
@@ -53,7 +55,7 @@ for other in (
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 untrained = torch.hub.load(repo, 'mae_say_none', pretrained=False, **kwargs, **{TINY_MAE!r})
 assert untrained.decoder_pred.out_features == 1176
-'''
+"""
     run(code=code)
     assert [p for _, p in hub.requests].count('/eminorhan/hvm-1/resolve/main/hvm1_ssv2-50shot.pth') == 1
 
@@ -62,13 +64,13 @@ def test_another_copy_of_the_package_is_named(run, environment, in_hub_cache):
     environment['PYTHONPATH'] = str(REPOSITORY)
     init = in_hub_cache / 'eminorhan_hvm-1_main' / 'videozoo_timm' / '__init__.py'
     init.write_text(init.read_text().replace(videozoo_timm.__version__, '9.9'))
-    code = '''
+    code = """
 import torch, videozoo_timm
 torch.hub.list('eminorhan/hvm-1', skip_validation=True, trust_repo=True)
-'''
+"""
     done = run(code=code)
     other = in_hub_cache / 'eminorhan_hvm-1_main' / 'videozoo_timm'
-    assert f"imported before, from {REPOSITORY / 'videozoo_timm'}; it is used instead of 9.9 in {other}" in done.stderr
+    assert f'imported before, from {REPOSITORY / "videozoo_timm"}; it is used instead of 9.9 in {other}' in done.stderr
     assert f'videozoo_timm {videozoo_timm.__version__} was imported' in done.stderr
 
 
@@ -77,13 +79,13 @@ def test_ambiguous_names_through_the_hub(hub, run, environment, tmp_path):
         tensors = {k: v + shift for k, v in published('video_vit_tiny').items()}
         path = save_published(tensors, tmp_path / f'{zoo}.pth')
         hub.add(f'eminorhan/{zoo}', 'kinetics_ssv2-50shot.pth', path)
-    code = f'''
+    code = f"""
 import torch
 def load(**kwargs):
     return torch.hub.load({str(REPOSITORY)!r}, 'vit_kinetics_ssv2-50shot', source='local',
                           pretrained_cfg_overlay=dict(num_classes=7), **kwargs, **{TINY_VIT!r}).norm.bias
 bare, theirs, ours = load(), load(zoo='video-models'), load(zoo='hvm-1')
 assert torch.equal(bare, theirs) and torch.allclose(ours + 1, theirs)
-'''
+"""
     done = run(code=code)
     assert done.stderr.count('stands in two zoos') == 1

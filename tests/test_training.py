@@ -1,4 +1,5 @@
 """Training: the arithmetic of a step, runs that are stopped and go on, what a run leaves behind."""
+
 import json
 import math
 import os
@@ -65,9 +66,16 @@ def small(name='mae_t14_st', **kwargs):
 
 def run_pretrain(folder, model=None, paths=DRAWN, steps=6, resume=False, max_failed=0.1, log_every=1, **options):
     options = dict(dict(batch_size=4, augmentation=TWICE, pictures_every=0), **options)
-    return load_file(pretrain(
-        make_accelerator('cpu'), model or small(), paths, Schedule(steps=steps, lr=1e-3),
-        Keeping(folder, every=2, log_every=log_every, resume=resume, max_failed=max_failed), **options))
+    return load_file(
+        pretrain(
+            make_accelerator('cpu'),
+            model or small(),
+            paths,
+            Schedule(steps=steps, lr=1e-3),
+            Keeping(folder, every=2, log_every=log_every, resume=resume, max_failed=max_failed),
+            **options,
+        )
+    )
 
 
 def equal(ours, theirs):
@@ -76,8 +84,9 @@ def equal(ours, theirs):
 
 def test_loss_and_gradients_are_those_of_the_plain_computation():
     clips = recipe.clip('video_mae_tiny', (2, 3, 16, 56, 56))
-    model = timm.create_model('mae_t14_st', pretrained=True, pretrained_cfg_overlay=dict(
-        state_dict=published('video_mae_tiny')), **TINY_MAE)
+    model = timm.create_model(
+        'mae_t14_st', pretrained=True, pretrained_cfg_overlay=dict(state_dict=published('video_mae_tiny')), **TINY_MAE
+    )
     torch.manual_seed(0)
     noise = torch.rand(2, model.patch_embed.num_patches)
     loss = model(clips, mask_ratio=0.9, noise=noise)[0]
@@ -100,8 +109,16 @@ def test_a_step_is_the_plain_step(tmp_path):
         return model(batch.x, noise=torch.rand(4, 32, generator=torch.Generator().manual_seed(1)))[0]
 
     schedule = Schedule(steps=1, lr=1e-3, warmup=0.0, weight_decay=0.05, betas=(0.9, 0.95), clip_grad=0.1)
-    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE), loss_of, schedule,
-          Keeping(tmp_path), batch_size=4)
+    train(
+        make_accelerator('cpu'),
+        model,
+        DRAWN,
+        views_of(model, augmentation=TWICE),
+        loss_of,
+        schedule,
+        Keeping(tmp_path),
+        batch_size=4,
+    )
     noise = torch.rand(4, 32, generator=torch.Generator().manual_seed(1))
     plain_loss(before, batches[0].x, noise, 2, 2).backward()
     norm = math.sqrt(sum(float(w.grad.square().sum()) for w in before.values()))
@@ -121,8 +138,15 @@ def test_a_step_is_the_plain_step(tmp_path):
 def test_published_recipe_is_the_default(capsys):
     assert main(['pretrain', '--help']) == 0
     text = ' '.join(capsys.readouterr().out.split())
-    for option, default in (('--lr', '0.0001'), ('--betas', '0.9, 0.95'), ('--weight-decay', '0.05'), ('--span', '128'),
-                            ('--clip-grad', '0.1'), ('--repeat-aug', '16'), ('--mask-ratio', '0.9')):
+    for option, default in (
+        ('--lr', '0.0001'),
+        ('--betas', '0.9, 0.95'),
+        ('--weight-decay', '0.05'),
+        ('--span', '128'),
+        ('--clip-grad', '0.1'),
+        ('--repeat-aug', '16'),
+        ('--mask-ratio', '0.9'),
+    ):
         assert re.search(rf' {option} [^\[]*\[default: {default}\]', text), option
     model = small()
     groups = make_optimizer(model, Schedule(steps=1, lr=1.0)).param_groups
@@ -138,18 +162,31 @@ def test_layer_decay_follows_the_blocks():
     scale = {id(p): group['lr_scale'] for group in groups for p in group['params']}
     assert scale[id(model.head.weight)] == 1
     assert scale[id(model.blocks[1].mlp.fc1.weight)] == 2 * scale[id(model.blocks[0].mlp.fc1.weight)]
-    assert scale[id(model.pos_embed_spatial)] == scale[id(model.patch_embed.proj.weight)] < scale[
-        id(model.blocks[0].mlp.fc1.weight)]
+    assert (
+        scale[id(model.pos_embed_spatial)]
+        == scale[id(model.patch_embed.proj.weight)]
+        < scale[id(model.blocks[0].mlp.fc1.weight)]
+    )
 
 
 def test_accumulating_and_decoding_ahead_change_nothing_but_rounding(tmp_path):
     whole = run_pretrain(tmp_path / 'a', mask_types=['center'], mask_ratios=[0.5])
     workers = run_pretrain(tmp_path / 'b', mask_types=['center'], mask_ratios=[0.5], num_workers=1)
     assert equal(whole, workers)
-    halves = load_file(pretrain(
-        make_accelerator('cpu', accumulate=2), small(), DRAWN, Schedule(steps=6, lr=1e-3, accumulate=2),
-        Keeping(tmp_path / 'c'), batch_size=2, augmentation=TWICE, pictures_every=0, mask_types=['center'],
-        mask_ratios=[0.5]))
+    halves = load_file(
+        pretrain(
+            make_accelerator('cpu', accumulate=2),
+            small(),
+            DRAWN,
+            Schedule(steps=6, lr=1e-3, accumulate=2),
+            Keeping(tmp_path / 'c'),
+            batch_size=2,
+            augmentation=TWICE,
+            pictures_every=0,
+            mask_types=['center'],
+            mask_ratios=[0.5],
+        )
+    )
     assert all(torch.allclose(halves[k], whole[k], atol=1e-4) for k in whole)
 
 
@@ -179,8 +216,9 @@ def test_rows_of_the_log_are_the_same_over_a_crash(tmp_path):
     with pytest.raises(Crash):
         run_pretrain(tmp_path / 'crashed', log_every=3, progress=_crash_at(5))
     run_pretrain(tmp_path / 'crashed', log_every=3, resume=True)
-    rows = [[(row['step'], row['loss']) for row in read_log(tmp_path / name / 'log.csv')]
-            for name in ('whole', 'crashed')]
+    rows = [
+        [(row['step'], row['loss']) for row in read_log(tmp_path / name / 'log.csv')] for name in ('whole', 'crashed')
+    ]
     assert rows[0] == rows[1] and [step for step, _ in rows[0]] == ['3', '6']
 
 
@@ -206,6 +244,7 @@ def _crash_at(step):
     def progress(now, row):
         if now == step:
             raise Crash
+
     return progress
 
 
@@ -215,10 +254,19 @@ def test_random_state_is_part_of_a_checkpoint(tmp_path):
 
     def run(folder, resume=False, progress=lambda step, row: None):
         model = small('vit_t14_st', num_classes=8, drop_rate=0.3, drop_path_rate=0.3)
-        return load_file(finetune(
-            make_accelerator('cpu'), model, files, None, Schedule(steps=5, lr=1e-3),
-            Keeping(folder, every=2, resume=resume), batch_size=4, progress=progress,
-            augmentation=Augmentation(auto_augment='rand-m7-n2-mstd0.5-inc1')))
+        return load_file(
+            finetune(
+                make_accelerator('cpu'),
+                model,
+                files,
+                None,
+                Schedule(steps=5, lr=1e-3),
+                Keeping(folder, every=2, resume=resume),
+                batch_size=4,
+                progress=progress,
+                augmentation=Augmentation(auto_augment='rand-m7-n2-mstd0.5-inc1'),
+            )
+        )
 
     whole = run(tmp_path / 'whole')
     with pytest.raises(Crash):
@@ -256,26 +304,47 @@ def test_force_removes_what_runs_write_and_nothing_else(tmp_path, monkeypatch, c
     for path in mine:
         path.write_text('mine')
     before = (tmp_path / 'pretrained' / 'model.safetensors').read_bytes()
-    for wrong, words in ((['--lr', '-1'], '--lr: -1: must be a number of at least 0'),
-                         (['--aa', 'nonsense'], "auto_augment='nonsense'"), (['--device', 'gpu'], '--device gpu'),
-                         (['--seed', '-1'], 'Seed must be between 0'), (['--time-limit', '0'], 'time_limit=0.0'),
-                         (['--num-workers', '-1'], '--num-workers: -1: must be a whole number of at least 0'),
-                         (['--pictures-every', '-1'], '--pictures-every: -1: must be')):
+    for wrong, words in (
+        (['--lr', '-1'], '--lr: -1: must be a number of at least 0'),
+        (['--aa', 'nonsense'], "auto_augment='nonsense'"),
+        (['--device', 'gpu'], '--device gpu'),
+        (['--seed', '-1'], 'Seed must be between 0'),
+        (['--time-limit', '0'], 'time_limit=0.0'),
+        (['--num-workers', '-1'], '--num-workers: -1: must be a whole number of at least 0'),
+        (['--pictures-every', '-1'], '--pictures-every: -1: must be'),
+    ):
         assert main([*command, *wrong]) == 2 and words in capsys.readouterr().err
         assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() == before
     assert main([*command, '--seed', '1']) == 0
     assert (tmp_path / 'pretrained' / 'model.safetensors').read_bytes() != before
     assert all(path.read_text() == 'mine' for path in mine)
     assert sorted(path.name for path in (tmp_path / 'scratch').iterdir()) == [
-        '.lock', 'mine.ckpt', 'step_00000002']  # the lock of runs whose links lead there
+        '.lock',
+        'mine.ckpt',
+        'step_00000002',
+    ]  # the lock of runs whose links lead there
 
 
 def test_files_left_out_make_the_exit_code(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(['draw', '--num', '8', '--out', 'train', '--size', '64', '--motion', 'left', 'right']) == 0
     shutil.copytree('train', 'val')
-    command = ['finetune', '--train', 'train', '--val', 'val', *COMMON, '--steps', '4', '--batch-size', '4',
-               '--validate-every', '2', '--max-failed', '0.5']
+    command = [
+        'finetune',
+        '--train',
+        'train',
+        '--val',
+        'val',
+        *COMMON,
+        '--steps',
+        '4',
+        '--batch-size',
+        '4',
+        '--validate-every',
+        '2',
+        '--max-failed',
+        '0.5',
+    ]
     assert main(command) == 0
     shutil.copy(CLIPS / 'odd' / 'empty.mp4', 'val/left')
     assert main([*command, '--out', 'other']) == 1
@@ -284,8 +353,14 @@ def test_files_left_out_make_the_exit_code(tmp_path, monkeypatch, capsys):
 
 def test_a_file_that_hangs_delays_the_pictures_and_no_more(tmp_path):
     hanging_video(tmp_path / 'hangs.mp4')
-    run_pretrain(tmp_path / 'run', paths=[str(tmp_path / 'hangs.mp4'), *DRAWN], steps=1, pictures_every=1,
-                 num_workers=1, time_limit=6.0)
+    run_pretrain(
+        tmp_path / 'run',
+        paths=[str(tmp_path / 'hangs.mp4'), *DRAWN],
+        steps=1,
+        pictures_every=1,
+        num_workers=1,
+        time_limit=6.0,
+    )
     assert len(list((tmp_path / 'run' / 'pictures').iterdir())) == 1
 
 
@@ -309,15 +384,26 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
     bad = str(CLIPS / 'odd' / 'empty.mp4')
     reported = []
     run_pretrain(
-        tmp_path / 'few', paths=[*DRAWN[:5], bad], steps=9, max_failed=0.2,
-        report=lambda path, reason: reported.append(path))
+        tmp_path / 'few',
+        paths=[*DRAWN[:5], bad],
+        steps=9,
+        max_failed=0.2,
+        report=lambda path, reason: reported.append(path),
+    )
     assert reported == [bad] and read_log(tmp_path / 'few' / 'log.csv')[-1]['failed'] == '1'
     with pytest.raises(ValueError, match='1 of 6 files could not be read so far, more than max_failed=0.1'):
         run_pretrain(tmp_path / 'many', paths=[*DRAWN[:5], bad], steps=9)
     told = []
     for matched in (False, True):
-        with closing(Stream([*DRAWN[:5], bad], views_of(small(), augmentation=TWICE), 12, matched=matched,
-                            report=lambda path, reason: told.append(reason))) as stream:
+        with closing(
+            Stream(
+                [*DRAWN[:5], bad],
+                views_of(small(), augmentation=TWICE),
+                12,
+                matched=matched,
+                report=lambda path, reason: told.append(reason),
+            )
+        ) as stream:
             next(stream)
     assert ['matched files are split' in reason for reason in told] == [False, True]
     with pytest.raises(ValueError, match='none of 1 files can be read'):
@@ -361,8 +447,10 @@ def test_matched_files_come_together_under_the_same_view():
     assert sorted(batches[0].files + batches[1].files) == sorted(batches[2].files + batches[3].files) == [*range(12)]
     assert batches[0].files != batches[2].files
     assert len({a < b for batch in batches for a, b in zip(batch.files[::2], batch.files[1::2], strict=True)}) == 2
-    first, again = (next(x for b in two for x, file in zip(b.x, b.files, strict=True) if file == 0)
-                    for two in (batches[:2], batches[2:]))
+    first, again = (
+        next(x for b in two for x, file in zip(b.x, b.files, strict=True) if file == 0)
+        for two in (batches[:2], batches[2:])
+    )
     assert not torch.equal(first, again)  # another view in the next epoch
     with pytest.raises(ValueError, match='of 6 files no two have the same name'):
         Stream(paths[:6], views, 6, matched=True)
@@ -416,7 +504,8 @@ def test_flips_and_crops():
 def test_repeated_views_are_of_one_decoded_clip_of_a_real_video():
     path = str(CLIPS / 'pans' / 'things' / 'cat.mp4')
     views = views_of(
-        small(), Sampling(4, 65), augmentation=Augmentation(scale=(1, 1), ratio=(1, 1), hflip=0.5, repeats=4))
+        small(), Sampling(4, 65), augmentation=Augmentation(scale=(1, 1), ratio=(1, 1), hflip=0.5, repeats=4)
+    )
     got = list(read_views(Job(3, path), views))
     assert len(got) == 4 and len({view.start for view in got}) == 1 and got[0].start > 0
     assert torch.equal(got[2].x, next(read_views(Job(3, path, skip=2), views)).x)
@@ -428,22 +517,29 @@ def test_repeated_views_are_of_one_decoded_clip_of_a_real_video():
 def _square(frames):
     side = min(frames.shape[1:3])
     top, left = (frames.shape[1] - side) // 2, (frames.shape[2] - side) // 2
-    return frames[:, top:top + side, left:left + side]
+    return frames[:, top : top + side, left : left + side]
 
 
 def test_finetuning_leaves_models_that_load_everywhere(tmp_path, capsys):
-    files, held_out = (
-        class_folders(folder)._replace(classes=list('abcdefgh')) for folder in ('drawn:16', 'drawn:8@1'))
+    files, held_out = (class_folders(folder)._replace(classes=list('abcdefgh')) for folder in ('drawn:16', 'drawn:8@1'))
     path = finetune(
-        make_accelerator('cpu'), timm.create_model('vit_t14_st', img_size=56, num_frames=4, num_classes=8), files,
-        held_out, Schedule(steps=4, lr=1e-3), Keeping(tmp_path / 'run'), batch_size=4, validate_every=2)
+        make_accelerator('cpu'),
+        timm.create_model('vit_t14_st', img_size=56, num_frames=4, num_classes=8),
+        files,
+        held_out,
+        Schedule(steps=4, lr=1e-3),
+        Keeping(tmp_path / 'run'),
+        batch_size=4,
+        validate_every=2,
+    )
     rows = read_log(tmp_path / 'run' / 'validation.csv')
     assert [row['step'] for row in rows] == ['2', '4'] and {row['files'] for row in rows} == {'8'}
     model = load_model_file(path)
     assert model.num_classes == 8 and model.num_frames == 4 and model.patch_embed.img_size == (56, 56)
     assert tuple(model.pretrained_cfg['label_names']) == tuple(files.classes)
     same = timm.create_model(
-        'vit_t14_st', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), img_size=56, num_frames=4).eval()
+        'vit_t14_st', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), img_size=56, num_frames=4
+    ).eval()
     x = torch.randn(1, 3, 4, 56, 56)
     assert torch.equal(model(x), same(x))
     assert list(same.pretrained_cfg['label_names']) == files.classes
@@ -451,8 +547,13 @@ def test_finetuning_leaves_models_that_load_everywhere(tmp_path, capsys):
     for header, names in (({}, None), ({'label_names': json.dumps(list('vwxyz'))}, tuple('vwxyz'))):
         save_file(tensors, tmp_path / 'five.safetensors', header)
         same = timm.create_model(
-            'vit_t14_st', pretrained=True, pretrained_cfg_overlay=dict(file=str(tmp_path / 'five.safetensors')),
-            img_size=56, num_frames=4, **({} if names else {'num_classes': 5}))
+            'vit_t14_st',
+            pretrained=True,
+            pretrained_cfg_overlay=dict(file=str(tmp_path / 'five.safetensors')),
+            img_size=56,
+            num_frames=4,
+            **({} if names else {'num_classes': 5}),
+        )
         assert same.num_classes == 5 and same.pretrained_cfg.get('label_names') == names
     assert (tmp_path / 'run' / 'best.safetensors').exists()
     best = max(float(row['top1']) for row in rows)
@@ -474,27 +575,53 @@ def test_freezing_and_lora(tmp_path):
         model = small('vit_t14_st', num_classes=8)
         before = {k: v.clone() for k, v in model.state_dict().items()}
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        after = load_file(finetune(
-            make_accelerator('cpu'), how(model), files, class_folders('drawn:8@1'),
-            Schedule(steps=2, lr=1e-2, warmup=0), Keeping(folder), batch_size=4, mixup=0, cutmix=0, validate_every=1))
+        after = load_file(
+            finetune(
+                make_accelerator('cpu'),
+                how(model),
+                files,
+                class_folders('drawn:8@1'),
+                Schedule(steps=2, lr=1e-2, warmup=0),
+                Keeping(folder),
+                batch_size=4,
+                mixup=0,
+                cutmix=0,
+                validate_every=1,
+            )
+        )
         assert after.keys() == before.keys()
-        changed.append({
-            k.removeprefix('head.').split('.', 2)[-1] for k in after
-            if not torch.allclose(after[k], before[k], atol=1e-6)})
+        changed.append(
+            {
+                k.removeprefix('head.').split('.', 2)[-1]
+                for k in after
+                if not torch.allclose(after[k], before[k], atol=1e-6)
+            }
+        )
     head = {'weight', 'bias'}
     assert changed == [head, head | {'attn.qkv.weight', 'attn.proj.weight', 'mlp.fc1.weight', 'mlp.fc2.weight'}]
 
 
 def test_images_are_still_clips(tmp_path):
     from PIL import Image
+
     for name, color in (('a', (200, 30, 30)), ('b', (30, 30, 200))):
         (tmp_path / 'data' / name).mkdir(parents=True)
         for k in range(4):
             Image.new('RGB', (60, 48), tuple(c + 5 * k for c in color)).save(tmp_path / 'data' / name / f'{k}.png')
     files = class_folders(tmp_path / 'data')
     finetune(
-        make_accelerator('cpu'), small('vit_t14_st', num_classes=2), files, files, Schedule(steps=12, lr=3e-3),
-        Keeping(tmp_path / 'run'), batch_size=4, mixup=0, cutmix=0, augmentation=Augmentation(), validate_every=12)
+        make_accelerator('cpu'),
+        small('vit_t14_st', num_classes=2),
+        files,
+        files,
+        Schedule(steps=12, lr=3e-3),
+        Keeping(tmp_path / 'run'),
+        batch_size=4,
+        mixup=0,
+        cutmix=0,
+        augmentation=Augmentation(),
+        validate_every=12,
+    )
     assert float(read_log(tmp_path / 'run' / 'validation.csv')[-1]['top1']) == 1.0
 
 
@@ -502,8 +629,9 @@ def test_few_shots():
     files = class_folders('drawn:80')
     some = few_shots(files, 3, seed=1)
     assert [some.targets.count(k) for k in range(8)] == [3] * 8 and set(some.paths) < set(files.paths)
-    assert all(files.targets[files.paths.index(path)] == target
-               for path, target in zip(some.paths, some.targets, strict=True))
+    assert all(
+        files.targets[files.paths.index(path)] == target for path, target in zip(some.paths, some.targets, strict=True)
+    )
     assert few_shots(files, 3, seed=1) == some != few_shots(files, 3, seed=2)
     with pytest.raises(ValueError, match="10 files of the class 'down', fewer than 11"):
         few_shots(files, 11)
@@ -529,8 +657,14 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
     with pytest.raises(ValueError, match='validate_every=0'):
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, files, schedule, keeping, validate_every=0)
     with pytest.raises(ValueError, match='FSDP'):  # which needs a GPU
-        finetune(SimpleNamespace(distributed_type='FSDP'), add_lora(small('vit_t14_st', num_classes=8), 2), files, None,
-                 schedule, keeping)
+        finetune(
+            SimpleNamespace(distributed_type='FSDP'),
+            add_lora(small('vit_t14_st', num_classes=8), 2),
+            files,
+            None,
+            schedule,
+            keeping,
+        )
     with pytest.raises(ValueError, match='must be even'):
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, None, schedule, keeping, **options)
     with pytest.raises(ValueError, match='other classes than drawn:16: drawn:16 alone has up; drawn:16 alone has over'):
@@ -538,8 +672,11 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         finetune(accelerator, small('vit_t14_st', num_classes=8), files, other, schedule, keeping, **options)
     with pytest.raises(ValueError, match='no decoder'):
         pretrain(accelerator, small('vit_t14_st', num_classes=0), DRAWN, schedule, keeping)
-    for wrong, words in ((dict(mask_types=['all']), 'must be one of'), (dict(mask_ratios=[1.0]), 'below 1'),
-                         (dict(mask_ratios=[0.5, 0.6]), '1 mask types and 2 mask ratios')):
+    for wrong, words in (
+        (dict(mask_types=['all']), 'must be one of'),
+        (dict(mask_ratios=[1.0]), 'below 1'),
+        (dict(mask_ratios=[0.5, 0.6]), '1 mask types and 2 mask ratios'),
+    ):
         with pytest.raises(ValueError, match=words):
             pretrain(accelerator, small(), DRAWN, schedule, keeping, **wrong)
     with pytest.raises(ValueError, match='steps'):
@@ -557,24 +694,47 @@ def test_what_a_run_lacks_is_told(tmp_path, monkeypatch, capsys):
     assert '--batch-size 8 is no multiple of the 16 views of a scene' in said
     assert main([*command, '--seed', '1']) == 2
     assert 'another run (seed was 0, is 1); name another --out, or --force replaces them' in capsys.readouterr().err
-    assert main([arg.replace('drawn:12', 'drawn:16').replace('8', '16') if arg in ('drawn:12', '8') else arg
-                 for arg in command] + ['--out', 'other']) == 0
+    assert (
+        main(
+            [
+                arg.replace('drawn:12', 'drawn:16').replace('8', '16') if arg in ('drawn:12', '8') else arg
+                for arg in command
+            ]
+            + ['--out', 'other']
+        )
+        == 0
+    )
     assert '--matched' not in capsys.readouterr().err
 
 
 def test_hooks_see_every_so_many_steps_and_the_last(tmp_path):
     model, seen = small(), []
-    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE),
-          lambda model, batch: model(batch.x)[0], Schedule(steps=5, lr=1e-3), Keeping(tmp_path), batch_size=4,
-          hooks=[Hook(2, lambda step, model: seen.append(step))])
+    train(
+        make_accelerator('cpu'),
+        model,
+        DRAWN,
+        views_of(model, augmentation=TWICE),
+        lambda model, batch: model(batch.x)[0],
+        Schedule(steps=5, lr=1e-3),
+        Keeping(tmp_path),
+        batch_size=4,
+        hooks=[Hook(2, lambda step, model: seen.append(step))],
+    )
     assert seen == [2, 4, 5]
 
 
 def test_rates_rise_to_the_highest_and_fall_from_there(tmp_path):
     model = small()
-    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE),
-          lambda model, batch: model(batch.x)[0], Schedule(steps=8, lr=1e-3, min_lr=1e-4, warmup=0.5),
-          Keeping(tmp_path, log_every=1), batch_size=4)
+    train(
+        make_accelerator('cpu'),
+        model,
+        DRAWN,
+        views_of(model, augmentation=TWICE),
+        lambda model, batch: model(batch.x)[0],
+        Schedule(steps=8, lr=1e-3, min_lr=1e-4, warmup=0.5),
+        Keeping(tmp_path, log_every=1),
+        batch_size=4,
+    )
     rates = [float(row['lr']) for row in read_log(tmp_path / 'log.csv')]
     cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(5)]
     assert rates == pytest.approx([2.5e-4, 5e-4, 7.5e-4, *cosine])
@@ -591,9 +751,17 @@ def test_clips_a_second_are_those_of_training(tmp_path, monkeypatch):
         wait(2)
         return model(batch.x)[0]
 
-    train(make_accelerator('cpu'), model, DRAWN, views_of(model, augmentation=TWICE), loss_of,
-          Schedule(steps=3, lr=1e-3), Keeping(tmp_path, log_every=1), batch_size=4,
-          hooks=[Hook(1, lambda step, model: wait(1000))])
+    train(
+        make_accelerator('cpu'),
+        model,
+        DRAWN,
+        views_of(model, augmentation=TWICE),
+        loss_of,
+        Schedule(steps=3, lr=1e-3),
+        Keeping(tmp_path, log_every=1),
+        batch_size=4,
+        hooks=[Hook(1, lambda step, model: wait(1000))],
+    )
     assert [row['clips_per_second'] for row in read_log(tmp_path / 'log.csv')] == ['2.0'] * 3
 
 
@@ -601,21 +769,55 @@ def test_pretraining_draws_completions_and_learns(tmp_path):
     model = small()
     initialize_local(model)
     pretrain(
-        make_accelerator('cpu'), model, DRAWN, Schedule(steps=120, lr=5e-3), Keeping(tmp_path, log_every=10),
-        batch_size=8, augmentation=TWICE, mask_ratios=[0.75], pictures_every=60)
+        make_accelerator('cpu'),
+        model,
+        DRAWN,
+        Schedule(steps=120, lr=5e-3),
+        Keeping(tmp_path, log_every=10),
+        batch_size=8,
+        augmentation=TWICE,
+        mask_ratios=[0.75],
+        pictures_every=60,
+    )
     assert sorted(p.name for p in (tmp_path / 'pictures').iterdir()) == [
-        'step_00000060_random75.jpg', 'step_00000120_random75.jpg']
+        'step_00000060_random75.jpg',
+        'step_00000120_random75.jpg',
+    ]
     losses = [float(row['loss']) for row in read_log(tmp_path / 'log.csv')]
     assert losses[-1] < 0.8 * losses[0]
     assert list((tmp_path / 'tensorboard').iterdir())
 
 
-COMMON = ['--from-scratch', '--img-size', '56', '--num-frames', '4', '--lr', '1e-3', '--repeat-aug', '2',
-          '--num-workers', '1', '--checkpoint-every', '2', '--device', 'cpu']
+COMMON = [
+    '--from-scratch',
+    '--img-size',
+    '56',
+    '--num-frames',
+    '4',
+    '--lr',
+    '1e-3',
+    '--repeat-aug',
+    '2',
+    '--num-workers',
+    '1',
+    '--checkpoint-every',
+    '2',
+    '--device',
+    'cpu',
+]
 COMMANDS = {
     'pretrain': ['pretrain', 'drawn:16', *COMMON, '--pictures-every', '0'],
     'finetune': [
-        'finetune', '--train', 'drawn:16', '--val', 'drawn:16@1', *COMMON, '--validate-every', '20', '--matched'],
+        'finetune',
+        '--train',
+        'drawn:16',
+        '--val',
+        'drawn:16@1',
+        *COMMON,
+        '--validate-every',
+        '20',
+        '--matched',
+    ],
 }
 
 
@@ -625,12 +827,31 @@ def start(tmp_path):
     started = []
 
     def start(*arguments, processes=1, command='pretrain'):
-        launcher = [sys.executable, '-m'] if processes == 1 else [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes), '-m']
+        launcher = (
+            [sys.executable, '-m']
+            if processes == 1
+            else [
+                sys.executable,
+                '-m',
+                'torch.distributed.run',
+                '--standalone',
+                '--nproc_per_node',
+                str(processes),
+                '-m',
+            ]
+        )
         environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
-        started.append(subprocess.Popen(
-            [*launcher, 'videozoo_timm', *COMMANDS[command], '--log-every', '1', *arguments], cwd=tmp_path,
-            env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True))
+        started.append(
+            subprocess.Popen(
+                [*launcher, 'videozoo_timm', *COMMANDS[command], '--log-every', '1', *arguments],
+                cwd=tmp_path,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        )
         return started[-1]
 
     yield start
@@ -680,13 +901,22 @@ def test_a_signal_during_a_validation_keeps_what_was_learned(tmp_path, monkeypat
             def read(number):
                 if press_at == len(seen):
                     os.kill(os.getpid(), signal.SIGTERM)
+
             return evaluate(*args, **options, progress=read)
 
         monkeypatch.setattr('videozoo_timm.training.finetune.evaluate', evaluate_and_press)
         finetune(
-            make_accelerator('cpu'), small('vit_t14_st', num_classes=8, drop_rate=0.3), files, files,
-            Schedule(steps=4, lr=1e-3), Keeping(folder, every=100, resume=resume, log_every=1), batch_size=4,
-            augmentation=Augmentation(), validate_every=2, progress=progress)
+            make_accelerator('cpu'),
+            small('vit_t14_st', num_classes=8, drop_rate=0.3),
+            files,
+            files,
+            Schedule(steps=4, lr=1e-3),
+            Keeping(folder, every=100, resume=resume, log_every=1),
+            batch_size=4,
+            augmentation=Augmentation(),
+            validate_every=2,
+            progress=progress,
+        )
         return seen
 
     assert run(tmp_path / 'whole') == [2, 4]
@@ -696,17 +926,36 @@ def test_a_signal_during_a_validation_keeps_what_was_learned(tmp_path, monkeypat
         assert not (tmp_path / f'{press_at}' / 'model.safetensors').exists()
         assert run(tmp_path / f'{press_at}', resume=True) == [2, 4][press_at:]
         assert equal(*(load_file(tmp_path / name / 'model.safetensors') for name in ('whole', f'{press_at}')))
-        rows = [[row['top1'] for row in read_log(tmp_path / name / 'validation.csv')]
-                for name in ('whole', f'{press_at}')]
+        rows = [
+            [row['top1'] for row in read_log(tmp_path / name / 'validation.csv')] for name in ('whole', f'{press_at}')
+        ]
         assert rows[0] == rows[1] and len(rows[0]) == 2
 
 
 def test_a_new_head_knows_nothing(tmp_path, monkeypatch):
     """Also where the seed is that of the run that the model comes from, whose head began as the same."""
     monkeypatch.chdir(tmp_path)
-    assert main(['finetune', '--train', 'drawn:16', '--val', 'drawn:16@9', '--steps', '1', '--lr', '0',
-                 '--batch-size', '8', '--num-workers', '0']) == 0
-    row, = read_log(tmp_path / 'finetuned' / 'validation.csv')
+    assert (
+        main(
+            [
+                'finetune',
+                '--train',
+                'drawn:16',
+                '--val',
+                'drawn:16@9',
+                '--steps',
+                '1',
+                '--lr',
+                '0',
+                '--batch-size',
+                '8',
+                '--num-workers',
+                '0',
+            ]
+        )
+        == 0
+    )
+    (row,) = read_log(tmp_path / 'finetuned' / 'validation.csv')
     assert float(row['top1']) == 1 / 8 and float(row['loss']) == pytest.approx(math.log(8), abs=1e-4)
 
 
@@ -714,8 +963,25 @@ def test_what_is_pretrained_is_finetuned(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*COMMANDS['pretrain'], '--steps', '1', '--batch-size', '4']) == 0
     common = [option for option in COMMON if option != '--from-scratch']
-    assert main(['finetune', '--train', 'drawn:16', '--val', 'drawn:8', *common, '--steps', '1', '--batch-size', '4',
-                 '--weights', 'pretrained/model.safetensors']) == 0
+    assert (
+        main(
+            [
+                'finetune',
+                '--train',
+                'drawn:16',
+                '--val',
+                'drawn:8',
+                *common,
+                '--steps',
+                '1',
+                '--batch-size',
+                '4',
+                '--weights',
+                'pretrained/model.safetensors',
+            ]
+        )
+        == 0
+    )
     assert '8 of the 8 files of --val are in --train too' in capsys.readouterr().err
     header = read_header(tmp_path / 'finetuned' / 'model.safetensors')
     assert header['architecture'] == 'vit_t14_st' and len(header['label_names']) == 8
@@ -770,6 +1036,7 @@ def wait_for_step(process, folder, step):
 @pytest.mark.parametrize('command', list(COMMANDS))
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(start, tmp_path, command, processes):
     """The whole command, one process and two; two also against one with twice the batch."""
+
     def run(name, processes, kills=0):
         arguments = ['--steps', '60', '--batch-size', str(4 // processes), '--out', name, '--resume']
         rng = random.Random(processes)
@@ -789,8 +1056,9 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(start, 
     assert equal(run('killed', processes, kills=3), whole)
     assert not list((tmp_path / 'killed' / 'checkpoints').glob('.*'))
     for log, number in ('log', 60), ('validation', 3 if command == 'finetune' else 0):
-        rows = [[list(row.values())[:4] for row in read_log(tmp_path / name / f'{log}.csv')]
-                for name in ('whole', 'killed')]
+        rows = [
+            [list(row.values())[:4] for row in read_log(tmp_path / name / f'{log}.csv')] for name in ('whole', 'killed')
+        ]
         assert rows[0] == rows[1] and len(rows[0]) == number
     if processes == 2 and command == 'pretrain':
         alone = run('alone', 1)

@@ -1,4 +1,5 @@
 """Videos are read by time, odd files are survived or refused in words, and clips are prepared as published."""
+
 import dataclasses
 import math
 import runpy
@@ -57,7 +58,7 @@ def write_video(path, num_frames, fps=30, codec='ffv1', first_pts=0, size=(64, 6
         for n in range(num_frames):
             bits = np.unpackbits(np.uint8(n))  # [8], highest first
             image = np.zeros((height, width, 3), np.uint8)
-            image[:8 * BLOCK] = 255 * np.repeat(bits, BLOCK)[:, None, None]
+            image[: 8 * BLOCK] = 255 * np.repeat(bits, BLOCK)[:, None, None]
             frame = av.VideoFrame.from_ndarray(image, format='rgb24').reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = n + first_pts, Fraction(1, fps)
             container.mux(stream.encode(frame))
@@ -67,7 +68,7 @@ def write_video(path, num_frames, fps=30, codec='ffv1', first_pts=0, size=(64, 6
 
 def numbers(clip):
     """The frame numbers that `write_video` wrote into the frames of a clip."""
-    rows = clip.frames[:, BLOCK // 2:8 * BLOCK:BLOCK, 8, 0].numpy()  # [T, 8]
+    rows = clip.frames[:, BLOCK // 2 : 8 * BLOCK : BLOCK, 8, 0].numpy()  # [T, 8]
     return np.packbits(rows > 127, axis=1)[:, 0].tolist()
 
 
@@ -90,6 +91,7 @@ def long_video(tmp_path_factory):
 
 # Sampling
 
+
 def test_positions_are_the_published_ones():
     assert RECOGNITION.positions == np.floor(np.linspace(0, 127, 16)).astype(int).tolist()
     assert COMPLETION.positions == np.floor(np.linspace(0, 64, 16)).astype(int).tolist()
@@ -110,6 +112,7 @@ def test_sampling_nothing_is_refused(num_frames, span):
 
 
 # Which frames
+
 
 @pytest.mark.parametrize('sampling, start', [(RECOGNITION, 36), (COMPLETION, 67)])
 def test_default_window_is_centred(long_video, sampling, start):
@@ -182,16 +185,20 @@ def test_short_videos_repeat_their_last_frame(tmp_path):
 
 # Odd files
 
-@pytest.mark.parametrize('name, size, duration, fps', [
-    ('portrait.mp4', (180, 320), 2, 30),
-    ('five_frames.mp4', (160, 120), 5 / 30, 30),
-    ('one_frame.mp4', (160, 120), 1 / 30, 30),
-    ('tiny_34x18.mp4', (34, 18), 40 / 30, 30),
-    ('ten_bit.mp4', (320, 240), 1.5, 30),
-    ('variable_rate.mkv', (240, 160), 4.031, 30),
-    ('sixty_fps.mp4', (320, 240), 3, 60),
-    ('bit_rot.mkv', (360, 240), 5, 30),
-])
+
+@pytest.mark.parametrize(
+    'name, size, duration, fps',
+    [
+        ('portrait.mp4', (180, 320), 2, 30),
+        ('five_frames.mp4', (160, 120), 5 / 30, 30),
+        ('one_frame.mp4', (160, 120), 1 / 30, 30),
+        ('tiny_34x18.mp4', (34, 18), 40 / 30, 30),
+        ('ten_bit.mp4', (320, 240), 1.5, 30),
+        ('variable_rate.mkv', (240, 160), 4.031, 30),
+        ('sixty_fps.mp4', (320, 240), 3, 60),
+        ('bit_rot.mkv', (360, 240), 5, 30),
+    ],
+)
 def test_odd_but_readable(name, size, duration, fps):
     info = probe(ODD / name)
     assert (info.width, info.height, info.fps) == (*size, fps)
@@ -228,7 +235,7 @@ def test_unknown_codec(tmp_path):
 def test_file_cut_off_in_the_middle_repeats_what_can_be_decoded(tmp_path):
     path = tmp_path / 'cut.mkv'
     data = (PANS / 'things' / 'motorcycle.mkv').read_bytes()
-    path.write_bytes(data[:len(data) // 2])
+    path.write_bytes(data[: len(data) // 2])
     times, images = decode_all(path)
     assert times[-1] < probe(path).duration / 2 + 1  # the header still says 5 s
     clip = read_clip(path)
@@ -250,7 +257,7 @@ def test_broken_packets_are_passed_over(tmp_path):
     with av.open(str(tmp_path / 'whole.mov')) as container:
         packet = list(container.demux(video=0))[30]
         place = data.find(bytes(packet))
-    data[place:place + packet.size] = bytes(packet.size)
+    data[place : place + packet.size] = bytes(packet.size)
     path = tmp_path / 'broken.mov'
     path.write_bytes(data)
     assert numbers(read_clip(path, sampling=Sampling(4, 4), start=28 / 30)) == [28, 29, 29, 31]
@@ -285,17 +292,20 @@ def test_size_that_changes_on_the_way_is_brought_to_the_first(tmp_path):
     assert not clip.frames[2, 32:].any()  # the larger picture, scaled: its lower half is black
 
 
-@pytest.mark.parametrize('matrix, turns', [
-    ((0, 1, -1, 0), -1),  # a phone held upright: to be shown turned clockwise
-    ((-1, 0, 0, -1), 2),
-    ((0, -1, 1, 0), 1),
-])
+@pytest.mark.parametrize(
+    'matrix, turns',
+    [
+        ((0, 1, -1, 0), -1),  # a phone held upright: to be shown turned clockwise
+        ((-1, 0, 0, -1), 2),
+        ((0, -1, 1, 0), 1),
+    ],
+)
 def test_rotation_metadata_is_honoured(tmp_path, matrix, turns):
     plain = ODD / 'portrait.mp4'
     data = bytearray(plain.read_bytes())
     place = data.find(b'tkhd') + 44  # the display matrix in the track header, 16.16 fixed point
     a, b, c, d = (65536 * value for value in matrix)
-    data[place:place + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    data[place : place + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path = tmp_path / 'rotated.mp4'
     path.write_bytes(data)
     clip = read_clip(path)
@@ -343,6 +353,7 @@ def test_name_that_looks_like_an_address(tmp_path, monkeypatch):
 
 # Where to start
 
+
 @pytest.mark.parametrize('start', [-0.1, math.nan, math.inf])
 def test_start_that_is_no_time(start):
     with pytest.raises(ValueError, match=f'one_frame.mp4: start .*got {start}'):
@@ -372,6 +383,7 @@ def test_a_late_window_is_sought(long_video, monkeypatch):
 
 
 # Manners
+
 
 def test_containers_are_closed(monkeypatch):
     opened, plain_open = [], av.open
@@ -420,6 +432,7 @@ def test_missing_av_says_what_to_install(monkeypatch):
 
 # Finding
 
+
 def test_find_videos(tmp_path):
     names = ['b/2.MP4', 'b/1.webm', 'a.mkv', 'notes.txt', '.hidden.mp4', '.git/x.mp4', 'b/._1.webm', 'folder.mp4/c.avi']
     for name in names:
@@ -446,6 +459,7 @@ def test_find_videos_names_what_is_missing():
 
 
 # Preparing
+
 
 @pytest.fixture(scope='module')
 def pixels():
@@ -475,7 +489,7 @@ def test_three_crops_match_the_published_code(pixels, crop):
 
 @pytest.mark.parametrize('crop, left', [('center', 17), (0, 0), (1, 17), (2, 33)])
 def test_right_size_is_left_alone_and_an_odd_margin_cut_at_its_larger_half(pixels, crop, left):
-    want = pixels.permute(3, 0, 1, 2)[:, :, 2:59, left:left + 57] / 255
+    want = pixels.permute(3, 0, 1, 2)[:, :, 2:59, left : left + 57] / 255
     assert torch.equal(prepare_clip(pixels, 57, short_side=60, crop=crop, mean=0, std=1), want)
     tall = prepare_clip(pixels.transpose(1, 2), 57, short_side=60, crop=crop, mean=0, std=1)
     assert torch.equal(tall.transpose(2, 3), want)
@@ -484,7 +498,7 @@ def test_right_size_is_left_alone_and_an_odd_margin_cut_at_its_larger_half(pixel
 @pytest.mark.parametrize('crop, top, left', [((0.0, 0.0), 0, 0), ((1.0, 1.0), 3, 33), ((0.5, 0.25), 2, 8)])
 def test_a_crop_lies_where_it_is_asked_for(pixels, crop, top, left):
     clip = prepare_clip(pixels[:, :31, :61], 28, mean=0.0, std=1.0, short_side=31, crop=crop)
-    want = torch.as_tensor(pixels)[:, top:top + 28, left:left + 28].permute(3, 0, 1, 2) / 255
+    want = torch.as_tensor(pixels)[:, top : top + 28, left : left + 28].permute(3, 0, 1, 2) / 255
     torch.testing.assert_close(clip, want)
 
 
@@ -528,18 +542,21 @@ def test_denormalize_undoes_the_normalization(pixels):
     assert clipped.flatten().tolist() == pytest.approx([0, 0.45, 1])
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'frames': torch.zeros(4, 60, 90, 3)}, r'uint8 \[T, H, W, 3\], got float32 \[4, 60, 90, 3\]'),
-    ({'frames': torch.zeros(60, 90, 3, dtype=torch.uint8)}, r'got uint8 \[60, 90, 3\]'),
-    ({'frames': torch.zeros(3, 4, 60, 90, dtype=torch.uint8)}, r'got uint8 \[3, 4, 60, 90\]'),
-    ({'frames': torch.zeros(0, 60, 90, 3, dtype=torch.uint8)}, r'got uint8 \[0, 60, 90, 3\]'),
-    ({'size': 29, 'short_side': 28}, '29 x 29 .* short side is 28'),
-    ({'size': 0}, '0 x 0'),
-    ({'interpolation': 'nearest'}, "'nearest'"),
-    ({'crop': 3}, "crop must be 'center', 0, 1, 2 or two fractions from 0 to 1, got 3"),
-    ({'mean': (0.1, 0.2)}, 'mean must be .* got 2'),
-    ({'std': (0.1,) * 4}, 'std must be .* got 4'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'frames': torch.zeros(4, 60, 90, 3)}, r'uint8 \[T, H, W, 3\], got float32 \[4, 60, 90, 3\]'),
+        ({'frames': torch.zeros(60, 90, 3, dtype=torch.uint8)}, r'got uint8 \[60, 90, 3\]'),
+        ({'frames': torch.zeros(3, 4, 60, 90, dtype=torch.uint8)}, r'got uint8 \[3, 4, 60, 90\]'),
+        ({'frames': torch.zeros(0, 60, 90, 3, dtype=torch.uint8)}, r'got uint8 \[0, 60, 90, 3\]'),
+        ({'size': 29, 'short_side': 28}, '29 x 29 .* short side is 28'),
+        ({'size': 0}, '0 x 0'),
+        ({'interpolation': 'nearest'}, "'nearest'"),
+        ({'crop': 3}, "crop must be 'center', 0, 1, 2 or two fractions from 0 to 1, got 3"),
+        ({'mean': (0.1, 0.2)}, 'mean must be .* got 2'),
+        ({'std': (0.1,) * 4}, 'std must be .* got 4'),
+    ],
+)
 def test_bad_input_is_refused_in_words(pixels, change, message):
     with pytest.raises(ValueError, match=message):
         prepare_clip(**{'frames': pixels, 'size': 28, **VIDEO, **change})

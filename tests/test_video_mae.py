@@ -1,4 +1,5 @@
 """The MAE: published answers, masks, the encoder inside."""
+
 import importlib
 
 import pytest
@@ -132,8 +133,11 @@ def test_as_an_encoder(model, feature_cls):
 def test_images_are_still_clips(model):
     image = clips()[:, :, 0]
     repeated = image.unsqueeze(2).expand(-1, -1, 16, -1, -1)
-    for ours, theirs in zip(model(image, mask_type='center', visualize=True),
-                            model(repeated, mask_type='center', visualize=True), strict=True):
+    for ours, theirs in zip(
+        model(image, mask_type='center', visualize=True),
+        model(repeated, mask_type='center', visualize=True),
+        strict=True,
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -163,7 +167,8 @@ def test_a_vit_reads_the_encoder_of_an_mae_file():
     encoder_only = {k: v for k, v in published('video_mae_tiny').items() if not k.startswith(('decoder', 'mask_token'))}
     with pytest.raises(ValueError, match='decoder_pred.weight is missing'):
         timm.create_model(
-            'mae_t14_st', pretrained=True, pretrained_cfg_overlay=dict(state_dict=encoder_only), **TINY_MAE)
+            'mae_t14_st', pretrained=True, pretrained_cfg_overlay=dict(state_dict=encoder_only), **TINY_MAE
+        )
 
 
 def test_training_step_and_gradient_checkpointing():
@@ -196,8 +201,9 @@ def test_compile_without_graph_breaks(model):
         assert relative_error(ours, theirs) < 1e-5
 
 
-@pytest.mark.parametrize('module, former, name', [
-    ('video_mae', 'initialise_local', 'initialize_local'), ('gpt', 'draw', 'sample_codes')])
+@pytest.mark.parametrize(
+    'module, former, name', [('video_mae', 'initialise_local', 'initialize_local'), ('gpt', 'draw', 'sample_codes')]
+)
 def test_former_names_are_kept_for_a_release(module, former, name):
     module = importlib.import_module(f'videozoo_timm.models.{module}')
     with pytest.warns(DeprecationWarning, match=name):

@@ -1,4 +1,5 @@
 """The video ViT: published answers, timm's contract, clips and images, other sizes."""
+
 import copy
 import pickle
 
@@ -71,7 +72,8 @@ def test_intermediates_follow_the_rank_of_the_input(model, clip):
     still = model.forward_intermediates(image, indices=2, intermediates_only=True)
     assert [m.shape for m in still] == [(2, 48, 4, 4)] * 2
     repeated = model.forward_intermediates(
-        image.unsqueeze(2).expand(-1, -1, 4, -1, -1), indices=2, intermediates_only=True)
+        image.unsqueeze(2).expand(-1, -1, 4, -1, -1), indices=2, intermediates_only=True
+    )
     assert relative_error(still[-1], repeated[-1].mean(2)) < 1e-5
     tokens = model.forward_intermediates(clip, indices=[2], output_fmt='NLC', intermediates_only=True)[0]
     assert torch.equal(tokens.transpose(1, 2).unflatten(2, (2, 4, 4)), maps[1])
@@ -79,7 +81,8 @@ def test_intermediates_follow_the_rank_of_the_input(model, clip):
 
 def test_intermediates_options(model, clip):
     normed, prefix = model.forward_intermediates(
-        clip, indices=[2], norm=True, return_prefix_tokens=True, intermediates_only=True, stop_early=True)[0]
+        clip, indices=[2], norm=True, return_prefix_tokens=True, intermediates_only=True, stop_early=True
+    )[0]
     want = model.forward_features(clip)
     assert torch.equal(prefix, want[:, :1])
     assert torch.equal(normed.flatten(2).transpose(1, 2), want[:, 1:])
@@ -90,7 +93,8 @@ def test_intermediates_options(model, clip):
     assert relative_error(masked, result['image_intermediates'][0]) < 1e-5
     mask[:, 5] = False
     assert not torch.allclose(
-        model.forward_intermediates(clip, indices=1, intermediates_only=True, attn_mask=mask)[0], masked)
+        model.forward_intermediates(clip, indices=1, intermediates_only=True, attn_mask=mask)[0], masked
+    )
     with pytest.raises(ValueError, match='output_fmt'):
         model.forward_intermediates(clip, output_fmt='NHWC')
     layers = model.get_intermediate_layers(clip, n=2, reshape=True, return_prefix_tokens=True, norm=True)
@@ -151,7 +155,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(clip):
 def test_what_optimizers_ask(model):
     assert {'cls_token', 'pos_embed_class', 'pos_embed_spatial', 'pos_embed_temporal'} <= model.no_weight_decay()
     groups = param_groups_layer_decay(
-        model, layer_decay=0.5, weight_decay=0.1, no_weight_decay_list=model.no_weight_decay())
+        model, layer_decay=0.5, weight_decay=0.1, no_weight_decay_list=model.no_weight_decay()
+    )
     names = {id(p): n for n, p in model.named_parameters()}
     scale = {names[id(p)]: g['lr_scale'] for g in groups for p in g['params']}
     decay = {names[id(p)]: g['weight_decay'] for g in groups for p in g['params']}
@@ -173,7 +178,8 @@ def test_other_sizes_and_lengths_at_load_and_at_run_time(clip):
     assert dynamic.forward_intermediates(x, indices=1, intermediates_only=True)[0].shape == (1, 48, 4, 6, 4)
     assert torch.equal(dynamic(clip), tiny().eval()(clip))
     spatial = timm.layers.resample_abs_pos_embed(
-        tiny().pos_embed_spatial, new_size=[6, 4], old_size=[4, 4], num_prefix_tokens=0)
+        tiny().pos_embed_spatial, new_size=[6, 4], old_size=[4, 4], num_prefix_tokens=0
+    )
     assert torch.equal(loaded.pos_embed_spatial, spatial)
 
 
@@ -195,13 +201,16 @@ def test_other_input_channels(in_chans, clip):
         assert relative_error(model.patch_embed.proj.weight[:, :3], kernel * 0.75) < 1e-6
 
 
-@pytest.mark.parametrize('shape, words', [
-    ((1, 3, 5, 56, 56), 'expected a clip'),
-    ((1, 4, 3, 56, 56), 'expected a clip'),
-    ((1, 3, 4, 56, 70), 'dynamic_img_size=True'),
-    ((3, 4, 56, 56), 'expected a clip'),
-    ((1, 3, 64, 56), 'set_input_size'),
-])
+@pytest.mark.parametrize(
+    'shape, words',
+    [
+        ((1, 3, 5, 56, 56), 'expected a clip'),
+        ((1, 4, 3, 56, 56), 'expected a clip'),
+        ((1, 3, 4, 56, 70), 'dynamic_img_size=True'),
+        ((3, 4, 56, 56), 'expected a clip'),
+        ((1, 3, 64, 56), 'set_input_size'),
+    ],
+)
 def test_a_wrong_shape_says_what_would_be_right(model, shape, words):
     with pytest.raises(ValueError, match=words):
         model(torch.zeros(shape))
@@ -287,12 +296,12 @@ def test_frames_before_channels_are_refused_with_the_way_out(model, clip):
         model(clip.transpose(1, 2))
 
 
-@pytest.mark.parametrize('around', [
-    'module.{}', '_orig_mod.module.{}', '_fsdp_wrapped_module.{}'])
+@pytest.mark.parametrize('around', ['module.{}', '_orig_mod.module.{}', '_fsdp_wrapped_module.{}'])
 def test_keys_of_wrapped_models(around, model, clip, tmp_path):
     def wrapped(key):  # the whole, and as `torch.compile` and activation checkpointing of single blocks
-        return around.format(key.replace('blocks.1.', 'blocks.1._orig_mod.').replace(
-            'blocks.2.', 'blocks.2._checkpoint_wrapped_module.'))
+        return around.format(
+            key.replace('blocks.1.', 'blocks.1._orig_mod.').replace('blocks.2.', 'blocks.2._checkpoint_wrapped_module.')
+        )
 
     for name, tensors in (('timm', model.state_dict()), ('published', published('video_vit_tiny'))):
         state_dict, path = {wrapped(k): v for k, v in tensors.items()}, tmp_path / f'{name}.pth'
@@ -300,9 +309,12 @@ def test_keys_of_wrapped_models(around, model, clip, tmp_path):
         by_state_dict = timm.create_model('vit_t14_st', **TINY_VIT)
         by_state_dict.load_state_dict(state_dict)
         overlay = dict(file=str(path), num_classes=7)
-        for other in (by_state_dict, timm.create_model('vit_t14_st', checkpoint_path=str(path), **TINY_VIT),
-                      timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **TINY_VIT),
-                      load_file(path, 'vit_t14_st', **SMALL)):
+        for other in (
+            by_state_dict,
+            timm.create_model('vit_t14_st', checkpoint_path=str(path), **TINY_VIT),
+            timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **TINY_VIT),
+            load_file(path, 'vit_t14_st', **SMALL),
+        ):
             assert torch.equal(other.eval()(clip), model(clip))
 
 
@@ -384,8 +396,11 @@ def test_an_export_holds_no_resize_but_for_sizes_of_any_kind(model, clip):
     assert not resizes(torch.export.export(mae, (torch.zeros(1, 3, 16, 56, 56),)))
     dynamic = tiny(dynamic_img_size=True)
     assert len(resizes(torch.export.export(dynamic, (clip,)))) == 2
-    shapes = {2: 2 * torch.export.Dim('steps', max=9), 3: 14 * torch.export.Dim('rows', min=2, max=9),
-              4: 14 * torch.export.Dim('columns', min=2, max=9)}
+    shapes = {
+        2: 2 * torch.export.Dim('steps', max=9),
+        3: 14 * torch.export.Dim('rows', min=2, max=9),
+        4: 14 * torch.export.Dim('columns', min=2, max=9),
+    }
     exported = torch.export.export(dynamic, (torch.randn(2, 3, 6, 56, 84),), dynamic_shapes=(shapes,)).module()
     traced = torch.jit.trace(dynamic, torch.randn(2, 3, 6, 56, 84))
     for size in ((4, 56, 56), (6, 56, 84), (8, 42, 70)):
@@ -400,8 +415,12 @@ def test_compile_without_graph_breaks(model, clip, still):
     x = clip[:, :, 0] if still else clip
     compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
     assert relative_error(compiled(x), model(x)) < 1e-5
-    assert relative_error(torch.compile(model.cls_attention, fullgraph=True, backend='aot_eager')(x),
-                          model.cls_attention(x)) < 1e-5
+    assert (
+        relative_error(
+            torch.compile(model.cls_attention, fullgraph=True, backend='aot_eager')(x), model.cls_attention(x)
+        )
+        < 1e-5
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 """The store: published checkpoint -> loopback Hub -> model; conversion, refreshing, faults, attacks."""
+
 import hashlib
 import json
 import os
@@ -33,20 +34,20 @@ from videozoo_timm.weights.writing import save_tensors
 REPO = 'eminorhan/hvm-1'
 
 # A stand-in of the small architecture is published under a real name, and asked for with its sizes.
-LOAD = f'''
+LOAD = f"""
 import sys, torch, timm, videozoo_timm
 from videozoo_timm.models.video_vit import default_cfgs
 import dataclasses
 def tiny(name='vit_h14_st.hvm1_ssv2_50shot', sizes={TINY_VIT!r}, **kwargs):
     overlay = dict(num_classes=sizes.get('num_classes', 0), input_size=(3, 56, 56))
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **dict(sizes, **kwargs)).eval()
-'''
-DIGEST = '''
+"""
+DIGEST = """
 import hashlib
 def digest(model):
     return hashlib.sha256(b''.join(v.contiguous().numpy().tobytes() for _, v in sorted(model.state_dict().items())))\\
         .hexdigest()
-'''
+"""
 
 
 @pytest.fixture
@@ -130,11 +131,15 @@ def test_a_revision_of_a_repository_is_kept_apart(hub, run, tmp_path):
         save_file(to_timm(tensors), tmp_path / f'{shift}.safetensors')
         hub.add('me/r', 'model.safetensors', tmp_path / f'{shift}.safetensors')
         commits.append(run(code="from huggingface_hub import model_info; print(model_info('me/r').sha)").stdout.strip())
-    code = LOAD + DIGEST + f"""
+    code = (
+        LOAD
+        + DIGEST
+        + f"""
 def load(repo):
     overlay = dict(hf_hub_id=repo, hf_hub_filename='model.safetensors', num_classes=7)
     return digest(timm.create_model('vit_t14_st', pretrained=True, pretrained_cfg_overlay=overlay, **{TINY_VIT!r}))
 print(load('me/r'), load('me/r@{commits[0]}'), load('me/r'))"""
+    )
     new, old = (expected_digest({k: v + shift for k, v in published('video_vit_tiny').items()}) for shift in (1, 0))
     assert run(code=code).stdout.split() == [new, old, new]
     assert run(code=code, HF_HUB_OFFLINE='1').stdout.split() == [new, old, new]
@@ -157,7 +162,9 @@ def test_published_answers_through_the_hub(hub, run, tmp_path):
     mae = save_published(published('video_mae_tiny'), tmp_path / 'mae.pth')
     hub.add(REPO, 'hvm1_ssv2-50shot.pth', vit)
     hub.add(REPO, 'hvm1_none.pth', mae)
-    run(code=LOAD + f"""
+    run(
+        code=LOAD
+        + f"""
 sys.path.insert(0, {str(GOLDEN)!r})
 from recipe import clip
 from safetensors.torch import load_file, save_file
@@ -173,7 +180,8 @@ with torch.no_grad():
         answers |= {{f'{{case}}.loss': loss.reshape(1), f'{{case}}.mask': mask,
                      f'{{case}}.pred_every_16th': pred[..., ::16].contiguous()}}
 save_file(answers, 'answers.safetensors')
-""")
+"""
+    )
     answers = load_file(tmp_path / 'answers.safetensors')
     want = {**golden('video_mae_tiny'), **golden('video_vit_tiny')}
     assert len(answers) == 2 + 3 * 6
@@ -183,11 +191,15 @@ save_file(answers, 'answers.safetensors')
 
 def test_load_model_refresh(hub, run, environment, checkpoint, tmp_path):
     hub.add(REPO, checkpoint.name, checkpoint)
-    code = LOAD + DIGEST + f"""
+    code = (
+        LOAD
+        + DIGEST
+        + f"""
 model = videozoo_timm.load_model(
     'vit_hvm1_ssv2-50shot', refresh=True, pretrained_cfg_overlay=dict(num_classes=7), **{TINY_VIT!r})
 assert not model.training
 print(digest(model))"""
+    )
     assert run(code=code).stdout.split()[-1] == expected_digest(published('video_vit_tiny'))
     changed = {k: v * 2 for k, v in published('video_vit_tiny').items()}
     hub.add(REPO, checkpoint.name, save_published(changed, tmp_path / 'changed.pth'))
@@ -207,10 +219,15 @@ def test_a_connection_cut_half_way(hub, run, environment, checkpoint):
     assert not converted(environment).exists()
 
 
-@pytest.mark.parametrize('mode, words', [
-    ('unauthorized', 'private'), ('gated', 'is gated'), ('not_found', 'no repository'),
-    ('server_error', 'hvm1_ssv2-50shot.pth of eminorhan/hvm-1 cannot be fetched, the Hub failed'),
-])
+@pytest.mark.parametrize(
+    'mode, words',
+    [
+        ('unauthorized', 'private'),
+        ('gated', 'is gated'),
+        ('not_found', 'no repository'),
+        ('server_error', 'hvm1_ssv2-50shot.pth of eminorhan/hvm-1 cannot be fetched, the Hub failed'),
+    ],
+)
 def test_refusals_are_told_apart(hub, run, checkpoint, mode, words):
     hub.add(REPO, checkpoint.name, checkpoint)
     hub.fail(REPO, mode=mode)
@@ -247,11 +264,24 @@ def test_equal_files_have_equal_bytes(tmp_path):
 
 def test_eight_processes_convert_once(hub, environment, checkpoint, tmp_path):
     hub.add(REPO, checkpoint.name, checkpoint)
-    code = LOAD + DIGEST + '''
+    code = (
+        LOAD
+        + DIGEST
+        + """
 import logging; logging.basicConfig(level=logging.INFO)
-print(digest(tiny()))'''
-    processes = [subprocess.Popen([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(8)]
+print(digest(tiny()))"""
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', code],
+            env=environment,
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(8)
+    ]
     results = [p.communicate(timeout=300) for p in processes]
     assert {out.strip() for out, _ in results} == {expected_digest(published('video_vit_tiny'))}
     assert sum(err.count('converting ') for _, err in results) == 1
@@ -261,21 +291,25 @@ print(digest(tiny()))'''
 def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(hub, environment, checkpoint, tmp_path, moment):
     hub.add(REPO, checkpoint.name, checkpoint)
     target = {'during': 'videozoo_timm.weights.writing.save_file', 'before the rename': 'os.replace'}[moment]
-    stop = f'''
+    stop = f"""
 import os, signal, videozoo_timm.weights.store, videozoo_timm.weights.writing
 def die(tensors, path, *args, **kwargs):
     if 'partial' in str(tensors) or 'partial' in str(path):
         open(f'{{path if "partial" in str(path) else tensors}}.tmp', 'ab').write(b'half')  # as safetensors does
         os.kill(os.getpid(), signal.SIGKILL)
 {target} = die
-'''
+"""
     done = subprocess.run([sys.executable, '-c', LOAD + stop + 'tiny()'], env=environment, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL
     path = converted(environment)
     assert not path.exists() and [p for p in path.parent.iterdir() if 'partial' in p.name]
     done = subprocess.run(
-        [sys.executable, '-c', LOAD + DIGEST + 'print(digest(tiny()))'], env=environment, cwd=tmp_path, text=True,
-        capture_output=True)
+        [sys.executable, '-c', LOAD + DIGEST + 'print(digest(tiny()))'],
+        env=environment,
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+    )
     assert done.stdout.strip() == expected_digest(published('video_vit_tiny')), done.stderr
     assert not [p for p in path.parent.iterdir() if 'partial' in p.name]
 
@@ -308,7 +342,9 @@ def test_the_mae_and_its_vit_share_a_file(hub, run, environment, tmp_path):
 
 
 def test_timm_s_own_names_of_saved_models(hub, run, tmp_path):
-    code = LOAD + """
+    code = (
+        LOAD
+        + """
 from pathlib import Path
 torch.manual_seed(0)
 model = timm.create_model('vit_t14_st', num_classes=3, img_size=56, num_frames=4).eval()
@@ -319,13 +355,17 @@ new_head = timm.create_model('local-dir:saved', pretrained=True, num_classes=5)
 assert new_head(x).shape == (1, 5) and torch.equal(new_head.norm.weight, model.norm.weight)
 torch.save((x, model(x)), 'answer.pt')
 """
+    )
     run(code=code)
     for name in ('config.json', 'model.safetensors'):
         hub.add('someone/mine', name, tmp_path / 'saved' / name)
-    run(code=LOAD + """
+    run(
+        code=LOAD
+        + """
 x, answer = torch.load('answer.pt')
 assert torch.equal(timm.create_model('hf-hub:someone/mine', pretrained=True).eval()(x), answer)
-""")
+"""
+    )
 
 
 @pytest.mark.parametrize('suffix, old_format', [('.pth', False), ('.pth', True), ('.safetensors', False)])
@@ -349,7 +389,7 @@ def test_only_the_models_tensors_are_read(tmp_path):
     """An optimizer's state three times the model's size costs neither reading nor memory."""
     big = {'model': published('video_mae_tiny'), 'optimizer': {'state': {0: {'exp_avg': torch.zeros(60_000_000)}}}}
     torch.save(big, tmp_path / 'big.pth')
-    code = f'''
+    code = f"""
 from pathlib import Path
 from videozoo_timm.weights import convert
 def peak():
@@ -357,7 +397,7 @@ def peak():
 before = peak()
 convert(Path({str(tmp_path / 'big.pth')!r}), Path({str(tmp_path / 'out.safetensors')!r}), dict(source_sha256='0' * 64))
 print(peak() - before)
-'''
+"""
     done = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, text=True, capture_output=True)
     assert int(done.stdout) < 60_000, done.stderr  # KiB; the optimizer's state alone is 240 MB
 
@@ -393,7 +433,8 @@ def test_reading_and_mapping_give_the_same(tmp_path, checkpoint, monkeypatch, ch
 def test_network_file_systems_are_read_sequentially(tmp_path, monkeypatch):
     mounts = tmp_path / 'mounts'
     mounts.write_text(
-        f'/dev/a / ext4 rw 0 0\nserver:/x {tmp_path.parent} nfs4 rw 0 0\n/dev/b {tmp_path}/in ext4 rw 0 0\n')
+        f'/dev/a / ext4 rw 0 0\nserver:/x {tmp_path.parent} nfs4 rw 0 0\n/dev/b {tmp_path}/in ext4 rw 0 0\n'
+    )
     assert reading.file_system_of(tmp_path / 'a', str(mounts)) == 'nfs4'
     assert reading.file_system_of(tmp_path / 'in' / 'a', str(mounts)) == 'ext4'
     for kind, mapped in (('nfs4', False), ('lustre', False), ('fuse.sshfs', False), ('ext4', True), ('', True)):
@@ -402,6 +443,7 @@ def test_network_file_systems_are_read_sequentially(tmp_path, monkeypatch):
 
 
 # Attacks: pickles that would write a file, in every place where a checkpoint holds a pickle.
+
 
 class Evil:
     def __init__(self, path):
@@ -437,7 +479,7 @@ def evil_checkpoints(folder, marker):
     data = good.read_bytes()
     for i in range(4):
         path = folder / f'old-{i}.pth'
-        path.write_bytes(data[:starts[i]] + pickle.dumps(evil, protocol=2) + data[starts[i + 1]:])
+        path.write_bytes(data[: starts[i]] + pickle.dumps(evil, protocol=2) + data[starts[i + 1] :])
         yield f'pickle {i} of the old format', path
     path = folder / 'plain-pickle.pth'
     path.write_bytes(pickle.dumps(evil))
@@ -490,8 +532,8 @@ def test_torchscript_programs_are_not_run(tmp_path, disguise):
         program.write_bytes(data + bytes(69_000))
     elif disguise == 'another table of contents':
         end = data.rindex(b'PK\x05\x06')
-        size, start = (int.from_bytes(data[end + i:end + i + 4], 'little') for i in (12, 16))
-        table = data[start:start + size]
+        size, start = (int.from_bytes(data[end + i : end + i + 4], 'little') for i in (12, 16))
+        table = data[start : start + size]
         program.write_bytes(data[:end] + table.replace(b'constants.pkl', b'constants.pk_') + data[end:])
     with pytest.raises(ValueError, match='no readable PyTorch checkpoint'):
         load_inert(program)
@@ -508,7 +550,7 @@ def test_compressed_records_are_read_right(tmp_path, checkpoint):
 
 def test_a_tensor_larger_than_what_is_stored_is_refused(tmp_path):
     path = tmp_path / 'huge.pth'
-    torch.save({'model': {'a': torch.zeros(1).expand(10 ** 12)}}, path)
+    torch.save({'model': {'a': torch.zeros(1).expand(10**12)}}, path)
     with pytest.raises(ValueError, match="'a'.*larger than what is stored"):
         read_weights(path)
 
@@ -527,18 +569,26 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 raise SystemExit(main(['convert', {str(checkpoint)!r}, 'out.safetensors']))
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, text=True, capture_output=True,
-                          env=dict(os.environ, PYTHONPATH=str(REPOSITORY)))
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+    )
     assert done.returncode == 2 and 'out.safetensors could not be written' in done.stderr
     assert not [p.name for p in tmp_path.iterdir() if 'out' in p.name]
 
 
-@pytest.mark.parametrize('content, words', [
-    ({'epoch': 3, 'args': None}, "holds no model: its keys are .*epoch"),
-    ([1, 2], 'holds a list'),
-    ({'model': {'a': torch.zeros(1), 'b': 'text'}}, "'b' in its model is no tensor but str"),
-    ({'model': {}}, 'holds no model'),
-])
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        ({'epoch': 3, 'args': None}, 'holds no model: its keys are .*epoch'),
+        ([1, 2], 'holds a list'),
+        ({'model': {'a': torch.zeros(1), 'b': 'text'}}, "'b' in its model is no tensor but str"),
+        ({'model': {}}, 'holds no model'),
+    ],
+)
 def test_files_without_a_model_are_refused_by_name(tmp_path, content, words):
     path = tmp_path / 'file.pth'
     torch.save(content, path)

@@ -1,4 +1,5 @@
 """Processes that decode: what they import, what a file does to them, and that they end with their parent."""
+
 import importlib
 import os
 import shutil
@@ -33,16 +34,18 @@ def booby_trap(folder):
     """Modules that write their name when they are imported."""
     for name in NAMES:
         (folder / f'{name}.py').write_text(
-            f"open({str(folder / 'imported')!r}, 'a').write({name!r} + chr(10))\nraise ImportError('of the data set')")
+            f"open({str(folder / 'imported')!r}, 'a').write({name!r} + chr(10))\nraise ImportError('of the data set')"
+        )
     shutil.copy(CAT, folder)
 
 
 def python(arguments, folder, **environment):
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=dict(os.environ, **environment), capture_output=True, text=True)
+        [sys.executable, *arguments], cwd=folder, env=dict(os.environ, **environment), capture_output=True, text=True
+    )
 
 
-SCRIPT = '''
+SCRIPT = """
 import os, sys
 sys.path[:0] = {path!r}
 from videozoo_timm import load_model
@@ -51,7 +54,7 @@ sys.path[:0] = ['', '.', {here!r}]  # as an interactive session has it
 os.environ['PYTHONPATH'] = os.pathsep + '.'  # both mean the current folder
 assert callable(load_model)
 print(len(list(load_views([Job(0, 'cat.mp4')], Views(56, (0.45,), (0.225,)), num_workers=1))))
-'''
+"""
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path):
@@ -60,7 +63,8 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path):
         (tmp_path / name).mkdir()
     booby_trap(tmp_path / 'dataset')
     (tmp_path / 'scripts' / 'script.py').write_text(
-        SCRIPT.format(path=[str(REPOSITORY)], here=str(tmp_path / 'dataset')))
+        SCRIPT.format(path=[str(REPOSITORY)], here=str(tmp_path / 'dataset'))
+    )
     done = python(['../scripts/script.py'], tmp_path / 'dataset')
     assert (done.stdout, done.stderr) == ('2\n', '')
     assert not (tmp_path / 'dataset' / 'imported').exists()
@@ -85,7 +89,7 @@ def test_the_import_path_of_processes(tmp_path, monkeypatch):
     link.symlink_to(tmp_path)
     others = [entry for entry in sys.path if entry and entry != os.getcwd()]
     monkeypatch.setattr(sys, 'path', ['', '.', str(tmp_path), str(link), f'{tmp_path}/', *others])
-    assert processes.import_path()[:len(others)] == others
+    assert processes.import_path()[: len(others)] == others
     assert len(processes.import_path()) <= len(others) + 1  # the package, where an import hook has found it
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, 'path', ['', str(REPOSITORY), *others])
@@ -103,9 +107,11 @@ def test_a_program_without_an_interpreter_says_so(monkeypatch):
 
 
 def test_processes_that_need_no_models_have_none():
-    code = ('import os, sys, videozoo_timm.video.workers, videozoo_timm; '
-            'print(sorted({"timm", "torch"} & set(sys.modules)), '
-            '"VIDEOZOO_NO_MODELS" in os.environ, callable(videozoo_timm.load_model), "timm" in sys.modules)')
+    code = (
+        'import os, sys, videozoo_timm.video.workers, videozoo_timm; '
+        'print(sorted({"timm", "torch"} & set(sys.modules)), '
+        '"VIDEOZOO_NO_MODELS" in os.environ, callable(videozoo_timm.load_model), "timm" in sys.modules)'
+    )
     done = python(['-c', code], REPOSITORY, VIDEOZOO_NO_MODELS='1')
     assert done.stdout.strip() == "['torch'] False True True", done.stderr
 
@@ -156,7 +162,8 @@ def faulty(tmp_path, monkeypatch):
     (tmp_path / 'faulty.py').write_text(f'CAT, DONE = {CAT!r}, {str(tmp_path / "done")!r}\n{FAULTY}')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(
-        workers, 'start_python', lambda target, **popen: processes.start_python('faulty:decode', **popen))
+        workers, 'start_python', lambda target, **popen: processes.start_python('faulty:decode', **popen)
+    )
     module = importlib.import_module('faulty')
     yield module
     del sys.modules['faulty']
@@ -175,7 +182,8 @@ def test_whatever_reading_raises_costs_its_file_alone(faulty, monkeypatch):
         assert failures['a.mp4'] == 'a.mp4: OverflowError: too large' and failures['e.mp4'] == 'e.mp4: MemoryError'
         assert [job.path for job, item in loaded if isinstance(item, View)] == ['half.mp4', CAT]
     assert [item for _, item in here if isinstance(item, Failure)] == [
-        item for _, item in there if isinstance(item, Failure)]
+        item for _, item in there if isinstance(item, Failure)
+    ]
     with pytest.raises(ImportError, match='pip install'):  # the fault of no file
         load([CAT, 'library'], num_workers=0)
 
@@ -192,13 +200,13 @@ def test_a_process_that_ends_costs_the_file_that_it_reads(faulty, tmp_path):
         while not (tmp_path / 'done').exists():
             time.sleep(0.05)
         time.sleep(0.2)  # two files are read ahead; now it waits
-        decoder, = decoders()
+        (decoder,) = decoders()
         decoder.kill()  # which is the fault of no file
         decoder.wait(10)
         with pytest.raises(ImportError, match='pip install'):
             for item in views:
                 loaded.append(item)
-    failure, = [item for _, item in loaded if isinstance(item, Failure)]
+    (failure,) = [item for _, item in loaded if isinstance(item, Failure)]
     assert failure.reason == 'dies: the decoder crashed (exit code 9)'
     assert [job.index for job, item in loaded if isinstance(item, View)] == [0, 1, 2, 4]
 
@@ -219,10 +227,11 @@ def test_a_view_that_memory_has_no_room_for_costs_its_file(monkeypatch):
 
 def test_signals_to_all_are_the_parents(tmp_path):
     hanging_video(tmp_path / 'waits.mp4')
-    with closing(load_views([Job(0, CAT), Job(1, str(tmp_path / 'waits.mp4')), Job(2, CAT)], SMALL, num_workers=1,
-                            time_limit=5)) as loaded:
+    with closing(
+        load_views([Job(0, CAT), Job(1, str(tmp_path / 'waits.mp4')), Job(2, CAT)], SMALL, num_workers=1, time_limit=5)
+    ) as loaded:
         next(loaded)
-        decoder, = decoders()
+        (decoder,) = decoders()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             decoder.send_signal(number)
         _, failure = list(loaded)[1]

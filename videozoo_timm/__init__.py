@@ -2,11 +2,12 @@
 
 Importing this package registers the models with timm and does nothing else.
 """
+
 import os as _os
 import sys as _sys
 
 _argv = getattr(_sys, 'argv', None) or ['']
-_as_module = _argv[0] == '-m' and _sys.orig_argv[-len(_argv):][:1] in ([__name__], [f'-m{__name__}'])
+_as_module = _argv[0] == '-m' and _sys.orig_argv[-len(_argv) :][:1] in ([__name__], [f'-m{__name__}'])
 
 # `python -m videozoo_timm` puts the current folder first; a `signal.py` that lies there would be imported from here on.
 if _as_module and not _sys.flags.isolated and not getattr(_sys.flags, 'safe_path', False):
@@ -19,7 +20,9 @@ if _as_module and not _sys.flags.isolated and not getattr(_sys.flags, 'safe_path
 # it starts.
 _light = (
     _os.environ.pop('VIDEOZOO_NO_MODELS', None) is not None
-    or _as_module or _os.path.basename(_argv[0]) in ('videozoo', 'videozoo.exe'))
+    or _as_module
+    or _os.path.basename(_argv[0]) in ('videozoo', 'videozoo.exe')
+)
 
 if not _light:
     from . import models as models
@@ -31,10 +34,13 @@ from ._lazy import lazy_names as _lazy_names  # noqa: E402
 
 if _TYPE_CHECKING:
     from .inference.clips import clip_transform as clip_transform
-__getattr__, _ = _lazy_names(__name__, {
-    'factory': ('get_available_models', 'load_model'),
-    'inference.clips': ('clip_transform',),
-})
+__getattr__, _ = _lazy_names(
+    __name__,
+    {
+        'factory': ('get_available_models', 'load_model'),
+        'inference.clips': ('clip_transform',),
+    },
+)
 
 __version__ = '0.1.0'
 __all__ = ['clip_transform', 'get_available_models', 'load_model']

@@ -1,4 +1,5 @@
 """The `videozoo` script, and `python -m videozoo_timm`."""
+
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ def main() -> int:
     except Exception as error:  # a library is missing or broken, or does not fit the others
         if '--debug' in sys.argv or os.environ.get('VIDEOZOO_DEBUG', '0') not in ('', '0'):
             from .text import printable
+
             print(printable(traceback.format_exc(), lines=True), file=sys.stderr)
         if isinstance(error, ModuleNotFoundError) and error.name == 'click':
             _complain("the command line needs click: pip install 'videozoo-timm[video]'")

@@ -2,6 +2,7 @@
 
 Such names may move in any release; here is the one place to mend.
 """
+
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ class AnyMemoryFormat(nn.Module):
                 if tensor.ndim < 5:
                     raise
             return fn(tensor.flatten(1)).unflatten(1, tensor.shape[1:])  # a matrix has no such format
+
         return super()._apply(apply, *args, **kwargs)
 
 

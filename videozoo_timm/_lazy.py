@@ -1,4 +1,5 @@
 """Packages that import their modules when somebody asks for what is in them."""
+
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -6,8 +7,8 @@ from typing import Any
 
 
 def lazy_names(
-        package: str,
-        modules: dict[str, tuple[str, ...]],
+    package: str,
+    modules: dict[str, tuple[str, ...]],
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package.
 

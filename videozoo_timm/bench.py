@@ -1,4 +1,5 @@
 """How fast a model runs on this machine, against what the machine can do and against a plain implementation."""
+
 import contextlib
 import copy
 import statistics
@@ -37,6 +38,7 @@ class Speed:
         flops: Floating-point operations of a batch, of its matrix products.
         share: The fraction that this is of the rate at which the machine multiplies large matrices of this type.
     """
+
     latency: float
     fastest: float
     slowest: float
@@ -64,8 +66,7 @@ def measure(model: nn.Module, x: torch.Tensor, product_rate: float, runs: int = 
         peak = _peak_memory(x.device)
     flops = count_flops(model, x)
     latency = statistics.median(seconds)
-    return Speed(
-        latency, min(seconds), max(seconds), len(x) / latency, peak, flops, flops / latency / product_rate)
+    return Speed(latency, min(seconds), max(seconds), len(x) / latency, peak, flops, flops / latency / product_rate)
 
 
 def matrix_product_rate(device: torch.device, dtype: torch.dtype, runs: int = 5) -> float:
@@ -77,7 +78,7 @@ def matrix_product_rate(device: torch.device, dtype: torch.dtype, runs: int = 5)
     with torch.inference_mode():
         a @ b
         seconds = _time(lambda: a @ b, device, runs)
-    return 2 * size ** 3 / statistics.median(seconds)
+    return 2 * size**3 / statistics.median(seconds)
 
 
 def count_flops(model: nn.Module, x: torch.Tensor) -> int:
@@ -101,9 +102,13 @@ class PlainViT(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         vit: Any = model  # its attributes are timm's and not declared by `nn.Module`
-        self.weights = nn.ParameterDict({
-            k.replace('.', '/'): nn.Parameter(v.detach().float().clone(), requires_grad=False)
-            for k, v in model.state_dict().items() if 'attn.qkv' not in k})
+        self.weights = nn.ParameterDict(
+            {
+                k.replace('.', '/'): nn.Parameter(v.detach().float().clone(), requires_grad=False)
+                for k, v in model.state_dict().items()
+                if 'attn.qkv' not in k
+            }
+        )
         self.num_heads, self.depth = vit.blocks[0].attn.num_heads, len(vit.blocks)
         self.steps = vit.patch_embed.video_grid_size[0] if takes_clips(model) else 0
         self.frames = vit.num_frames if takes_clips(model) else 0
@@ -131,8 +136,10 @@ class PlainViT(nn.Module):
         for i in range(self.depth):
             block = f'blocks/{i}/'
             y = self._norm(x, f'{block}norm1')
-            q, k, v = (self._linear(y, f'{block}attn/{name}').unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                       for name in 'qkv')  # [B, heads, N, D // heads]
+            q, k, v = (
+                self._linear(y, f'{block}attn/{name}').unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                for name in 'qkv'
+            )  # [B, heads, N, D // heads]
             y = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1) @ v
             x = x + self._linear(y.transpose(1, 2).flatten(2), f'{block}attn/proj')
             y = F.gelu(self._linear(self._norm(x, f'{block}norm2'), f'{block}mlp/fc1'))
@@ -151,8 +158,7 @@ def check_plain(model: nn.Module) -> None:
     """Raise a ValueError if `PlainViT` cannot be made of a model."""
     is_vit = hasattr(model, 'blocks') and hasattr(model, 'cls_token') and not hasattr(model, 'mask_token')
     if not is_vit:
-        raise ValueError(
-            f'the plain implementation is that of the ViTs, not of {type(model).__name__}')
+        raise ValueError(f'the plain implementation is that of the ViTs, not of {type(model).__name__}')
 
 
 def _forget_peak_memory(device: torch.device) -> None:

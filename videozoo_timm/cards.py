@@ -1,4 +1,5 @@
 """The prose about what is published: what was trained on what, citations, model cards."""
+
 from typing import TYPE_CHECKING, cast
 
 from . import __version__
@@ -16,8 +17,11 @@ AUTHORS = {
 
 # What the parts of a published name stand for.
 METHODS = {
-    'mae': 'as a masked autoencoder', 'vit': 'as the encoder of a masked autoencoder',
-    'dino': 'with DINO', 'mugs': 'with Mugs'}
+    'mae': 'as a masked autoencoder',
+    'vit': 'as the encoder of a masked autoencoder',
+    'dino': 'with DINO',
+    'mugs': 'with Mugs',
+}
 DATA = {
     'hvm1': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1)',
     'hvm1@448': 'about 5,000 hours of human-like, mostly egocentric video (HVM-1), at 448 x 448 pixels',
@@ -56,18 +60,24 @@ def citation(checkpoint: Checkpoint) -> str | None:
     if checkpoint.zoo not in PAPERS:
         return None
     title, paper = PAPERS[checkpoint.zoo]
-    return '\n'.join((
-        f'@article{{orhan{paper.replace(".", "_")},',
-        f'  title   = {{{title}}},', f'  author  = {{{AUTHORS[checkpoint.zoo]}}},',
-        f'  journal = {{arXiv:{paper}}},', f'  year    = {{20{paper[:2]}}}', '}'))
+    return '\n'.join(
+        (
+            f'@article{{orhan{paper.replace(".", "_")},',
+            f'  title   = {{{title}}},',
+            f'  author  = {{{AUTHORS[checkpoint.zoo]}}},',
+            f'  journal = {{arXiv:{paper}}},',
+            f'  year    = {{20{paper[:2]}}}',
+            '}',
+        )
+    )
 
 
 def model_card(
-        model: 'TimmModel',
-        repo: str,
-        record: Checkpoint | None = None,
-        license: str | None = None,
-        doubt: str | None = None,
+    model: 'TimmModel',
+    repo: str,
+    record: Checkpoint | None = None,
+    license: str | None = None,
+    doubt: str | None = None,
 ) -> str:
     """Markdown that says what a model is, what it was trained on, how to load it, its license and what to cite.
 
@@ -79,15 +89,24 @@ def model_card(
         doubt: Why the card does not claim that the weights are published ones.
     """
     from huggingface_hub import ModelCardData
+
     cfg = model.pretrained_cfg
     is_video = cfg['architecture'].endswith('_st')
     is_mae = cfg['architecture'].startswith('mae_')
-    task = 'image-feature-extraction' if not model.num_classes else (
-        'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification')
+    task = (
+        'image-feature-extraction'
+        if not model.num_classes
+        else (
+            'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification'
+        )
+    )
     stated = license or (record.license if record else 'not stated')
     front = ModelCardData(
-        license='unknown' if stated.startswith('not stated') else stated, library_name='timm', pipeline_tag=task,
-        tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'])
+        license='unknown' if stated.startswith('not stated') else stated,
+        library_name='timm',
+        pipeline_tag=task,
+        tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'],
+    )
     patch_embed = getattr(model, 'patch_embed', None)
     height, width = patch_embed.img_size if patch_embed is not None else cfg['input_size'][1:]
     takes = f'images `[B, 3, {height}, {width}]`'
@@ -97,14 +116,25 @@ def model_card(
     rows = [
         ('architecture', f'`{cfg["architecture"]}`, {sum(p.numel() for p in model.parameters()):,} parameters'),
         ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),
-        ('gives', 'loss, prediction and mask; the encoder is the video ViT' if is_mae else
-         f'{model.num_classes} classes' if model.num_classes else f'{model.num_features} features'),
+        (
+            'gives',
+            'loss, prediction and mask; the encoder is the video ViT'
+            if is_mae
+            else f'{model.num_classes} classes'
+            if model.num_classes
+            else f'{model.num_features} features',
+        ),
     ]
     if record:
         rows += [('published as', f'`{record.name}` of {record.zoo}'), ('training', trained_on(record))]
         if record.repo:
-            rows += [('original', f'[code](https://github.com/eminorhan/{record.zoo}), '
-                                  f'[weights](https://huggingface.co/{record.repo})')]
+            rows += [
+                (
+                    'original',
+                    f'[code](https://github.com/eminorhan/{record.zoo}), '
+                    f'[weights](https://huggingface.co/{record.repo})',
+                )
+            ]
     if doubt:
         rows += [('weights', f'of the owner of this repository; {doubt}')]
     if record and license and license != record.license:
@@ -112,21 +142,29 @@ def model_card(
     rows += [('license of the weights', stated), ('written by', f'videozoo-timm {__version__}')]
     details = '\n'.join(f'- **{key}:** {printable(value)}' for key, value in rows)
     auto = 'AutoModelForImageClassification' if model.num_classes else 'AutoModel'
-    second = f'''
+    second = (
+        f"""
 model = videozoo_timm.load_model({record.name!r}, zoo={record.zoo!r})      # 2. as published
-''' if record else f'''
+"""
+        if record
+        else f"""
 from huggingface_hub import snapshot_download                   # 2. from a copy of this repository
 
 model = timm.create_model('local-dir:' + snapshot_download('{repo}'), pretrained=True).eval()
-'''
-    third = '' if is_mae else f'''
+"""
+    )
+    third = (
+        ''
+        if is_mae
+        else f"""
 from transformers import {auto}                                 # 3. transformers, once videozoo_timm is imported
 
 model = {auto}.from_pretrained('{repo}').eval()
-'''
+"""
+    )
     bibtex = citation(record) if record else None
     cite = f'\n## Citation\n\n```bibtex\n{bibtex}\n```\n' if bibtex else ''
-    return f'''---
+    return f"""---
 {front.to_yaml()}
 ---
 # {repo.split('/')[-1]}
@@ -142,4 +180,4 @@ import timm, videozoo_timm                                      # 1. timm
 
 model = timm.create_model('hf-hub:{repo}', pretrained=True).eval()
 {second}{third}```
-{cite}'''
+{cite}"""

@@ -1,4 +1,5 @@
 """What a checkpoint file holds: what it says of itself, and what its tensors are."""
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,12 +30,14 @@ class Contents:
         path: `.pth` or `.safetensors`.
         mapped: As in `read_weights`.
     """
+
     path: Path
     mapped: bool | None = None
 
     @cached_property
     def weights(self) -> 'Weights':
         from .weights import read_weights
+
         return read_weights(self.path, self.mapped)
 
     @cached_property
@@ -48,6 +51,7 @@ class Contents:
         import torch
 
         from .weights import to_timm
+
         return to_timm({k: torch.empty(v.shape, device='meta') for k, v in self.weights.tensors.items()})
 
     @cached_property
@@ -88,7 +92,7 @@ class Contents:
         else:
             return None
         side = math.isqrt(number)
-        return (kernel.shape[1], side * kernel.shape[-2], side * kernel.shape[-1]) if side ** 2 == number else None
+        return (kernel.shape[1], side * kernel.shape[-2], side * kernel.shape[-1]) if side**2 == number else None
 
     @property
     def num_frames(self) -> int | None:
@@ -153,6 +157,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
             every = {repr(args): args for g in catalogue.GENERATORS for args in (g.part_args[kind],)}
             return kind if any(shapes == _shapes_of(kind, args) for args in every.values()) else None
     from timm import create_model
+
     for architecture in catalogue.ALL_ARCHITECTURES:
         model = create_model(architecture, num_classes=0, device='meta', weight_init='skip')
         # Position embeddings follow the input's size, the head the classes.

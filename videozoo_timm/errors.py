@@ -1,4 +1,5 @@
 """Errors that name parameters, which Python and the command line spell differently."""
+
 from collections.abc import Callable
 from typing import Any
 

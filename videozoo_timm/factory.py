@@ -1,4 +1,5 @@
 """The zoos' own call, `load_model(name)`, and the same for a local file."""
+
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ def get_available_models(zoo: str | None = None) -> list[str]:
 
 
 def load_model(
-        name: str,
-        *,
-        zoo: str | None = None,
-        pretrained: bool = True,
-        refresh: bool = False,
-        **timm_kwargs: Any,
+    name: str,
+    *,
+    zoo: str | None = None,
+    pretrained: bool = True,
+    refresh: bool = False,
+    **timm_kwargs: Any,
 ) -> nn.Module:
     """A published model, in eval mode.
 
@@ -72,11 +73,11 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
 
 
 def build(
-        resolved: Resolved,
-        *,
-        pretrained: bool = True,
-        refresh: bool = False,
-        **timm_kwargs: Any,
+    resolved: Resolved,
+    *,
+    pretrained: bool = True,
+    refresh: bool = False,
+    **timm_kwargs: Any,
 ) -> nn.Module:
     """The model that a name or a file was resolved to, in eval mode.
 
@@ -101,15 +102,15 @@ def build(
 
 
 def _build_generator(
-        resolved: Resolved,
-        pretrained: bool,
-        refresh: bool,
-        *,
-        part: str | None = None,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-        cache_dir: str | Path | None = None,
-        files: dict[str, str | Path] | None = None,
+    resolved: Resolved,
+    pretrained: bool,
+    refresh: bool,
+    *,
+    part: str | None = None,
+    device: Any = None,
+    dtype: torch.dtype | None = None,
+    cache_dir: str | Path | None = None,
+    files: dict[str, str | Path] | None = None,
 ) -> nn.Module:
     if part not in (None, 'gpt', 'vqgan'):
         raise ValueError(f"part={part!r}: must be 'gpt' or 'vqgan', or None for both")
@@ -118,6 +119,11 @@ def _build_generator(
         if part in (None, kind):
             # The codebook is looked up by rounding differences away, so the VQGAN stays exact.
             parts[kind] = build_filled(
-                GPT if kind == 'gpt' else VQGAN, args, source if pretrained else None, device,
-                dtype if kind == 'gpt' else None, refresh)
+                GPT if kind == 'gpt' else VQGAN,
+                args,
+                source if pretrained else None,
+                device,
+                dtype if kind == 'gpt' else None,
+                refresh,
+            )
     return (parts[part] if part else ImageGenerator(**parts)).eval()

@@ -1,4 +1,5 @@
 """Rows of frames with labels, heat maps, animations."""
+
 import io
 import math
 import os
@@ -56,6 +57,7 @@ class Grid:
 
     def __init__(self, rows: Sequence[tuple[str, torch.Tensor]], captions: Sequence[str] = (), title: str = '') -> None:
         from PIL import Image, ImageDraw
+
         self.tile_height, self.tile_width = rows[0][1].shape[-2:]
         num_columns = max(len(tiles) for _, tiles in rows)
         title = ' '.join(title.split())  # file names may have line breaks
@@ -261,6 +263,7 @@ def check_pictures() -> None:
 
 def _font(size):
     from PIL import ImageFont
+
     return ImageFont.load_default(size)
 
 

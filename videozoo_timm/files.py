@@ -1,4 +1,5 @@
 """Writing files atomically and without following links, explaining write errors, and refusing to read special files."""
+
 import csv
 import errno
 import os
@@ -16,8 +17,12 @@ from typing import Any, BinaryIO
 from safetensors import SafetensorError
 
 _NO_FILES = {
-    stat.S_IFIFO: 'a FIFO', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device',
-    stat.S_IFDIR: 'a folder'}
+    stat.S_IFIFO: 'a FIFO',
+    stat.S_IFSOCK: 'a socket',
+    stat.S_IFCHR: 'a device',
+    stat.S_IFBLK: 'a device',
+    stat.S_IFDIR: 'a folder',
+}
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -41,12 +46,14 @@ class WriteError(OSError):
     Attributes:
         reason: Why it could not, without the name of the file.
     """
+
     reason = ''
 
 
 @contextmanager
 def atomic_write(
-        target: Path, needed: int | None = None, remedy: str = MAKE_ROOM, durable: bool = False) -> Iterator[Path]:
+    target: Path, needed: int | None = None, remedy: str = MAKE_ROOM, durable: bool = False
+) -> Iterator[Path]:
     """A temporary file (or folder, if the caller makes one) that finally becomes `target`, or is removed on an error.
 
     Files that may be mapped are never written in place, as truncating a mapped file kills its readers. The temporary
@@ -108,10 +115,10 @@ def _sync_one(path: Path) -> None:
 
 @contextmanager
 def explain_write_errors(
-        target: Path | str,
-        needed: int | None = None,
-        remedy: str = MAKE_ROOM,
-        partial: Path | None = None,
+    target: Path | str,
+    needed: int | None = None,
+    remedy: str = MAKE_ROOM,
+    partial: Path | None = None,
 ) -> Iterator[None]:
     """Turn errors of the system, safetensors and torch.save on a full disk (and the like) into a `WriteError`.
 
@@ -172,7 +179,8 @@ def _error_number(error: BaseException | None, partial: Path) -> int | None:
         if isinstance(error, OSError) and error.errno:
             return error.errno
         if isinstance(error, SafetensorError) and (
-                found := re.search(r'\(os error (\d+)\)|Os \{ code: (\d+),', str(error))):
+            found := re.search(r'\(os error (\d+)\)|Os \{ code: (\d+),', str(error))
+        ):
             return int(found[1] or found[2])
         error = error.__cause__ or error.__context__
     if not re.search('unexpected pos|PytorchStreamWriter|iostream error|file write failed', text):
@@ -243,7 +251,8 @@ def check_own_folder(folder: Path, purpose: str) -> None:
     if state.st_uid != owner:
         raise ValueError(
             f'{folder} belongs to another user (number {state.st_uid}), so it holds no {purpose} of yours: have it '
-            f'removed, or write elsewhere')
+            f'removed, or write elsewhere'
+        )
 
 
 def remove_known(folder: Path, patterns: Sequence[str]) -> None:
@@ -274,9 +283,12 @@ def _remove_stale(mine: Path, prefix: str, name: str) -> None:
             continue
         with suppress(OSError, ValueError, OverflowError):  # another writer was faster, or it is not ours
             state = folder.lstat()
-            is_known = stat.S_ISDIR(state.st_mode) and state.st_uid == owner and all(
-                path.name.startswith((name, '.tmp')) for path in folder.iterdir())  # .tmp: of safetensors
-            if is_known and not _is_alive(int(folder.name[len(prefix):].split('.')[0])):
+            is_known = (
+                stat.S_ISDIR(state.st_mode)
+                and state.st_uid == owner
+                and all(path.name.startswith((name, '.tmp')) for path in folder.iterdir())
+            )  # .tmp: of safetensors
+            if is_known and not _is_alive(int(folder.name[len(prefix) :].split('.')[0])):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -304,8 +316,10 @@ def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     Raises:
         WriteError: The disk is full, or the folder cannot be written.
     """
-    with atomic_write(target) as partial, open(
-            partial, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:  # as file names may need it
+    with (
+        atomic_write(target) as partial,
+        open(partial, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file,
+    ):  # as file names may need it
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)

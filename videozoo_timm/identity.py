@@ -3,6 +3,7 @@
 `resolve` is asked once in a run; the loaders, timm's builder, torch.hub and the command line take its answer. A name is
 resolved without PyTorch, and a file is opened once, when something in it is first asked for.
 """
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ class Resolved:
         contents: Contents of the file, if there is one.
         is_guess: The architecture was inferred from the tensors of a file that does not name it.
     """
+
     architecture: str
     record: Checkpoint | Generator | None = None
     contents: Contents | None = None
@@ -101,9 +103,9 @@ class Resolved:
         return [source_of(self.pretrained_cfg, cache_dir)]
 
     def parts(
-            self,
-            cache_dir: str | Path | None = None,
-            files: Mapping[str, str | Path] | None = None,
+        self,
+        cache_dir: str | Path | None = None,
+        files: Mapping[str, str | Path] | None = None,
     ) -> dict[str, tuple[dict[str, Any], Source]]:
         """Arguments and source of a generator's 'gpt' and 'vqgan'; `files` names local files instead.
 
@@ -115,10 +117,13 @@ class Resolved:
         if self.contents:
             raise ValueError(
                 f'{self.name!r} is an image generator, which has two files: load_model({self.name!r}, '
-                f'files=dict(gpt=..., vqgan=...))')
+                f'files=dict(gpt=..., vqgan=...))'
+            )
         record, files = self.record, files or {}
-        return {kind: (args, generator_source(record, kind, cache_dir, files.get(kind)))
-                for kind, args in record.part_args.items()}
+        return {
+            kind: (args, generator_source(record, kind, cache_dir, files.get(kind)))
+            for kind, args in record.part_args.items()
+        }
 
     def timm_args(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of `timm.create_model` that load the file; for a bare architecture with the sizes that it has.
@@ -158,8 +163,9 @@ class Resolved:
             return
         header, problems = contents.header, []
         contents.check(self.architecture)
-        problems += [f'{printable(key, 80)} {list(v.shape)} is empty'
-                     for key, v in contents.shapes.items() if not v.numel()][:4]
+        problems += [
+            f'{printable(key, 80)} {list(v.shape)} is empty' for key, v in contents.shapes.items() if not v.numel()
+        ][:4]
         stored = contents.architecture
         if stored and not serves(stored, self.architecture):
             problems.append(f'architecture {stored}, the model is {self.architecture}')
@@ -239,14 +245,21 @@ def source_of(cfg: Mapping[str, Any], cache_dir: str | Path | None = None) -> So
         return Source(file=Path(file).expanduser(), about=about)
     if url and not repo:
         from ._compat import download_cached_file
+
         return Source(file=Path(download_cached_file(url, check_hash=False, cache_dir=cache_dir)), about=about)
     if not repo:
         raise ValueError(
             f'no weights are published for {timm_name!r}: make it with pretrained=False, or name a file '
-            f'(pretrained_cfg_overlay=dict(file=...))')
+            f'(pretrained_cfg_overlay=dict(file=...))'
+        )
     return Source(
-        repo=repo, filename=filename or 'model.safetensors', cache_dir=cache_dir,
-        label=catalogue.find(timm_name).name if stored else '', about=about, digests=catalogue.digests_of(repo))
+        repo=repo,
+        filename=filename or 'model.safetensors',
+        cache_dir=cache_dir,
+        label=catalogue.find(timm_name).name if stored else '',
+        about=about,
+        digests=catalogue.digests_of(repo),
+    )
 
 
 def find_source(name: str, zoo: str | None = None, cache_dir: str | Path | None = None) -> Source:
@@ -255,10 +268,10 @@ def find_source(name: str, zoo: str | None = None, cache_dir: str | Path | None 
 
 
 def generator_source(
-        record: Generator,
-        kind: str,
-        cache_dir: str | Path | None = None,
-        file: str | Path | None = None,
+    record: Generator,
+    kind: str,
+    cache_dir: str | Path | None = None,
+    file: str | Path | None = None,
 ) -> Source:
     """Where the GPT or the VQGAN of a generator is; `file` names a local one instead."""
     published = record.gpt_filename if kind == 'gpt' else record.vqgan_filename
@@ -266,8 +279,11 @@ def generator_source(
     if file is not None:
         return Source(file=Path(file).expanduser(), about=about)
     return Source(
-        repo=record.repo, filename=published.rsplit('.', 1)[0] + '.safetensors', published=published,
-        cache_dir=cache_dir and Path(cache_dir).expanduser(), label=record.name, about=about,
-        digests=catalogue.digests_of(record.repo))
-
-
+        repo=record.repo,
+        filename=published.rsplit('.', 1)[0] + '.safetensors',
+        published=published,
+        cache_dir=cache_dir and Path(cache_dir).expanduser(),
+        label=record.name,
+        about=about,
+        digests=catalogue.digests_of(record.repo),
+    )

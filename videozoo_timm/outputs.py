@@ -3,6 +3,7 @@
 What is not there is written, if its folder can be. What is there of the same run is continued or replaced by it; of
 another run, it is replaced if the caller says so; anything else is never replaced.
 """
+
 import json
 import os
 import tempfile
@@ -24,6 +25,7 @@ class Output:
         out: The caller's parameter that names it, for errors.
         force: The caller's parameter that replaces what is there, for errors.
     """
+
     path: Path
     out: str = 'out'
     force: str = 'force'
@@ -112,7 +114,11 @@ class Output:
         if differ:
             raise UserError(
                 f'{{}} holds the results of another run ({{}}); name another {{{self.out}}}, or {{{self.force}}} '
-                'replaces them', self.path, differ, **{self.out: None, self.force: True})
+                'replaces them',
+                self.path,
+                differ,
+                **{self.out: None, self.force: True},
+            )
 
     def check_recorded(self, record: str, now: Mapping[str, Any], force: bool) -> None:
         """`check_folder`, and `refuse_other` by a JSON file in it that holds the settings among its results.
@@ -129,6 +135,7 @@ class Output:
         if not os.path.lexists(self.path / record):
             return
         from .files import check_regular  # here, as it imports more than a command needs to start
+
         before = {}
         with suppress(OSError, ValueError, TypeError, RecursionError):  # damaged, or somebody else's
             check_regular(self.path / record)

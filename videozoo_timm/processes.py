@@ -1,4 +1,5 @@
 """Python processes that this package starts, to decode videos for instance."""
+
 import os
 import subprocess
 import sys
@@ -25,7 +26,9 @@ def start_python(target: str, **popen: Any) -> subprocess.Popen[bytes]:
     if not executable or getattr(sys, 'frozen', False):
         raise NoInterpreterError(
             'no Python interpreter is known that a process could be started with (this one is part of another '
-            'program): {num_workers} decodes in this process', num_workers=0)
+            'program): {num_workers} decodes in this process',
+            num_workers=0,
+        )
     module, _, function = target.partition(':')
     # Until its first statement such a process imports nothing from the '' that -c puts in front, as `sys` is built in.
     code = f'import sys; sys.path[:] = sys.argv[1:]; from {module} import {function}; {function}()'
@@ -33,7 +36,9 @@ def start_python(target: str, **popen: Any) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     return subprocess.Popen[bytes](
         [executable, *_interpreter_options(), '-c', code, *import_path()],
-        env=dict(environment, VIDEOZOO_NO_MODELS='1'), **popen)
+        env=dict(environment, VIDEOZOO_NO_MODELS='1'),
+        **popen,
+    )
 
 
 def _interpreter_options() -> list[str]:

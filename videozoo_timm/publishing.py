@@ -1,4 +1,5 @@
 """From a model to what others load: a folder in timm's layout with a model card, a repository on the Hub."""
+
 import difflib
 import json
 import logging
@@ -30,15 +31,15 @@ _PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
 
 
 def export(
-        model: nn.Module,
-        folder: str | Path,
-        repo: str = 'ORGANIZATION/NAME',
-        *,
-        name: str | None = None,
-        label_names: Sequence[str] | None = None,
-        license: str | None = None,
-        dtype: torch.dtype | None = None,
-        force: bool = False,
+    model: nn.Module,
+    folder: str | Path,
+    repo: str = 'ORGANIZATION/NAME',
+    *,
+    name: str | None = None,
+    label_names: Sequence[str] | None = None,
+    license: str | None = None,
+    dtype: torch.dtype | None = None,
+    force: bool = False,
 ) -> Path:
     """Write a model as timm and transformers load it: `model.safetensors`, `config.json` and a model card.
 
@@ -76,10 +77,14 @@ def export(
     rows = getattr(timm_model.get_classifier(), 'out_features', 0)
     if rows != timm_model.num_classes:
         raise ValueError(
-            f'its head has {rows} rows, but num_classes={timm_model.num_classes}; make it with num_classes={rows}')
+            f'its head has {rows} rows, but num_classes={timm_model.num_classes}; make it with num_classes={rows}'
+        )
     known = record.pretrained_cfg() if record else {}
-    labels = dict(label_names=list(label_names)) if label_names else {
-        k: known[k] for k in ('label_names', 'label_descriptions') if k in known}
+    labels = (
+        dict(label_names=list(label_names))
+        if label_names
+        else {k: known[k] for k in ('label_names', 'label_descriptions') if k in known}
+    )
     if labels and len(labels['label_names']) != timm_model.num_classes:
         raise ValueError(f'{len(labels["label_names"])} names of classes, the model has {timm_model.num_classes}')
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +95,7 @@ def export(
         # It stands at the top already; transformers' wrapper fails on it in both places.
         config.get('model_args', {}).pop('num_classes', None)
         stored = config['pretrained_cfg']
-        for field in (
-                'label_names', 'label_descriptions', *_OF_THIS_MACHINE, *(() if record else _OF_THE_PUBLISHED)):
+        for field in ('label_names', 'label_descriptions', *_OF_THIS_MACHINE, *(() if record else _OF_THE_PUBLISHED)):
             stored.pop(field, None)
         if license:
             stored['license'] = license
@@ -101,7 +105,8 @@ def export(
         about |= {k: stored[k] for k in ('input_size', 'mean', 'std')} | dict(label_names=labels.get('label_names'))
         tensors = {
             k: v.detach().to('cpu', dtype if v.is_floating_point() else None).contiguous()
-            for k, v in model.state_dict().items()}
+            for k, v in model.state_dict().items()
+        }
         save_tensors(tensors, partial / 'model.safetensors', about)
         (partial / 'README.md').write_text(model_card(timm_model, repo, record, license, doubt), encoding='utf-8')
     return folder
@@ -115,8 +120,10 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
     """
     path = record.packaged or cached(find_source(record.timm_name))
     if path is None:
-        return ('the published file is not on this machine, so they cannot be compared (`videozoo download '
-                f'{record.timm_name}` fetches it)')
+        return (
+            'the published file is not on this machine, so they cannot be compared (`videozoo download '
+            f'{record.timm_name}` fetches it)'
+        )
     published = to_timm(read_weights(path, mapped=True).tensors)
     own = model.state_dict()
     if lost := [key for key in published if key not in own and not MAY_BE_LEFT.match(key)]:
@@ -136,12 +143,12 @@ def check_folder(folder: Path, force: bool = False) -> None:
 
 
 def upload(
-        folder: str | Path,
-        repo: str,
-        *,
-        private: bool = False,
-        force: bool = False,
-        say: Callable[[str], None] = print,
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    force: bool = False,
+    say: Callable[[str], None] = print,
 ) -> str:
     """Upload an exported folder; the repository is made if it is not there, and a model card that is there stays.
 
@@ -161,14 +168,14 @@ def upload(
         ConnectionError: The Hub is out of reach, or failed.
     """
     from huggingface_hub import HfApi
+
     check_login(repo)
     api = HfApi(library_name='videozoo-timm', library_version=__version__)
     with hub_errors(repo, f'nothing was published to {repo}'):
         is_new = not api.repo_exists(repo)
         if not is_new:
             if private and not api.model_info(repo).private:
-                raise ValueError(
-                    f'{repo} is there and public; make it private on its page, or name another repository')
+                raise ValueError(f'{repo} is there and public; make it private on its page, or name another repository')
             if not force and api.file_exists(repo, 'model.safetensors'):
                 raise UserError('{} holds a model already; {force} replaces it', repo, force=True)
         has_card = not is_new and api.file_exists(repo, 'README.md')
@@ -177,8 +184,11 @@ def upload(
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         try:
             api.upload_folder(
-                repo_id=repo, folder_path=folder, commit_message='Upload with videozoo-timm',
-                ignore_patterns=['README.md'] if has_card else None)
+                repo_id=repo,
+                folder_path=folder,
+                commit_message='Upload with videozoo-timm',
+                ignore_patterns=['README.md'] if has_card else None,
+            )
         except BaseException:
             if is_new:
                 say(f'{repo} was made and is still empty: publish again, or delete it on its page')
@@ -189,9 +199,11 @@ def upload(
 def check_login(repo: str) -> None:
     """Raise a PermissionError, before gigabytes are moved, if nobody is logged in who could write to a repository."""
     from huggingface_hub import get_token
+
     if get_token() is None:
         raise PermissionError(
-            f'writing to {repo} needs a token of the Hub: `hf auth login`, or put one that may write into HF_TOKEN')
+            f'writing to {repo} needs a token of the Hub: `hf auth login`, or put one that may write into HF_TOKEN'
+        )
 
 
 def published_in(repo: str) -> list[Source]:
@@ -202,11 +214,11 @@ def published_in(repo: str) -> list[Source]:
 
 
 def offer_safetensors(
-        repo: str,
-        to: str | None = None,
-        *,
-        dry_run: bool = False,
-        say: Callable[[str], None] = print,
+    repo: str,
+    to: str | None = None,
+    *,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
 ) -> list[str]:
     """Make and upload the `.safetensors` beside every published pickle of a Hub repository that lacks it.
 
@@ -227,6 +239,7 @@ def offer_safetensors(
         FileNotFoundError, PermissionError, ConnectionError: As `weights.locate`.
     """
     from huggingface_hub import HfApi
+
     sources = published_in(repo)
     if not sources:
         known = {r.repo: r.zoo for r in (*catalogue.CHECKPOINTS, *catalogue.GENERATORS) if r.repo}
@@ -234,17 +247,20 @@ def offer_safetensors(
         hint = f'did you mean {" or ".join(near)}? ' if near else ''
         raise ValueError(
             f'no published model is known to be in {repo!r}; {hint}`videozoo info MODEL` tells the repository of a '
-            f'model, and a zoo stands for all of its own: {", ".join(sorted(set(known.values())))}')
+            f'model, and a zoo stands for all of its own: {", ".join(sorted(set(known.values())))}'
+        )
     target = to or repo
     if not dry_run:
         check_login(target)
     api = HfApi(library_name='videozoo-timm', library_version=__version__)
     with hub_errors(repo, f'the files of {repo} cannot be listed'):
         there = set(api.list_repo_files(repo))
-        done = there if target == repo else (
-            set(api.list_repo_files(target)) if api.repo_exists(target) else set())
-    left_out = [f'{name}: no published model of the catalogue' for name in sorted(there)
-                if name.endswith(_PICKLES) and not any(name in s.pickles for s in sources)]
+        done = there if target == repo else (set(api.list_repo_files(target)) if api.repo_exists(target) else set())
+    left_out = [
+        f'{name}: no published model of the catalogue'
+        for name in sorted(there)
+        if name.endswith(_PICKLES) and not any(name in s.pickles for s in sources)
+    ]
     for source in sources:
         if source.filename in done:
             say(f'{source.filename}: is there already')
@@ -266,7 +282,10 @@ def offer_safetensors(
             if target != repo:
                 api.create_repo(target, exist_ok=True)
             api.upload_file(
-                path_or_fileobj=path, path_in_repo=source.filename, repo_id=target,
-                commit_message=f'Add {source.filename}')
+                path_or_fileobj=path,
+                path_in_repo=source.filename,
+                repo_id=target,
+                commit_message=f'Add {source.filename}',
+            )
         say(f'{source.filename}: uploaded to {target}')
     return left_out

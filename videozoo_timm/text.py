@@ -1,4 +1,5 @@
 """Text from untrusted files, made safe to show."""
+
 import unicodedata
 from typing import Any
 
@@ -16,9 +17,12 @@ def printable(text: Any, limit: int | None = None, lines: bool = False) -> str:
     """
     text = str(text)
     if limit is not None and len(text) > limit:
-        text = f'{text[:limit - limit // 3]}...{text[len(text) - limit // 3:]}'
+        text = f'{text[: limit - limit // 3]}...{text[len(text) - limit // 3 :]}'
     if text.isprintable():
         return text
     return ''.join(
         c.encode('unicode_escape').decode()
-        if unicodedata.category(c) in _UNSEEN and c not in _JOINERS and not (lines and c == '\n') else c for c in text)
+        if unicodedata.category(c) in _UNSEEN and c not in _JOINERS and not (lines and c == '\n')
+        else c
+        for c in text
+    )

@@ -4,6 +4,7 @@ One call each:
 
     from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe
 """
+
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from .._lazy import lazy_names as _lazy_names
@@ -67,16 +68,19 @@ __all__ = [
     'strongest_head',
 ]
 
-__getattr__, _ = _lazy_names(__name__, {
-    'attention': ('AttentionMaps', 'attend', 'keep_fraction', 'strongest_head'),
-    'completion': ('Completion', 'box_mask', 'complete', 'read_mask'),
-    'embedding': ('embed',),
-    'evaluation': ('ClassFolders', 'Evaluation', 'class_folders', 'evaluate', 'parse_views', 'predict'),
-    'feature_files': ('Embeddings',),
-    'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
-    'labels': ('known_labels', 'read_labels'),
-    'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
-})
+__getattr__, _ = _lazy_names(
+    __name__,
+    {
+        'attention': ('AttentionMaps', 'attend', 'keep_fraction', 'strongest_head'),
+        'completion': ('Completion', 'box_mask', 'complete', 'read_mask'),
+        'embedding': ('embed',),
+        'evaluation': ('ClassFolders', 'Evaluation', 'class_folders', 'evaluate', 'parse_views', 'predict'),
+        'feature_files': ('Embeddings',),
+        'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
+        'labels': ('known_labels', 'read_labels'),
+        'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+    },
+)
 
 
 def __dir__() -> list[str]:

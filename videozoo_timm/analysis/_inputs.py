@@ -1,4 +1,5 @@
 """The files that the analyses take, and what they say of those that cannot be read."""
+
 import logging
 import os
 from collections.abc import Iterable

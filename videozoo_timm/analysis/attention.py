@@ -1,4 +1,5 @@
 """Where the class token looks."""
+
 import math
 import warnings
 from collections.abc import Sequence
@@ -28,13 +29,15 @@ class AttentionMaps:
             What the class token pays to itself is not among them.
         block: Index of the block, counted from 0.
     """
+
     frames: torch.Tensor
     weights: torch.Tensor
     block: int
 
     def __repr__(self) -> str:
-        return (f'AttentionMaps(frames={list(self.frames.shape)}, weights={list(self.weights.shape)}, '
-                f'block={self.block})')
+        return (
+            f'AttentionMaps(frames={list(self.frames.shape)}, weights={list(self.weights.shape)}, block={self.block})'
+        )
 
     def _repr_png_(self) -> bytes | None:
         return png_of(self.picture)
@@ -61,11 +64,11 @@ class AttentionMaps:
         return maps if heads else maps[0]
 
     def picture(
-            self,
-            title: str = '',
-            captions: Sequence[str] = (),
-            heads: bool = False,
-            threshold: float | None = None,
+        self,
+        title: str = '',
+        captions: Sequence[str] = (),
+        heads: bool = False,
+        threshold: float | None = None,
     ) -> Grid:
         """Rows of frames, heat maps and overlays; with `heads`, of frames and one heat map for each head.
 
@@ -91,8 +94,9 @@ class AttentionMaps:
             tiles = torch.cat([heat(map, _brightest(w)) for map, w in zip(maps, self.weights, strict=True)])
             columns = math.ceil(math.sqrt(len(tiles)))
             rows = [
-                (f'heads {i} to {min(i + columns, len(tiles)) - 1}', tiles[i:i + columns])
-                for i in range(0, len(tiles), columns)]
+                (f'heads {i} to {min(i + columns, len(tiles)) - 1}', tiles[i : i + columns])
+                for i in range(0, len(tiles), columns)
+            ]
             return Grid(rows, (), title)
         highest = _brightest(self.weights.mean(dim=0))
         strongest = strongest_head(self.maps(heads=True, threshold=threshold)[:, 0]).unsqueeze(0)
@@ -127,7 +131,8 @@ def check_attention(model: nn.Module) -> None:
     """Raise a ValueError unless the model has a class token whose attention can be shown."""
     if getattr(checked_model(model), 'cls_token', None) is None:
         raise ValueError(
-            f'this {name_of(model)} has no class token, and so no attention of one; take a ViT (`videozoo list`)')
+            f'this {name_of(model)} has no class token, and so no attention of one; take a ViT (`videozoo list`)'
+        )
 
 
 def _brightest(weights: torch.Tensor) -> float:

@@ -1,4 +1,5 @@
 """What a masked autoencoder fills in."""
+
 import math
 import os
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ class Completion:
         mask: bool [T', H', W'], True where a token was dropped.
         mse: Mean squared error of the dropped pixels, of values in [0, 1].
     """
+
     original: torch.Tensor
     masked: torch.Tensor
     completed: torch.Tensor
@@ -59,13 +61,13 @@ class Completion:
 
 
 def complete(
-        model: nn.Module,
-        clip: torch.Tensor,
-        *,
-        mask_type: str = 'random',
-        mask_ratio: float = 0.9,
-        mask: torch.Tensor | None = None,
-        seed: int = 0,
+    model: nn.Module,
+    clip: torch.Tensor,
+    *,
+    mask_type: str = 'random',
+    mask_ratio: float = 0.9,
+    mask: torch.Tensor | None = None,
+    seed: int = 0,
 ) -> Completion:
     """Mask a clip and let the model fill it in.
 
@@ -121,11 +123,12 @@ def box_mask(model: nn.Module, box: Sequence[int]) -> torch.Tensor:
     if len(box) != 6:
         raise ValueError(f'a box is t0,t1,y0,y1,x0,x1, got {len(box)} numbers')
     for axis, (name, size, cell) in enumerate(zip(('t', 'y', 'x'), sizes, cells, strict=True)):
-        first, end = box[2 * axis:2 * axis + 2]
+        first, end = box[2 * axis : 2 * axis + 2]
         if not 0 <= first < end <= size:
             raise ValueError(
                 f'{name}0,{name}1 = {first},{end}: must be ascending and within 0,{size} (the clip is {sizes[0]} '
-                f'frames of {height} x {width} pixels)')
+                f'frames of {height} x {width} pixels)'
+            )
         position = torch.arange(size // cell).view([-1 if k == axis else 1 for k in range(3)])
         mask &= (position * cell < end) & ((position + 1) * cell > first)
     return mask
@@ -146,6 +149,7 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
         ValueError: It is no such array, or drops every token.
     """
     import numpy as np
+
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f'no file {path}')
@@ -158,8 +162,10 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
         raise ValueError(f'{path} cannot be read as a .npy array of booleans') from error
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != tuple(grid) or mask.all():
         got = f'{mask.dtype} {mask.shape}' if isinstance(mask, np.ndarray) else 'several arrays'
-        raise ValueError(f"{path}: a mask of this model is a boolean array (T', H', W') = {tuple(grid)}, True where a "
-                         f"token is masked, and not everywhere; got {got}")
+        raise ValueError(
+            f"{path}: a mask of this model is a boolean array (T', H', W') = {tuple(grid)}, True where a "
+            f'token is masked, and not everywhere; got {got}'
+        )
     # Any byte but 0 means True, but to compare it PyTorch takes it for a number.
     return torch.from_numpy(mask.view(np.uint8) != 0)
 

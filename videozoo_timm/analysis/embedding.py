@@ -1,4 +1,5 @@
 """Features of videos and images."""
+
 import json
 import logging
 import os
@@ -27,37 +28,26 @@ __all__ = ['embed']
 _logger = logging.getLogger(__name__)
 
 
-
-
-
-
-
-
-
-
-
-
-
 def embed(
-        model: nn.Module,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        *,
-        tokens: str = 'class',
-        blocks: Sequence[int] | None = None,
-        norm: bool = False,
-        num_clips: int = 1,
-        stride: float | None = None,
-        align: str = 'center',
-        sampling: Sampling = RECOGNITION,
-        size: int | None = None,
-        batch_size: int = 4,
-        out: str | os.PathLike | None = None,
-        about: dict[str, str] | None = None,
-        start_over: bool = False,
-        team: ProcessGroup | None = None,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = WARNING,
-        **fields: Any,
+    model: nn.Module,
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    tokens: str = 'class',
+    blocks: Sequence[int] | None = None,
+    norm: bool = False,
+    num_clips: int = 1,
+    stride: float | None = None,
+    align: str = 'center',
+    sampling: Sampling = RECOGNITION,
+    size: int | None = None,
+    batch_size: int = 4,
+    out: str | os.PathLike | None = None,
+    about: dict[str, str] | None = None,
+    start_over: bool = False,
+    team: ProcessGroup | None = None,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = WARNING,
+    **fields: Any,
 ) -> Embeddings | None:
     """Features of videos (or of images), by default of the centered recognition clip of each.
 
@@ -108,21 +98,42 @@ def embed(
     def batches_of(groups: list[Group]) -> Iterator[RowBatch]:
         with evaluating(model):
             yield from process(
-                lambda x: features.compute(model, x), groups, files, views, batch_size=batch_size,
-                reading=reading, reporter=reporter, **placement)
+                lambda x: features.compute(model, x),
+                groups,
+                files,
+                views,
+                batch_size=batch_size,
+                reading=reading,
+                reporter=reporter,
+                **placement,
+            )
 
     if out is None:
         return _collect(batches_of(groups), files, resolved, np.empty)
     out, team = Path(out), team or ProcessGroup()
     check_output(out)
     settings = dict(
-        tokens=tokens, blocks=resolved, norm=norm, views=asdict(views), batch_size=batch_size,
-        dtype=str(placement['dtype']).removeprefix('torch.'))
+        tokens=tokens,
+        blocks=resolved,
+        norm=norm,
+        views=asdict(views),
+        batch_size=batch_size,
+        dtype=str(placement['dtype']).removeprefix('torch.'),
+    )
     weights = digest_of(model.state_dict().items())
     checksum = checksum_of(model.state_dict().items())
-    journal = Journal(out, dict(
-        settings, about=about, weights=weights, checksum=checksum, device=placement['device'].type,
-        torch=torch.__version__, files=[_state_of(path) for path in files]))
+    journal = Journal(
+        out,
+        dict(
+            settings,
+            about=about,
+            weights=weights,
+            checksum=checksum,
+            device=placement['device'].type,
+            torch=torch.__version__,
+            files=[_state_of(path) for path in files],
+        ),
+    )
     about = dict(about or {}, weights=weights, checksum=checksum, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, files)
@@ -133,11 +144,14 @@ def embed(
         todo = remaining(groups, journal.batches(groups, mend=team.is_main))
         if team.is_main and journal.damaged:
             _logger.warning(
-                '%s: %d %s of an unfinished run %s damaged and %s computed again', out, journal.damaged,
-                *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')))
+                '%s: %d %s of an unfinished run %s damaged and %s computed again',
+                out,
+                journal.damaged,
+                *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')),
+            )
         reporter.progress((len(files) - sum(len(group.files) for group in todo)) / team.size)
         team.wait()  # nobody writes before all have read
-        for batch in batches_of(todo[team.rank::team.size]):
+        for batch in batches_of(todo[team.rank :: team.size]):
             journal.add(batch)
         journal.stop_writing()
         team.wait()
@@ -148,7 +162,8 @@ def embed(
             if lost := remaining(groups, done):
                 raise OSError(
                     f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
-                    f'the same command computes them again')
+                    f'the same command computes them again'
+                )
             result = _collect(done, files, resolved, journal.array)
             result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
@@ -201,10 +216,10 @@ def _state_of(path: str) -> list[Any]:
 
 
 def _collect(
-        batches: Iterable[RowBatch],
-        paths: list[str],
-        blocks: list[int] | None,
-        allocate: Callable[[tuple[int, ...], type], np.ndarray],
+    batches: Iterable[RowBatch],
+    paths: list[str],
+    blocks: list[int] | None,
+    allocate: Callable[[tuple[int, ...], type], np.ndarray],
 ) -> Embeddings:
     """All rows in the order of the files, without those of files that failed."""
     batches = list(batches)
@@ -218,7 +233,7 @@ def _collect(
     row, place = 0, {file: k for k, file in enumerate(readable)}
     for batch, rows in kept:
         if rows:
-            features[row:row + len(rows)] = np.asarray(batch.values)[rows]
+            features[row : row + len(rows)] = np.asarray(batch.values)[rows]
             row += len(rows)
 
     def column(name: str) -> list[Any]:
@@ -228,6 +243,13 @@ def _collect(
         return torch.tensor(column(name), dtype=torch.float64)
 
     return Embeddings(
-        torch.from_numpy(features), torch.tensor([place[file] for file in column('files')]), seconds('times'),
-        seconds('starts'), seconds('ends'), seconds('durations'), [paths[file] for file in readable],
-        [(paths[file], reason) for file, reason in sorted(failed.items())], blocks)
+        torch.from_numpy(features),
+        torch.tensor([place[file] for file in column('files')]),
+        seconds('times'),
+        seconds('starts'),
+        seconds('ends'),
+        seconds('durations'),
+        [paths[file] for file in readable],
+        [(paths[file], reason) for file, reason in sorted(failed.items())],
+        blocks,
+    )

@@ -1,4 +1,5 @@
 """How well a model recognizes."""
+
 import json
 import os
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class Evaluation:
         log_probabilities: float32 [N, C], natural logarithm of the softmax, which is averaged over a file's views.
         failed: Files that could not be read, with the reason.
     """
+
     classes: list[str]
     paths: list[str]
     targets: torch.Tensor
@@ -52,8 +54,10 @@ class Evaluation:
 
     def __repr__(self) -> str:
         failed = f', failed={len(self.failed)}' if self.failed else ''
-        return (f'Evaluation({len(self.paths)} files, {len(self.classes)} classes, top1={self.top(1):.1%}, '
-                f'top5={self.top(5):.1%}{failed})')
+        return (
+            f'Evaluation({len(self.paths)} files, {len(self.classes)} classes, top1={self.top(1):.1%}, '
+            f'top5={self.top(5):.1%}{failed})'
+        )
 
     def _repr_png_(self) -> bytes | None:
         return figure_png(lambda: confusion_figure(self.confusion.numpy(), self.classes))
@@ -77,7 +81,7 @@ class Evaluation:
         """int64 [C, C], files by true class and by the most probable one."""
         num_classes = len(self.classes)
         index = self.targets * num_classes + self.log_probabilities.argmax(dim=1)
-        return index.bincount(minlength=num_classes ** 2).view(num_classes, num_classes)
+        return index.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
     def per_class(self) -> list[dict[str, Any]]:
         """Name, number of files, top-1 and top-5 of each class; None where a class has no file."""
@@ -86,17 +90,26 @@ class Evaluation:
         for index, name in enumerate(self.classes):
             mine = self.targets == index
             number = int(mine.sum())
-            rows.append({
-                'class': name, 'files': number,
-                'top1': first[mine].double().mean().item() if number else None,
-                'top5': fifth[mine].double().mean().item() if number else None})
+            rows.append(
+                {
+                    'class': name,
+                    'files': number,
+                    'top1': first[mine].double().mean().item() if number else None,
+                    'top5': fifth[mine].double().mean().item() if number else None,
+                }
+            )
         return rows
 
     def summary(self) -> dict[str, Any]:
         """Numbers of files and classes, top-1, top-5 and loss."""
         return dict(
-            files=len(self.paths), failed=len(self.failed), classes=len(self.classes), top1=self.top(1),
-            top5=self.top(5), loss=self.loss)
+            files=len(self.paths),
+            failed=len(self.failed),
+            classes=len(self.classes),
+            top1=self.top(1),
+            top5=self.top(5),
+            loss=self.loss,
+        )
 
     def save(self, folder: Path, about: dict[str, Any] | None = None) -> None:
         """Write `summary.json`, `per_class.csv`, `predictions.csv`, `confusion.csv` and `confusion.png`.
@@ -108,17 +121,27 @@ class Evaluation:
         folder.mkdir(parents=True, exist_ok=True)
         save_csv(self.per_class(), folder / 'per_class.csv')
         probabilities, best = self.log_probabilities.exp().topk(min(5, len(self.classes)))  # [N, 5] both
-        save_csv([
-            {'path': path, 'class': self.classes[target], 'loss': -self.log_probabilities[n, target].item(),
-             **{f'predicted {k + 1}': self.classes[index] for k, index in enumerate(best[n].tolist())},
-             **{f'probability {k + 1}': value for k, value in enumerate(probabilities[n].tolist())}}
-            for n, (path, target) in enumerate(zip(self.paths, self.targets.tolist(), strict=True))
-        ], folder / 'predictions.csv')
+        save_csv(
+            [
+                {
+                    'path': path,
+                    'class': self.classes[target],
+                    'loss': -self.log_probabilities[n, target].item(),
+                    **{f'predicted {k + 1}': self.classes[index] for k, index in enumerate(best[n].tolist())},
+                    **{f'probability {k + 1}': value for k, value in enumerate(probabilities[n].tolist())},
+                }
+                for n, (path, target) in enumerate(zip(self.paths, self.targets.tolist(), strict=True))
+            ],
+            folder / 'predictions.csv',
+        )
         confusion = self.confusion.numpy()
-        save_csv([
-            {'true \\ predicted': name, **dict(zip(self.classes, row.tolist(), strict=True))}
-            for name, row in zip(self.classes, confusion, strict=True)
-        ], folder / 'confusion.csv')
+        save_csv(
+            [
+                {'true \\ predicted': name, **dict(zip(self.classes, row.tolist(), strict=True))}
+                for name, row in zip(self.classes, confusion, strict=True)
+            ],
+            folder / 'confusion.csv',
+        )
         with atomic_write(folder / 'summary.json') as partial:
             partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
@@ -144,26 +167,28 @@ def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = No
     """
     if protocol == 'random':
         return replace(
-            views, jitter=jitter or tuple(round(side * views.size / 224) for side in PUBLISHED_JITTER), seed=seed)
+            views, jitter=jitter or tuple(round(side * views.size / 224) for side in PUBLISHED_JITTER), seed=seed
+        )
     num_clips, _, num_crops = protocol.partition('x')
     if not num_clips.isdecimal() or int(num_clips) < 1 or num_crops not in ('1', '3'):
-        raise ValueError(f"views={protocol!r}: must be 'CxK' with C clips and K = 1 or 3 crops, for instance 5x3, or "
-                         f"'random'")
+        raise ValueError(
+            f"views={protocol!r}: must be 'CxK' with C clips and K = 1 or 3 crops, for instance 5x3, or 'random'"
+        )
     if num_crops == '1':
         return replace(views, num_clips=int(num_clips))
     return replace(views, num_clips=int(num_clips), crops=(0, 1, 2), short_side=views.size)
 
 
 def predict(
-        model: nn.Module,
-        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        views: Views | None = None,
-        *,
-        batch_size: int = 4,
-        team: ProcessGroup | None = None,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = WARNING,
-        **fields: Any,
+    model: nn.Module,
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    views: Views | None = None,
+    *,
+    batch_size: int = 4,
+    team: ProcessGroup | None = None,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = WARNING,
+    **fields: Any,
 ) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
     """Class probabilities of files, averaged over their views.
 
@@ -190,12 +215,21 @@ def predict(
     if not files:
         raise ValueError('no files to predict the classes of')
     team = team or ProcessGroup()
-    groups = groups_of(len(files), views, batch_size)[team.rank::team.size]
+    groups = groups_of(len(files), views, batch_size)[team.rank :: team.size]
     with evaluating(model):
-        batches: list[RowBatch] = list(process(
-            # In float64, so that the loss is as exact as the logits.
-            lambda x: timm_model(x).cpu().double().log_softmax(dim=-1), groups, files, views, batch_size=batch_size,
-            reading=reading, reporter=reporter, **placement_of(model)))
+        batches: list[RowBatch] = list(
+            process(
+                # In float64, so that the loss is as exact as the logits.
+                lambda x: timm_model(x).cpu().double().log_softmax(dim=-1),
+                groups,
+                files,
+                views,
+                batch_size=batch_size,
+                reading=reading,
+                reporter=reporter,
+                **placement_of(model),
+            )
+        )
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
     rows: dict[int, list[torch.Tensor]] = {}
     for batch in batches:
@@ -203,18 +237,21 @@ def predict(
             rows.setdefault(file, []).append(row)
     answers = {
         file: (torch.stack(views).double().logsumexp(dim=0) - torch.tensor(float(len(views))).log()).float()
-        for file, views in rows.items() if file not in failed}
+        for file, views in rows.items()
+        if file not in failed
+    }
     pieces = team.gather([(answers, failed)])
     return (
         {file: row for piece, _ in pieces for file, row in piece.items()},
-        {file: reason for _, piece in pieces for file, reason in piece.items()})
+        {file: reason for _, piece in pieces for file, reason in piece.items()},
+    )
 
 
 def evaluate(
-        model: nn.Module,
-        files: ClassFolders | str | os.PathLike[str],
-        views: Views | None = None,
-        **options: Any,
+    model: nn.Module,
+    files: ClassFolders | str | os.PathLike[str],
+    views: Views | None = None,
+    **options: Any,
 ) -> Evaluation:
     """Accuracy on files of known classes.
 
@@ -240,27 +277,22 @@ def evaluate(
         raise ValueError(none_read(len(paths), failed.values(), folder))
     read = sorted(answers)
     return Evaluation(
-        classes, [paths[file] for file in read], torch.tensor([targets[file] for file in read]),
+        classes,
+        [paths[file] for file in read],
+        torch.tensor([targets[file] for file in read]),
         torch.stack([answers[file] for file in read]),
-        [(paths[file], reason) for file, reason in sorted(failed.items())])
-
-
-
-
-
-
-
-
-
-
+        [(paths[file], reason) for file, reason in sorted(failed.items())],
+    )
 
 
 def check_same_classes(train: ClassFolders, held_out: ClassFolders) -> None:
     """Raise a ValueError unless both have the same classes."""
     if train.classes != held_out.classes:
-        differ = [f'{one.folder} alone has {", ".join(names[:5])}' + (', ...' if len(names) > 5 else '')
-                  for one, other in ((train, held_out), (held_out, train))
-                  if (names := sorted(set(one.classes) - set(other.classes)))]
+        differ = [
+            f'{one.folder} alone has {", ".join(names[:5])}' + (', ...' if len(names) > 5 else '')
+            for one, other in ((train, held_out), (held_out, train))
+            if (names := sorted(set(one.classes) - set(other.classes)))
+        ]
         raise ValueError(f'{held_out.folder} has other classes than {train.folder}: {"; ".join(differ)}')
 
 
@@ -269,4 +301,5 @@ def check_head(model: nn.Module) -> None:
     if not getattr(checked_model(model), 'num_classes', 0):
         raise ValueError(
             f'this {name_of(model)} has no classification head: take a finetuned model (`videozoo list` shows their '
-            f'classes)')
+            f'classes)'
+        )

@@ -1,4 +1,5 @@
 """Features as they are given and stored: one row a clip."""
+
 import json
 import os
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Embeddings:
         failed: Those that could not, with the reason.
         blocks: The blocks asked for, counted from 0, in the order of the request.
     """
+
     features: torch.Tensor
     video_index: torch.Tensor
     time: torch.Tensor
@@ -111,6 +113,7 @@ def read_origin(out: Path) -> dict[str, Any]:
                 paths = arrays['paths'].tolist()
         elif out.suffix == '.safetensors':
             from safetensors import safe_open
+
             with safe_open(out, 'pt') as file:
                 about = file.metadata()
             paths = json.loads(about['paths'])

@@ -1,4 +1,5 @@
 """Patch tokens as colors: one PCA over all frames of all clips."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class ColorMaps:
         colors: [T', 3, H', W'] in [0, 1], the first three principal components; of an image T' is 1.
         block: Index of the block, counted from 0.
     """
+
     frames: torch.Tensor
     colors: torch.Tensor
     block: int
@@ -42,12 +44,12 @@ class ColorMaps:
 
 
 def pca(
-        model: nn.Module,
-        clips: torch.Tensor | Sequence[torch.Tensor],
-        *,
-        block: int = -1,
-        foreground: float | None = None,
-        invert: bool = False,
+    model: nn.Module,
+    clips: torch.Tensor | Sequence[torch.Tensor],
+    *,
+    block: int = -1,
+    foreground: float | None = None,
+    invert: bool = False,
 ) -> list[ColorMaps]:
     """Color the patch tokens of clips or images by one PCA over all of them.
 
@@ -94,18 +96,27 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
     if not -depth <= block < depth:
         raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
     with evaluating(model):
-        maps = checked_model(model).forward_intermediates(
-            x.unsqueeze(0).to(**placement_of(model)), indices=[block % depth], norm=True, intermediates_only=True,
-            stop_early=True)[0][0].float().cpu()
+        maps = (
+            checked_model(model)
+            .forward_intermediates(
+                x.unsqueeze(0).to(**placement_of(model)),
+                indices=[block % depth],
+                norm=True,
+                intermediates_only=True,
+                stop_early=True,
+            )[0][0]
+            .float()
+            .cpu()
+        )
     maps = maps.unsqueeze(1) if x.ndim == 3 else maps
     return maps.movedim(0, -1)  # [C, T', H', W'] -> [T', H', W', C]
 
 
 def pca_colors(
-        tokens: Sequence[torch.Tensor],
-        *,
-        foreground: float | None = None,
-        invert: bool = False,
+    tokens: Sequence[torch.Tensor],
+    *,
+    foreground: float | None = None,
+    invert: bool = False,
 ) -> list[torch.Tensor]:
     """The first three principal components of all tokens together, as red, green and blue.
 

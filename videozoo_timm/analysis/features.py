@@ -1,4 +1,5 @@
 """Which features of a model: of which tokens, of which blocks."""
+
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ class Features:
         blocks: Of which blocks, negative ones counted from the end; None for the model's end, after its final norm.
         norm: Apply the final norm to the tokens of every block.
     """
+
     tokens: str = 'class'
     blocks: tuple[int, ...] | None = None
     norm: bool = False
@@ -58,8 +60,13 @@ class Features:
         ascending = sorted(wanted)  # the order in which timm gives them
         with_prefix = dict(return_prefix_tokens=True) if hasattr(model, 'blocks') else {}
         outputs = timm_model.forward_intermediates(
-            x, indices=ascending, norm=self.norm or blocks is None, intermediates_only=True, stop_early=True,
-            **with_prefix)
+            x,
+            indices=ascending,
+            norm=self.norm or blocks is None,
+            intermediates_only=True,
+            stop_early=True,
+            **with_prefix,
+        )
         rows = []
         for block in wanted:
             output = outputs[ascending.index(block)]

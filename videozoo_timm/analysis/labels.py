@@ -1,4 +1,5 @@
 """Names of classes, in the order of a model's head."""
+
 import json
 import os
 import re
@@ -36,7 +37,8 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
             raise ValueError(f'{path} is neither a file nor a folder')
         if path.stat().st_size > _LARGEST_LABELS:
             raise ValueError(
-                f'{path} is larger than {_LARGEST_LABELS >> 20} MB, so it cannot be a list of names of classes')
+                f'{path} is larger than {_LARGEST_LABELS >> 20} MB, so it cannot be a list of names of classes'
+            )
         try:
             text = path.read_text(encoding='utf-8')
             if path.suffix == '.json':

@@ -1,4 +1,5 @@
 """Moved to `videozoo_timm.figures`; this is the path of version 0.1.0."""
+
 import warnings
 
 from ..figures import *  # noqa: F403

@@ -3,6 +3,7 @@
 Whoever imports this module makes it the attribute `probe` of its package, in the place of the function of that name. So
 it can be called as the function is.
 """
+
 import sys
 import warnings
 from types import ModuleType
@@ -21,5 +22,4 @@ class _CallableModule(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallableModule
-warnings.warn(
-    'videozoo_timm.analysis.probe is now videozoo_timm.analysis.probing', DeprecationWarning, stacklevel=2)
+warnings.warn('videozoo_timm.analysis.probe is now videozoo_timm.analysis.probing', DeprecationWarning, stacklevel=2)

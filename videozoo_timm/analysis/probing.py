@@ -1,4 +1,5 @@
 """What can be read out of a model's frozen features: linear, nearest-neighbor and attentive probes."""
+
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 PROBES = ('linear', 'neighbours', 'attentive')
-REGULARIZATIONS = tuple(10.0 ** k for k in range(-4, 4))  # C of scikit-learn's logistic regression
+REGULARIZATIONS = tuple(10.0**k for k in range(-4, 4))  # C of scikit-learn's logistic regression
 
 
 class FrozenFeatures(NamedTuple):
@@ -45,6 +46,7 @@ class FrozenFeatures(NamedTuple):
         files: The files that could be read, and their classes.
         failed: Files that could not be read, with the reason.
     """
+
     features: torch.Tensor
     tokens: torch.Tensor | None
     files: ClassFolders
@@ -65,6 +67,7 @@ class ProbeResult:
         evaluation: The predictions for the held-out files.
         settings: What was chosen: `C`, `k`, epochs.
     """
+
     probe: str
     evaluation: Evaluation
     settings: dict[str, Any]
@@ -86,15 +89,15 @@ class ProbeResult:
 
 
 def frozen_features(
-        model: nn.Module,
-        files: ClassFolders | str | os.PathLike[str],
-        views: Views | None = None,
-        *,
-        tokens: bool = False,
-        batch_size: int = 4,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = WARNING,
-        **fields: Any,
+    model: nn.Module,
+    files: ClassFolders | str | os.PathLike[str],
+    views: Views | None = None,
+    *,
+    tokens: bool = False,
+    batch_size: int = 4,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = WARNING,
+    **fields: Any,
 ) -> FrozenFeatures:
     """Features of the centered clip (or of the image) of each file, in one pass.
 
@@ -123,7 +126,7 @@ def frozen_features(
         if output.ndim == 4:  # a ResNet's maps
             patches = output.flatten(2).transpose(1, 2)
         else:
-            patches = output[:, timm_model.num_prefix_tokens:]
+            patches = output[:, timm_model.num_prefix_tokens :]
         return torch.cat([pooled.unsqueeze(1), patches], dim=1)  # [B, 1 + L, C]
 
     features: list[torch.Tensor] = []
@@ -133,8 +136,15 @@ def frozen_features(
     groups = groups_of(len(files.paths), views, batch_size)
     with evaluating(model):
         for batch in process(
-                compute, groups, files.paths, views, batch_size=batch_size, reading=reading,
-                reporter=reporter, **placement_of(model)):
+            compute,
+            groups,
+            files.paths,
+            views,
+            batch_size=batch_size,
+            reading=reading,
+            reporter=reporter,
+            **placement_of(model),
+        ):
             failed |= batch.failed
             if not batch.files:
                 continue
@@ -143,24 +153,27 @@ def frozen_features(
             if tokens:
                 if patches is None:  # at once, so that memory holds them once
                     patches = torch.empty(len(files.paths), *batch.values[0, 1:].shape, dtype=torch.float16)
-                patches[len(kept) - len(batch.files):len(kept)] = batch.values[:, 1:]
+                patches[len(kept) - len(batch.files) : len(kept)] = batch.values[:, 1:]
     if not kept:
         raise ValueError(none_read(len(files.paths), failed.values(), files.folder))
     read = files._replace(paths=[files.paths[k] for k in kept], targets=[files.targets[k] for k in kept])
     return FrozenFeatures(
-        torch.cat(features), None if patches is None else patches[:len(kept)], read,
-        [(files.paths[k], reason) for k, reason in sorted(failed.items())])
+        torch.cat(features),
+        None if patches is None else patches[: len(kept)],
+        read,
+        [(files.paths[k], reason) for k, reason in sorted(failed.items())],
+    )
 
 
 def probe(
-        name: str,
-        train: FrozenFeatures,
-        held_out: FrozenFeatures,
-        *,
-        epochs: int = 30,
-        seed: int = 0,
-        device: torch.device | str = 'cpu',
-        progress: Callable[[int], Any] = lambda epochs: None,
+    name: str,
+    train: FrozenFeatures,
+    held_out: FrozenFeatures,
+    *,
+    epochs: int = 30,
+    seed: int = 0,
+    device: torch.device | str = 'cpu',
+    progress: Callable[[int], Any] = lambda epochs: None,
 ) -> ProbeResult:
     """Fit a probe on features and predict held-out ones.
 
@@ -190,7 +203,8 @@ def probe(
         log_probabilities, settings = _attentive(train, held_out, epochs, seed, device, progress)
     files = held_out.files
     evaluation = Evaluation(
-        files.classes, files.paths, torch.tensor(files.targets), log_probabilities.float(), held_out.failed)
+        files.classes, files.paths, torch.tensor(files.targets), log_probabilities.float(), held_out.failed
+    )
     return ProbeResult(name, evaluation, settings)
 
 
@@ -202,14 +216,15 @@ def check_classes(train: ClassFolders, held_out: ClassFolders) -> None:
     lacking = sorted(set(held_out.targets) - set(train.targets))
     if lacking:
         raise ValueError(
-            f'{train.folder} has no files of the class {train.classes[lacking[0]]!r}, {held_out.folder} has')
+            f'{train.folder} has no files of the class {train.classes[lacking[0]]!r}, {held_out.folder} has'
+        )
 
 
 def bootstrap_interval(
-        hits: torch.Tensor,
-        share: float = 0.95,
-        draws: int = 2000,
-        seed: int = 0,
+    hits: torch.Tensor,
+    share: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of a mean, over resamples of the files.
 
@@ -274,7 +289,8 @@ def check_linear(train: ClassFolders) -> None:
     if alone:
         raise ValueError(
             f'{train.folder} has a single file of the class {alone[0]!r}; the linear probe needs two of each, to '
-            f'choose its regularization; the other probes (neighbours, attentive) do not')
+            f'choose its regularization; the other probes (neighbours, attentive) do not'
+        )
 
 
 def _linear(train, held_out, seed):
@@ -283,12 +299,15 @@ def _linear(train, held_out, seed):
     from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
     x, y = train.features.double().numpy(), torch.tensor(train.files.targets).numpy()
     # A fifth of the files, but of each class one; of equally good regularizations the strongest.
     held = max(len(y) // 5, len(set(train.files.targets)))
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        {'logisticregression__C': REGULARIZATIONS}, cv=StratifiedShuffleSplit(1, test_size=held, random_state=seed))
+        {'logisticregression__C': REGULARIZATIONS},
+        cv=StratifiedShuffleSplit(1, test_size=held, random_state=seed),
+    )
     search.fit(x, y)
     given = torch.from_numpy(search.predict_log_proba(held_out.features.double().numpy()))
     # A class without files to fit has no probability.
@@ -304,13 +323,14 @@ def _neighbours(train, held_out, k=20, temperature=0.07):
     for i, rows in enumerate(F.normalize(held_out.features, dim=1).split(1024)):
         similarity, nearest = (rows @ known.T).topk(k)  # [n, k] both
         weights = ((similarity - 1) / temperature).exp()
-        votes[1024 * i:1024 * i + len(rows)].scatter_add_(1, targets[nearest], weights)
+        votes[1024 * i : 1024 * i + len(rows)].scatter_add_(1, targets[nearest], weights)
     return votes.double().clamp(min=1e-30).log().log_softmax(dim=1), dict(k=k)
 
 
 def _attentive(train, held_out, epochs, seed, device, progress):
     from timm.layers import AttentionPoolLatent  # pyright: ignore[reportPrivateImportUsage]  # timm has no __all__
     from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  # timm has no __all__
+
     if train.tokens is None or held_out.tokens is None:
         raise ValueError('the attentive probe needs the patch tokens: frozen_features(tokens=True)')
     if epochs < 1:
@@ -324,7 +344,8 @@ def _attentive(train, held_out, epochs, seed, device, progress):
             nn.LayerNorm(width, dtype=single),
             AttentionPoolLatent(width, num_heads=num_heads, mlp_ratio=4.0, norm_layer=nn.LayerNorm, dtype=single),
             nn.LayerNorm(width, dtype=single),
-            nn.Linear(width, num_classes, dtype=single)).to(device)
+            nn.Linear(width, num_classes, dtype=single),
+        ).to(device)
         optimizer = create_optimizer_v2(head, opt='adamw', lr=1e-3, weight_decay=0.05)
         batch_size = min(64, len(targets))
         steps = epochs * -(-len(targets) // batch_size)

@@ -1,4 +1,5 @@
 """Moved to `videozoo_timm.bench`; this is the path of version 0.1.0."""
+
 import warnings
 
 from ..bench import *  # noqa: F403

@@ -1,4 +1,5 @@
 """The published backbones: one record each."""
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +11,19 @@ from .zoos import CLASSES, MOTIONS, PACKAGED, PAPERS, SAYCAM, num_params
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
 SMALL_ARCHITECTURES = {'vit': 'vit_t14_st', 'mae': 'mae_t14_st'}  # of the zoo 'shapes'
 IMAGE_ARCHITECTURES = {
-    'vits16': 'vit_s16_im', 'vitb16': 'vit_b16_im', 'vitb14': 'vit_b14_im', 'vitl16': 'vit_l16_im',
-    'resnext50': 'resnext50_im'}
+    'vits16': 'vit_s16_im',
+    'vitb16': 'vit_b16_im',
+    'vitb14': 'vit_b14_im',
+    'vitl16': 'vit_l16_im',
+    'resnext50': 'resnext50_im',
+}
 SMALL_IMAGE_ARCHITECTURE = 'vit_t16_im'  # no weights of it are published
 ALL_ARCHITECTURES = (
-    *ARCHITECTURES.values(), *SMALL_ARCHITECTURES.values(), *IMAGE_ARCHITECTURES.values(), SMALL_IMAGE_ARCHITECTURE)
+    *ARCHITECTURES.values(),
+    *SMALL_ARCHITECTURES.values(),
+    *IMAGE_ARCHITECTURES.values(),
+    SMALL_IMAGE_ARCHITECTURE,
+)
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,6 +47,7 @@ class Checkpoint:
         img_size: Input height and width in pixels.
         num_classes: Size of the classification head, 0 without one.
     """
+
     name: str
     zoo: str
     architecture: str
@@ -110,9 +120,13 @@ class Checkpoint:
         if self.repo:
             paper_name, paper_id = PAPERS[self.zoo]
             cfg.update(
-                hf_hub_id=self.repo, hf_hub_filename=self.safetensors, license=self.license,
-                origin_url=f'https://github.com/eminorhan/{self.zoo}', paper_name=paper_name,
-                paper_ids=f'arXiv:{paper_id}')
+                hf_hub_id=self.repo,
+                hf_hub_filename=self.safetensors,
+                license=self.license,
+                origin_url=f'https://github.com/eminorhan/{self.zoo}',
+                paper_name=paper_name,
+                paper_ids=f'arXiv:{paper_id}',
+            )
         else:
             cfg.update(file=str(self.packaged), license=self.license)
         if self.num_classes == 1000:
@@ -144,6 +158,7 @@ def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _imagenet_labels() -> dict[str, Any]:
     from timm.data.imagenet_info import ImageNetInfo
+
     info = ImageNetInfo('imagenet-1k')
     names = tuple(info.label_names())
     return dict(label_names=names, label_descriptions={n: info.label_name_to_description(n) for n in names})
@@ -201,17 +216,20 @@ def _names(models: Iterable[str], pretrained_on: Iterable[str], finetuned_on: It
 _SHOTS = ('ssv2-50shot', 'ssv2-10shot', 'kinetics-50shot', 'kinetics-10shot')
 _PUBLISHED = {
     'hvm-1': [
-        name for data in ('hvm1', 'hvm1@448', 'kinetics')
+        name
+        for data in ('hvm1', 'hvm1@448', 'kinetics')
         for name in _names(['mae'], [data], ['none']) + _names(['vit'], [data], ['none', *_SHOTS, 'imagenet-2pt'])
     ],
     'video-models': [
-        name for data in [('say', 's', 'kinetics', 'kinetics-200h')]
+        name
+        for data in [('say', 's', 'kinetics', 'kinetics-200h')]
         for name in _names(['mae'], data, ['none']) + _names(['vit'], data, ['none', *_SHOTS])
     ],
 }
 _IMAGE_ENCODERS = [
-    *_names(['dino'], [*SAYCAM, 'sfp', 'imagenet100', 'imagenet10', 'imagenet1', 'kinetics-200h', 'ego4d-200h'],
-            ['vitb14']),
+    *_names(
+        ['dino'], [*SAYCAM, 'sfp', 'imagenet100', 'imagenet10', 'imagenet1', 'kinetics-200h', 'ego4d-200h'], ['vitb14']
+    ),
     *_names(['dino'], [*SAYCAM, 'sfp'], ['resnext50']),
     *(name for method in ('dino', 'mugs', 'mae') for name in _names([method], SAYCAM, ['vitl16', 'vitb16', 'vits16'])),
 ]

@@ -1,4 +1,5 @@
 """The known digests of published files."""
+
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -25,6 +26,7 @@ def pin(repo: str, digests: Mapping[str, str]) -> None:
         OSError: The data cannot be written.
     """
     from ..files import atomic_write  # here, as nothing else in this module needs it
+
     known = json.loads(_DIGESTS.read_text())
     known.setdefault(repo, {}).update(digests)
     with atomic_write(_DIGESTS) as partial:

@@ -1,4 +1,5 @@
 """The published image generators: one record each."""
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Generator:
         name: Published name, `data_size`.
         vqgan: Its VQGAN, `data_grid_codes`.
     """
+
     name: str
     vqgan: str
     repo: str = 'eminorhan/gpt_saycam'
@@ -53,8 +55,10 @@ class Generator:
     def gpt_args(self) -> dict[str, Any]:
         """Arguments of the GPT."""
         return dict(
-            GPT_SIZES[self.name.rsplit('_', 1)[1]], vocab_size=self.vqgan_args['num_codes'],
-            block_size=self.grid_size ** 2 - 1)
+            GPT_SIZES[self.name.rsplit('_', 1)[1]],
+            vocab_size=self.vqgan_args['num_codes'],
+            block_size=self.grid_size**2 - 1,
+        )
 
     @property
     def part_args(self) -> dict[str, dict[str, Any]]:
@@ -84,14 +88,21 @@ def _generator(name: str) -> Generator:
     return Generator(name, f'{"say" if data.startswith("konkle") else data}_32x32_8192')
 
 
-_KONKLE = {'konkleiid': ('imagenet100', 'imagenet10', 'imagenet1', *SAYCAM),
-           'konklenonvehicle': (*SAYCAM, 'imagenet100', 'imagenet10', 'imagenet1')}
-GENERATORS: tuple[Generator, ...] = tuple(map(_generator, (
-    *(f'{data}_gimel' for data in (*SAYCAM, 'imagenet100', 'imagenet10', 'imagenet1')),
-    *(f'imagenet100_{size}' for size in ('alef', 'bet', 'dalet')),
-    *(f'{data}+{finetuned_on}_gimel' for finetuned_on, every in _KONKLE.items() for data in every),
-    *(f'{data}_gimel' for data in _KONKLE),
-)))
+_KONKLE = {
+    'konkleiid': ('imagenet100', 'imagenet10', 'imagenet1', *SAYCAM),
+    'konklenonvehicle': (*SAYCAM, 'imagenet100', 'imagenet10', 'imagenet1'),
+}
+GENERATORS: tuple[Generator, ...] = tuple(
+    map(
+        _generator,
+        (
+            *(f'{data}_gimel' for data in (*SAYCAM, 'imagenet100', 'imagenet10', 'imagenet1')),
+            *(f'imagenet100_{size}' for size in ('alef', 'bet', 'dalet')),
+            *(f'{data}+{finetuned_on}_gimel' for finetuned_on, every in _KONKLE.items() for data in every),
+            *(f'{data}_gimel' for data in _KONKLE),
+        ),
+    )
+)
 
 
 def find_generator(name: str, zoo: str | None = None) -> Generator | None:

@@ -1,4 +1,5 @@
 """From a name or a file to its record."""
+
 import difflib
 import logging
 import re
@@ -49,8 +50,10 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     if len(matches) > 1:
         chosen = next(c for c in matches if c.zoo == DEFAULT_ZOO)
         others = ', '.join(f'{c.zoo!r} ({c.timm_name})' for c in matches)
-        warn(f'{name!r} stands in two zoos with different weights: {others}; taking {chosen.zoo!r}. '
-             'Naming a zoo chooses, and silences this.')
+        warn(
+            f'{name!r} stands in two zoos with different weights: {others}; taking {chosen.zoo!r}. '
+            'Naming a zoo chooses, and silences this.'
+        )
         return chosen
     return matches[0]
 
@@ -70,11 +73,15 @@ def _unknown(name: str) -> str:
     published = available_models()
     parts = name.split('_')
     if parts[0] == 'mae' and len(parts) == 3 and parts[2] != 'none' and f'vit_{parts[1]}_{parts[2]}' in published:
-        return (f'no model {name!r}: the MAE is published without finetuning only; '
-                f'did you mean \'vit_{parts[1]}_{parts[2]}\' or \'mae_{parts[1]}_none\'?')
+        return (
+            f'no model {name!r}: the MAE is published without finetuning only; '
+            f"did you mean 'vit_{parts[1]}_{parts[2]}' or 'mae_{parts[1]}_none'?"
+        )
     if re.search(r'imagenet_?3(?=[_+]|$)', name):
-        return (f'no model {name!r}: models of imagenet_3 were announced but never published; there are imagenet100, '
-                f'imagenet10 and imagenet1')
+        return (
+            f'no model {name!r}: models of imagenet_3 were announced but never published; there are imagenet100, '
+            f'imagenet10 and imagenet1'
+        )
     known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''

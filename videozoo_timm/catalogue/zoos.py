@@ -1,4 +1,5 @@
 """The zoos, and what their models have in common."""
+
 import difflib
 import json
 import re
@@ -9,12 +10,14 @@ ZOOS = ('hvm-1', 'video-models', 'silicon-menagerie', 'shapes')
 DEFAULT_ZOO = 'video-models'  # the zoo of a bare name that is in two
 PAPERS = {
     'hvm-1': (
-        'HVM-1: Large-scale video models pretrained with nearly 5000 hours of human-like video data', '2407.18067'),
-    'video-models': (
-        "Self-supervised learning of video representations from a child's perspective", '2402.00300'),
+        'HVM-1: Large-scale video models pretrained with nearly 5000 hours of human-like video data',
+        '2407.18067',
+    ),
+    'video-models': ("Self-supervised learning of video representations from a child's perspective", '2402.00300'),
     'silicon-menagerie': (
         "Learning high-level visual representations from a child's perspective without strong inductive biases",
-        '2305.15372'),
+        '2305.15372',
+    ),
 }
 SAYCAM = ('say', 's', 'a', 'y')  # all three children, and each alone
 OLD_SPELLING = re.compile(r'imagenet_(100|10|1)(?=[_+]|$)')  # of fractions of ImageNet

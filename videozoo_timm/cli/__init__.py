@@ -6,6 +6,7 @@ Exit codes: 0 all done; 1 done, but something was skipped (listed on standard er
 The modules here import PyTorch and what needs it inside their functions, so that help, lists and mistakes are there at
 once.
 """
+
 import io
 import os
 import signal
@@ -54,15 +55,22 @@ _COMPLETION = '_VIDEOZOO_COMPLETE'  # the variable by which a shell asks for com
 commands = Commands(
     'videozoo',
     help='The models of HVM-1, video-models and silicon-menagerie: list, download, run and train them.',
-    examples='''
+    examples="""
         videozoo complete VIDEOS --out completions
         videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
         videozoo COMMAND --help
-    ''',
+    """,
     no_args_is_help=False,
-    params=[click.Option(
-        ['--version'], is_flag=True, is_eager=True, expose_value=False, help='Show the version and exit.',
-        callback=lambda ctx, param, value: value and _print_version(ctx))],
+    params=[
+        click.Option(
+            ['--version'],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            help='Show the version and exit.',
+            callback=lambda ctx, param, value: value and _print_version(ctx),
+        )
+    ],
     debug_help='Show the traceback of an error, also behind the command; as VIDEOZOO_DEBUG=1 does.',
     sections={
         'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
@@ -72,7 +80,8 @@ commands = Commands(
         'Train': [pretrain.pretrain, finetune.finetune, draw.draw],
         'Image generators': [generate.generate, fid.fid],
         'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
-    })
+    },
+)
 
 
 def _print_version(ctx: click.Context) -> None:

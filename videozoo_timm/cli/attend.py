@@ -1,4 +1,5 @@
 """videozoo attend."""
+
 from .base import command, option
 from .inputs import files, sample, shown
 from .loading import load, short_name, views_for
@@ -18,27 +19,33 @@ from .output import echo, exit_code, number_of, table
 from .pictures import captions, each_view, save_picture
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo attend VIDEOS --model vit_hvm1_none --threshold 0.6
     videozoo attend IMAGES --model dino_say_vitb14 --img-size 1400 --heads
-''')
+"""
+)
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
 @picture_options('attention')
 @block_option()
 @option('--heads', is_flag=True, help='Show each head separately instead of their mean.')
-@option('--threshold', type=float, metavar='FRACTION',
-        help='Keep the smallest set of patches that holds this fraction of the attention.')
+@option(
+    '--threshold',
+    type=float,
+    metavar='FRACTION',
+    help='Keep the smallest set of patches that holds this fraction of the attention.',
+)
 @span_option(COMPLETION_SPAN)
 def attend(
-        inputs: Inputs,
-        reading: ReadingOptions,
-        chosen: ModelOptions,
-        pictures: Pictures,
-        block: int,
-        heads: bool,
-        threshold: float | None,
-        span: int,
+    inputs: Inputs,
+    reading: ReadingOptions,
+    chosen: ModelOptions,
+    pictures: Pictures,
+    block: int,
+    heads: bool,
+    threshold: float | None,
+    span: int,
 ) -> int:
     """Show which patches a model's class token attends to."""
     import torch
@@ -48,6 +55,7 @@ def attend(
     from ..inference.pipeline import takes_clips
     from ..outputs import Output
     from ..video import find_media
+
     Output(pictures.out).check_folder()
     if threshold is not None:
         keep_fraction(torch.ones(1, 1), threshold)  # a wrong fraction is refused before any work

@@ -1,4 +1,5 @@
 """What the commands are made of: commands and options, in sections, with examples."""
+
 import functools
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ _SETTINGS = dict(
 @dataclass
 class Settings:
     """What holds for every command; the `obj` of its context."""
+
     debug: bool = False
 
 
@@ -73,8 +75,8 @@ class Commands(click.Group):
     """The commands, listed in sections."""
 
     def __init__(
-            self, *args: Any, sections: dict[str, list[click.Command]], debug_help: str, examples: str = '',
-            **kwargs: Any) -> None:
+        self, *args: Any, sections: dict[str, list[click.Command]], debug_help: str, examples: str = '', **kwargs: Any
+    ) -> None:
         super().__init__(*args, context_settings=_SETTINGS, **kwargs)
         self.params.append(_debug_option(help=debug_help))
         self.sections, self.examples = sections, examples.strip().splitlines()
@@ -85,8 +87,9 @@ class Commands(click.Group):
         width = max(map(len, self.commands))
         for section, commands in self.sections.items():
             with formatter.section(section):
-                formatter.write_dl([
-                    ((command.name or '').ljust(width), command.get_short_help_str(limit=100)) for command in commands])
+                formatter.write_dl(
+                    [((command.name or '').ljust(width), command.get_short_help_str(limit=100)) for command in commands]
+                )
 
     format_epilog = Command.format_epilog
 
@@ -168,6 +171,7 @@ def family(name: str, record: type, *options: Callable[[Any], Any]) -> Callable[
         record: Dataclass; an option for each of its fields.
         *options: Decorators that declare these options, in the order of the help.
     """
+
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def gather(**given: Any) -> Any:
@@ -177,4 +181,5 @@ def family(name: str, record: type, *options: Callable[[Any], Any]) -> Callable[
         for add in reversed(options):
             gather = add(gather)
         return gather
+
     return decorate

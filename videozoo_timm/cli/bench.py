@@ -1,4 +1,5 @@
 """videozoo bench."""
+
 import json
 from dataclasses import asdict
 from typing import Any, cast
@@ -10,16 +11,21 @@ from .output import complain, echo, table
 from .types import Choice, Count
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo bench --model vit_hvm1_none --against plain
     videozoo bench --model vit_hvm1_none --dtype bfloat16 --batch-size 8 --compile
-''')
+"""
+)
 @model_options()
 @batch_option(1, 'Clips')
 @option('--compile', is_flag=True, help='Also measure the model compiled by torch.compile.')
-@option('--against', type=Choice(['plain']),
-        help='Compare, in the same run, with a plain implementation in float32: separate q, k and v, a 3-D '
-             'convolution, the N x N attention matrix.')
+@option(
+    '--against',
+    type=Choice(['plain']),
+    help='Compare, in the same run, with a plain implementation in float32: separate q, k and v, a 3-D '
+    'convolution, the N x N attention matrix.',
+)
 @option('--runs', type=Count(), default=5, metavar='N', help='Timed runs, of which the median counts.')
 @json_option()
 def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | None, runs: int, as_json: bool) -> int:
@@ -28,6 +34,7 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
 
     from ..bench import PlainViT, check_plain, matrix_product_rate, measure
     from ..inference.pipeline import takes_clips
+
     model, name = load(chosen, pretrained=False)  # nothing is fetched: what the weights are does not matter here
     if against:
         check_plain(model)
@@ -65,7 +72,8 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
         for row in rows:
             row['against_plain'] = row['rate'] / rows[-1]['rate']
     head = dict(
-        model=name, device=str(device), shape=list(shape), torch=torch.__version__, threads=torch.get_num_threads())
+        model=name, device=str(device), shape=list(shape), torch=torch.__version__, threads=torch.get_num_threads()
+    )
     if as_json:
         echo(json.dumps(dict(head, results=rows), indent=2))
     else:
@@ -76,9 +84,17 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
 def _print(head: dict[str, Any], rows: list[dict[str, Any]], unit: str) -> None:
     echo(', '.join(f'{key} {value}' for key, value in head.items()))
     columns = ['variant', 'dtype', f'{unit} a second', 'latency', 'memory', 'fraction of a matrix product']
-    cells = [[row['variant'], row['dtype'], f'{row["rate"]:.3g}', _time(row['latency']),
-              '-' if row['peak_memory'] is None else f'{row["peak_memory"] / 1e9:.2f} GB', f'{row["share"]:.0%}']
-             for row in rows]
+    cells = [
+        [
+            row['variant'],
+            row['dtype'],
+            f'{row["rate"]:.3g}',
+            _time(row['latency']),
+            '-' if row['peak_memory'] is None else f'{row["peak_memory"] / 1e9:.2f} GB',
+            f'{row["share"]:.0%}',
+        ]
+        for row in rows
+    ]
     if 'against_plain' in rows[-1]:
         columns.append('against plain')
         for cell, row in zip(cells, rows, strict=True):

@@ -1,4 +1,5 @@
 """videozoo classify."""
+
 import json
 from pathlib import Path
 
@@ -20,29 +21,37 @@ from .output import complain, echo, exit_code, progress, report
 from .types import FILE
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo classify VIDEOS --model vit_hvm1_ssv2-50shot
     videozoo classify clip.mp4 --weights finetuned/best.safetensors --views 5x3 --json
-''')
+"""
+)
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
 @view_options()
-@option('--labels', type=FILE, metavar='DIR|FILE', show_default='as the model names them, if it does',
-        help='Names of the classes: a folder with one subfolder per class, a text file with one name per line, or a '
-             'JSON file.')
+@option(
+    '--labels',
+    type=FILE,
+    metavar='DIR|FILE',
+    show_default='as the model names them, if it does',
+    help='Names of the classes: a folder with one subfolder per class, a text file with one name per line, or a '
+    'JSON file.',
+)
 @json_option()
 def classify(
-        inputs: Inputs,
-        reading: ReadingOptions,
-        chosen: ModelOptions,
-        view: ViewOptions,
-        labels: Path | None,
-        as_json: bool,
+    inputs: Inputs,
+    reading: ReadingOptions,
+    chosen: ModelOptions,
+    view: ViewOptions,
+    labels: Path | None,
+    as_json: bool,
 ) -> int:
     """Print the five most probable classes of each video or image."""
     from ..analysis.evaluation import check_head, parse_views, predict
     from ..analysis.labels import known_labels, read_labels
     from ..video import find_media
+
     paths, missing = files(inputs, find_media, chosen)
     model, name = load(chosen)
     check_head(model)
@@ -53,13 +62,20 @@ def classify(
     views = parse_views(view.views or '1x1', views_for(chosen, model, view.span))
     with progress(len(paths)) as update:
         answers, failed = predict(
-            model, paths, views, batch_size=view.batch_size, progress=update, report=report, **vars(reading))
+            model, paths, views, batch_size=view.batch_size, progress=update, report=report, **vars(reading)
+        )
     results = []
     for file, row in sorted(answers.items()):
         probabilities, best = row.exp().topk(min(5, len(names)))
-        results.append(dict(path=paths[file], predictions=[
-            dict(index=index, label=names[index], probability=probability)
-            for index, probability in zip(best.tolist(), probabilities.tolist(), strict=True)]))
+        results.append(
+            dict(
+                path=paths[file],
+                predictions=[
+                    dict(index=index, label=names[index], probability=probability)
+                    for index, probability in zip(best.tolist(), probabilities.tolist(), strict=True)
+                ],
+            )
+        )
     if as_json:
         echo(json.dumps(results, indent=2))
     else:

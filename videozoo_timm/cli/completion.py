@@ -1,4 +1,5 @@
 """What the shell completes beside commands, options and files: names of models and of synthetic videos."""
+
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
@@ -8,6 +9,7 @@ from .. import catalogue
 @add_completion_class
 class Bash(BashComplete):
     """Bash, which would take the `@` in a model's name for the beginning of another word."""
+
     source_template = BashComplete.source_template + 'COMP_WORDBREAKS=${COMP_WORDBREAKS//@/}\n'
 
 

@@ -1,4 +1,5 @@
 """videozoo convert."""
+
 from pathlib import Path
 
 from .. import catalogue
@@ -10,17 +11,27 @@ from .output import echo
 from .types import FILE, Choice
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo convert hvm1_none.pth vit_hvm1_none.safetensors --model vit_hvm1_none
     videozoo convert mine.pth mine.safetensors --dtype float16
-''')
+"""
+)
 @argument('source', metavar='IN', type=FILE, help='.pth or .safetensors.')
 @argument('target', metavar='OUT', type=FILE, help='.safetensors to write.')
-@option('--model', metavar='NAME', shell_complete=complete_model,
-        help='Published name or timm name of the model; recorded in the file.')
+@option(
+    '--model',
+    metavar='NAME',
+    shell_complete=complete_model,
+    help='Published name or timm name of the model; recorded in the file.',
+)
 @zoo_option()
-@option('--dtype', type=Choice(DTYPES), show_default='as they are',
-        help='Data type of the tensors; a model is float32 again once loaded.')
+@option(
+    '--dtype',
+    type=Choice(DTYPES),
+    show_default='as they are',
+    help='Data type of the tensors; a model is float32 again once loaded.',
+)
 @option('--force', is_flag=True, help='Replace OUT if it exists.')
 def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtype: str | None, force: bool) -> int:
     """Convert a published checkpoint to safetensors."""
@@ -32,6 +43,7 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
     from ..outputs import Output
     from ..weights import convert as convert_file
     from ..weights import read_weights
+
     output = Output(target, 'target')
     output.check_file(('.safetensors',))
     output.refuse_existing(force)
@@ -57,6 +69,5 @@ def convert(source: Path, target: Path, model: str | None, zoo: str | None, dtyp
     about.update(architecture=architecture, input_size=about.get('input_size') or contents.input_size)
     convert_file(source, target, about, dtype=getattr(torch, dtype) if dtype else None, sealed=True)
     num_tensors, size = len(read_weights(target, mapped=True).tensors), target.stat().st_size
-    echo(f'{target}: {num_tensors} tensors, {gigabytes(size)} GB, '
-         f'{architecture or "no architecture of this package"}')
+    echo(f'{target}: {num_tensors} tensors, {gigabytes(size)} GB, {architecture or "no architecture of this package"}')
     return 0

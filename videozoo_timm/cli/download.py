@@ -1,4 +1,5 @@
 """videozoo download."""
+
 from .base import argument, command, option
 from .completion import complete_model
 from .options import zoo_option
@@ -6,19 +7,33 @@ from .output import ERRORS, complain, echo, worded
 from .types import Number
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo download vit_hvm1_none vit_say_none
     videozoo download vit_kinetics_none --zoo hvm-1
-''')
-@argument('names', nargs=-1, required=True, metavar='NAME...', shell_complete=complete_model,
-          help='Published names or timm names.')
+"""
+)
+@argument(
+    'names',
+    nargs=-1,
+    required=True,
+    metavar='NAME...',
+    shell_complete=complete_model,
+    help='Published names or timm names.',
+)
 @zoo_option()
-@option('--patience', type=Number(0.1), metavar='SECONDS', show_default='VIDEOZOO_PATIENCE, or 60',
-        help='Give up on a Hub that makes no progress for this long.')
+@option(
+    '--patience',
+    type=Number(0.1),
+    metavar='SECONDS',
+    show_default='VIDEOZOO_PATIENCE, or 60',
+    help='Give up on a Hub that makes no progress for this long.',
+)
 def download(names: tuple[str, ...], zoo: str | None, patience: float | None) -> int:
     """Download models, and update those that their publisher has replaced or that are damaged."""
     from ..identity import resolve
     from ..weights import cached, locate
+
     # A typo stops here, before any download.
     sources = [(name, source) for name in names for source in resolve(name, zoo=zoo).sources()]
     skipped = unchecked = 0

@@ -1,4 +1,5 @@
 """videozoo draw."""
+
 from pathlib import Path
 
 from ..catalogue import MOTIONS
@@ -10,16 +11,24 @@ from .types import Choice, Count
 SIZE = 128  # `synthetic.SIZE`, without its imports
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo draw --out shapes --num 16 --seed 5
     videozoo draw --out shapes --num 100 --motion left right still
-''')
+"""
+)
 @folder_option('--out', required=True, help='Folder to write.')
 @option('--num', '-n', type=Count(), default=80, metavar='N', help='Number of videos.')
 @option('--seed', type=int, default=0, metavar='N', help='Random seed.')
 @option('--size', type=int, default=SIZE, metavar='PIXELS', help='Height and width.')
-@option('--motion', cls=Several, type=Choice(MOTIONS), metavar='MOTION', show_default='all',
-        help=f'Only these motions: {", ".join(MOTIONS)}.')
+@option(
+    '--motion',
+    cls=Several,
+    type=Choice(MOTIONS),
+    metavar='MOTION',
+    show_default='all',
+    help=f'Only these motions: {", ".join(MOTIONS)}.',
+)
 def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> int:
     """Write synthetic videos of moving shapes, in folders named after their motion."""
     tqdm = bar_class()
@@ -27,11 +36,12 @@ def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> 
     from ..outputs import Output
     from ..synthetic import MAX_SIZE, MAX_VIDEOS, RATE, make_scene
     from ..video.writing import save_video
+
     if not 16 <= size <= MAX_SIZE or size % 2:
         raise ValueError(f'--size {size}: must be an even number of 16 to {MAX_SIZE:,} pixels')
     if num > MAX_VIDEOS:
         raise ValueError(f'--num {num}: must be at most {MAX_VIDEOS:,}')
-    if abs(seed) >= 10 ** 18:
+    if abs(seed) >= 10**18:
         raise ValueError('--seed: must have at most 18 digits')
     Output(out).check_folder()
     motions = list(dict.fromkeys(motion or MOTIONS))
@@ -39,7 +49,6 @@ def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> 
         motion_of, scene = motions[k % len(motions)], k // len(motions)
         folder = out / motion_of
         folder.mkdir(parents=True, exist_ok=True)
-        save_video(
-            make_scene(seed, scene, motion_of).images(size), folder / f'{seed}_{scene:06}.mp4', RATE, quality=18)
+        save_video(make_scene(seed, scene, motion_of).images(size), folder / f'{seed}_{scene:06}.mp4', RATE, quality=18)
     echo(f'{out}: {num} videos in {min(num, len(motions))} folders')
     return 0

@@ -1,4 +1,5 @@
 """videozoo embed."""
+
 from pathlib import Path
 
 from .base import command, option
@@ -20,58 +21,102 @@ from .types import FILE, Choice, Count, Integers
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
 
 
-@command(shared=True, examples='''
+@command(
+    shared=True,
+    examples="""
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
-''')
+""",
+)
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
-@option('--tokens', type=Choice(['class', 'mean', 'all']), default='class',
-        help='Class token, mean of the patch tokens, or all patch tokens as a map.')
-@option('--blocks', type=Integers(), metavar='B,B,...', show_default='the output of the model',
-        help='Features of these blocks, counted from 0 or, if negative, from the end.')
+@option(
+    '--tokens',
+    type=Choice(['class', 'mean', 'all']),
+    default='class',
+    help='Class token, mean of the patch tokens, or all patch tokens as a map.',
+)
+@option(
+    '--blocks',
+    type=Integers(),
+    metavar='B,B,...',
+    show_default='the output of the model',
+    help='Features of these blocks, counted from 0 or, if negative, from the end.',
+)
 @option('--norm', is_flag=True, help="Apply the model's final norm to the tokens of every block.")
-@option('--num-clips', type=Count(), default=1, metavar='N', instead_of='--stride',
-        help='Clips spread evenly over each video; a single one is centered.')
+@option(
+    '--num-clips',
+    type=Count(),
+    default=1,
+    metavar='N',
+    instead_of='--stride',
+    help='Clips spread evenly over each video; a single one is centered.',
+)
 @option('--stride', type=float, metavar='SECONDS', help='Take a clip every so many seconds instead.')
-@option('--align', type=Choice(ALIGNMENTS), default='center',
-        help='Where in its clip the timestamp of a row lies; causal: at the end.')
+@option(
+    '--align',
+    type=Choice(ALIGNMENTS),
+    default='center',
+    help='Where in its clip the timestamp of a row lies; causal: at the end.',
+)
 @span_option(RECOGNITION_SPAN)
 @batch_option(4, 'Clips')
-@option('--out', type=FILE, default=Path('features.npz'), metavar='FILE',
-        help='.npz, .safetensors, or a folder of memory-mapped arrays (a name without an extension).')
+@option(
+    '--out',
+    type=FILE,
+    default=Path('features.npz'),
+    metavar='FILE',
+    help='.npz, .safetensors, or a folder of memory-mapped arrays (a name without an extension).',
+)
 @option('--force', is_flag=True, help='Replace FILE even if it holds something else, and start an unfinished run over.')
 def embed(
-        inputs: Inputs,
-        reading: ReadingOptions,
-        chosen: ModelOptions,
-        tokens: str,
-        blocks: tuple[int, ...] | None,
-        norm: bool,
-        num_clips: int,
-        stride: float | None,
-        align: str,
-        span: int,
-        batch_size: int,
-        out: Path,
-        force: bool,
+    inputs: Inputs,
+    reading: ReadingOptions,
+    chosen: ModelOptions,
+    tokens: str,
+    blocks: tuple[int, ...] | None,
+    norm: bool,
+    num_clips: int,
+    stride: float | None,
+    align: str,
+    span: int,
+    batch_size: int,
+    out: Path,
+    force: bool,
 ) -> int:
     """Extract features from videos or images, one row per clip."""
     from ..analysis.embedding import embed as extract
     from ..analysis.feature_files import check_output
     from ..inference.pipeline import ProcessGroup, sampling_of
     from ..video import find_media
+
     check_output(out)
     paths, missing = files(inputs, find_media, chosen)
     team = ProcessGroup()
     model, name = load(chosen, device=team.device)
     with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = extract(
-            model, paths, out=out, about=dict(model=name), tokens=tokens, blocks=blocks, norm=norm,
-            num_clips=num_clips, stride=stride, align=align, sampling=sampling_of(model, span), batch_size=batch_size,
-            start_over=force, team=team, progress=update, say=complain, report=report, **vars(reading),
-            **view_size(chosen, model))
+            model,
+            paths,
+            out=out,
+            about=dict(model=name),
+            tokens=tokens,
+            blocks=blocks,
+            norm=norm,
+            num_clips=num_clips,
+            stride=stride,
+            align=align,
+            sampling=sampling_of(model, span),
+            batch_size=batch_size,
+            start_over=force,
+            team=team,
+            progress=update,
+            say=complain,
+            report=report,
+            **vars(reading),
+            **view_size(chosen, model),
+        )
     if result is None:
         return 0
     shape = ' x '.join(map(str, result.features.shape[1:]))

@@ -1,4 +1,5 @@
 """videozoo evaluate."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -19,30 +20,38 @@ from .options import (
 from .output import echo, exit_code, progress, report, table
 
 
-@command(shared=True, examples='''
+@command(
+    shared=True,
+    examples="""
     videozoo evaluate VAL --model vit_hvm1_imagenet-2pt --batch-size 8
     videozoo evaluate VAL --model vit_hvm1_ssv2-50shot --views 5x3 --out evaluation
     videozoo evaluate drawn:100@9 --model vit_shapes_motion --json
-''')
+""",
+)
 @input_options('The folder, with one subfolder of videos (or images) for each class.', '--val-dir')
 @model_options()
 @view_options()
-@option('--train-jitter-scales', type=int, nargs=2, metavar='MIN MAX',
-        help="Sample the short side in pixels from this range; implies '--views random'.")
+@option(
+    '--train-jitter-scales',
+    type=int,
+    nargs=2,
+    metavar='MIN MAX',
+    help="Sample the short side in pixels from this range; implies '--views random'.",
+)
 @option('--seed', type=int, default=0, metavar='N', help="Random seed of '--views random'.")
 @folder_option('--out', '--out-dir', 'out', default=Path('evaluation'), help='Folder for the tables and the picture.')
 @json_option()
 @option('--force', is_flag=True, help="Replace another evaluation's results in DIR.")
 def evaluate(
-        inputs: Inputs,
-        reading: ReadingOptions,
-        chosen: ModelOptions,
-        view: ViewOptions,
-        train_jitter_scales: tuple[int, int] | None,
-        seed: int,
-        out: Path,
-        as_json: bool,
-        force: bool,
+    inputs: Inputs,
+    reading: ReadingOptions,
+    chosen: ModelOptions,
+    view: ViewOptions,
+    train_jitter_scales: tuple[int, int] | None,
+    seed: int,
+    out: Path,
+    as_json: bool,
+    force: bool,
 ) -> int:
     """Measure accuracy on a folder with one subfolder per class."""
     from ..analysis.evaluation import evaluate as measure
@@ -51,6 +60,7 @@ def evaluate(
     from ..inference.pipeline import ProcessGroup
     from ..outputs import Output
     from ..video import class_folders
+
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
     if train_jitter_scales and view.views not in (None, 'random'):
@@ -67,22 +77,34 @@ def evaluate(
     folders = class_folders(inputs.given[0])
     with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
         result = measure(
-            model, folders, views, batch_size=view.batch_size, team=team, progress=update, report=report,
-            **vars(reading))
+            model,
+            folders,
+            views,
+            batch_size=view.batch_size,
+            team=team,
+            progress=update,
+            report=report,
+            **vars(reading),
+        )
     if not team.is_main:
         return 0
     result.save(out, about)
     summary = result.summary()
     if as_json:
-        echo(json.dumps(
-            {**about, **summary, 'per_class': result.per_class(), 'failed_files': result.failed}, indent=2))
+        echo(json.dumps({**about, **summary, 'per_class': result.per_class(), 'failed_files': result.failed}, indent=2))
     else:
         hardest = sorted((row for row in result.per_class() if row['files']), key=lambda row: row['top1'])
         if len(hardest) > 12:
             hardest = hardest[:5]
-        table(['class', 'files', 'top-1', 'top-5'],
-              [[row['class'], str(row['files']), f'{100 * row["top1"]:.1f}%', f'{100 * row["top5"]:.1f}%']
-               for row in [*hardest, {**summary, 'class': f'all {summary["classes"]}'}]])
-        echo(f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
-             f'({summary["files"]} files, views {protocol}, {name}); all results in {out}')
+        table(
+            ['class', 'files', 'top-1', 'top-5'],
+            [
+                [row['class'], str(row['files']), f'{100 * row["top1"]:.1f}%', f'{100 * row["top5"]:.1f}%']
+                for row in [*hardest, {**summary, 'class': f'all {summary["classes"]}'}]
+            ],
+        )
+        echo(
+            f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
+            f'({summary["files"]} files, views {protocol}, {name}); all results in {out}'
+        )
     return exit_code(len(result.failed), len(result.failed) + len(result.paths))

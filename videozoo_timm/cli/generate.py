@@ -1,4 +1,5 @@
 """videozoo generate."""
+
 import json
 import math
 import random
@@ -28,6 +29,7 @@ _EXTENSIONS = ('.png', '.jpg', '.jpeg')
 @dataclass
 class SamplingOptions:
     """How codes are sampled."""
+
     seed: int | None
     temperature: float
     top_k: int
@@ -35,49 +37,74 @@ class SamplingOptions:
     batch_size: int | None
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo generate --model say_gimel -n 36 --seed 0 --out samples.png
     videozoo generate --model say_gimel --complete IMAGES --keep 0.5 --samples 2 --out completed.png
-''')
-@option('--model', '--model-name', 'model', metavar='NAME', shell_complete=complete_generator,
-        help='Published name, for instance say_gimel.')
+"""
+)
+@option(
+    '--model',
+    '--model-name',
+    'model',
+    metavar='NAME',
+    shell_complete=complete_generator,
+    help='Published name, for instance say_gimel.',
+)
 @zoo_option()
 @option('--gpt', type=FILE, metavar='FILE', help="Local file of the model's GPT, .pt or .safetensors.")
 @option('--vqgan', type=FILE, metavar='FILE', help="Local file of the model's VQGAN, .ckpt or .safetensors.")
 @option('-n', '--num-images', type=Count(), default=36, metavar='N', help='Number of images.')
 @folder_option('--complete', 'originals', help='Complete these images instead, given the upper part of each.')
-@option('--keep', type=float, default=0.5, metavar='FRACTION',
-        help='Fraction of the rows that is given to --complete.')
+@option('--keep', type=float, default=0.5, metavar='FRACTION', help='Fraction of the rows that is given to --complete.')
 @option('--samples', type=Count(), default=2, metavar='N', help='Completions of each image, with --complete.')
 @family(
-    'sampling', SamplingOptions,
+    'sampling',
+    SamplingOptions,
     option('--seed', type=int, metavar='N', show_default='a new one each time, which is printed', help='Random seed.'),
     option('--temperature', type=float, default=1.0, metavar='T', help='Sampling temperature.'),
-    option('--top-k', type=Count(), default=128, metavar='K', show_default='128, as published',
-           help='Sample from the K most probable codes, or from all if there are fewer.'),
-    option('--top-p', type=float, metavar='P',
-           help='Sample from the smallest set of codes whose probability adds up to P.'),
-    option('--batch-size', type=Count(), metavar='N', show_default='as many as fit into memory',
-           help='Images per batch.'),
+    option(
+        '--top-k',
+        type=Count(),
+        default=128,
+        metavar='K',
+        show_default='128, as published',
+        help='Sample from the K most probable codes, or from all if there are fewer.',
+    ),
+    option(
+        '--top-p', type=float, metavar='P', help='Sample from the smallest set of codes whose probability adds up to P.'
+    ),
+    option(
+        '--batch-size', type=Count(), metavar='N', show_default='as many as fit into memory', help='Images per batch.'
+    ),
 )
 @device_option()
-@option('--dtype', type=Choice(['float32', 'bfloat16']), show_default='bfloat16 where the device is fast at it',
-        help='Data type of the GPT.')
-@option('--out', type=FILE, default=Path('samples.png'), metavar='FILE|DIR',
-        help='One picture of all images, or a folder (a name without an extension) for one file per image.')
+@option(
+    '--dtype',
+    type=Choice(['float32', 'bfloat16']),
+    show_default='bfloat16 where the device is fast at it',
+    help='Data type of the GPT.',
+)
+@option(
+    '--out',
+    type=FILE,
+    default=Path('samples.png'),
+    metavar='FILE|DIR',
+    help='One picture of all images, or a folder (a name without an extension) for one file per image.',
+)
 def generate(
-        model: str | None,
-        zoo: str | None,
-        gpt: Path | None,
-        vqgan: Path | None,
-        num_images: int,
-        originals: Path | None,
-        keep: float,
-        samples: int,
-        sampling: SamplingOptions,
-        device: str | None,
-        dtype: str | None,
-        out: Path,
+    model: str | None,
+    zoo: str | None,
+    gpt: Path | None,
+    vqgan: Path | None,
+    num_images: int,
+    originals: Path | None,
+    keep: float,
+    samples: int,
+    sampling: SamplingOptions,
+    device: str | None,
+    dtype: str | None,
+    out: Path,
 ) -> int:
     """Generate images, or complete images of which the upper part is given."""
     if model is None:
@@ -90,12 +117,13 @@ def generate(
 
     from ..factory import load_model
     from ..models.attention import fast_in_bfloat16
+
     place = pick_device(device)
     computed_in = getattr(torch, dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
     files = {kind: file for kind, file in (('gpt', gpt), ('vqgan', vqgan)) if file is not None}
     generator: Any = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
     if sampling.seed is None:
-        sampling.seed = random.randrange(2 ** 31)  # told, so that a run can be repeated
+        sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
     start = time.perf_counter()
     about = dict(model=model, **asdict(sampling), num_images=num_images)
     if paths:
@@ -105,8 +133,10 @@ def generate(
         number, failed = _generate(generator, num_images, sampling, out, _about(about))
     minutes = (time.perf_counter() - start) / 60
     where = str(out) if out.suffix else f'{out}: one file each'
-    echo(f'{where}, {number} images of {model}, seed {sampling.seed}, {number / minutes:.1f} images a minute '
-         f'({str(computed_in).removeprefix("torch.")} on {place})')
+    echo(
+        f'{where}, {number} images of {model}, seed {sampling.seed}, {number / minutes:.1f} images a minute '
+        f'({str(computed_in).removeprefix("torch.")} on {place})'
+    )
     if failed:
         complain(f'{failed} of {len(paths)} images could not be read')
     return 1 if failed else 0
@@ -116,6 +146,7 @@ def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
     """Refuse what cannot be before gigabytes are loaded."""
     from ..models.gpt import check_sampling
     from ..outputs import Output
+
     if not 0 < keep < 1:
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
     try:
@@ -133,11 +164,16 @@ def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
 
 
 def _generate(
-        generator: 'ImageGenerator', num_images: int, sampling: SamplingOptions, out: Path, about: str,
+    generator: 'ImageGenerator',
+    num_images: int,
+    sampling: SamplingOptions,
+    out: Path,
+    about: str,
 ) -> tuple[int, int]:
     import torch
 
     from ..figures import save_image
+
     kept, done = [], 0
     with progress(num_images, 'images') as update:
         for images in generator.batches(num_images, progress=update, **asdict(sampling)):
@@ -153,27 +189,26 @@ def _generate(
 
 
 def _complete(
-        generator: 'ImageGenerator',
-        paths: list[str],
-        keep: float,
-        number: int,
-        sampling: SamplingOptions,
-        out: Path,
-        about: str,
+    generator: 'ImageGenerator',
+    paths: list[str],
+    keep: float,
+    number: int,
+    sampling: SamplingOptions,
+    out: Path,
+    about: str,
 ) -> tuple[int, int]:
     import torch
 
     from ..figures import save_image
+
     given, kept = _read(paths, generator.vqgan.resolution)
     with progress(len(given) * number, 'images') as update:
-        originals, samples = generator.complete(
-            given, keep=keep, samples=number, progress=update, **asdict(sampling))
+        originals, samples = generator.complete(given, keep=keep, samples=number, progress=update, **asdict(sampling))
     samples = samples.cpu()
     if out.suffix:
         border = generator.rows_kept(keep) * generator.vqgan.resolution // generator.vqgan.grid_size
-        samples[..., border - 1:border, :] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
-        rows = [torch.cat([original[None], completed])
-                for original, completed in zip(originals, samples, strict=True)]
+        samples[..., border - 1 : border, :] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+        rows = [torch.cat([original[None], completed]) for original, completed in zip(originals, samples, strict=True)]
         save_image(_mosaic(rows), out, about)
     else:
         names = [f'{stem}_{k}' for stem in unique_stems(kept) for k in range(number)]
@@ -183,6 +218,7 @@ def _complete(
 
 def _images_in(folder: Path) -> list[str]:
     from ..video import find_media, is_image
+
     if not folder.exists():
         raise FileNotFoundError(f'--complete {folder}: no such folder')
     paths = [str(path) for path in find_media([folder]) if is_image(path)]
@@ -196,6 +232,7 @@ def _read(paths: list[str], side: int) -> 'tuple[torch.Tensor, list[str]]':
     import torch
 
     from .images import image_of
+
     images, kept = [], []
     for path in paths:
         if (image := image_of(path, side)) is not None:
@@ -211,6 +248,7 @@ def _mosaic(rows: Any) -> Any:
     from PIL import Image
 
     from ..figures import to_bytes
+
     side = rows[0].shape[-1] + _GAP
     picture = Image.new('RGB', (max(map(len, rows)) * side + _GAP, len(rows) * side + _GAP), 'white')
     for i, row in enumerate(rows):
@@ -223,6 +261,7 @@ def _save_each(images: 'torch.Tensor', names: list[str], folder: Path, about: st
     from PIL import Image
 
     from ..figures import save_image, to_bytes
+
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in zip(names, to_bytes(images), strict=True):
         save_image(Image.fromarray(image), folder / f'{name}.png', about)

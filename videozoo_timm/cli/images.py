@@ -1,4 +1,5 @@
 """Images as the generators and the measure of their distance take them."""
+
 import torch
 
 from ..video import failure_of, prepare_clip, read_image

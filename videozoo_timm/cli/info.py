@@ -1,4 +1,5 @@
 """videozoo info."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,19 @@ from .output import table
 from .types import FILE
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo info vit_hvm1@448_none
     videozoo info finetuned/best.safetensors
-''')
-@argument('name', required=False, metavar='[NAME]', shell_complete=complete_model_or_file,
-          help='Published name, timm name, or a local checkpoint.')
+"""
+)
+@argument(
+    'name',
+    required=False,
+    metavar='[NAME]',
+    shell_complete=complete_model_or_file,
+    help='Published name, timm name, or a local checkpoint.',
+)
 @zoo_option()
 @option('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.')
 def info(name: str | None, zoo: str | None, weights: Path | None) -> int:
@@ -47,8 +55,11 @@ def _model_rows(resolved: Resolved, name: str) -> list[list[str]]:
         ['timm name', resolved.timm_name],
         *(_published_rows(name, record) if record else [['weights', 'none are published']]),
         ['input', f'{"" if resolved.takes_images else f"{resolved.num_frames} frames of "}{size} x {size} pixels'],
-        ['preprocessing', f'short side to {round(size / cfg["crop_pct"])}, {cfg["interpolation"]}, center crop; '
-                          f'mean {list(cfg["mean"])}, std {list(cfg["std"])}'],
+        [
+            'preprocessing',
+            f'short side to {round(size / cfg["crop_pct"])}, {cfg["interpolation"]}, center crop; '
+            f'mean {list(cfg["mean"])}, std {list(cfg["std"])}',
+        ],
     ]
 
 
@@ -72,9 +83,12 @@ def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
     rows = [['published name', f'{generator.name} ({generator.zoo}), an image generator']]
     published = (generator.gpt_filename, generator.vqgan_filename)
     for kind, filename, origin, path in zip(
-            ('GPT', 'VQGAN'), generator_files(generator), published, parts_on_disk(generator), strict=True):
-        rows += [[f'{kind} on the Hub', f'{generator.repo}: {filename}, or {origin}'],
-                 [f'{kind} on disk', str(path) if path else f'no, `videozoo download {generator.name}` fetches it']]
+        ('GPT', 'VQGAN'), generator_files(generator), published, parts_on_disk(generator), strict=True
+    ):
+        rows += [
+            [f'{kind} on the Hub', f'{generator.repo}: {filename}, or {origin}'],
+            [f'{kind} on disk', str(path) if path else f'no, `videozoo download {generator.name}` fetches it'],
+        ]
     grid, (title, paper) = generator.grid_size, catalogue.PAPERS[generator.zoo]
     return [
         *rows,
@@ -87,6 +101,7 @@ def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
 
 def _file_rows(contents: Contents, resolved: Resolved | None) -> list[list[str]]:
     from .. import models  # noqa: F401 - by these files are recognized
+
     tensors = contents.weights.tensors
     if resolved:
         resolved.check()
@@ -102,6 +117,7 @@ def _header_of(path: Path) -> dict[str, Any]:
     """As `weights.read_header`, but without NumPy or PyTorch, which safetensors itself needs to open a file."""
     from ..files import check_regular
     from ..weights.header import LARGEST, parse_header
+
     check_regular(path)
     try:
         with open(path, 'rb') as file:

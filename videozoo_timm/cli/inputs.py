@@ -1,4 +1,5 @@
 """The files that a command reads: which they are, and what they are called."""
+
 import os
 import random
 from collections import Counter
@@ -12,9 +13,9 @@ from .output import complain
 
 
 def files(
-        inputs: Inputs,
-        find: Callable[[str | Iterable[str | os.PathLike]], list[Path]],
-        chosen: ModelOptions | None = None,
+    inputs: Inputs,
+    find: Callable[[str | Iterable[str | os.PathLike]], list[Path]],
+    chosen: ModelOptions | None = None,
 ) -> tuple[list[str], int]:
     """The files that PATH... names, each once, and how many of PATH... are not there (which is told).
 
@@ -24,6 +25,7 @@ def files(
         chosen: Model that reads them; an image generator is refused first.
     """
     from ..video import find_videos
+
     if chosen is not None:
         refuse_generator(chosen)
     if not inputs.given:
@@ -60,13 +62,16 @@ def tell_shared(train: list[str], held_out: list[str]) -> None:
     """Complain of files that are trained on and held out at once."""
     fitted = set(map(os.path.abspath, train))
     if both := [path for path in held_out if os.path.abspath(path) in fitted]:
-        complain(f'{len(both)} of the {len(held_out)} files of --val are in --train too ({both[0]}'
-                 f'{", ..." * (len(both) > 1)}): accuracy on them says nothing about other files')
+        complain(
+            f'{len(both)} of the {len(held_out)} files of --val are in --train too ({both[0]}'
+            f'{", ..." * (len(both) > 1)}): accuracy on them says nothing about other files'
+        )
 
 
 def shown(path: str) -> str:
     """What a file is called in titles and tables; of synthetic videos the number alone says little."""
     from ..synthetic import is_drawn
+
     return path if is_drawn(path) else printable(Path(path).name)
 
 
@@ -76,7 +81,7 @@ def names_of(path: str) -> Iterator[str]:
     yield whole.stem
     *folders, name = whole.parts
     for depth in range(len(whole.parts)):
-        yield '_'.join(part.strip(os.sep) for part in (*folders[len(folders) - depth:], name))
+        yield '_'.join(part.strip(os.sep) for part in (*folders[len(folders) - depth :], name))
 
 
 def unique_stems(paths: list[str]) -> list[str]:

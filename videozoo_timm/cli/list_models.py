@@ -1,4 +1,5 @@
 """videozoo list."""
+
 import json
 from pathlib import Path
 
@@ -8,14 +9,18 @@ from .options import json_option, zoo_option
 from .output import echo, table
 
 
-@command('list', examples='''
+@command(
+    'list',
+    examples="""
     videozoo list
     videozoo list --zoo hvm-1 --json
-''')
+""",
+)
 @zoo_option('List only the models of this zoo.')
 @json_option('Print the list as JSON.')
-@option('--markdown', is_flag=True, instead_of='--json',
-        help='Print the list as a Markdown table, without what is on disk.')
+@option(
+    '--markdown', is_flag=True, instead_of='--json', help='Print the list as a Markdown table, without what is on disk.'
+)
 def list_models(zoo: str | None, as_json: bool, markdown: bool) -> int:
     """List the published models."""
     if markdown:
@@ -25,24 +30,53 @@ def list_models(zoo: str | None, as_json: bool, markdown: bool) -> int:
     for c in catalogue.CHECKPOINTS:
         if zoo in (None, c.zoo):
             path = on_disk(c)
-            rows.append(dict(
-                name=c.name, zoo=c.zoo, timm_name=c.timm_name, img_size=c.img_size, num_classes=c.num_classes,
-                classes=catalogue.CLASS_NAMES[c.num_classes], parameters=c.num_params, bytes=c.num_bytes,
-                on_disk=str(path) if path else None))
+            rows.append(
+                dict(
+                    name=c.name,
+                    zoo=c.zoo,
+                    timm_name=c.timm_name,
+                    img_size=c.img_size,
+                    num_classes=c.num_classes,
+                    classes=catalogue.CLASS_NAMES[c.num_classes],
+                    parameters=c.num_params,
+                    bytes=c.num_bytes,
+                    on_disk=str(path) if path else None,
+                )
+            )
     for g in catalogue.GENERATORS:
         if zoo in (None, g.zoo):
             gpt, vqgan = parts_on_disk(g)
-            rows.append(dict(
-                name=g.name, zoo=g.zoo, timm_name=None, img_size=256, num_classes=0, classes='generator',
-                parameters=g.num_params, bytes=g.num_bytes, on_disk=str(gpt) if gpt and vqgan else None))
+            rows.append(
+                dict(
+                    name=g.name,
+                    zoo=g.zoo,
+                    timm_name=None,
+                    img_size=256,
+                    num_classes=0,
+                    classes='generator',
+                    parameters=g.num_params,
+                    bytes=g.num_bytes,
+                    on_disk=str(gpt) if gpt and vqgan else None,
+                )
+            )
     if as_json:
         echo(json.dumps(rows, indent=2))
         return 0
     table(
         ['name', 'zoo', 'timm name', 'px', 'classes', 'GB', 'on disk'],
-        [[r['name'], r['zoo'], r['timm_name'] or '-', str(r['img_size']),
-          f'{r["num_classes"] or ""} {r["classes"]}'.strip() or '-', gigabytes(r['bytes']),
-          'yes' if r['on_disk'] else '-'] for r in rows])
+        [
+            [
+                r['name'],
+                r['zoo'],
+                r['timm_name'] or '-',
+                str(r['img_size']),
+                f'{r["num_classes"] or ""} {r["classes"]}'.strip() or '-',
+                gigabytes(r['bytes']),
+                'yes' if r['on_disk'] else '-',
+            ]
+            for r in rows
+        ],
+    )
     return 0
 
 
@@ -64,6 +98,7 @@ def generator_files(record: catalogue.Generator) -> list[str]:
 
 def _cached(repo: str, filename: str) -> Path | None:
     from ..weights import Source, cached
+
     return cached(Source(repo=repo, filename=filename))
 
 
@@ -74,10 +109,14 @@ def markdown_table(zoo: str | None = None) -> str:
         f'| `{c.name}` | {c.zoo} | `{c.timm_name}` | {c.img_size} '
         f'| {f"{c.num_classes} {catalogue.CLASS_NAMES[c.num_classes]}" if c.num_classes else "-"} '
         f'| {_millions(c.num_params)} | {gigabytes(c.num_bytes)} |'
-        for c in catalogue.CHECKPOINTS if zoo in (None, c.zoo)]
+        for c in catalogue.CHECKPOINTS
+        if zoo in (None, c.zoo)
+    ]
     lines += [
         f'| `{g.name}` | {g.zoo} | - | 256 | generator | {_millions(g.num_params)} | {gigabytes(g.num_bytes)} |'
-        for g in catalogue.GENERATORS if zoo in (None, g.zoo)]
+        for g in catalogue.GENERATORS
+        if zoo in (None, g.zoo)
+    ]
     return '\n'.join(lines)
 
 

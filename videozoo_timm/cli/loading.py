@@ -1,4 +1,5 @@
 """The model that a command's options name."""
+
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def load(
-        chosen: ModelOptions,
-        default: str = 'vit_shapes_motion',
-        device: 'torch.device | None' = None,
-        pretrained: bool = True,
+    chosen: ModelOptions,
+    default: str = 'vit_shapes_motion',
+    device: 'torch.device | None' = None,
+    pretrained: bool = True,
 ) -> tuple[Any, str]:
     """The model that the options name, the default if they name none, and what to call it.
 
@@ -25,12 +26,14 @@ def load(
     import torch
 
     from ..models.attention import fast_in_bfloat16
+
     refuse_generator(chosen)
     options: dict[str, Any] = dict(chosen.sizes)
     if options and _takes_images(chosen):
         if 'num_frames' in options:
             raise ValueError(
-                f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out')
+                f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out'
+            )
         options = {}  # such a model takes images of any size: --img-size is that of the views (`view_size`)
     if not pretrained and chosen.weights is None:
         options['pretrained'] = False
@@ -48,6 +51,7 @@ def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> tuple[
 
 def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
     from ..factory import build
+
     if chosen.model is None and chosen.weights is None:
         if chosen.zoo not in (None, 'shapes'):
             raise ValueError(f'name a model of the zoo {chosen.zoo!r} with --model (`videozoo list` shows them)')
@@ -68,7 +72,8 @@ def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]
 def refuse_generator(chosen: ModelOptions) -> None:
     if chosen.model is not None and chosen.resolved.is_generator:
         raise ValueError(
-            f'{chosen.model} is an image generator: `videozoo generate` (--complete DIR), in Python load_model')
+            f'{chosen.model} is an image generator: `videozoo generate` (--complete DIR), in Python load_model'
+        )
 
 
 def check_trainable(chosen: ModelOptions) -> None:
@@ -78,7 +83,8 @@ def check_trainable(chosen: ModelOptions) -> None:
     if _takes_images(chosen):
         raise ValueError(
             f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models. `videozoo '
-            f'probe` trains on its frozen features, timm.create_model gives it to any training script for images')
+            f'probe` trains on its frozen features, timm.create_model gives it to any training script for images'
+        )
 
 
 def _takes_images(chosen: ModelOptions) -> bool:
@@ -94,18 +100,21 @@ def short_name(chosen: ModelOptions, model: Any) -> str:
 def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, Any]:
     """Fields of `Views` that --img-size asks for: of a model that takes images, the size of the views."""
     from ..inference.pipeline import takes_clips
+
     return {} if chosen.img_size is None or takes_clips(model) else dict(size=chosen.img_size)
 
 
 def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, **changes: Any) -> Any:
     """The view of a file that the options ask for."""
     from ..inference.pipeline import sampling_of, views_of
+
     return views_of(model, sampling_of(model, span), **view_size(chosen, model), **changes)
 
 
 def pick_device(name: str | None) -> 'torch.device':
     """The device that `--device` names, the fastest available if it names none."""
     import torch
+
     if name is None:
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:

@@ -1,23 +1,34 @@
 """videozoo offer."""
+
 from .. import catalogue
 from .base import argument, command, option
 from .completion import complete_repository
 from .output import complain, echo
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo offer hvm-1 video-models silicon-menagerie --dry-run
     videozoo offer eminorhan/hvm-1 --to me/hvm-1
-''')
-@argument('names', nargs=-1, required=True, metavar='REPO...', shell_complete=complete_repository,
-          help='Hub repositories of published models, or zoos, which stand for all of their repositories.')
+"""
+)
+@argument(
+    'names',
+    nargs=-1,
+    required=True,
+    metavar='REPO...',
+    shell_complete=complete_repository,
+    help='Hub repositories of published models, or zoos, which stand for all of their repositories.',
+)
 @option('--to', metavar='ORGANIZATION/NAME', help='Upload into this repository instead.')
 @option('--dry-run', is_flag=True, help='Only say what would be done.')
 def offer(names: tuple[str, ...], to: str | None, dry_run: bool) -> int:
     """Make and upload the .safetensors next to every .pth of Hub repositories."""
     from ..publishing import offer_safetensors
-    repos = list(dict.fromkeys(
-        repo for name in names for repo in (_repos_of(name) if name in catalogue.ZOOS else [name])))
+
+    repos = list(
+        dict.fromkeys(repo for name in names for repo in (_repos_of(name) if name in catalogue.ZOOS else [name]))
+    )
     if to and len(repos) > 1:
         raise ValueError(f'--to {to}: {len(repos)} repositories share names of files; offer one at a time')
     if not repos:

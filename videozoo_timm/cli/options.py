@@ -2,6 +2,7 @@
 
 A family is a decorator; the command gets its options as one record.
 """
+
 import functools
 import os
 from collections.abc import Callable
@@ -24,30 +25,12 @@ RECOGNITION_SPAN, COMPLETION_SPAN = 128, 65  # of `video.RECOGNITION` and `video
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 # Families
 
 
-
 def zoo_option(
-        help: str = 'Zoo to take the model from; needed for names that two zoos share.',
-        section: str = 'Options',
+    help: str = 'Zoo to take the model from; needed for names that two zoos share.',
+    section: str = 'Options',
 ) -> Callable[[Any], Any]:
     return option('--zoo', type=Choice(catalogue.ZOOS), section=section, help=help)
 
@@ -57,13 +40,15 @@ def folder_option(*flags: str, type: click.ParamType = FILE, **settings: Any) ->
 
 
 def device_option(devices: str = 'cpu, cuda, cuda:1 or mps', section: str = 'Options') -> Callable[[Any], Any]:
-    return option('--device', section=section, metavar='DEVICE', show_default='the fastest available',
-                  help=f'{devices}.')
+    return option(
+        '--device', section=section, metavar='DEVICE', show_default='the fastest available', help=f'{devices}.'
+    )
 
 
 @dataclass
 class ModelOptions:
     """Which model, and how it runs."""
+
     model: str | None
     zoo: str | None
     weights: Path | None
@@ -84,12 +69,14 @@ class ModelOptions:
             return None
         from .. import models  # noqa: F401 - by these files are recognized
         from ..contents import Contents
+
         return Contents(self.weights)
 
     @functools.cached_property
     def resolved(self) -> 'Resolved':
         """What --model and --weights name, asked once; not before one of them is there to stay."""
         from ..identity import resolve
+
         return resolve(self.model, self.contents, self.zoo)
 
 
@@ -97,25 +84,38 @@ def model_options(dtype: str | None = 'float32') -> Callable[[Any], Any]:
     """--model, --zoo, --weights, --img-size, --num-frames, --device, --dtype."""
     in_model = functools.partial(option, section='Model')
     return family(
-        'chosen', ModelOptions,
-        in_model('--model', '--model-name', 'model', metavar='NAME', shell_complete=complete_model,
-                 show_default='a small model that comes with this package; with --weights, what the file says',
-                 help='Published name or timm name.'),
+        'chosen',
+        ModelOptions,
+        in_model(
+            '--model',
+            '--model-name',
+            'model',
+            metavar='NAME',
+            shell_complete=complete_model,
+            show_default='a small model that comes with this package; with --weights, what the file says',
+            help='Published name or timm name.',
+        ),
         zoo_option(section='Model'),
         in_model('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.'),
         in_model('--img-size', type=Count(), metavar='PIXELS', help="Input size other than the model's own."),
         in_model('--num-frames', type=Count(), metavar='N', help="Number of frames other than the model's own."),
         device_option(section='Model'),
-        in_model('--dtype', type=Choice(DTYPES), default=dtype,
-                 show_default=True if dtype else "float32, or as accelerate's configuration says",
-                 help='Data type of the model and its input.' if dtype else
-                 'Data type of the computation; the weights stay float32.'),
+        in_model(
+            '--dtype',
+            type=Choice(DTYPES),
+            default=dtype,
+            show_default=True if dtype else "float32, or as accelerate's configuration says",
+            help='Data type of the model and its input.'
+            if dtype
+            else 'Data type of the computation; the weights stay float32.',
+        ),
     )
 
 
 @dataclass
 class ReadingOptions:
     """How files are read."""
+
     num_workers: int
     time_limit: float
 
@@ -128,18 +128,32 @@ def default_workers() -> int:
 def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
     """--num-workers, --time-limit."""
     return family(
-        'reading', ReadingOptions,
-        option('--num-workers', type=Count(0), metavar='N', default=lambda: default_workers(), section=section,
-               show_default='number of cores, at most 4',
-               help='Processes that decode ahead of the model; 0 decodes in this process, without a time limit.'),
-        option('--time-limit', type=float, metavar='SECONDS', default=60.0, section=section,
-               help='Skip a file that yields no clip, or no further clip, for this long.'),
+        'reading',
+        ReadingOptions,
+        option(
+            '--num-workers',
+            type=Count(0),
+            metavar='N',
+            default=lambda: default_workers(),
+            section=section,
+            show_default='number of cores, at most 4',
+            help='Processes that decode ahead of the model; 0 decodes in this process, without a time limit.',
+        ),
+        option(
+            '--time-limit',
+            type=float,
+            metavar='SECONDS',
+            default=60.0,
+            section=section,
+            help='Skip a file that yields no clip, or no further clip, for this long.',
+        ),
     )
 
 
 @dataclass
 class Inputs:
     """The files to read."""
+
     paths: tuple[str, ...]
     folders: tuple[str, ...]
 
@@ -151,19 +165,31 @@ class Inputs:
 def input_options(what: str, folder_flag: str = '--video-dir') -> Callable[[Any], Any]:
     """PATH..., and how files are read."""
     paths = family(
-        'inputs', Inputs,
-        argument('paths', nargs=-1, metavar='[PATH]...', type=PATH,
-                 help=f'{what} drawn:100@7 stands for the synthetic videos that `videozoo draw -n 100 --seed 7` '
-                      f'writes.'),
-        folder_option(folder_flag, 'folders', type=PATH, multiple=True, section='Reading files',
-                      help='The same as PATH.'),
+        'inputs',
+        Inputs,
+        argument(
+            'paths',
+            nargs=-1,
+            metavar='[PATH]...',
+            type=PATH,
+            help=f'{what} drawn:100@7 stands for the synthetic videos that `videozoo draw -n 100 --seed 7` writes.',
+        ),
+        folder_option(
+            folder_flag, 'folders', type=PATH, multiple=True, section='Reading files', help='The same as PATH.'
+        ),
     )
     return lambda function: paths(reading_options()(function))
 
 
 def span_option(default: int, section: str = 'Options') -> Callable[[Any], Any]:
-    return option('--span', type=Count(), metavar='N', default=default, section=section,
-                  help='Length of a clip: its frames are spread evenly over N frames at 30 frames per second.')
+    return option(
+        '--span',
+        type=Count(),
+        metavar='N',
+        default=default,
+        section=section,
+        help='Length of a clip: its frames are spread evenly over N frames at 30 frames per second.',
+    )
 
 
 def batch_option(default: int, what: str) -> Callable[[Any], Any]:
@@ -171,8 +197,14 @@ def batch_option(default: int, what: str) -> Callable[[Any], Any]:
 
 
 def block_option() -> Callable[[Any], Any]:
-    return option('--block', type=int, default=-1, metavar='B', show_default='the last block',
-                  help='Block to show, counted from 0 or, if negative, from the end.')
+    return option(
+        '--block',
+        type=int,
+        default=-1,
+        metavar='B',
+        show_default='the last block',
+        help='Block to show, counted from 0 or, if negative, from the end.',
+    )
 
 
 def json_option(help: str = 'Print the results as JSON.') -> Callable[[Any], Any]:
@@ -182,6 +214,7 @@ def json_option(help: str = 'Print the results as JSON.') -> Callable[[Any], Any
 @dataclass
 class Pictures:
     """Of which files pictures are made, and where they go."""
+
     num_vids: int | None
     seed: int
     out: Path
@@ -190,9 +223,15 @@ class Pictures:
 def picture_options(out: str) -> Callable[[Any], Any]:
     """--num-vids, --seed, --out."""
     return family(
-        'pictures', Pictures,
-        option('--num-vids', type=Count(), metavar='N', show_default='all',
-               help='Use a random sample of this many of the files.'),
+        'pictures',
+        Pictures,
+        option(
+            '--num-vids',
+            type=Count(),
+            metavar='N',
+            show_default='all',
+            help='Use a random sample of this many of the files.',
+        ),
         option('--seed', type=int, default=0, metavar='N', help='Random seed.'),
         folder_option('--out', default=Path(out), help='Folder for the pictures.'),
     )
@@ -201,6 +240,7 @@ def picture_options(out: str) -> Callable[[Any], Any]:
 @dataclass
 class ViewOptions:
     """Which views of each file a prediction is averaged over."""
+
     views: str | None
     batch_size: int
     span: int
@@ -209,10 +249,15 @@ class ViewOptions:
 def view_options() -> Callable[[Any], Any]:
     """--views, --batch-size, --span."""
     return family(
-        'view', ViewOptions,
-        option('--views', metavar='CxK', show_default='1x1',
-               help="Average over C clips times K crops of each video, for instance 5x3; 'random' takes one random "
-                    'clip and crop, as the published script does.'),
+        'view',
+        ViewOptions,
+        option(
+            '--views',
+            metavar='CxK',
+            show_default='1x1',
+            help="Average over C clips times K crops of each video, for instance 5x3; 'random' takes one random "
+            'clip and crop, as the published script does.',
+        ),
         batch_option(4, 'Views'),
         span_option(RECOGNITION_SPAN),
     )

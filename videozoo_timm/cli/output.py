@@ -1,4 +1,5 @@
 """What a command says: results on standard output, everything else on standard error."""
+
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -57,13 +58,17 @@ def report(path: str, reason: Any) -> None:
 def table(header: list[str], rows: list[list[str]]) -> None:
     every = [[printable(cell) for cell in row] for row in [*([header] if header else []), *rows]]
     widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
-    echo('\n'.join(
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every))
+    echo(
+        '\n'.join(
+            '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every
+        )
+    )
 
 
 def bar_class() -> Any:
     """The class tqdm with a lock for threads; its own may start a Python process in the current folder."""
     from tqdm import tqdm
+
     if not hasattr(tqdm, '_lock'):
         tqdm.set_lock(threading.RLock())
     return tqdm
@@ -79,6 +84,7 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
     form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
+
         def advance(number: float) -> None:
             bar.update(min(number * size, total - bar.n))
 

@@ -1,4 +1,5 @@
 """videozoo pca."""
+
 from typing import Any
 
 from .base import command, option
@@ -20,27 +21,33 @@ from .output import echo, exit_code, number_of
 from .pictures import captions, each_view, save_picture
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo pca VIDEOS --model vit_hvm1_none
     videozoo pca VIDEOS --model vit_hvm1_none --block 16 --foreground 0.6
-''')
+"""
+)
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
 @picture_options('pca')
 @block_option()
-@option('--foreground', type=float, metavar='THRESHOLD',
-        help='Show only patches whose first component, scaled to the range 0 to 1, is above this.')
+@option(
+    '--foreground',
+    type=float,
+    metavar='THRESHOLD',
+    help='Show only patches whose first component, scaled to the range 0 to 1, is above this.',
+)
 @option('--invert', is_flag=True, help='Take the low end of the first component as the foreground.')
 @span_option(COMPLETION_SPAN)
 def pca(
-        inputs: Inputs,
-        reading: ReadingOptions,
-        chosen: ModelOptions,
-        pictures: Pictures,
-        block: int,
-        foreground: float | None,
-        invert: bool,
-        span: int,
+    inputs: Inputs,
+    reading: ReadingOptions,
+    chosen: ModelOptions,
+    pictures: Pictures,
+    block: int,
+    foreground: float | None,
+    invert: bool,
+    span: int,
 ) -> int:
     """Show patch tokens as colors: one PCA over all frames and files."""
     import torch
@@ -50,6 +57,7 @@ def pca(
     from ..figures import Grid
     from ..outputs import Output
     from ..video import denormalize, find_media
+
     Output(pictures.out).check_folder()
     if foreground is not None and not 0 <= foreground < 1:
         raise ValueError(f'--foreground {foreground}: must be at least 0 and below 1')

@@ -1,4 +1,5 @@
 """What complete, attend and pca share: a view of each file, and a picture of it."""
+
 import hashlib
 import os
 from collections.abc import Iterator
@@ -12,10 +13,15 @@ from .output import progress, report
 
 
 def each_view(
-        paths: list[str], views: Any, reading: ReadingOptions, pictures: Pictures, failed: list[str],
+    paths: list[str],
+    views: Any,
+    reading: ReadingOptions,
+    pictures: Pictures,
+    failed: list[str],
 ) -> Iterator[tuple[int, str, str, Any]]:
     """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`."""
     from ..video import Job, View, load_views
+
     stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
     loaded = load_views(jobs, views, **vars(reading))
     with progress(len(paths)) as update, closing(loaded):
@@ -33,6 +39,7 @@ def each_view(
 def save_picture(picture: Any, path: str, stem: str, what: str, folder: Path) -> Path:
     """Write the picture of a file; that of another file, which an earlier command has left, stays."""
     from ..synthetic import is_drawn
+
     source = path if is_drawn(path) else os.path.abspath(path)
     about = f'videozoo {hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}'  # without the names of folders
     targets = [folder / f'{name}_{what}.jpg' for name in (stem, *list(names_of(path))[2:])]  # with folders
@@ -45,6 +52,7 @@ def _is_of_another(target: Path, about: str) -> bool:
     from PIL import Image
 
     from ..files import check_regular
+
     try:
         check_regular(target)
         with Image.open(target, formats=['JPEG']) as there:
@@ -57,6 +65,7 @@ def _is_of_another(target: Path, about: str) -> bool:
 def captions(view: Any, num_frames: int, span: int) -> list[str]:
     """The time of each frame; nothing under an image."""
     from ..video import Sampling
+
     if view.duration == 0:
         return []
     return [f'{view.start + position / 30:.2f} s' for position in Sampling(num_frames, span).positions]

@@ -1,4 +1,5 @@
 """videozoo probe."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,31 @@ from .types import PATH, Choice, Count
 PROBES = ('linear', 'neighbours', 'attentive')
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo probe --train IMAGES/train --val IMAGES/val --model dino_say_vitb14
     videozoo probe --train VIDEOS/train --val VIDEOS/val --model vit_hvm1_none --probes linear neighbours
-''')
-@folder_option('--train', required=True, type=PATH, section='Videos or images',
-               help='Folder with one subfolder per class, to fit the probes on.')
+"""
+)
+@folder_option(
+    '--train',
+    required=True,
+    type=PATH,
+    section='Videos or images',
+    help='Folder with one subfolder per class, to fit the probes on.',
+)
 @folder_option('--val', required=True, type=PATH, section='Videos or images', help='The same classes, held out.')
 @reading_options('Videos or images')
 @model_options()
-@option('--probes', cls=Several, type=Choice(PROBES), metavar='PROBE', default=PROBES, show_default='all',
-        help=f'{", ".join(PROBES)}; the attentive one keeps all patch tokens in memory.')
+@option(
+    '--probes',
+    cls=Several,
+    type=Choice(PROBES),
+    metavar='PROBE',
+    default=PROBES,
+    show_default='all',
+    help=f'{", ".join(PROBES)}; the attentive one keeps all patch tokens in memory.',
+)
 @option('--epochs', type=Count(), default=30, metavar='N', help='Training epochs of the attentive probe.')
 @option('--seed', type=int, default=0, metavar='N', help='Random seed.')
 @batch_option(4, 'Files')
@@ -42,18 +57,18 @@ PROBES = ('linear', 'neighbours', 'attentive')
 @json_option()
 @option('--force', is_flag=True, help="Replace other probes' results in DIR.")
 def probe(
-        train: str,
-        val: str,
-        reading: ReadingOptions,
-        chosen: ModelOptions,
-        probes: tuple[str, ...],
-        epochs: int,
-        seed: int,
-        batch_size: int,
-        span: int,
-        out: Path,
-        as_json: bool,
-        force: bool,
+    train: str,
+    val: str,
+    reading: ReadingOptions,
+    chosen: ModelOptions,
+    probes: tuple[str, ...],
+    epochs: int,
+    seed: int,
+    batch_size: int,
+    span: int,
+    out: Path,
+    as_json: bool,
+    force: bool,
 ) -> int:
     """Measure accuracy of linear, nearest-neighbor and attentive probes on frozen features."""
     tqdm = bar_class()
@@ -64,6 +79,7 @@ def probe(
     from ..inference.journal import digest_of
     from ..outputs import Output
     from ..video import class_folders
+
     fitted, held_out = class_folders(train), class_folders(val)
     check_classes(fitted, held_out)
     tell_shared(fitted.paths, held_out.paths)
@@ -74,31 +90,68 @@ def probe(
     model, name = load(chosen)
     views = views_for(chosen, model, span)
     about = dict(
-        model=name, weights=digest_of(model.state_dict().items()), train=train, val=val, dtype=chosen.dtype,
-        size=views.size, num_frames=views.sampling.num_frames, span=span, epochs=epochs, seed=seed, names=names)
+        model=name,
+        weights=digest_of(model.state_dict().items()),
+        train=train,
+        val=val,
+        dtype=chosen.dtype,
+        size=views.size,
+        num_frames=views.sampling.num_frames,
+        span=span,
+        epochs=epochs,
+        seed=seed,
+        names=names,
+    )
     Output(out).check_recorded('probes.json', about, force)
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):
         with progress(len(folders.paths)) as update:
-            frozen.append(frozen_features(
-                model, folders, views, tokens='attentive' in names, batch_size=batch_size,
-                progress=update, report=report, **vars(reading)))
+            frozen.append(
+                frozen_features(
+                    model,
+                    folders,
+                    views,
+                    tokens='attentive' in names,
+                    batch_size=batch_size,
+                    progress=update,
+                    report=report,
+                    **vars(reading),
+                )
+            )
     probed: list[Any] = []
     for kind in names:
         with tqdm(total=epochs, unit=' epochs', disable=kind != 'attentive') as bar:
-            probed.append(fit(
-                kind, *frozen, epochs=epochs, seed=seed, device=next(model.parameters()).device, progress=bar.update))
+            probed.append(
+                fit(
+                    kind, *frozen, epochs=epochs, seed=seed, device=next(model.parameters()).device, progress=bar.update
+                )
+            )
         save_probes(probed, out, about, seed)  # kept, whatever becomes of the next
     summaries = [one.summary(seed) for one in probed]
     if as_json:
         echo(json.dumps(dict(about, probes=summaries), indent=2))
     else:
-        table(['probe', 'top-1', '95% interval', 'top-5', '95% interval', 'chosen'], [
-            [row['probe'], *(text for k in (1, 5) for text in (
-                f'{100 * row[f"top{k}"]:.1f}%', f'{100 * row[f"top{k}_low"]:.1f} to {100 * row[f"top{k}_high"]:.1f}%')),
-             ', '.join(f'{key}={value:g}' for key, value in one.settings.items())]
-            for row, one in zip(summaries, probed, strict=True)])
-        echo(f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
-             f'{len(fitted.classes)} classes, {name}; all results in {out}')
+        table(
+            ['probe', 'top-1', '95% interval', 'top-5', '95% interval', 'chosen'],
+            [
+                [
+                    row['probe'],
+                    *(
+                        text
+                        for k in (1, 5)
+                        for text in (
+                            f'{100 * row[f"top{k}"]:.1f}%',
+                            f'{100 * row[f"top{k}_low"]:.1f} to {100 * row[f"top{k}_high"]:.1f}%',
+                        )
+                    ),
+                    ', '.join(f'{key}={value:g}' for key, value in one.settings.items()),
+                ]
+                for row, one in zip(summaries, probed, strict=True)
+            ],
+        )
+        echo(
+            f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
+            f'{len(fitted.classes)} classes, {name}; all results in {out}'
+        )
     return 1 if frozen[0].failed or frozen[1].failed else 0

@@ -1,4 +1,5 @@
 """videozoo publish."""
+
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,45 @@ from .output import complain, echo
 from .types import FILE, Choice
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo publish vit_shapes_motion --to me/shapes --dry-run --out to-upload
     videozoo publish --weights finetuned/best.safetensors --to me/mine --license mit
-''')
-@argument('name', required=False, metavar='[NAME]', shell_complete=complete_model,
-          help='Published name or timm name; with --weights, of the model in that file.')
+"""
+)
+@argument(
+    'name',
+    required=False,
+    metavar='[NAME]',
+    shell_complete=complete_model,
+    help='Published name or timm name; with --weights, of the model in that file.',
+)
 @zoo_option()
 @option('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.')
 @option('--to', required=True, metavar='ORGANIZATION/NAME', help='Hub repository; created if necessary.')
 @option('--private', is_flag=True, help='Make a new repository private.')
 @option('--dtype', type=Choice(DTYPES), help='Data type of the tensors in the file.')
 @option('--dry-run', is_flag=True, help='Write the folder and upload nothing.')
-@folder_option('--out', show_default='with --dry-run the NAME of --to, otherwise a temporary one',
-               help='Folder to write and keep.')
-@option('--license', metavar='LICENSE',
-        help='License of weights of your own, as the Hub spells it, for instance mit or cc-by-4.0.')
+@folder_option(
+    '--out', show_default='with --dry-run the NAME of --to, otherwise a temporary one', help='Folder to write and keep.'
+)
+@option(
+    '--license',
+    metavar='LICENSE',
+    help='License of weights of your own, as the Hub spells it, for instance mit or cc-by-4.0.',
+)
 @option('--force', is_flag=True, help='Replace the model that is in --out or in the repository.')
 def publish(
-        name: str | None,
-        zoo: str | None,
-        weights: Path | None,
-        to: str,
-        private: bool,
-        dtype: str | None,
-        dry_run: bool,
-        out: Path | None,
-        license: str | None,
-        force: bool,
+    name: str | None,
+    zoo: str | None,
+    weights: Path | None,
+    to: str,
+    private: bool,
+    dtype: str | None,
+    dry_run: bool,
+    out: Path | None,
+    license: str | None,
+    force: bool,
 ) -> int:
     """Export a model with a model card, and upload it to the Hub."""
     import tempfile
@@ -50,6 +62,7 @@ def publish(
     from ..identity import resolve
     from ..publishing import check_folder, check_login, export, upload
     from ..weights import read_header
+
     if name is None and weights is None:
         raise ValueError('name a model, or a file with --weights')
     if to.count('/') != 1 or not all(to.split('/')):
@@ -69,8 +82,15 @@ def publish(
         check_folder(folder, force)
         model: Any = build(resolved)
         folder = export(
-            model, folder, to, name=claim, label_names=labels, license=license,
-            dtype=getattr(torch, dtype) if dtype else None, force=force)
+            model,
+            folder,
+            to,
+            name=claim,
+            label_names=labels,
+            license=license,
+            dtype=getattr(torch, dtype) if dtype else None,
+            force=force,
+        )
         published = claim if read_header(folder / 'model.safetensors').get('name') else None
         called = published or model.pretrained_cfg['architecture']
         if dry_run or out:
@@ -78,8 +98,10 @@ def publish(
             echo(f'{folder}: {called}, {files}' + ('; nothing is uploaded' if dry_run else ''))
         stated = license or (catalogue.find(published).license if published else 'not stated')
         if stated.startswith('not stated'):
-            complain('the license of these weights is not stated: ask their publisher before you redistribute them, or '
-                     'state yours with --license (and --force, which replaces what is there)')
+            complain(
+                'the license of these weights is not stated: ask their publisher before you redistribute them, or '
+                'state yours with --license (and --force, which replaces what is there)'
+            )
         if not dry_run:
             url = upload(folder, to, private=private, force=force, say=complain)
             echo(f'{url}: {called}')

@@ -1,4 +1,5 @@
 """videozoo run."""
+
 import functools
 import runpy
 import sys
@@ -9,9 +10,13 @@ from .base import argument, command
 from .types import FILE
 
 
-@command(shared=True, context_settings=dict(allow_interspersed_args=False), examples='''
+@command(
+    shared=True,
+    context_settings=dict(allow_interspersed_args=False),
+    examples="""
     videozoo run train.py --model vit_h14_st.hvm1 --pretrained
-''')
+""",
+)
 @argument('script', metavar='SCRIPT', type=FILE, help='Python script.')
 @argument('arguments', nargs=-1, metavar='[ARGS]...', help='Its arguments.')
 def run(script: Path, arguments: tuple[str, ...]) -> Callable[[], int]:
@@ -24,6 +29,7 @@ def run(script: Path, arguments: tuple[str, ...]) -> Callable[[], int]:
 def _run(script: Path, arguments: tuple[str, ...]) -> int:
     """As `python SCRIPT ARGS...` would: its flags, signals and errors are its own."""
     from .. import models as models  # registers them
+
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))  # as for `python SCRIPT`
     runpy.run_path(str(script), run_name='__main__')

@@ -1,4 +1,5 @@
 """What pretrain and finetune share: their options, the model to train, progress and the last words."""
+
 import functools
 import math
 import sys
@@ -20,6 +21,7 @@ RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, wit
 @dataclass
 class TrainingOptions:
     """How a model is trained, and what is kept of the run."""
+
     from_scratch: bool
     out: Path
     resume: bool
@@ -42,48 +44,94 @@ class TrainingOptions:
     max_failed: float
 
 
-def training_options(out: str, lr: float, betas: tuple[float, float], clip_grad: float, epochs: float) -> (
-        Callable[[Any], Any]):
+def training_options(
+    out: str, lr: float, betas: tuple[float, float], clip_grad: float, epochs: float
+) -> Callable[[Any], Any]:
     in_training = functools.partial(option, section='Training')
     return family(
-        'training', TrainingOptions,
+        'training',
+        TrainingOptions,
         option('--from-scratch', is_flag=True, section='Model', help='Start from random weights.'),
-        folder_option('--out', default=Path(out), section='Training',
-                      help='Folder for the model, checkpoints and logs.'),
-        in_training('--resume', is_flag=True, instead_of='--force',
-                    help='Continue from the last checkpoint in DIR, if there is one.'),
+        folder_option(
+            '--out', default=Path(out), section='Training', help='Folder for the model, checkpoints and logs.'
+        ),
+        in_training(
+            '--resume',
+            is_flag=True,
+            instead_of='--force',
+            help='Continue from the last checkpoint in DIR, if there is one.',
+        ),
         in_training('--force', is_flag=True, help='Start over, even if DIR holds another run.'),
-        in_training('--epochs', type=float, default=epochs, metavar='N', instead_of='--steps',
-                    help='Passes over the training files.'),
+        in_training(
+            '--epochs',
+            type=float,
+            default=epochs,
+            metavar='N',
+            instead_of='--steps',
+            help='Passes over the training files.',
+        ),
         in_training('--steps', type=Count(), metavar='N', help='Optimizer steps, instead of --epochs.'),
         in_training('--batch-size', type=Count(), default=16, metavar='N', help='Clips per batch, in each process.'),
         in_training('--accumulate', type=Count(), default=1, metavar='N', help='Batches per optimizer step.'),
         in_training('--lr', type=Number(0), default=lr, metavar='LR', help='Learning rate.'),
-        in_training('--min-lr', type=Number(0), default=0.0, metavar='LR',
-                    help='Learning rate at the end of its cosine schedule.'),
-        in_training('--warmup', type=Number(0, 1), default=0.05, metavar='FRACTION',
-                    help='Fraction of the steps over which the learning rate warms up.'),
-        in_training('--weight-decay', type=Number(0), default=0.05, metavar='WD',
-                    help='Weight decay; not applied to biases, norms, tokens and position embeddings.'),
-        in_training('--betas', type=Number(0, 1, below=True), nargs=2, default=betas, metavar='B1 B2',
-                    help='Betas of AdamW.'),
-        in_training('--clip-grad', type=Number(0), default=clip_grad, metavar='NORM',
-                    help='Clip the gradient norm to this value; 0 disables clipping.'),
+        in_training(
+            '--min-lr',
+            type=Number(0),
+            default=0.0,
+            metavar='LR',
+            help='Learning rate at the end of its cosine schedule.',
+        ),
+        in_training(
+            '--warmup',
+            type=Number(0, 1),
+            default=0.05,
+            metavar='FRACTION',
+            help='Fraction of the steps over which the learning rate warms up.',
+        ),
+        in_training(
+            '--weight-decay',
+            type=Number(0),
+            default=0.05,
+            metavar='WD',
+            help='Weight decay; not applied to biases, norms, tokens and position embeddings.',
+        ),
+        in_training(
+            '--betas', type=Number(0, 1, below=True), nargs=2, default=betas, metavar='B1 B2', help='Betas of AdamW.'
+        ),
+        in_training(
+            '--clip-grad',
+            type=Number(0),
+            default=clip_grad,
+            metavar='NORM',
+            help='Clip the gradient norm to this value; 0 disables clipping.',
+        ),
         in_training('--grad-checkpointing', is_flag=True, help='Recompute activations: less memory, more time.'),
         in_training('--seed', type=int, default=0, metavar='N', help='Random seed.'),
-        in_training('--checkpoint-every', type=Count(), default=500, metavar='STEPS',
-                    help='Save a checkpoint every so many steps.'),
+        in_training(
+            '--checkpoint-every',
+            type=Count(),
+            default=500,
+            metavar='STEPS',
+            help='Save a checkpoint every so many steps.',
+        ),
         in_training('--keep', type=Count(), default=2, metavar='N', help='Number of checkpoints to keep.'),
-        in_training('--log-every', type=Count(), default=10, metavar='STEPS',
-                    help='Write a row of log.csv every so many steps.'),
-        in_training('--max-failed', type=Number(0, 1), default=0.1, metavar='FRACTION',
-                    help='Stop if more than this fraction of the files cannot be read.'),
+        in_training(
+            '--log-every', type=Count(), default=10, metavar='STEPS', help='Write a row of log.csv every so many steps.'
+        ),
+        in_training(
+            '--max-failed',
+            type=Number(0, 1),
+            default=0.1,
+            metavar='FRACTION',
+            help='Stop if more than this fraction of the files cannot be read.',
+        ),
     )
 
 
 @dataclass
 class AugmentationOptions:
     """How clips are augmented."""
+
     span: int
     repeat_aug: int
     crop_scale: tuple[float, float]
@@ -94,36 +142,62 @@ class AugmentationOptions:
 def augmentation_options(repeat_aug: int, auto_augment: str) -> Callable[[Any], Any]:
     section = 'Augmentation, the same for all frames of a clip'
     return family(
-        'augmentation', AugmentationOptions,
+        'augmentation',
+        AugmentationOptions,
         span_option(RECOGNITION_SPAN, section=section),
-        option('--repeat-aug', type=Count(), default=repeat_aug, metavar='N', section=section,
-               help='Augmented views of each decoded clip.'),
-        option('--crop-scale', type=float, nargs=2, default=(0.5, 1.0), metavar='MIN MAX', section=section,
-               help="Area of the random crop, as a fraction of the frame's."),
-        option('--hflip', type=Number(0, 1), default=0.5, metavar='PROBABILITY', section=section,
-               help='Probability of a horizontal flip; 0 where left and right matter.'),
-        option('--aa', default=auto_augment, metavar='CONFIG', section=section, show_default=auto_augment or 'none',
-               help="timm's AutoAugment or RandAugment configuration; '' for none."),
+        option(
+            '--repeat-aug',
+            type=Count(),
+            default=repeat_aug,
+            metavar='N',
+            section=section,
+            help='Augmented views of each decoded clip.',
+        ),
+        option(
+            '--crop-scale',
+            type=float,
+            nargs=2,
+            default=(0.5, 1.0),
+            metavar='MIN MAX',
+            section=section,
+            help="Area of the random crop, as a fraction of the frame's.",
+        ),
+        option(
+            '--hflip',
+            type=Number(0, 1),
+            default=0.5,
+            metavar='PROBABILITY',
+            section=section,
+            help='Probability of a horizontal flip; 0 where left and right matter.',
+        ),
+        option(
+            '--aa',
+            default=auto_augment,
+            metavar='CONFIG',
+            section=section,
+            show_default=auto_augment or 'none',
+            help="timm's AutoAugment or RandAugment configuration; '' for none.",
+        ),
     )
 
 
 def make_accelerator(chosen: ModelOptions, training: TrainingOptions) -> Any:
     from ..training.loop import make_accelerator
+
     if chosen.device is not None:
         pick_device(chosen.device)  # refused in the words of the command line
     return make_accelerator(chosen.device, chosen.dtype, training.accumulate)
 
 
-def model_to_train(
-        chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> tuple[Any, str]:
+def model_to_train(chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> tuple[Any, str]:
     """The model to train, on the CPU in float32, with the same new weights in all processes."""
     import torch
 
     from ..factory import build
+
     check_trainable(chosen)
     torch.manual_seed(training.seed)
-    if (training.force and chosen.weights is not None
-            and training.out.resolve() in chosen.weights.resolve().parents):
+    if training.force and chosen.weights is not None and training.out.resolve() in chosen.weights.resolve().parents:
         raise ValueError(f'--force would remove --weights {chosen.weights}: name another --out')
     if training.from_scratch:
         if chosen.weights is not None:
@@ -139,13 +213,13 @@ def model_to_train(
 
 
 def steps_per_epoch(
-        training: TrainingOptions, augmentation: AugmentationOptions, accelerator: Any, num_files: int) -> float:
+    training: TrainingOptions, augmentation: AugmentationOptions, accelerator: Any, num_files: int
+) -> float:
     batch = training.batch_size * accelerator.num_processes * training.accumulate
     return num_files * augmentation.repeat_aug / batch
 
 
-def steps_of(
-        training: TrainingOptions, augmentation: AugmentationOptions, accelerator: Any, num_files: int) -> int:
+def steps_of(training: TrainingOptions, augmentation: AugmentationOptions, accelerator: Any, num_files: int) -> int:
     """How many steps the run takes."""
     if training.steps is not None:
         return training.steps
@@ -156,19 +230,34 @@ def steps_of(
 
 def schedule_of(training: TrainingOptions, steps: int, layer_decay: float | None = None) -> Any:
     from ..training.schedule import Schedule
+
     return Schedule(
-        steps=steps, lr=training.lr, min_lr=training.min_lr, warmup=training.warmup,
-        weight_decay=training.weight_decay, betas=training.betas, layer_decay=layer_decay,
-        clip_grad=training.clip_grad, accumulate=training.accumulate)
+        steps=steps,
+        lr=training.lr,
+        min_lr=training.min_lr,
+        warmup=training.warmup,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+        layer_decay=layer_decay,
+        clip_grad=training.clip_grad,
+        accumulate=training.accumulate,
+    )
 
 
 def keeping_of(training: TrainingOptions, accelerator: Any) -> Any:
     from ..outputs import Output
     from ..training.run_folder import Keeping, last_checkpoint
+
     Output(training.out).check_folder()
     keeping = Keeping(
-        folder=training.out, every=training.checkpoint_every, last=training.keep, log_every=training.log_every,
-        resume=training.resume, force=training.force, max_failed=training.max_failed)
+        folder=training.out,
+        every=training.checkpoint_every,
+        last=training.keep,
+        log_every=training.log_every,
+        resume=training.resume,
+        force=training.force,
+        max_failed=training.max_failed,
+    )
     if training.resume and accelerator.is_main_process and last_checkpoint(keeping) is None:
         complain(f'--resume: there is no checkpoint in {training.out}; the run starts at its beginning')
     return keeping
@@ -176,8 +265,10 @@ def keeping_of(training: TrainingOptions, accelerator: Any) -> Any:
 
 def augmentation_of(options: AugmentationOptions) -> Any:
     from ..video import Augmentation
+
     return Augmentation(
-        scale=options.crop_scale, hflip=options.hflip, auto_augment=options.aa, repeats=options.repeat_aug)
+        scale=options.crop_scale, hflip=options.hflip, auto_augment=options.aa, repeats=options.repeat_aug
+    )
 
 
 def reading_of(reading: ReadingOptions) -> dict[str, Any]:
@@ -190,6 +281,7 @@ def training_progress(accelerator: Any, steps: int) -> Iterator[Any]:
     tqdm = bar_class()
 
     from ..training.signals import Stopped
+
     interval = 0.1 if sys.stderr.isatty() else 30
     with tqdm(total=steps, unit=' steps', mininterval=interval, disable=not accelerator.is_main_process) as bar:
         shown: dict[str, str] = {}
@@ -213,15 +305,20 @@ def training_done(accelerator: Any, path: Path, skipped: int) -> int:
     """Tell what a run has come to; its exit code."""
     if accelerator.is_main_process:
         from ..training.log import read_log
+
         rows = read_log(path.parent / 'log.csv')
         if rows:
             skipped += int(rows[-1]['failed'])
-            echo(f'{path}: {rows[-1]["step"]} steps, loss {float(rows[-1]["loss"]):.4f}, '
-                 f'{rows[-1]["failed"]} files could not be read')
+            echo(
+                f'{path}: {rows[-1]["step"]} steps, loss {float(rows[-1]["loss"]):.4f}, '
+                f'{rows[-1]["failed"]} files could not be read'
+            )
         rows = read_log(path.parent / 'validation.csv')
         if rows:
             skipped += int(rows[-1]['failed'])
             best = max(rows, key=lambda row: float(row['top1']))
-            echo(f'top-1 {100 * float(rows[-1]["top1"]):.2f}% at the end, {100 * float(best["top1"]):.2f}% at step '
-                 f'{best["step"]} (best.safetensors)')
+            echo(
+                f'top-1 {100 * float(rows[-1]["top1"]):.2f}% at the end, {100 * float(best["top1"]):.2f}% at step '
+                f'{best["step"]} (best.safetensors)'
+            )
     return 1 if skipped else 0

@@ -1,4 +1,5 @@
 """The types of options and arguments."""
+
 import difflib
 import math
 import re
@@ -10,6 +11,7 @@ import click
 
 class Count(click.ParamType):
     """A whole number of things."""
+
     name = 'N'
 
     def __init__(self, least: int = 1) -> None:
@@ -24,6 +26,7 @@ class Count(click.ParamType):
 
 class Number(click.ParamType):
     """A number from `low` to `high`, or to `below` it."""
+
     name = 'X'
 
     def __init__(self, low: float = -math.inf, high: float = math.inf, below: bool = False) -> None:
@@ -42,6 +45,7 @@ class Number(click.ParamType):
 
 class Integers(click.ParamType):
     """Whole numbers with commas between them."""
+
     name = 'N,N,...'
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:

@@ -1,4 +1,5 @@
 """videozoo verify."""
+
 import hashlib
 from pathlib import Path
 
@@ -9,17 +10,23 @@ from .options import zoo_option
 from .output import echo
 
 
-@command(examples='''
+@command(
+    examples="""
     videozoo verify vit_hvm1_none
     videozoo verify out.safetensors
-''')
-@argument('name', shell_complete=complete_model_or_file,
-          help='Published name, timm name, or a file that `videozoo convert` wrote.')
+"""
+)
+@argument(
+    'name',
+    shell_complete=complete_model_or_file,
+    help='Published name, timm name, or a file that `videozoo convert` wrote.',
+)
 @zoo_option()
 def verify(name: str, zoo: str | None) -> int:
     """Compare a converted file with its source: every tensor, and the digests."""
     from ..identity import resolve
     from ..weights import verify as compare
+
     path = Path(name)
     if path.suffix == '.safetensors' and not path.is_file():
         raise FileNotFoundError(f'no file {path}')
@@ -41,6 +48,7 @@ def verify(name: str, zoo: str | None) -> int:
 def _verify_file(path: Path) -> list[str]:
     from ..weights import Source, read_header
     from ..weights import verify as compare
+
     header = read_header(path)
     made_from = header.get('source')
     if not made_from:
@@ -60,6 +68,5 @@ def _verify_packaged(path: Path) -> list[str]:
     lines = [line.split() for line in (path.parent / 'SHA256SUMS').read_text().splitlines()]
     digests = {name: known for known, name in lines}
     if digest != digests[path.name]:
-        raise ValueError(
-            f'{path} is damaged: its sha256 is {digest}, not {digests[path.name]}; reinstall the package')
+        raise ValueError(f'{path} is damaged: its sha256 is {digest}, not {digests[path.name]}; reinstall the package')
     return [f'sha256 {digest} of {path}, which comes with this package']

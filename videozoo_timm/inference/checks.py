@@ -1,4 +1,5 @@
 """Whether what a function is given is a model, and a clip."""
+
 import os
 from typing import Any
 

@@ -1,4 +1,5 @@
 """Clips as a model takes them, prepared as its own configuration says."""
+
 import os
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,14 +22,17 @@ class ClipTransform:
     Attributes:
         views: Size, preprocessing and sampling.
     """
+
     views: Views
 
     def __repr__(self) -> str:
         views, sampling = self.views, self.sampling
         number = sampling.num_frames
         frames = '1 frame' if number == 1 else f'{number} frames over {sampling.seconds:.1f} s'
-        return (f'ClipTransform({frames}, {views.size} x {views.size} pixels, mean={_shortest(views.mean)}, '
-                f'std={_shortest(views.std)}, {views.interpolation})')
+        return (
+            f'ClipTransform({frames}, {views.size} x {views.size} pixels, mean={_shortest(views.mean)}, '
+            f'std={_shortest(views.std)}, {views.interpolation})'
+        )
 
     @property
     def sampling(self) -> Sampling:

@@ -4,6 +4,7 @@ Each process appends the rows of its batches to a file of its own, then a line t
 checksums that depend on the command. So data that a crash or a failing disk has damaged, or that another run has
 written, is recognized and skipped.
 """
+
 import errno
 import hashlib
 import json
@@ -51,6 +52,7 @@ class Journal:
         goes_on: Whether it existed already when it was opened.
         damaged: Number of damaged batches in the last call of `batches`.
     """
+
     goes_on, damaged = False, 0
 
     def __init__(self, out: Path, command: dict[str, Any]) -> None:
@@ -89,8 +91,12 @@ class Journal:
             self.close()
             raise UserError(
                 '{} holds the results of another run, which is unfinished ({}): repeat that command to continue it, '
-                'name another {out}, or {start_over} replaces them', self._out, differences(before, self.command),
-                out=None, start_over=True)
+                'name another {out}, or {start_over} replaces them',
+                self._out,
+                differences(before, self.command),
+                out=None,
+                start_over=True,
+            )
         self.goes_on = True
 
     def _check_owner(self) -> None:
@@ -101,7 +107,8 @@ class Journal:
             state = path.lstat()
             if not stat.S_ISREG(state.st_mode) or state.st_uid != owner:
                 raise ValueError(
-                    f'{path} is a link, not a file, or of another user, so no run of yours wrote it: remove it')
+                    f'{path} is a link, not a file, or of another user, so no run of yours wrote it: remove it'
+                )
 
     def _acquire(self) -> None:
         self._lock = FileLock(self.folder / _LOCK)
@@ -115,7 +122,10 @@ class Journal:
             self._lock = None
             _logger.warning(
                 'the file system of %s has no locks (%s): make sure that no other run writes %s meanwhile',
-                self.folder, error, self._out)
+                self.folder,
+                error,
+                self._out,
+            )
 
     def _files(self, patterns: Iterable[str]) -> list[Path]:
         return [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
@@ -149,7 +159,14 @@ class Journal:
             self.close()
             raise UserError(
                 '{} is unfinished, and it is not known whose rows are in {}: {} there {}; name another {out}, or '
-                '{start_over} replaces them', self._out, self.folder, _RECORD, problem, out=None, start_over=True)
+                '{start_over} replaces them',
+                self._out,
+                self.folder,
+                _RECORD,
+                problem,
+                out=None,
+                start_over=True,
+            )
         return None  # killed before it wrote anything else
 
     def batches(self, groups: Sequence[Group] | None = None, mend: bool = False) -> list[RowBatch]:
@@ -201,7 +218,7 @@ class Journal:
         if not _is_sound(entry, files_of):
             return None
         shape, offset, checksum = (entry.pop(name) for name in ('shape', 'offset', 'rows'))
-        block = rows[offset:offset + 4 * math.prod(shape)]
+        block = rows[offset : offset + 4 * math.prod(shape)]
         if len(block) != 4 * math.prod(shape) or _digest(block.data, self._key) != checksum:
             return None
         failed = {int(file): reason for file, reason in entry.pop('failed').items()}
@@ -299,13 +316,17 @@ def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
     counts = (entry['group'], entry['number'], entry['offset'], *files, *shape)
     return (
         all(type(count) is int and count >= 0 for count in counts)
-        and type(entry['last']) is bool and (entry['last'] or len(files) > 0) and shape[:1] == [len(files)]
+        and type(entry['last']) is bool
+        and (entry['last'] or len(files) > 0)
+        and shape[:1] == [len(files)]
         and all(len(entry[name]) == len(files) for name in _COLUMNS)
         and all(type(value) in (int, float) for name in _COLUMNS for value in entry[name])
         and isinstance(failed, dict)
         and all(re.fullmatch('[0-9]{1,18}', file) and isinstance(reason, str) for file, reason in failed.items())
-        and (files_of is None
-             or (entry['group'] in files_of and {*files, *map(int, failed)} <= files_of[entry['group']])))
+        and (
+            files_of is None or (entry['group'] in files_of and {*files, *map(int, failed)} <= files_of[entry['group']])
+        )
+    )
 
 
 def remaining(groups: Sequence[Group], done: Iterable[RowBatch]) -> list[Group]:

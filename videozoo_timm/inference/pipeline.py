@@ -3,6 +3,7 @@
 Files are put into groups, and a batch never crosses the border of its group. So a row is computed in the same batch
 whether one process does all the work, several share it, or a killed run continues.
 """
+
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -28,6 +29,7 @@ class Group(NamedTuple):
         skip: Views of the first file that are done already.
         number: Batches that are done already.
     """
+
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
     files: list[int]
     skip: int = 0
@@ -49,6 +51,7 @@ class RowBatch(NamedTuple):
         failed: The group's files that could not be read, or not to their end, with the reasons; as far as known.
         values: float32 [R, ...] on the CPU, one row per view.
     """
+
     group: int
     number: int
     last: bool
@@ -91,8 +94,12 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     if height != width:
         raise ValueError(f'the model takes {height} x {width} pixels; files are prepared for square inputs only')
     fields = dict(
-        size=height, mean=tuple(config['mean']), std=tuple(config['std']), interpolation=config['interpolation'],
-        sampling=sampling_of(model, sampling.span))
+        size=height,
+        mean=tuple(config['mean']),
+        std=tuple(config['std']),
+        interpolation=config['interpolation'],
+        sampling=sampling_of(model, sampling.span),
+    )
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
@@ -109,17 +116,17 @@ def groups_of(num_files: int, views: Views, batch_size: int) -> list[Group]:
 
 
 def process(
-        function: Callable[[torch.Tensor], torch.Tensor],
-        groups: Sequence[Group],
-        paths: Sequence[str],
-        views: Views,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        batch_size: int,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = SILENT,
-        **fields: Any,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    groups: Sequence[Group],
+    paths: Sequence[str],
+    views: Views,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = SILENT,
+    **fields: Any,
 ) -> Iterator[RowBatch]:
     """Apply a function to the views of files, batch by batch.
 
@@ -144,7 +151,8 @@ def process(
     if len({is_image(path) for path in paths}) > 1:
         raise ValueError('videos and images have different shapes: pass either videos or images')
     jobs = [
-        Job(file, paths[file], group.skip if k == 0 else 0) for group in groups for k, file in enumerate(group.files)]
+        Job(file, paths[file], group.skip if k == 0 else 0) for group in groups for k, file in enumerate(group.files)
+    ]
     reading, reporter = with_fields(reading, reporter, fields)
 
     def rows_of(pending: list[tuple[int, View]]) -> torch.Tensor:
@@ -159,12 +167,12 @@ def process(
 
 
 def _process_group(
-        rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
-        group: Group,
-        loaded: Generator[tuple[Job, View | Failure | None], None, None],
-        paths: Sequence[str],
-        batch_size: int,
-        reporter: Reporter,
+    rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
+    group: Group,
+    loaded: Generator[tuple[Job, View | Failure | None], None, None],
+    paths: Sequence[str],
+    batch_size: int,
+    reporter: Reporter,
 ) -> Iterator[RowBatch]:
     number, to_come = group.number, len(group.files)
     pending: list[tuple[int, View]] = []
@@ -173,9 +181,17 @@ def _process_group(
     def batch(last: bool) -> RowBatch:
         views = [view for _, view in pending]
         return RowBatch(
-            group.index, number, last, files=[file for file, _ in pending], starts=[view.start for view in views],
-            ends=[view.end for view in views], times=[view.time for view in views],
-            durations=[view.duration for view in views], failed=dict(failed), values=rows_of(pending))
+            group.index,
+            number,
+            last,
+            files=[file for file, _ in pending],
+            starts=[view.start for view in views],
+            ends=[view.end for view in views],
+            times=[view.time for view in views],
+            durations=[view.duration for view in views],
+            failed=dict(failed),
+            values=rows_of(pending),
+        )
 
     while to_come:
         job, item = next(loaded)
@@ -212,6 +228,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 class Placement(TypedDict):
     """Where a model computes, and in which precision."""
+
     device: torch.device
     dtype: torch.dtype
 
@@ -240,7 +257,8 @@ class ProcessGroup:
                 from accelerate import PartialState
             except ImportError as error:
                 raise ImportError(
-                    "several processes need Accelerate: pip install 'videozoo-timm[accelerate]'") from error
+                    "several processes need Accelerate: pip install 'videozoo-timm[accelerate]'"
+                ) from error
             # One process may be done long before another.
             self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
             self.rank, self.size = self._state.process_index, self._state.num_processes
@@ -261,4 +279,5 @@ class ProcessGroup:
         if not self._state:
             return items
         from accelerate.utils import gather_object
+
         return gather_object(items)

@@ -1,4 +1,5 @@
 """Reporting the progress of long work."""
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,6 +21,7 @@ class Reporter:
         report: Called with the path of each file that cannot be read, and the reason.
         say: Called with remarks, for instance that an unfinished run continues or that a signal stops it.
     """
+
     progress: Callable[..., Any] = _ignore
     report: Callable[[str, str], Any] = _ignore
     say: Callable[[str], Any] = _ignore
@@ -43,4 +45,5 @@ def with_fields(reading: Reading, reporter: Reporter, values: Mapping[str, Any])
     names = {field.name for field in fields(Reading)}
     return (
         replace(reading, **{name: value for name, value in values.items() if name in names}),
-        replace(reporter, **{name: value for name, value in values.items() if name not in names}))
+        replace(reporter, **{name: value for name, value in values.items() if name not in names}),
+    )

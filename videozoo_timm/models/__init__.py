@@ -1,4 +1,5 @@
 """Architectures; importing this package registers them with timm."""
+
 from ..contents import builders
 from .building import build_filled, build_model
 from .generator import ImageGenerator
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 builders.update(gpt=GPT, vqgan=VQGAN)
+
 
 def __dir__() -> list[str]:
     return list(__all__)

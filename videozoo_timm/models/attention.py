@@ -1,4 +1,5 @@
 """Attention of video and image ViTs alike: how it is computed, and what the tokens attend to."""
+
 import platform
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,10 @@ class TokenAttention(Attention):
     """timm's attention, and on CPUs in bfloat16 the same head by head (see `attention`)."""
 
     def forward(
-            self,
-            x: torch.Tensor,
-            attn_mask: torch.Tensor | None = None,
-            is_causal: bool = False,
+        self,
+        x: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        is_causal: bool = False,
     ) -> torch.Tensor:
         """Tokens [B, N, C] -> [B, N, C], as timm's (not by its method: TorchScript knows no `super()`)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))  # [B, N, 3, heads, C // heads]
@@ -53,12 +54,12 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 @torch.fx.wrap
 def attention(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        dropout_p: float = 0.0,
-        attn_mask: torch.Tensor | None = None,
-        is_causal: bool = False,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    dropout_p: float = 0.0,
+    attn_mask: torch.Tensor | None = None,
+    is_causal: bool = False,
 ) -> torch.Tensor:
     """Scaled dot-product attention, [B, heads, N, C // heads] each.
 
@@ -68,9 +69,17 @@ def attention(
     PyTorch's, flash attention included.
     """
     if not torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  # torch documents this name
-        if (not torch.compiler.is_compiling() and q.dtype == torch.bfloat16 and q.device.type == 'cpu'
-                and q.shape[-2] >= _MIN_TOKENS and not dropout_p and attn_mask is None and not is_causal
-                and not (torch.is_grad_enabled() and q.requires_grad) and fast_in_bfloat16(q.device)):
+        if (
+            not torch.compiler.is_compiling()
+            and q.dtype == torch.bfloat16
+            and q.device.type == 'cpu'
+            and q.shape[-2] >= _MIN_TOKENS
+            and not dropout_p
+            and attn_mask is None
+            and not is_causal
+            and not (torch.is_grad_enabled() and q.requires_grad)
+            and fast_in_bfloat16(q.device)
+        ):
             return _attention_by_heads(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal)
 
@@ -78,18 +87,19 @@ def attention(
 def _attention_by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     batch, heads, num_tokens, dim = q.shape
     result = q.new_empty(batch, num_tokens, heads, dim)  # as what follows wants it
-    scale = dim ** -0.5
+    scale = dim**-0.5
     for i in range(batch):
         for j in range(heads):
             keys, values, queries = k[i, j].t().contiguous(), v[i, j].contiguous(), q[i, j] * scale
             for start in range(0, num_tokens, _CHUNK):
-                weights = (queries[start:start + _CHUNK] @ keys).softmax(dim=-1)  # [chunk, N]
-                result[i, start:start + _CHUNK, j] = weights @ values
+                weights = (queries[start : start + _CHUNK] @ keys).softmax(dim=-1)  # [chunk, N]
+                result[i, start : start + _CHUNK, j] = weights @ values
     return result.transpose(1, 2)
 
 
 class AttentionRows(VisionTransformer):
     """timm's ViT that shows its attention; the classes below say how pixels become tokens and rows become maps."""
+
     if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
         blocks: Any  # a Sequential of timm's `Block`, whose items torch knows as modules only
 
@@ -127,7 +137,7 @@ class AttentionRows(VisionTransformer):
         depth = len(self.blocks)
         if not -depth <= block < depth:
             raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
-        rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens:]  # [B, heads, patches]
+        rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens :]  # [B, heads, patches]
         return self._maps_of(rows, x)
 
     def _maps_of(self, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ A pretrained model is never initialized twice. It is built on the meta device, a
 memory-mapped. Only what the caller asked to be new (a head of another size, a pooling norm, layer scale) is
 initialized, as timm initializes it.
 """
+
 import logging
 import math
 import re
@@ -41,7 +42,8 @@ _MAY_BE_NEW = re.compile(r'(head|fc|fc_norm|attn_pool)\.|blocks\.\d+\.(ls1|ls2)\
 _HEADS = ('head.', 'fc.')
 # Parts of a file that a model may ignore: an MAE's decoder in a ViT, the norm that average pooling replaces.
 MAY_BE_LEFT = re.compile(
-    r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$')
+    r'(decoder_(blocks\.\d+|embed|norm|pred)|norm)\.|(decoder_(cls_token|pos_embed(_(class|spatial|temporal))?)|mask_token)$'
+)
 
 
 class PublishedLayout(nn.Module):
@@ -50,6 +52,7 @@ class PublishedLayout(nn.Module):
     For timm's `checkpoint_path`, `load_checkpoint` and plain `load_state_dict`, inside wrappers too. What an MAE's or a
     finetuned file has beyond this model is dropped.
     """
+
     if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
         weight_init_mode: str  # how timm initializes what is new
         checkpoint_sizes: list[tuple[int, int]]  # input sizes that the weights may have been trained at
@@ -68,7 +71,7 @@ AnyModuleT = TypeVar('AnyModuleT', bound=nn.Module)
 
 def _to_own_layout(model: PublishedLayout, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Convert the entries under this prefix in place to the layout of the model itself."""
-    mine = {k[len(prefix):]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
+    mine = {k[len(prefix) :]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)}
     mine = mine.get('teacher', mine)
     has_head = any(True for _ in model.get_classifier().parameters())
     for key, value in to_timm(mine).items():
@@ -78,17 +81,17 @@ def _to_own_layout(model: PublishedLayout, state_dict: dict[str, Any], prefix: s
 
 
 def build_model(
-        model_cls: type[ModelT],
-        variant: str,
-        pretrained: bool,
-        adapt: Callable[[Tensors, ModelT], Tensors],
-        *,
-        pretrained_cfg: Any = None,
-        pretrained_cfg_overlay: dict[str, Any] | None = None,
-        pretrained_strict: bool = True,
-        cache_dir: str | Path | None = None,
-        feature_cfg: dict[str, Any] | None = None,
-        **kwargs: Any,
+    model_cls: type[ModelT],
+    variant: str,
+    pretrained: bool,
+    adapt: Callable[[Tensors, ModelT], Tensors],
+    *,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
+    pretrained_strict: bool = True,
+    cache_dir: str | Path | None = None,
+    feature_cfg: dict[str, Any] | None = None,
+    **kwargs: Any,
 ) -> ModelT:
     """Build a registered model, as timm's `build_model_with_cfg` does, and fill it from the store.
 
@@ -173,12 +176,12 @@ def build_model(
 
 
 def build_filled(
-        model_cls: Callable[..., AnyModuleT],
-        model_args: dict[str, Any],
-        source: Source | None,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-        refresh: bool = False,
+    model_cls: Callable[..., AnyModuleT],
+    model_args: dict[str, Any],
+    source: Source | None,
+    device: Any = None,
+    dtype: torch.dtype | None = None,
+    refresh: bool = False,
 ) -> AnyModuleT:
     """A model that is not timm's, filled from the store, or with random weights if there is no source."""
     if source is None:
@@ -192,8 +195,11 @@ def build_filled(
 
 def _of_its_own(pretrained_cfg: Any) -> Any:
     """The configuration of a Hub repository without entries that name weights outside of that repository."""
-    cfg = asdict(pretrained_cfg) if is_dataclass(pretrained_cfg) and not isinstance(pretrained_cfg, type) else (
-        pretrained_cfg)
+    cfg = (
+        asdict(pretrained_cfg)
+        if is_dataclass(pretrained_cfg) and not isinstance(pretrained_cfg, type)
+        else (pretrained_cfg)
+    )
     if not isinstance(cfg, dict) or cfg.get('source') != 'hf-hub':
         return pretrained_cfg
     repo = cfg.get('hf_hub_id', '')
@@ -205,7 +211,11 @@ def _of_its_own(pretrained_cfg: Any) -> Any:
     for name in foreign:
         _logger.warning(
             '%s on the Hub names %s=%.80r for its weights, which is refused: the weights in its own repository are '
-            'used (pretrained_cfg_overlay=dict(file=...) loads a local file)', repo, name, str(cfg.get(name)))
+            'used (pretrained_cfg_overlay=dict(file=...) loads a local file)',
+            repo,
+            name,
+            str(cfg.get(name)),
+        )
     return {k: v for k, v in cfg.items() if k not in foreign}
 
 
@@ -222,12 +232,12 @@ def _labels_of(overlay: dict[str, Any], cfg: Any, contents: Contents | None) -> 
 
 
 def fill(
-        model: nn.Module,
-        tensors: Tensors,
-        origin: str,
-        other_head: bool = False,
-        new_head: bool = False,
-        strict: bool = True,
+    model: nn.Module,
+    tensors: Tensors,
+    origin: str,
+    other_head: bool = False,
+    new_head: bool = False,
+    strict: bool = True,
 ) -> None:
     """Assign a file's tensors to a model on the meta device.
 
@@ -256,16 +266,20 @@ def fill(
             _logger.warning('%s: initialized %s; ignored %s', origin, sorted(new), ignored)
     problems = [f'{printable(k, 200)} is missing' for k in sorted(missing - new)]
     problems += [
-        f'{printable(k, 200)} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)]
+        f'{printable(k, 200)} {list(tensors[k].shape)} has no place in the model' for k in sorted(surplus - left)
+    ]
     problems += [
         f'{printable(k, 200)} is {list(tensors[k].shape)}, the model has {list(own[k].shape)}'
-        for k in sorted(own.keys() & tensors.keys()) if _differs(own[k], tensors[k])]
+        for k in sorted(own.keys() & tensors.keys())
+        if _differs(own[k], tensors[k])
+    ]
     if problems:
         shown = problems[:100] + ([f'and {len(problems) - 100} more'] if len(problems) > 100 else [])
         raise ValueError(f'{origin} does not fit {type(model).__name__}: ' + '; '.join(shown))
 
     model.load_state_dict(
-        {k: v.to(own[k].dtype) for k, v in tensors.items() if k not in left}, strict=False, assign=True)
+        {k: v.to(own[k].dtype) for k, v in tensors.items() if k not in left}, strict=False, assign=True
+    )
     if strict:
         _initialize(model, new)
     unfilled = [k for k, v in model.state_dict(keep_vars=True).items() if v.is_meta]
@@ -288,7 +302,8 @@ def stored_grid(num_tokens: int, model: VisionTransformer) -> tuple[int, int]:
             return tuple(grid)
     raise ValueError(
         f'the checkpoint has {num_tokens} spatial positions, which is no square: make the model with the img_size it '
-        f'was trained at, load it there, then call set_input_size')
+        f'was trained at, load it there, then call set_input_size'
+    )
 
 
 def _differs(own: torch.Tensor | None, given: torch.Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 Paper: https://arxiv.org/abs/2305.15372.
 """
+
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -35,10 +36,11 @@ class ImageGenerator(nn.Module):
 
     def __init__(self, gpt: GPT, vqgan: VQGAN) -> None:
         super().__init__()
-        if gpt.vocab_size != vqgan.num_codes or gpt.block_size + 1 != vqgan.grid_size ** 2:
+        if gpt.vocab_size != vqgan.num_codes or gpt.block_size + 1 != vqgan.grid_size**2:
             raise ValueError(
                 f'this GPT samples {gpt.block_size + 1} of {gpt.vocab_size} codes, this VQGAN has {vqgan.grid_size} x '
-                f'{vqgan.grid_size} of {vqgan.num_codes}')
+                f'{vqgan.grid_size} of {vqgan.num_codes}'
+            )
         self.gpt, self.vqgan = gpt, vqgan
 
     def __iter__(self) -> Iterator[nn.Module]:
@@ -52,8 +54,9 @@ class ImageGenerator(nn.Module):
             ValueError: Another size or range.
         """
         self._check_images(images)
-        return torch.cat([
-            self.vqgan.encode((2 * batch - 1).to(self._pixel_like)) for batch in images.split(self._at_once)])
+        return torch.cat(
+            [self.vqgan.encode((2 * batch - 1).to(self._pixel_like)) for batch in images.split(self._at_once)]
+        )
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -67,21 +70,24 @@ class ImageGenerator(nn.Module):
             raise ValueError(f'codes must be [N, {grid}, {grid}], got {list(codes.shape)}')
         if codes.is_floating_point() or not len(codes):
             raise ValueError(f'codes must be whole numbers of an image or more, got {codes.dtype} {list(codes.shape)}')
-        return torch.cat([
-            ((self.vqgan.decode(batch.to(self._pixel_like.device)).float() + 1) / 2).clamp_(0, 1)
-            for batch in codes.split(self._at_once)])
+        return torch.cat(
+            [
+                ((self.vqgan.decode(batch.to(self._pixel_like.device)).float() + 1) / 2).clamp_(0, 1)
+                for batch in codes.split(self._at_once)
+            ]
+        )
 
     def generate(
-            self,
-            num_images: int,
-            *,
-            seed: int | None = None,
-            temperature: float = 1.0,
-            top_k: int | None = TOP_K,
-            top_p: float | None = None,
-            batch_size: int | None = None,
-            use_cache: bool = True,
-            progress: Callable[[float], Any] = lambda images: None,
+        self,
+        num_images: int,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = TOP_K,
+        top_p: float | None = None,
+        batch_size: int | None = None,
+        use_cache: bool = True,
+        progress: Callable[[float], Any] = lambda images: None,
     ) -> torch.Tensor:
         """Sample images.
 
@@ -102,21 +108,32 @@ class ImageGenerator(nn.Module):
         Raises:
             ValueError: An invalid setting.
         """
-        return torch.cat(list(self.batches(
-            num_images, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, batch_size=batch_size,
-            use_cache=use_cache, progress=progress)))
+        return torch.cat(
+            list(
+                self.batches(
+                    num_images,
+                    seed=seed,
+                    temperature=temperature,
+                    top_k=top_k,
+                    top_p=top_p,
+                    batch_size=batch_size,
+                    use_cache=use_cache,
+                    progress=progress,
+                )
+            )
+        )
 
     def batches(
-            self,
-            num_images: int,
-            *,
-            seed: int | None = None,
-            temperature: float = 1.0,
-            top_k: int | None = TOP_K,
-            top_p: float | None = None,
-            batch_size: int | None = None,
-            use_cache: bool = True,
-            progress: Callable[[float], Any] = lambda images: None,
+        self,
+        num_images: int,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = TOP_K,
+        top_p: float | None = None,
+        batch_size: int | None = None,
+        use_cache: bool = True,
+        progress: Callable[[float], Any] = lambda images: None,
     ) -> Iterator[torch.Tensor]:
         """As `generate`, which has the arguments too, but batch by batch, for more images than memory holds."""
         if num_images < 1:
@@ -124,23 +141,30 @@ class ImageGenerator(nn.Module):
         generator = _generator(seed, self._code_device)
         first = torch.randint(self.gpt.vocab_size, (num_images, 1), generator=generator, device=self._code_device)
         grids = self._continue(
-            first, generator, batch_size, progress, temperature=temperature, top_k=top_k, top_p=top_p,
-            use_cache=use_cache)
+            first,
+            generator,
+            batch_size,
+            progress,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            use_cache=use_cache,
+        )
         return map(self.decode, grids)
 
     def complete(
-            self,
-            images: torch.Tensor,
-            *,
-            keep: float = 0.5,
-            samples: int = 2,
-            seed: int | None = None,
-            temperature: float = 1.0,
-            top_k: int | None = TOP_K,
-            top_p: float | None = None,
-            batch_size: int | None = None,
-            use_cache: bool = True,
-            progress: Callable[[float], Any] = lambda images: None,
+        self,
+        images: torch.Tensor,
+        *,
+        keep: float = 0.5,
+        samples: int = 2,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = TOP_K,
+        top_p: float | None = None,
+        batch_size: int | None = None,
+        use_cache: bool = True,
+        progress: Callable[[float], Any] = lambda images: None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sample the rest of images whose upper part is given.
 
@@ -169,8 +193,15 @@ class ImageGenerator(nn.Module):
         rows = self.rows_kept(keep)
         given = self.encode(images)[:, :rows].flatten(1).to(self._code_device)  # [N, rows * W']
         grids = self._continue(
-            given.repeat_interleave(samples, dim=0), _generator(seed, self._code_device), batch_size, progress,
-            temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache)
+            given.repeat_interleave(samples, dim=0),
+            _generator(seed, self._code_device),
+            batch_size,
+            progress,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            use_cache=use_cache,
+        )
         return images, self.decode(torch.cat(list(grids))).unflatten(0, (len(images), samples))
 
     def rows_kept(self, keep: float) -> int:
@@ -190,6 +221,7 @@ class ImageGenerator(nn.Module):
         Returns:
             float32 [N], in nats per code, the mean over all codes but the first.
         """
+
         def of(codes: torch.Tensor) -> torch.Tensor:
             logits = self.gpt(codes[:, :-1]).float()
             return -F.cross_entropy(logits.transpose(1, 2), codes[:, 1:], reduction='none').mean(dim=1)
@@ -213,14 +245,14 @@ class ImageGenerator(nn.Module):
         return torch.cat([function(batch) for batch in codes.split(4)])
 
     def _continue(
-            self,
-            prefix: torch.Tensor,
-            generator: torch.Generator,
-            batch_size: int | None,
-            progress: Callable[[float], Any],
-            *,
-            use_cache: bool,
-            **sampling: Any,
+        self,
+        prefix: torch.Tensor,
+        generator: torch.Generator,
+        batch_size: int | None,
+        progress: Callable[[float], Any],
+        *,
+        use_cache: bool,
+        **sampling: Any,
     ) -> Iterable[torch.Tensor]:
         """Grids of codes [B, H', W'], batch by batch."""
         check_sampling(**sampling)
@@ -232,8 +264,13 @@ class ImageGenerator(nn.Module):
         def sample(batch: torch.Tensor) -> torch.Tensor:
             images_per_code = len(batch) / (length - prefix.shape[1])
             codes = self.gpt.sample(
-                batch, length, generator=generator, use_cache=use_cache,
-                progress=lambda codes: progress(images_per_code * codes), **sampling)
+                batch,
+                length,
+                generator=generator,
+                use_cache=use_cache,
+                progress=lambda codes: progress(images_per_code * codes),
+                **sampling,
+            )
             return codes.unflatten(1, (self.vqgan.grid_size,) * 2)
 
         return map(sample, prefix.split(batch_size))

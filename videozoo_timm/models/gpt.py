@@ -2,6 +2,7 @@
 
 Paper: https://arxiv.org/abs/2305.15372. The architecture is that of https://arxiv.org/abs/2012.09841's second stage.
 """
+
 import math
 import warnings
 from collections.abc import Callable
@@ -36,7 +37,8 @@ class Cache:
         batch_size, room = self.keys.shape[1], self.keys.shape[3] - self.length
         if len(codes) != batch_size or codes.shape[1] > room:
             raise ValueError(
-                f'codes {list(codes.shape)} do not fit this cache: {batch_size} sequences, room for {room} more codes')
+                f'codes {list(codes.shape)} do not fit this cache: {batch_size} sequences, room for {room} more codes'
+            )
 
     @property
     def nbytes(self) -> int:
@@ -73,14 +75,14 @@ class GPT(nn.Module):
     """
 
     def __init__(
-            self,
-            vocab_size: int,
-            block_size: int,
-            depth: int,
-            num_heads: int,
-            embed_dim: int,
-            device: Any = None,
-            dtype: torch.dtype | None = None,
+        self,
+        vocab_size: int,
+        block_size: int,
+        depth: int,
+        num_heads: int,
+        embed_dim: int,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         dd = {'device': device, 'dtype': dtype}
@@ -130,7 +132,7 @@ class GPT(nn.Module):
         self.check(codes, past)
         if cache is not None:
             cache.check(codes)
-        x = self.tok_emb(codes) + self.pos_emb[:, past:past + codes.shape[1]]  # [B, N, C]
+        x = self.tok_emb(codes) + self.pos_emb[:, past : past + codes.shape[1]]  # [B, N, C]
         for i, block in enumerate(self.blocks):
             x = block(x, None if cache is None else (cache.keys[i], cache.values[i]), past)
         if cache is not None:
@@ -140,8 +142,7 @@ class GPT(nn.Module):
     def check(self, codes: torch.Tensor, past: int = 0) -> None:
         """Raise a ValueError unless these codes can follow `past` others."""
         if past + codes.shape[1] > self.block_size:
-            raise ValueError(
-                f'{past + codes.shape[1]} codes are more than this GPT reads at once ({self.block_size})')
+            raise ValueError(f'{past + codes.shape[1]} codes are more than this GPT reads at once ({self.block_size})')
         if codes.numel() and not torch.compiler.is_compiling():
             low, high = codes.aminmax()
             if low < 0 or high >= self.vocab_size:
@@ -149,16 +150,16 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def sample(
-            self,
-            prefix: torch.Tensor,
-            length: int,
-            *,
-            temperature: float = 1.0,
-            top_k: int | None = 128,
-            top_p: float | None = None,
-            generator: torch.Generator | None = None,
-            use_cache: bool = True,
-            progress: Callable[[int], Any] = lambda codes: None,
+        self,
+        prefix: torch.Tensor,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = 128,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+        use_cache: bool = True,
+        progress: Callable[[int], Any] = lambda codes: None,
     ) -> torch.Tensor:
         """Continue sequences of codes.
 
@@ -187,7 +188,7 @@ class GPT(nn.Module):
             raise ValueError(f'a prefix of {prefix.shape[1]} codes leaves nothing to sample of {length}')
         self.check(prefix)
         codes = torch.empty(len(prefix), length, dtype=torch.int64, device=prefix.device)
-        codes[:, :prefix.shape[1]] = prefix
+        codes[:, : prefix.shape[1]] = prefix
         cache = Cache(self, len(prefix), length - 1) if use_cache else None
         done = 0
         for end in range(prefix.shape[1], length):
@@ -209,11 +210,11 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
 
 
 def sample_codes(
-        logits: torch.Tensor,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
+    logits: torch.Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Sample codes [B] from logits [B, vocab_size]; the arguments are those of `GPT.sample`."""
     if temperature == 0:
@@ -245,7 +246,8 @@ class Block(nn.Module):
         self.attn = CausalAttention(embed_dim, num_heads, **dd)
         self.ln2 = nn.LayerNorm(embed_dim, **dd)
         self.mlp = nn.Sequential(
-            Linear(embed_dim, 4 * embed_dim, **dd), nn.GELU(), Linear(4 * embed_dim, embed_dim, **dd))
+            Linear(embed_dim, 4 * embed_dim, **dd), nn.GELU(), Linear(4 * embed_dim, embed_dim, **dd)
+        )
 
     def forward(self, x: torch.Tensor, cached: tuple[torch.Tensor, torch.Tensor] | None, past: int) -> torch.Tensor:
         x = x + self.attn(self.ln1(x), cached, past)
@@ -267,8 +269,8 @@ class CausalAttention(nn.Module):
         number = x.shape[1]
         if cached is not None:
             keys, values = cached
-            keys[:, :, past:past + number], values[:, :, past:past + number] = k, v
-            k, v = keys[:, :, :past + number], values[:, :, :past + number]
+            keys[:, :, past : past + number], values[:, :, past : past + number] = k, v
+            k, v = keys[:, :, : past + number], values[:, :, : past + number]
         if number == 1:
             x = F.scaled_dot_product_attention(q, k, v)
         elif past == 0:

@@ -6,6 +6,7 @@ returns besides the output: the attention of the last block and the normalized t
 Papers: https://arxiv.org/abs/2305.15372 (the models); https://arxiv.org/abs/2104.14294 (DINO),
 https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377 (MAE), how they were trained.
 """
+
 from typing import Any, cast
 
 import torch
@@ -34,24 +35,24 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
+
     _no_split_modules = ('Block',)  # what Accelerate shards by
 
     def __init__(
-            self,
-            *,
-            dynamic_img_size: bool = True,
-            weight_init: str = '',
-            num_classes: int = 0,
-            **kwargs: Any,
+        self,
+        *,
+        dynamic_img_size: bool = True,
+        weight_init: str = '',
+        num_classes: int = 0,
+        **kwargs: Any,
     ) -> None:
         kwargs.setdefault('attn_layer', TokenAttention)
-        super().__init__(
-            dynamic_img_size=dynamic_img_size, weight_init=weight_init, num_classes=num_classes, **kwargs)
+        super().__init__(dynamic_img_size=dynamic_img_size, weight_init=weight_init, num_classes=num_classes, **kwargs)
 
     def set_input_size(
-            self,
-            img_size: int | tuple[int, int] | None = None,
-            patch_size: int | tuple[int, int] | None = None,
+        self,
+        img_size: int | tuple[int, int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
     ) -> None:
         """Resample the position embedding once, as published, for images of another size.
 
@@ -71,7 +72,8 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         self.patch_embed.set_input_size(img_size=(height, width))
         if self.pos_embed is not None:
             resampled = resample_as_published(
-                self.pos_embed.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions)
+                self.pos_embed.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions
+            )
             self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
         update_model_input_size(self, self.patch_embed.img_size)
 
@@ -139,6 +141,7 @@ class ImageResNet(PublishedLayout, ResNet):
 # These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model. What they are written
 # in is what TorchScript reads.
 
+
 @torch.fx.wrap
 def resample_for(positions: torch.Tensor, x: torch.Tensor, old: tuple[int, int], num_prefix: int) -> torch.Tensor:
     """The position embedding for patches [B, H', W', C]."""
@@ -146,10 +149,10 @@ def resample_for(positions: torch.Tensor, x: torch.Tensor, old: tuple[int, int],
 
 
 def resample_as_published(
-        positions: torch.Tensor,
-        old: list[int],
-        new: list[int],
-        num_prefix: int = 1,
+    positions: torch.Tensor,
+    old: list[int],
+    new: list[int],
+    num_prefix: int = 1,
 ) -> torch.Tensor:
     """A position embedding for another grid, in the arithmetic of the published code.
 
@@ -200,8 +203,8 @@ def _resample_symbolic(maps: torch.Tensor, new: list[int]) -> torch.Tensor:
 
 
 def adapt_checkpoint(
-        tensors: dict[str, torch.Tensor],
-        model: ImageVisionTransformer | ImageResNet,
+    tensors: dict[str, torch.Tensor],
+    model: ImageVisionTransformer | ImageResNet,
 ) -> dict[str, torch.Tensor]:
     """Fit a checkpoint in timm's layout to a model of another size or number of input channels.
 
@@ -217,20 +220,28 @@ def adapt_checkpoint(
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
         tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
     positions = tensors.get('pos_embed')
-    if positions is not None and positions.ndim == 3 and isinstance(model, ImageVisionTransformer) and (
-            positions.shape[0] == 1 and positions.shape[2] == model.embed_dim):
+    if (
+        positions is not None
+        and positions.ndim == 3
+        and isinstance(model, ImageVisionTransformer)
+        and (positions.shape[0] == 1 and positions.shape[2] == model.embed_dim)
+    ):
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
         tensors['pos_embed'] = resample_as_published(
-            positions, list(old), list(model.patch_embed.grid_size), num_prefix)
+            positions, list(old), list(model.patch_embed.grid_size), num_prefix
+        )
     return tensors
 
 
-default_cfgs = generate_default_cfgs({
-    **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.is_image_encoder},
-    f'{SMALL_IMAGE_ARCHITECTURE}.untrained': dict(
-        preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv='patch_embed.proj'),
-})
+default_cfgs = generate_default_cfgs(
+    {
+        **{c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.is_image_encoder},
+        f'{SMALL_IMAGE_ARCHITECTURE}.untrained': dict(
+            preprocessing(224, of_images=True), num_classes=0, classifier='head', first_conv='patch_embed.proj'
+        ),
+    }
+)
 
 
 TINY = dict(patch_size=16, embed_dim=192, depth=12, num_heads=3)
@@ -280,4 +291,5 @@ def resnext50_im(pretrained: bool = False, **kwargs: Any) -> ImageResNet:
     model_args: dict[str, Any] = dict(block=Bottleneck, layers=(3, 4, 6, 3), cardinality=32, base_width=4)
     features = dict(out_indices=kwargs.pop('out_indices', (0, 1, 2, 3, 4)), feature_cls='list')
     return build_model(
-        ImageResNet, 'resnext50_im', pretrained, adapt_checkpoint, feature_cfg=features, **dict(model_args, **kwargs))
+        ImageResNet, 'resnext50_im', pretrained, adapt_checkpoint, feature_cfg=features, **dict(model_args, **kwargs)
+    )

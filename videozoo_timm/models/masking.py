@@ -2,18 +2,19 @@
 
 Papers: https://arxiv.org/abs/2205.09113 (`random`), https://arxiv.org/abs/2402.00300 (`temporal`, `center`).
 """
+
 import torch
 
 MASK_TYPES = ('random', 'temporal', 'center')
 
 
 def published_order(
-        num_batch: int,
-        num_tokens: int,
-        mask_ratio: float,
-        mask_type: str,
-        device: torch.device,
-        noise: torch.Tensor | None,
+    num_batch: int,
+    num_tokens: int,
+    mask_ratio: float,
+    mask_type: str,
+    device: torch.device,
+    noise: torch.Tensor | None,
 ) -> tuple[torch.Tensor, int]:
     """Tokens in the order in which they are kept, [B, N], and how many are."""
     if mask_type not in MASK_TYPES:
@@ -27,7 +28,7 @@ def published_order(
     if mask_type == 'random':
         rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
         if rank.shape != (num_batch, num_tokens):
-            raise ValueError(f'noise must be [B, T\' * H\' * W\'] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
+            raise ValueError(f"noise must be [B, T' * H' * W'] = {[num_batch, num_tokens]}, got {list(rank.shape)}")
     elif mask_type == 'temporal':
         rank = position.expand(num_batch, -1)
     else:  # the ends first; equal distances in the order of the clip
@@ -39,8 +40,9 @@ def order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -
     """The same for a mask [B, T', H', W'] of a caller's own, checked."""
     if tuple(mask.shape) != shape or mask.dtype != torch.bool:
         raise ValueError(
-            f'mask must be boolean [B, T\', H\', W\'] = {list(shape)}, True where a token is dropped; '
-            f'got {mask.dtype} {list(mask.shape)}')
+            f"mask must be boolean [B, T', H', W'] = {list(shape)}, True where a token is dropped; "
+            f'got {mask.dtype} {list(mask.shape)}'
+        )
     mask = mask.to(device).flatten(1)
     counts = mask.sum(dim=1).tolist()
     if len(set(counts)) > 1:

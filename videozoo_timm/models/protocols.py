@@ -3,6 +3,7 @@
 For type checkers. `isinstance` cannot ask for these: from Python 3.12 on it finds no parameter and no submodule, since
 torch looks them up in `__getattr__`.
 """
+
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ __all__ = ['TimmModel', 'VideoModel']
 
 class TimmModel(Protocol):
     """A model that timm built, image encoders included."""
+
     pretrained_cfg: dict[str, Any]
     num_classes: int
     num_features: int
@@ -34,6 +36,7 @@ class TimmModel(Protocol):
 
 class VideoModel(TimmModel, Protocol):
     """A model of clips; images are still clips to it."""
+
     patch_embed: TubeletEmbed
 
     @property

@@ -2,6 +2,7 @@
 
 Papers: https://arxiv.org/abs/2205.09113 (tubelets, separable positions), https://arxiv.org/abs/2407.18067 (sizes).
 """
+
 import math
 from typing import Any, cast
 
@@ -24,19 +25,19 @@ class TubeletEmbed(nn.Module):
     """
 
     def __init__(
-            self,
-            img_size: int | tuple[int, int],
-            patch_size: int | tuple[int, int],
-            in_chans: int,
-            embed_dim: int,
-            num_frames: int,
-            tubelet_size: int,
-            bias: bool = True,
-            strict_img_size: bool = True,
-            dynamic_img_pad: bool = False,
-            output_fmt: str | None = None,  # timm asks for 'NHWC' with dynamic sizes; the grid is always kept here
-            device: Any = None,
-            dtype: torch.dtype | None = None,
+        self,
+        img_size: int | tuple[int, int],
+        patch_size: int | tuple[int, int],
+        in_chans: int,
+        embed_dim: int,
+        num_frames: int,
+        tubelet_size: int,
+        bias: bool = True,
+        strict_img_size: bool = True,
+        dynamic_img_pad: bool = False,
+        output_fmt: str | None = None,  # timm asks for 'NHWC' with dynamic sizes; the grid is always kept here
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.patch_size = _pair(patch_size)
@@ -47,13 +48,14 @@ class TubeletEmbed(nn.Module):
         self.img_size, self.num_frames = _pair(img_size), num_frames
         self.set_input_size()
         self.proj = TubeletProjection(
-            in_chans, embed_dim, (tubelet_size, *self.patch_size), bias=bias, device=device, dtype=dtype)
+            in_chans, embed_dim, (tubelet_size, *self.patch_size), bias=bias, device=device, dtype=dtype
+        )
 
     def set_input_size(
-            self,
-            img_size: int | tuple[int, int] | None = None,
-            patch_size: int | None = None,  # timm's signature; the patch stays
-            num_frames: int | None = None,
+        self,
+        img_size: int | tuple[int, int] | None = None,
+        patch_size: int | None = None,  # timm's signature; the patch stays
+        num_frames: int | None = None,
     ) -> None:
         """Change the size and the length of the clips; None keeps the present one."""
         size = self.img_size if img_size is None else _pair(img_size)
@@ -94,8 +96,15 @@ class TubeletEmbed(nn.Module):
             [B, T', H', W', C, tubelet, patch, patch]; T' = 1 for an image, which repeats one tubelet over time.
         """
         return cut_tubelets(
-            x, self.in_chans, self.num_frames, self.img_size, self.tubelet_size, self.patch_size,
-            self.strict_img_size, self.dynamic_img_pad)
+            x,
+            self.in_chans,
+            self.num_frames,
+            self.img_size,
+            self.tubelet_size,
+            self.patch_size,
+            self.strict_img_size,
+            self.dynamic_img_pad,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Clip [B, C, T, H, W] or image [B, C, H, W] -> tokens [B, T', H', W', D]."""
@@ -114,13 +123,13 @@ class TubeletProjection(AnyMemoryFormat):
     """
 
     def __init__(
-            self,
-            in_chans: int,
-            embed_dim: int,
-            kernel_size: tuple[int, int, int],
-            bias: bool = True,
-            device: Any = None,
-            dtype: torch.dtype | None = None,
+        self,
+        in_chans: int,
+        embed_dim: int,
+        kernel_size: tuple[int, int, int],
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(embed_dim, in_chans, *kernel_size, device=device, dtype=dtype))
@@ -142,16 +151,17 @@ class TubeletProjection(AnyMemoryFormat):
 # These branch on the shape of their input. Marked as leaves, they let torch.fx trace the model for clips and images.
 # What they are written in is what TorchScript reads.
 
+
 @torch.fx.wrap
 def cut_tubelets(
-        x: torch.Tensor,
-        in_chans: int,
-        num_frames: int,
-        img_size: tuple[int, int],
-        tubelet_size: int,
-        patch_size: tuple[int, int],
-        strict: bool,
-        pad: bool,
+    x: torch.Tensor,
+    in_chans: int,
+    num_frames: int,
+    img_size: tuple[int, int],
+    tubelet_size: int,
+    patch_size: tuple[int, int],
+    strict: bool,
+    pad: bool,
 ) -> torch.Tensor:
     """Cut a clip or an image into tubelets; see `TubeletEmbed.tubelets`."""
     is_clip = x.ndim == 5
@@ -160,11 +170,11 @@ def cut_tubelets(
         if is_clip and x.shape[2] == in_chans:
             way_out = '; the channels come before the frames: x.transpose(1, 2)'
         raise ValueError(f'{_unexpected(x, in_chans, num_frames, img_size)}{way_out}')
-    if strict and (
-            x.shape[-2] != img_size[0] or x.shape[-1] != img_size[1] or (is_clip and x.shape[2] != num_frames)):
+    if strict and (x.shape[-2] != img_size[0] or x.shape[-1] != img_size[1] or (is_clip and x.shape[2] != num_frames)):
         raise ValueError(
             f'{_unexpected(x, in_chans, num_frames, img_size)}; for other sizes and lengths make the model with '
-            'dynamic_img_size=True or call set_input_size(img_size=..., num_frames=...)')
+            'dynamic_img_size=True or call set_input_size(img_size=..., num_frames=...)'
+        )
     if is_clip and x.shape[2] % tubelet_size != 0:
         raise ValueError(f'{x.shape[2]} frames: the number must be a multiple of the tubelet size {tubelet_size}')
     height, width = patch_size
@@ -182,7 +192,8 @@ def _unexpected(x: torch.Tensor, in_chans: int, num_frames: int, img_size: tuple
     height, width = img_size
     return (
         f'expected a clip [B, {in_chans}, {num_frames}, {height}, {width}] or an image [B, {in_chans}, {height}, '
-        f'{width}], got {list(x.shape)}')
+        f'{width}], got {list(x.shape)}'
+    )
 
 
 @torch.fx.wrap
@@ -193,11 +204,11 @@ def repeat_still(tokens: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Ten
 
 @torch.fx.wrap
 def add_positions(
-        x: torch.Tensor,
-        spatial: torch.Tensor,
-        temporal: torch.Tensor,
-        stored: Grid,
-        dynamic: bool,
+    x: torch.Tensor,
+    spatial: torch.Tensor,
+    temporal: torch.Tensor,
+    stored: Grid,
+    dynamic: bool,
 ) -> torch.Tensor:
     """Add the separable position embedding: [B, T', H', W', C] -> [B, T' * H' * W', C]."""
     old, new = [stored[0], stored[1], stored[2]], [x.shape[1], x.shape[2], x.shape[3]]

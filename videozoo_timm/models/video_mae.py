@@ -6,6 +6,7 @@ the video ViT, which is what `forward_features` and `features_only` run.
 Papers: https://arxiv.org/abs/2205.09113 (method), https://arxiv.org/abs/2407.18067 and
 https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` masks).
 """
+
 import logging
 import math
 import warnings
@@ -48,6 +49,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         weight_init: As in timm; the default is the published initialization (Xavier uniform).
         **kwargs: As `VideoVisionTransformer`; `num_classes` must be 0.
     """
+
     position_prefixes = ('', 'decoder_')
     _has_warned_of_hooks = False
     if TYPE_CHECKING:  # never None here
@@ -55,17 +57,17 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         pos_embed_class: nn.Parameter
 
     def __init__(
-            self,
-            decoder_embed_dim: int = 512,
-            decoder_depth: int = 4,
-            decoder_num_heads: int = 16,
-            norm_pix_loss: bool = False,
-            mlp_ratio: float = 4.0,
-            num_classes: int = 0,
-            weight_init: str = '',
-            device: Any = None,
-            dtype: torch.dtype | None = None,
-            **kwargs: Any,
+        self,
+        decoder_embed_dim: int = 512,
+        decoder_depth: int = 4,
+        decoder_num_heads: int = 16,
+        norm_pix_loss: bool = False,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 0,
+        weight_init: str = '',
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
     ) -> None:
         if num_classes:
             raise ValueError(_no_classes(num_classes))
@@ -84,11 +86,20 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         self.decoder_pos_embed_class = nn.Parameter(torch.empty(1, 1, dim, **dd))
         self.decoder_pos_embed_spatial = nn.Parameter(torch.empty(1, height * width, dim, **dd))
         self.decoder_pos_embed_temporal = nn.Parameter(torch.empty(1, steps, dim, **dd))
-        self.decoder_blocks = nn.Sequential(*[
-            Block(
-                dim, decoder_num_heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm_layer,
-                attn_layer=TokenAttention, **dd)
-            for _ in range(decoder_depth)])
+        self.decoder_blocks = nn.Sequential(
+            *[
+                Block(
+                    dim,
+                    decoder_num_heads,
+                    mlp_ratio=mlp_ratio,
+                    qkv_bias=True,
+                    norm_layer=norm_layer,
+                    attn_layer=TokenAttention,
+                    **dd,
+                )
+                for _ in range(decoder_depth)
+            ]
+        )
         self.decoder_norm = norm_layer(dim, **dd)
         self.decoder_pred = nn.Linear(dim, embed.proj.weight[0].numel(), **dd)
         if weight_init != 'skip':
@@ -132,13 +143,13 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         super().reset_classifier(0, global_pool)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the published signature of an MAE
-            self,
-            clips: torch.Tensor,
-            mask_ratio: float = 0.9,
-            visualize: bool = False,
-            mask_type: str = 'random',
-            mask: torch.Tensor | None = None,
-            noise: torch.Tensor | None = None,
+        self,
+        clips: torch.Tensor,
+        mask_ratio: float = 0.9,
+        visualize: bool = False,
+        mask_type: str = 'random',
+        mask: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Mask, encode, predict.
 
@@ -180,12 +191,12 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
 
     def forward_encoder(
-            self,
-            clips: torch.Tensor,
-            mask_ratio: float = 0.9,
-            mask_type: str = 'random',
-            mask: torch.Tensor | None = None,
-            noise: torch.Tensor | None = None,
+        self,
+        clips: torch.Tensor,
+        mask_ratio: float = 0.9,
+        mask_type: str = 'random',
+        mask: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
@@ -198,8 +209,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
         num_tokens = grid[0] * grid[1] * grid[2]
         if mask is None:
-            order, num_kept = published_order(
-                view.shape[0], num_tokens, mask_ratio, mask_type, clips.device, noise)
+            order, num_kept = published_order(view.shape[0], num_tokens, mask_ratio, mask_type, clips.device, noise)
         else:
             order, num_kept = order_of(mask, (view.shape[0], *grid), clips.device)
         ids_restore = order.argsort(dim=1)
@@ -219,10 +229,10 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         return x[:, 1:], dropped, ids_restore
 
     def forward_decoder(
-            self,
-            latent: torch.Tensor,
-            ids_restore: torch.Tensor,
-            grid: Grid | None = None,
+        self,
+        latent: torch.Tensor,
+        ids_restore: torch.Tensor,
+        grid: Grid | None = None,
     ) -> torch.Tensor:
         """Predict the pixels of every token.
 
@@ -241,8 +251,12 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         x = x.gather(1, ids_restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # [B, N, D] in the clip's order
         x = x.unflatten(1, grid or self.patch_embed.video_grid_size)
         x = add_positions(
-            x, self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal, self.patch_embed.video_grid_size,
-            self.dynamic_img_size)
+            x,
+            self.decoder_pos_embed_spatial,
+            self.decoder_pos_embed_temporal,
+            self.patch_embed.video_grid_size,
+            self.dynamic_img_size,
+        )
         cls_token = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(num_batch, -1, -1)
         x = self._run(self.decoder_blocks, torch.cat([cls_token, x], dim=1))
         return self.decoder_pred(self.decoder_norm(x))[:, 1:]
@@ -277,8 +291,12 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         """Position embedding of every patch, [1, N, C]."""
         nothing = self.pos_embed_spatial.new_zeros(()).expand(1, *grid, 1)
         return add_positions(
-            nothing, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size,
-            self.dynamic_img_size)
+            nothing,
+            self.pos_embed_spatial,
+            self.pos_embed_temporal,
+            self.patch_embed.video_grid_size,
+            self.dynamic_img_size,
+        )
 
     def _warn_of_hooks(self) -> None:
         """A caller's hook on a block is meant for features; torch's own hooks (of FSDP) are not."""
@@ -289,7 +307,8 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             _logger.warning(
                 'a forward hook on the encoder of an MAE sees only the tokens that the mask keeps, by default a random '
                 "tenth; for features take the ViT's name (vit_h14_st or vit_t14_st, it reads the same file), or call "
-                'forward_features()')
+                'forward_features()'
+            )
 
     def _run(self, blocks: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
         return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
@@ -313,8 +332,7 @@ def initialize_local(model: VideoMaskedAutoencoder, sharpness: float = 1.3) -> N
         spatial, temporal = (getattr(model, f'{prefix}pos_embed_{axis}') for axis in ('spatial', 'temporal'))
         dim = spatial.shape[-1]
         rows, columns = _sines(height, dim // 2), _sines(width, dim - dim // 2)
-        grid = torch.cat([
-            rows.unsqueeze(1).expand(-1, width, -1), columns.unsqueeze(0).expand(height, -1, -1)], dim=-1)
+        grid = torch.cat([rows.unsqueeze(1).expand(-1, width, -1), columns.unsqueeze(0).expand(height, -1, -1)], dim=-1)
         # Randomly rotated, so that space and time are not encoded in the same channels.
         spatial.copy_(grid.flatten(0, 1) @ nn.init.orthogonal_(torch.empty(dim, dim)))
         temporal.copy_(_sines(steps, dim) @ nn.init.orthogonal_(torch.empty(dim, dim)))
@@ -357,8 +375,9 @@ def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoVisi
     return build_model(cls, variant, pretrained, adapt_checkpoint, **kwargs)
 
 
-default_cfgs = generate_default_cfgs({
-    c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('mae_h14_st', 'mae_t14_st')})
+default_cfgs = generate_default_cfgs(
+    {c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('mae_h14_st', 'mae_t14_st')}
+)
 
 
 @register_model

@@ -8,6 +8,7 @@ gives maps [B, C, H', W'], averaged over time. Blocks, heads, pooling and the re
 Papers: https://arxiv.org/abs/2407.18067 (HVM-1), https://arxiv.org/abs/2402.00300 (video-models),
 https://arxiv.org/abs/2205.09113 (the architecture and its pretraining).
 """
+
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,25 +44,26 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
+
     position_prefixes = ('',)  # of the position embeddings that follow the input's size
     _no_split_modules = ('Block',)  # what Accelerate shards by
     if TYPE_CHECKING:  # TorchScript would take annotations of a class for all that there are, timm's own included
         patch_embed: TubeletEmbed
 
     def __init__(
-            self,
-            img_size: int | tuple[int, int] = 224,
-            patch_size: int | tuple[int, int] = 14,
-            in_chans: int = 3,
-            num_classes: int = 0,
-            num_frames: int = 16,
-            tubelet_size: int = 2,
-            embed_dim: int = 768,
-            dynamic_img_size: bool = False,
-            weight_init: str = '',
-            device: Any = None,
-            dtype: torch.dtype | None = None,
-            **kwargs: Any,
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int | tuple[int, int] = 14,
+        in_chans: int = 3,
+        num_classes: int = 0,
+        num_frames: int = 16,
+        tubelet_size: int = 2,
+        embed_dim: int = 768,
+        dynamic_img_size: bool = False,
+        weight_init: str = '',
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
     ) -> None:
         for name in ('pos_embed', 'no_embed_class', 'embed_layer'):
             if name in kwargs:
@@ -113,10 +115,10 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         return super().no_weight_decay() | {'pos_embed_class', 'pos_embed_spatial', 'pos_embed_temporal'}
 
     def set_input_size(
-            self,
-            img_size: int | tuple[int, int] | None = None,
-            patch_size: int | tuple[int, int] | None = None,
-            num_frames: int | None = None,
+        self,
+        img_size: int | tuple[int, int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
+        num_frames: int | None = None,
     ) -> None:
         """Resize the model for clips of another size or length; position embeddings are resampled once.
 
@@ -147,7 +149,8 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         # x: [B, T', H', W', C] -> [B, prefix + T' * H' * W', C]
         x = add_positions(
-            x, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size, self.dynamic_img_size)
+            x, self.pos_embed_spatial, self.pos_embed_temporal, self.patch_embed.video_grid_size, self.dynamic_img_size
+        )
         prefix = []
         if self.cls_token is not None and self.pos_embed_class is not None:
             prefix.append((self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1))
@@ -158,17 +161,17 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         return self.pos_drop(x)
 
     def forward_intermediates(
-            self,
-            x: torch.Tensor,
-            indices: int | Sequence[int] | None = None,
-            return_prefix_tokens: bool = False,
-            norm: bool = False,
-            stop_early: bool = False,
-            output_fmt: str = 'NCHW',
-            intermediates_only: bool = False,
-            output_dict: bool = False,
-            attn_mask: torch.Tensor | None = None,
-            is_causal: bool = False,
+        self,
+        x: torch.Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+        output_dict: bool = False,
+        attn_mask: torch.Tensor | None = None,
+        is_causal: bool = False,
     ) -> Any:
         """Features of chosen blocks, as timm's method of this name.
 
@@ -191,7 +194,8 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         if output_fmt not in ('NCHW', 'NLC'):
             raise ValueError(f"output_fmt={output_fmt!r}: must be 'NCHW' or 'NLC'")
         take_indices, max_index = feature_take_indices(
-            len(self.blocks), list(indices) if isinstance(indices, Sequence) else indices)
+            len(self.blocks), list(indices) if isinstance(indices, Sequence) else indices
+        )
         grid, still = self.patch_embed.grid_of(x), x.ndim == 4
         extra: dict[str, Any] = {} if attn_mask is None else {'attn_mask': attn_mask}
         if is_causal:
@@ -199,7 +203,7 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
 
         x = self._embed(x)
         intermediates = []
-        for i, block in enumerate(self.blocks[:max_index + 1] if stop_early else self.blocks):
+        for i, block in enumerate(self.blocks[: max_index + 1] if stop_early else self.blocks):
             if self.grad_checkpointing and not extra:
                 x = checkpoint(block, x)
             else:
@@ -207,8 +211,8 @@ class VideoVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
             if i in take_indices:
                 intermediates.append(self.norm(x) if norm else x)
 
-        prefix = [y[:, :self.num_prefix_tokens] for y in intermediates]
-        patches = [y[:, self.num_prefix_tokens:] for y in intermediates]
+        prefix = [y[:, : self.num_prefix_tokens] for y in intermediates]
+        patches = [y[:, self.num_prefix_tokens :] for y in intermediates]
         intermediates = [to_maps(y, grid, still, channels_last=output_fmt == 'NLC') for y in patches]
         with_prefix = return_prefix_tokens and self.num_prefix_tokens > 0
         if output_dict:
@@ -256,8 +260,9 @@ def adapt_checkpoint(tensors: dict[str, torch.Tensor], model: VideoVisionTransfo
 HUGE: dict[str, Any] = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
 TINY: dict[str, Any] = dict(patch_size=14, embed_dim=128, depth=5, num_heads=4)
 
-default_cfgs = generate_default_cfgs({
-    c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('vit_h14_st', 'vit_t14_st')})
+default_cfgs = generate_default_cfgs(
+    {c.timm_name: c.pretrained_cfg() for c in CHECKPOINTS if c.architecture in ('vit_h14_st', 'vit_t14_st')}
+)
 
 
 @register_model

@@ -2,6 +2,7 @@
 
 Paper: https://arxiv.org/abs/2012.09841. Parameters keep their published names.
 """
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,26 +31,30 @@ class VQGAN(nn.Module):
     """
 
     def __init__(
-            self,
-            num_codes: int,
-            embed_dim: int = 256,
-            z_channels: int = 256,
-            resolution: int = 256,
-            ch: int = 128,
-            ch_mult: Sequence[int] = (1, 1, 2, 4),
-            num_res_blocks: int = 2,
-            attn_resolutions: Sequence[int] = (32,),
-            in_channels: int = 3,
-            device: Any = None,
-            dtype: torch.dtype | None = None,
+        self,
+        num_codes: int,
+        embed_dim: int = 256,
+        z_channels: int = 256,
+        resolution: int = 256,
+        ch: int = 128,
+        ch_mult: Sequence[int] = (1, 1, 2, 4),
+        num_res_blocks: int = 2,
+        attn_resolutions: Sequence[int] = (32,),
+        in_channels: int = 3,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         dd = {'device': device, 'dtype': dtype}
         self.resolution, self.in_channels = resolution, in_channels
         self.grid_size = resolution // 2 ** (len(ch_mult) - 1)
         levels: dict[str, Any] = dict(
-            ch=ch, ch_mult=ch_mult, num_res_blocks=num_res_blocks, attn_resolutions=attn_resolutions,
-            resolution=resolution)
+            ch=ch,
+            ch_mult=ch_mult,
+            num_res_blocks=num_res_blocks,
+            attn_resolutions=attn_resolutions,
+            resolution=resolution,
+        )
         self.encoder = Encoder(in_channels, z_channels, **levels, **dd)
         self.decoder = Decoder(z_channels, in_channels, **levels, **dd)
         self.quantize = Codebook(num_codes, embed_dim, **dd)
@@ -89,36 +94,34 @@ class Codebook(nn.Module):
         book = self.embedding.weight
         flat = z.movedim(1, -1).flatten(0, -2)  # [B * H' * W', C]
         # The squared norm of a vector itself is the same for all codes.
-        nearest = [
-            (book.square().sum(dim=1) - 2 * rows @ book.T).argmin(dim=1) for rows in flat.split(4096)]
+        nearest = [(book.square().sum(dim=1) - 2 * rows @ book.T).argmin(dim=1) for rows in flat.split(4096)]
         return torch.cat(nearest).view(len(z), *z.shape[2:])
 
     def look_up(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, H', W'] -> [B, C, H', W']."""
         low, high = codes.aminmax()
         if low < 0 or high >= self.embedding.num_embeddings:
-            raise ValueError(
-                f'codes from {low} to {high}: this codebook has 0 to {self.embedding.num_embeddings - 1}')
+            raise ValueError(f'codes from {low} to {high}: this codebook has 0 to {self.embedding.num_embeddings - 1}')
         return self.embedding(codes).movedim(-1, 1)
 
 
 class Encoder(nn.Module):
     def __init__(
-            self,
-            in_channels: int,
-            z_channels: int,
-            ch: int,
-            ch_mult: Sequence[int],
-            num_res_blocks: int,
-            attn_resolutions: Sequence[int],
-            resolution: int,
-            **dd: Any,
+        self,
+        in_channels: int,
+        z_channels: int,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        attn_resolutions: Sequence[int],
+        resolution: int,
+        **dd: Any,
     ) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, ch, 3, padding=1, **dd)
         self.down, width = nn.ModuleList(), ch
         for i, factor in enumerate(ch_mult):
-            has_attention, is_last = resolution // 2 ** i in attn_resolutions, i == len(ch_mult) - 1
+            has_attention, is_last = resolution // 2**i in attn_resolutions, i == len(ch_mult) - 1
             self.down.append(Level(width, ch * factor, num_res_blocks, has_attention, down=not is_last, **dd))
             width = ch * factor
         self.mid = Middle(width, **dd)
@@ -135,15 +138,15 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     def __init__(
-            self,
-            z_channels: int,
-            out_channels: int,
-            ch: int,
-            ch_mult: Sequence[int],
-            num_res_blocks: int,
-            attn_resolutions: Sequence[int],
-            resolution: int,
-            **dd: Any,
+        self,
+        z_channels: int,
+        out_channels: int,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        attn_resolutions: Sequence[int],
+        resolution: int,
+        **dd: Any,
     ) -> None:
         super().__init__()
         width = ch * ch_mult[-1]
@@ -151,7 +154,7 @@ class Decoder(nn.Module):
         self.mid = Middle(width, **dd)
         levels = []
         for i, factor in reversed(list(enumerate(ch_mult))):
-            has_attention = resolution // 2 ** i in attn_resolutions
+            has_attention = resolution // 2**i in attn_resolutions
             levels.append(Level(width, ch * factor, num_res_blocks + 1, has_attention, up=i > 0, **dd))
             width = ch * factor
         self.up = nn.ModuleList(reversed(levels))  # counted from fine to coarse, as in the encoder
@@ -170,14 +173,14 @@ class Level(nn.Module):
     """The blocks of one resolution, and the step to the next."""
 
     def __init__(
-            self,
-            in_channels: int,
-            out_channels: int,
-            num_blocks: int,
-            has_attention: bool,
-            down: bool = False,
-            up: bool = False,
-            **dd: Any,
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        has_attention: bool,
+        down: bool = False,
+        up: bool = False,
+        **dd: Any,
     ) -> None:
         super().__init__()
         self.block, self.attn = nn.ModuleList(), nn.ModuleList()

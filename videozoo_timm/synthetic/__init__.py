@@ -1,4 +1,5 @@
 """Synthetic videos, rendered where they are needed."""
+
 from ..catalogue import MOTIONS
 from .names import MAX_VIDEOS, drawn_videos, is_drawn, scene_of
 from .scenes import DURATION, MAX_SIZE, RATE, SIZE, Scene, make_scene

@@ -3,6 +3,7 @@
 The videos of one number are matched: `drawn:0/right/000003` shows the same shapes before the same background as
 `drawn:0/left/000003`, moving otherwise.
 """
+
 import os
 import re
 from pathlib import Path
@@ -40,7 +41,8 @@ def drawn_videos(spec: str | os.PathLike) -> list[Path]:
     if not match or not 1 <= int(match[1]) <= MAX_VIDEOS:
         raise ValueError(
             f'{_short(spec)}: synthetic videos are named drawn:COUNT or drawn:COUNT@SEED, for instance drawn:100 or '
-            f'drawn:100@7; COUNT is at most {MAX_VIDEOS:,}, SEED has at most 18 digits')
+            f'drawn:100@7; COUNT is at most {MAX_VIDEOS:,}, SEED has at most 18 digits'
+        )
     count, seed = int(match[1]), int(match[2] or 0)
     return [Path(f'drawn:{seed}/{MOTIONS[k % len(MOTIONS)]}/{k // len(MOTIONS):06}') for k in range(count)]
 
@@ -54,7 +56,8 @@ def scene_of(path: str | os.PathLike) -> Scene:
     match = _NAME.fullmatch(str(path))
     if not match:
         raise ValueError(
-            f'{_short(path)}: one synthetic video is named drawn:SEED/MOTION/NUMBER, of at most 18 digits each')
+            f'{_short(path)}: one synthetic video is named drawn:SEED/MOTION/NUMBER, of at most 18 digits each'
+        )
     return make_scene(int(match[1]), int(match[3]), match[2])
 
 

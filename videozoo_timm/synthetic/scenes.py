@@ -3,6 +3,7 @@
 A scene follows from its seed and its number, a frame from its scene and its time, so both are computed where needed.
 Lengths are in units of the frame's side, with the origin in its top left corner, angles in radians, times in seconds.
 """
+
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ class Texture:
         waves: (frequency along u, along v, phase, (red, green, blue amplitude)).
         edges: How steep the flanks of the waves are; 0 leaves sines.
     """
+
     color: tuple[float, float, float]
     waves: tuple[tuple[float, float, float, tuple[float, float, float]], ...]
     edges: float = 0.0
@@ -73,6 +75,7 @@ class Layer:
         texture: In the coordinates of the shape, which move with it.
         place: From times [T] to center x, center y, radius, angle and opacity, [T] each.
     """
+
     shape: str | None
     texture: Texture
     place: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
@@ -96,7 +99,7 @@ class Layer:
         cover = cover.mul_(opacity.unsqueeze(2)).unsqueeze(1)  # [T, 1, side, side]
         color = self.texture.at(dx, dy, cos, sin)
         for frame, i, j, new, weight in zip(frames, top, left, color, cover, strict=True):
-            frame[:, i:i + side, j:j + side].lerp_(new, weight)
+            frame[:, i : i + side, j : j + side].lerp_(new, weight)
         return frames
 
 
@@ -131,6 +134,7 @@ class Scene:
         motion: One of `MOTIONS`: how its large shapes move.
         layers: From back to front; the first is the background.
     """
+
     motion: str
     layers: tuple[Layer, ...]
 
@@ -167,8 +171,19 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
     sampled = rng.choice(MOTIONS)
     motion = motion or sampled
     heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.01, 0.05)
-    layers = [Layer(None, _texture(rng, _color(rng, *_DARK), (0.5, 1.4)), _drift(
-        rng.random(), rng.random(), speed * math.cos(heading), speed * math.sin(heading), rng.uniform(-0.03, 0.03)))]
+    layers = [
+        Layer(
+            None,
+            _texture(rng, _color(rng, *_DARK), (0.5, 1.4)),
+            _drift(
+                rng.random(),
+                rng.random(),
+                speed * math.cos(heading),
+                speed * math.sin(heading),
+                rng.uniform(-0.03, 0.03),
+            ),
+        )
+    ]
     small = [_bouncing(rng)] if rng.random() < 0.3 else []
     if rng.random() < 0.2:
         small.append(_appearing(rng))
@@ -217,7 +232,8 @@ def _bouncing(rng: random.Random) -> Layer:
     def place(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
         position = [
             radius + (1 - 2 * radius) * (1 - ((start + velocity * t) % 2 - 1).abs())
-            for start, velocity in ((x, speed * math.cos(heading)), (y, speed * math.sin(heading)))]
+            for start, velocity in ((x, speed * math.cos(heading)), (y, speed * math.sin(heading)))
+        ]
         return *position, torch.full_like(t, radius), spin * t, torch.ones_like(t)
 
     return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
@@ -237,8 +253,13 @@ def _appearing(rng: random.Random) -> Layer:
 
 def _bar(rng: random.Random) -> Layer:
     """A narrow ellipse in front of everything, which hides a part of what passes behind it."""
-    return Layer('ellipse', Texture(_color(rng, *_DARK), ()), _turning(
-        rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85), rng.uniform(0.12, 0.2), rng.choice((0, math.pi / 2)), 0.0))
+    return Layer(
+        'ellipse',
+        Texture(_color(rng, *_DARK), ()),
+        _turning(
+            rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85), rng.uniform(0.12, 0.2), rng.choice((0, math.pi / 2)), 0.0
+        ),
+    )
 
 
 def _drift(x: float, y: float, vx: float, vy: float, spin: float) -> _Trajectory:
@@ -247,6 +268,7 @@ def _drift(x: float, y: float, vx: float, vy: float, spin: float) -> _Trajectory
 
 def _through(x: float, y: float, vx: float, vy: float, radius: float, angle: float) -> _Trajectory:
     """Through the frame and, once out of sight, in again on the other side."""
+
     def wrapped(start: float, velocity: float, t: torch.Tensor) -> torch.Tensor:
         if not velocity:
             return torch.full_like(t, start)
@@ -254,21 +276,31 @@ def _through(x: float, y: float, vx: float, vy: float, radius: float, angle: flo
         return (start + velocity * (t - DURATION / 2) + 1.1 * radius) % room - 1.1 * radius
 
     return lambda t: (
-        wrapped(x, vx, t), wrapped(y, vy, t), torch.full_like(t, radius), torch.full_like(t, angle),
-        torch.ones_like(t))
+        wrapped(x, vx, t),
+        wrapped(y, vy, t),
+        torch.full_like(t, radius),
+        torch.full_like(t, angle),
+        torch.ones_like(t),
+    )
 
 
 def _turning(x: float, y: float, radius: float, angle: float, spin: float) -> _Trajectory:
     return lambda t: (
-        *(torch.full_like(t, value) for value in (x, y, radius)), angle + spin * (t - DURATION / 2), torch.ones_like(t))
+        *(torch.full_like(t, value) for value in (x, y, radius)),
+        angle + spin * (t - DURATION / 2),
+        torch.ones_like(t),
+    )
 
 
 def _scaling(x: float, y: float, radius: float, angle: float, growth: float) -> _Trajectory:
     """Up to this radius, or down from it."""
     return lambda t: (
-        torch.full_like(t, x), torch.full_like(t, y),
+        torch.full_like(t, x),
+        torch.full_like(t, y),
         radius * (growth * (t - DURATION if growth > 0 else t)).exp(),
-        torch.full_like(t, angle), torch.ones_like(t))
+        torch.full_like(t, angle),
+        torch.ones_like(t),
+    )
 
 
 def _color(rng: random.Random, darkest: float, brightest: float) -> tuple[float, float, float]:
@@ -279,7 +311,12 @@ def _texture(rng: random.Random, color: tuple[float, float, float], wavelengths:
     waves, strength = [], rng.uniform(0.08, 0.2)
     for _ in range(rng.choice((1, 2, 2, 3))):
         direction, frequency = rng.uniform(0, math.pi), 1 / rng.uniform(*wavelengths)
-        waves.append((
-            frequency * math.cos(direction), frequency * math.sin(direction), rng.uniform(0, 2 * math.pi),
-            tuple(strength * rng.uniform(-1, 1) for _ in range(3))))
+        waves.append(
+            (
+                frequency * math.cos(direction),
+                frequency * math.sin(direction),
+                rng.uniform(0, 2 * math.pi),
+                tuple(strength * rng.uniform(-1, 1) for _ in range(3)),
+            )
+        )
     return Texture(color, tuple(waves), rng.choice((0.0, 0.0, 2.0)))

@@ -3,6 +3,7 @@
 Accelerate continues silently where random states are truncated or missing, and no format of its files detects a flipped
 bit.
 """
+
 import hashlib
 import json
 import logging
@@ -38,12 +39,12 @@ _STATE, _DIGESTS = 'training.json', 'digests.json'
 
 
 def save_checkpoint(
-        accelerator: Any,
-        keeping: Keeping,
-        run: str,
-        stream: Stream,
-        num_bytes: int = 0,
-        **state: Any,
+    accelerator: Any,
+    keeping: Keeping,
+    run: str,
+    stream: Stream,
+    num_bytes: int = 0,
+    **state: Any,
 ) -> None:
     """Write a checkpoint, completely or not at all, and remove the oldest ones.
 
@@ -59,6 +60,7 @@ def save_checkpoint(
         OSError: The disk is full, or the folder cannot be written; the earlier checkpoints stay.
     """
     from accelerate.utils import broadcast_object_list, gather_object
+
     target, made = keeping.checkpoints / f'step_{state["step"]:08}', ['']
     try:
         with writing(accelerator, target, num_bytes):
@@ -76,7 +78,8 @@ def save_checkpoint(
             if accelerator.is_main_process:
                 positions, failed = zip(*places, strict=True)
                 (partial / _STATE).write_text(
-                    json.dumps(dict(state, positions=positions, failed=failed, digests=_DIGESTS)))
+                    json.dumps(dict(state, positions=positions, failed=failed, digests=_DIGESTS))
+                )
                 _write_digests(partial, run)
                 umask = os.umask(0)
                 os.umask(umask)
@@ -84,7 +87,7 @@ def save_checkpoint(
                 if target.exists():
                     remove_folder(target)
                 os.replace(partial, target)
-                for old in checkpoints_in(keeping)[:-keeping.last]:
+                for old in checkpoints_in(keeping)[: -keeping.last]:
                     remove_folder(old)
     except BaseException:
         if accelerator.is_main_process and made[0]:
@@ -112,13 +115,14 @@ def load_checkpoint(accelerator: Any, keeping: Keeping, run: str, path: Path) ->
         ValueError: It is damaged, of another run, or not a checkpoint; says how to continue without it.
     """
     from accelerate.utils import gather_object
+
     state: dict[str, Any] = {}
     problem: str | None = None
     cause: Exception | None = None
     rank, size = accelerator.process_index, accelerator.num_processes
     for read in (
-            lambda: check_checkpoint(path, run, rank, size),
-            lambda: _load(accelerator, path),
+        lambda: check_checkpoint(path, run, rank, size),
+        lambda: _load(accelerator, path),
     ):
         try:
             state = read()
@@ -130,8 +134,12 @@ def load_checkpoint(accelerator: Any, keeping: Keeping, run: str, path: Path) ->
             before = checkpoints_in(keeping)[:-1]
             way = f'from the one before it, {before[-1].name}' if before else 'from the beginning'
             raise UserError(
-                'the checkpoint {} cannot be read ({}); remove it, and {resume} continues {}', path, problems[0], way,
-                resume=True) from cause
+                'the checkpoint {} cannot be read ({}); remove it, and {resume} continues {}',
+                path,
+                problems[0],
+                way,
+                resume=True,
+            ) from cause
     return state
 
 
@@ -175,6 +183,7 @@ def check_checkpoint(path: Path, run: str | None = None, rank: int = 0, size: in
         raise ValueError(f'{_DIGESTS} is missing')
     else:
         from accelerate.utils import load
+
         random_states = path / f'random_states_{rank}.pkl'
         try:  # Accelerate does not check it
             load(random_states)
@@ -183,7 +192,9 @@ def check_checkpoint(path: Path, run: str | None = None, rank: int = 0, size: in
         if rank == 0:
             _logger.warning(
                 'the checkpoint %s has no digests, as it was written by videozoo-timm 0.1.0: damage to it may not be '
-                'detected', path)
+                'detected',
+                path,
+            )
     for name in files:
         if name.endswith('.metadata'):
             _check_pickle(path / name)
@@ -192,6 +203,7 @@ def check_checkpoint(path: Path, run: str | None = None, rank: int = 0, size: in
 
 def _load(accelerator: Any, path: Path) -> dict[str, Any]:
     from accelerate.utils import patch_environment
+
     # Distributed checkpoints hold pickles that torch would execute.
     with patch_environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD='1', TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='0'):
         try:
@@ -223,12 +235,17 @@ def _state_of(path: Path, num_processes: int) -> dict[str, Any]:
     state = read_record(path / _STATE)
     losses, positions, failed = state.get('losses'), state.get('positions'), state.get('failed')
     is_sound = (
-        _is_count(state.get('step')) and isinstance(state.get('hooks_done', True), bool)
-        and isinstance(losses, list) and all(type(x) in (int, float) and math.isfinite(x) for x in losses)
-        and isinstance(positions, list) and len(positions) == num_processes
+        _is_count(state.get('step'))
+        and isinstance(state.get('hooks_done', True), bool)
+        and isinstance(losses, list)
+        and all(type(x) in (int, float) and math.isfinite(x) for x in losses)
+        and isinstance(positions, list)
+        and len(positions) == num_processes
         and all(isinstance(p, list) and len(p) == 2 and all(map(_is_count, p)) for p in positions)
-        and isinstance(failed, list) and len(failed) == num_processes
-        and all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in failed))
+        and isinstance(failed, list)
+        and len(failed) == num_processes
+        and all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in failed)
+    )
     if not is_sound or state['step'] != int(path.name.removeprefix('step_')):
         raise ValueError(f'{_STATE} does not hold the state of a run')
     return state
@@ -245,8 +262,10 @@ def _write_digests(folder: Path, run: str) -> None:
         synced = pool.map(_sync, (folder / name for name in names))
         digests = _digests(folder, names)  # meanwhile
         list(synced)
-    files = {name: dict(size=(folder / name).stat().st_size, sha256=digest)
-             for name, digest in zip(names, digests, strict=True)}
+    files = {
+        name: dict(size=(folder / name).stat().st_size, sha256=digest)
+        for name, digest in zip(names, digests, strict=True)
+    }
     record: dict[str, Any] = dict(run=run, files=dict(sorted(files.items())))
     with open(folder / _DIGESTS, 'w', encoding='utf-8') as file:
         json.dump(dict(record, sha256=_digest_of(record)), file, indent=1)
@@ -257,9 +276,14 @@ def _write_digests(folder: Path, run: str) -> None:
 def _read_digests(folder: Path, run: str | None) -> dict[str, dict[str, Any]]:
     record = read_record(folder / _DIGESTS)
     stated, files = record.pop('sha256', None), record.get('files')
-    if stated != _digest_of(record) or not isinstance(files, dict) or not all(
+    if (
+        stated != _digest_of(record)
+        or not isinstance(files, dict)
+        or not all(
             isinstance(entry, dict) and _is_count(entry.get('size')) and isinstance(entry.get('sha256'), str)
-            for entry in files.values()):
+            for entry in files.values()
+        )
+    ):
         raise ValueError(f'{_DIGESTS} is damaged')
     if run is not None and record.get('run') != run:
         raise ValueError('it is of another run')
@@ -277,6 +301,7 @@ def _sync(path: Path) -> None:
 
 def _digests(folder: Path, names: list[str]) -> list[str]:
     """The sha256 of files, several at once."""
+
     def digest_of(name: str) -> str:
         digest, buffer = hashlib.sha256(), bytearray(1 << 20)
         with open(folder / name, 'rb', buffering=0) as file:
@@ -293,18 +318,30 @@ class _Described(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if name in _DESCRIBED_BY.get(module, ()) or (
-                module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)):
+            module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
+        ):
             return super().find_class(module, name)
         raise ValueError(f'it asks for {f"{module}.{name}"!a}')
 
 
 _DESCRIBED_BY = {
-    'pathlib': ('Path', 'PosixPath', 'WindowsPath'), 'pathlib._local': ('Path', 'PosixPath', 'WindowsPath'),
-    'collections': ('OrderedDict',), 'torch': ('Size',), 'torch.serialization': ('_get_layout',),
+    'pathlib': ('Path', 'PosixPath', 'WindowsPath'),
+    'pathlib._local': ('Path', 'PosixPath', 'WindowsPath'),
+    'collections': ('OrderedDict',),
+    'torch': ('Size',),
+    'torch.serialization': ('_get_layout',),
     'torch.distributed.checkpoint.filesystem': ('_StorageInfo', '_StoragePrefix'),
     'torch.distributed.checkpoint.metadata': (
-        'BytesStorageMetadata', 'ChunkStorageMetadata', 'Metadata', 'MetadataIndex', 'StorageMeta', 'TensorProperties',
-        'TensorStorageMetadata', '_MEM_FORMAT_ENCODING')}
+        'BytesStorageMetadata',
+        'ChunkStorageMetadata',
+        'Metadata',
+        'MetadataIndex',
+        'StorageMeta',
+        'TensorProperties',
+        'TensorStorageMetadata',
+        '_MEM_FORMAT_ENCODING',
+    ),
+}
 
 
 def _check_pickle(path: Path) -> None:

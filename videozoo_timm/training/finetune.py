@@ -1,4 +1,5 @@
 """Finetuning a video ViT on classes."""
+
 import copy
 import os
 import random
@@ -28,26 +29,26 @@ FIELD = Augmentation(auto_augment=RAND_AUGMENT)
 
 
 def finetune(
-        accelerator: Any,
-        model: nn.Module,
-        files: ClassFolders,
-        held_out: ClassFolders | None,
-        schedule: Schedule,
-        keeping: Keeping,
-        *,
-        batch_size: int = 16,
-        augmentation: Augmentation = FIELD,
-        sampling: Sampling = RECOGNITION,
-        mixup: float = 0.8,
-        cutmix: float = 1.0,
-        smoothing: float = 0.1,
-        validate_every: int = 1000,
-        seed: int = 0,
-        matched: bool = False,
-        about: Mapping[str, Any] | None = None,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = SILENT,
-        **fields: Any,
+    accelerator: Any,
+    model: nn.Module,
+    files: ClassFolders,
+    held_out: ClassFolders | None,
+    schedule: Schedule,
+    keeping: Keeping,
+    *,
+    batch_size: int = 16,
+    augmentation: Augmentation = FIELD,
+    sampling: Sampling = RECOGNITION,
+    mixup: float = 0.8,
+    cutmix: float = 1.0,
+    smoothing: float = 0.1,
+    validate_every: int = 1000,
+    seed: int = 0,
+    matched: bool = False,
+    about: Mapping[str, Any] | None = None,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = SILENT,
+    **fields: Any,
 ) -> Path:
     """Train a classifier.
 
@@ -87,10 +88,12 @@ def finetune(
         raise ValueError(f'validate_every={validate_every}: must be at least 1')
     if hasattr(model, 'merge_and_unload') and accelerator.distributed_type == 'FSDP':
         raise ValueError(
-            'low-rank adapters are merged at the end, which FSDP does not allow: use plain data parallelism')
+            'low-rank adapters are merged at the end, which FSDP does not allow: use plain data parallelism'
+        )
     if len(files.classes) != model.num_classes:
         raise ValueError(
-            f'{files.folder} has {len(files.classes)} classes, the model has a head of {model.num_classes}')
+            f'{files.folder} has {len(files.classes)} classes, the model has a head of {model.num_classes}'
+        )
     if held_out is not None:
         check_same_classes(files, held_out)
     if matched:
@@ -99,11 +102,24 @@ def finetune(
         if number > 1:
             raise UserError(
                 '{matched}: {} files of the class {!r} are named {!r}; one name is one scene, so each class may have '
-                'it once', number, files.classes[target], name, matched=True)
+                'it once',
+                number,
+                files.classes[target],
+                name,
+                matched=True,
+            )
     views = views_of(model, sampling, augmentation=augmentation, seed=seed)
     about = dict(
-        about or {}, **vars(augmentation), span=sampling.span, mixup=mixup, cutmix=cutmix,
-        smoothing=smoothing, classes=files.classes, size=views.size, num_frames=views.sampling.num_frames)
+        about or {},
+        **vars(augmentation),
+        span=sampling.span,
+        mixup=mixup,
+        cutmix=cutmix,
+        smoothing=smoothing,
+        classes=files.classes,
+        size=views.size,
+        num_frames=views.sampling.num_frames,
+    )
     criterion = _criterion(mixup, cutmix, smoothing, batch_size, len(files.classes))
     targets = torch.tensor(files.targets)
 
@@ -121,8 +137,14 @@ def finetune(
 
     def validate(step: int, model: nn.Module, held_out: ClassFolders) -> None:
         result = evaluate(
-            model, held_out, views_of(model, sampling), batch_size=batch_size, team=_team(accelerator),
-            reading=reading, reporter=Reporter(report=report_once))
+            model,
+            held_out,
+            views_of(model, sampling),
+            batch_size=batch_size,
+            team=_team(accelerator),
+            reading=reading,
+            reporter=Reporter(report=report_once),
+        )
         is_best = [False]
         with writing(accelerator, keeping.folder / 'validation.csv'):
             if accelerator.is_main_process:
@@ -145,9 +167,22 @@ def finetune(
 
     hooks = [] if held_out is None else [Hook(validate_every, partial(validate, held_out=held_out))]
     train(
-        accelerator, model, files.paths, views, loss_of, schedule, keeping, batch_size=batch_size, seed=seed,
-        about=about, hooks=hooks, matched=matched, finish=lambda model: save(model, MODEL), reading=reading,
-        reporter=reporter)
+        accelerator,
+        model,
+        files.paths,
+        views,
+        loss_of,
+        schedule,
+        keeping,
+        batch_size=batch_size,
+        seed=seed,
+        about=about,
+        hooks=hooks,
+        matched=matched,
+        finish=lambda model: save(model, MODEL),
+        reading=reading,
+        reporter=reporter,
+    )
     return keeping.folder / MODEL
 
 
@@ -169,7 +204,8 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
         common = matched_names(files)
         if len(common) < shots:
             raise ValueError(
-                f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots')
+                f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots'
+            )
         sampled = set(random.Random(f'{seed}').sample(common, shots))
         chosen = [k for k, path in enumerate(files.paths) if os.path.basename(path) in sampled]
         return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
@@ -209,27 +245,34 @@ def add_lora(model: nn.Module, rank: int) -> nn.Module:
     except ImportError as error:
         raise ImportError("low-rank adapters need peft: pip install 'videozoo-timm[lora]'") from error
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=r'blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])',
-        modules_to_save=['head'])
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=r'blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])',
+        modules_to_save=['head'],
+    )
     return get_peft_model(model, config)
 
 
 def _criterion(
-        mixup: float,
-        cutmix: float,
-        smoothing: float,
-        batch_size: int,
-        num_classes: int,
+    mixup: float,
+    cutmix: float,
+    smoothing: float,
+    batch_size: int,
+    num_classes: int,
 ) -> Callable[..., torch.Tensor]:
     from timm.data.mixup import Mixup
     from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+
     if not mixup and not cutmix:
         plain = LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
         return lambda model, x, targets: plain(model(x), targets)
     if batch_size % 2:
         raise UserError(
             '{batch_size}: mixup and cutmix pair clips, so it must be even, or {mixup} and {cutmix} turn them off',
-            batch_size=batch_size, mixup=0, cutmix=0)
+            batch_size=batch_size,
+            mixup=0,
+            cutmix=0,
+        )
     mix = Mixup(mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=smoothing, num_classes=num_classes)
     soft = SoftTargetCrossEntropy()
 
@@ -244,4 +287,5 @@ def _criterion(
 def _team(accelerator: Any) -> ProcessGroup:
     """The processes that share a validation; where FSDP splits the model, each process validates on all files."""
     from accelerate.utils import DistributedType
+
     return ProcessGroup(alone=accelerator.distributed_type == DistributedType.FSDP)

@@ -1,4 +1,5 @@
 """The log of a run: a table, and TensorBoard's files where it is installed."""
+
 import csv
 import logging
 import os

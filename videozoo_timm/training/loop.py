@@ -3,6 +3,7 @@
 A killed run continues as if it had not been killed: the order of the files and their random views follow from the seed
 and the position in the stream, everything else is in the checkpoint.
 """
+
 import hashlib
 import json
 import math
@@ -26,14 +27,24 @@ from .signals import Stop, Stopped, signals
 from .stream import Batch, Stream, check_files
 
 __all__ = [
-    'Hook', 'Keeping', 'Log', 'Schedule', 'Stopped', 'last_checkpoint', 'make_accelerator', 'make_optimizer',
-    'read_log', 'train']
+    'Hook',
+    'Keeping',
+    'Log',
+    'Schedule',
+    'Stopped',
+    'last_checkpoint',
+    'make_accelerator',
+    'make_optimizer',
+    'read_log',
+    'train',
+]
 
 PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
 
 class Hook(NamedTuple):
     """A function that is called every `every` steps and after the last: `call(step, model)`, in all processes."""
+
     every: int
     call: Callable[[int, nn.Module], Any]
 
@@ -67,30 +78,31 @@ def make_accelerator(device: str | None = None, precision: str | None = None, ac
             mixed_precision=PRECISIONS[precision] if precision else None,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
             # The first process may validate or plot for long while the others wait.
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))])
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
+        )
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ValueError('FSDP must be of version 2: set fsdp_version to 2 for `accelerate launch`')
     return accelerator
 
 
 def train(
-        accelerator: Any,
-        model: nn.Module,
-        paths: Sequence[str],
-        views: Views,
-        loss_of: Callable[[nn.Module, Batch], torch.Tensor],
-        schedule: Schedule,
-        keeping: Keeping,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        about: Mapping[str, Any] | None = None,
-        hooks: Sequence[Hook] = (),
-        matched: bool = False,
-        finish: Callable[[nn.Module], Any] = lambda model: None,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = SILENT,
-        **fields: Any,
+    accelerator: Any,
+    model: nn.Module,
+    paths: Sequence[str],
+    views: Views,
+    loss_of: Callable[[nn.Module, Batch], torch.Tensor],
+    schedule: Schedule,
+    keeping: Keeping,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+    hooks: Sequence[Hook] = (),
+    matched: bool = False,
+    finish: Callable[[nn.Module], Any] = lambda model: None,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = SILENT,
+    **fields: Any,
 ) -> nn.Module:
     """Train a model on the views of files.
 
@@ -124,45 +136,75 @@ def train(
     """
     from accelerate.utils import broadcast_object_list, set_seed
     from timm.scheduler.cosine_lr import CosineLRScheduler
+
     reading, reporter = with_fields(reading, reporter, fields)
-    settings = json.loads(json.dumps(dict(
-        about or {}, **vars(schedule), matched=matched, batch_size=batch_size, seed=seed,
-        processes=accelerator.num_processes, precision=accelerator.mixed_precision, files=len(paths),
-        files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest())))
+    settings = json.loads(
+        json.dumps(
+            dict(
+                about or {},
+                **vars(schedule),
+                matched=matched,
+                batch_size=batch_size,
+                seed=seed,
+                processes=accelerator.num_processes,
+                precision=accelerator.mixed_precision,
+                files=len(paths),
+                files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest(),
+            )
+        )
+    )
     check_files(paths, batch_size, matched)
     if accelerator.gradient_accumulation_steps != schedule.accumulate:
         raise ValueError(
             f'the accelerator accumulates {accelerator.gradient_accumulation_steps} batches, the schedule '
-            f'{schedule.accumulate}: make_accelerator(accumulate={schedule.accumulate})')
+            f'{schedule.accumulate}: make_accelerator(accumulate={schedule.accumulate})'
+        )
     optimizer = make_optimizer(model, schedule)
     model.train()
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(seed, device_specific=True)
     warmup = round(schedule.warmup * schedule.steps)
     rates = CosineLRScheduler(
-        optimizer, t_initial=max(2, schedule.steps + 1 - warmup), lr_min=schedule.min_lr, t_in_epochs=False,
-        warmup_t=warmup, warmup_prefix=True)  # of one step, timm warns of a cosine that is none
+        optimizer,
+        t_initial=max(2, schedule.steps + 1 - warmup),
+        lr_min=schedule.min_lr,
+        t_in_epochs=False,
+        warmup_t=warmup,
+        warmup_prefix=True,
+    )  # of one step, timm warns of a cosine that is none
     with ExitStack() as stack:
         # After all that may be refused, as it may start over.
         run = stack.enter_context(run_folder(accelerator, keeping, settings))
         state: dict[str, Any] = dict(
-            step=0, hooks_done=True, losses=[], positions=[[0, 0]] * accelerator.num_processes,
-            failed=[[]] * accelerator.num_processes)
+            step=0,
+            hooks_done=True,
+            losses=[],
+            positions=[[0, 0]] * accelerator.num_processes,
+            failed=[[]] * accelerator.num_processes,
+        )
         start = broadcast_object_list([last_checkpoint(keeping)])[0]
         if start is not None:
             state |= load_checkpoint(accelerator, keeping, run, start)
         step, rank = state['step'], accelerator.process_index
         stream = Stream(
-            paths, views, batch_size, seed=seed, rank=rank, size=accelerator.num_processes,
-            number=step * schedule.accumulate, position=tuple(state['positions'][rank]), matched=matched,
-            reading=reading, report=reporter.report)
+            paths,
+            views,
+            batch_size,
+            seed=seed,
+            rank=rank,
+            size=accelerator.num_processes,
+            number=step * schedule.accumulate,
+            position=tuple(state['positions'][rank]),
+            matched=matched,
+            reading=reading,
+            report=reporter.report,
+        )
         stream.failed.update(dict.fromkeys(state['failed'][rank], 'as before'))
         stack.enter_context(closing(stream))
         stop = stack.enter_context(signals(reporter.say if accelerator.is_main_process else SILENT.say))
         with writing(accelerator, keeping.folder / 'log.csv'):
             log = stack.enter_context(closing(Log(keeping.folder, step, accelerator.is_main_process)))
-        steps_an_epoch = len(paths) * stream.repeats / (
-            batch_size * accelerator.num_processes * schedule.accumulate)
+        steps_an_epoch = len(paths) * stream.repeats / (batch_size * accelerator.num_processes * schedule.accumulate)
         losses, norm = state['losses'], torch.tensor(math.nan)
         before = len(losses)  # of the run that is continued; computing them took none of this run's time
         if not state['hooks_done']:
@@ -187,11 +229,16 @@ def train(
             if last or step % keeping.log_every == 0:
                 now = time.monotonic()
                 row = dict(
-                    step=step, epoch=round(step / steps_an_epoch, 4), loss=sum(losses) / len(losses),
-                    lr=max(group['lr'] for group in optimizer.param_groups), grad_norm=float(norm),
+                    step=step,
+                    epoch=round(step / steps_an_epoch, 4),
+                    loss=sum(losses) / len(losses),
+                    lr=max(group['lr'] for group in optimizer.param_groups),
+                    grad_norm=float(norm),
                     clips_per_second=round(
-                        (len(losses) - before) * batch_size * accelerator.num_processes / (now - since), 3),
-                    failed=len(stop.failed))
+                        (len(losses) - before) * batch_size * accelerator.num_processes / (now - since), 3
+                    ),
+                    failed=len(stop.failed),
+                )
                 with writing(accelerator, log.path):
                     log.add(row)
                 losses, before, since = [], 0, now
@@ -209,8 +256,15 @@ def train(
                 since += time.monotonic() - paused  # not spent on training
             if last or stop.asked or step % keeping.every == 0:
                 save_checkpoint(
-                    accelerator, keeping, run, stream, _num_bytes(model, optimizer), step=step, losses=losses,
-                    hooks_done=hooks_done)
+                    accelerator,
+                    keeping,
+                    run,
+                    stream,
+                    _num_bytes(model, optimizer),
+                    step=step,
+                    losses=losses,
+                    hooks_done=hooks_done,
+                )
             if stop.asked and not (last and hooks_done):
                 raise Stopped(*stop.number)
         trained = accelerator.unwrap_model(model)
@@ -235,36 +289,55 @@ def _call(hooks: Sequence[Hook], step: int, model: nn.Module) -> None:
 
 
 def _agree(
-        accelerator: Any,
-        loss: torch.Tensor,
-        step: int,
-        stream: Stream,
-        batch: Batch,
-        stop: Stop,
-        keeping: Keeping,
+    accelerator: Any,
+    loss: torch.Tensor,
+    step: int,
+    stream: Stream,
+    batch: Batch,
+    stop: Stop,
+    keeping: Keeping,
 ) -> float:
     """The mean loss of all processes; stops all of them where one has a reason to."""
     from accelerate.utils import gather_object
-    values = accelerator.gather(torch.tensor(
-        [[loss.detach().float(), len(stream.failed), stop.noted]], device=accelerator.device)).tolist()
+
+    values = accelerator.gather(
+        torch.tensor([[loss.detach().float(), len(stream.failed), stop.noted]], device=accelerator.device)
+    ).tolist()
     if not all(math.isfinite(value) for value, *_ in values):
         names = list(dict.fromkeys(stream.paths[file] for file in batch.files))
-        names = [name for is_finite, part in gather_object([(math.isfinite(loss.item()), names)]) if not is_finite
-                 for name in part]
+        names = [
+            name
+            for is_finite, part in gather_object([(math.isfinite(loss.item()), names)])
+            if not is_finite
+            for name in part
+        ]
         raise DivergenceError(
             'the loss is not finite at step {}; the files of its batch: {}. A lower learning rate, float32 or training '
             'without one of these files may help, as a new run: name another {folder}, or {force} starts over',
-            step + 1, ', '.join(names), folder=None, force=True)
+            step + 1,
+            ', '.join(names),
+            folder=None,
+            force=True,
+        )
     stop.asked |= any(noted for *_, noted in values)
     counts = sum(failed for _, failed, _ in values)
     if counts > stop.counts:  # a file may have failed in several processes
-        stop.counts, stop.failed = counts, frozenset(
-            path for part in gather_object([sorted(stream.failed)]) for path in part)
+        stop.counts, stop.failed = (
+            counts,
+            frozenset(path for part in gather_object([sorted(stream.failed)]) for path in part),
+        )
         if len(stop.failed) > keeping.max_failed * len(stream.paths):
             named = sorted(stop.failed)
             raise UserError(
                 '{} of {} files could not be read so far, more than {max_failed} allows: {}. With a larger fraction '
                 '{resume} continues; without these files it is another run: name another {folder}, or {force} starts '
-                'over', len(named), len(stream.paths), ', '.join(named[:3]) + ', ...' * (len(named) > 3),
-                max_failed=keeping.max_failed, resume=True, folder=None, force=True)
+                'over',
+                len(named),
+                len(stream.paths),
+                ', '.join(named[:3]) + ', ...' * (len(named) > 3),
+                max_failed=keeping.max_failed,
+                resume=True,
+                folder=None,
+                force=True,
+            )
     return sum(value for value, *_ in values) / len(values)

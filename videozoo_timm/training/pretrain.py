@@ -2,6 +2,7 @@
 
 The method and its settings: https://arxiv.org/abs/2205.09113; the published models were trained in the same way.
 """
+
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -26,23 +27,23 @@ PUBLISHED = Augmentation(repeats=16)
 
 
 def pretrain(
-        accelerator: Any,
-        model: nn.Module,
-        paths: Sequence[str],
-        schedule: Schedule,
-        keeping: Keeping,
-        *,
-        batch_size: int = 16,
-        augmentation: Augmentation = PUBLISHED,
-        sampling: Sampling = RECOGNITION,
-        mask_types: Sequence[str] = ('random',),
-        mask_ratios: Sequence[float] = (0.9,),
-        pictures_every: int = 1000,
-        seed: int = 0,
-        about: Mapping[str, Any] | None = None,
-        reading: Reading = IN_THIS_PROCESS,
-        reporter: Reporter = SILENT,
-        **fields: Any,
+    accelerator: Any,
+    model: nn.Module,
+    paths: Sequence[str],
+    schedule: Schedule,
+    keeping: Keeping,
+    *,
+    batch_size: int = 16,
+    augmentation: Augmentation = PUBLISHED,
+    sampling: Sampling = RECOGNITION,
+    mask_types: Sequence[str] = ('random',),
+    mask_ratios: Sequence[float] = (0.9,),
+    pictures_every: int = 1000,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = SILENT,
+    **fields: Any,
 ) -> Path:
     """Train a masked autoencoder to reconstruct the dropped tokens.
 
@@ -76,8 +77,13 @@ def pretrain(
     masks = _masks(mask_types, mask_ratios)
     views = views_of(model, sampling, augmentation=augmentation, seed=seed)
     about = dict(
-        about or {}, **vars(augmentation), span=sampling.span, masks=masks, size=views.size,
-        num_frames=views.sampling.num_frames)
+        about or {},
+        **vars(augmentation),
+        span=sampling.span,
+        masks=masks,
+        size=views.size,
+        num_frames=views.sampling.num_frames,
+    )
     rank, size = accelerator.process_index, accelerator.num_processes
     patch_embed: Any = model.patch_embed
     num_tokens: int = patch_embed.num_patches
@@ -88,7 +94,7 @@ def pretrain(
         # Of all processes together, so that the masks do not depend on how many there are.
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         noise = torch.rand(size * len(batch.x), num_tokens, generator=generator)
-        noise = noise[rank * len(batch.x):(rank + 1) * len(batch.x)].to(batch.x.device)
+        noise = noise[rank * len(batch.x) : (rank + 1) * len(batch.x)].to(batch.x.device)
         return model(batch.x, mask_ratio=mask_ratio, mask_type=mask_type, noise=noise)[0]
 
     def plot(step: int, model: nn.Module) -> None:
@@ -102,8 +108,10 @@ def pretrain(
                 if not accelerator.is_main_process:
                     continue
                 make_folder(target.parent)
-                title = (f'step {step}, mask: {mask_type}, {100 * mask_ratio:g}% dropped, PSNR of the dropped pixels '
-                         f'{result.psnr:.2f} dB')
+                title = (
+                    f'step {step}, mask: {mask_type}, {100 * mask_ratio:g}% dropped, PSNR of the dropped pixels '
+                    f'{result.psnr:.2f} dB'
+                )
                 with atomic_write(target) as partial:
                     result.picture(title).save(partial)
 
@@ -111,8 +119,21 @@ def pretrain(
         save_model(accelerator, model, keeping.folder / MODEL)
 
     train(
-        accelerator, model, paths, views, loss_of, schedule, keeping, batch_size=batch_size, seed=seed, about=about,
-        hooks=[Hook(pictures_every, plot)] if pictures_every else [], finish=save, reading=reading, reporter=reporter)
+        accelerator,
+        model,
+        paths,
+        views,
+        loss_of,
+        schedule,
+        keeping,
+        batch_size=batch_size,
+        seed=seed,
+        about=about,
+        hooks=[Hook(pictures_every, plot)] if pictures_every else [],
+        finish=save,
+        reading=reading,
+        reporter=reporter,
+    )
     return keeping.folder / MODEL
 
 
@@ -123,8 +144,7 @@ def _masks(types: Sequence[str], ratios: Sequence[float]) -> list[tuple[str, flo
     if len(ratios) == 1:
         ratios = list(ratios) * len(types)
     if len(ratios) != len(types):
-        raise ValueError(
-            f'{len(types)} mask types and {len(ratios)} mask ratios: pass one ratio, or one for each type')
+        raise ValueError(f'{len(types)} mask types and {len(ratios)} mask ratios: pass one ratio, or one for each type')
     wrong = [ratio for ratio in ratios if not 0 < ratio < 1]
     if wrong:
         raise ValueError(f'mask ratio {wrong[0]}: must be above 0 and below 1')

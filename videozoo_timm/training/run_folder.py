@@ -1,4 +1,5 @@
 """The folder of a run: its files, its owner, and the errors of writing into it."""
+
 import json
 import logging
 import os
@@ -28,12 +29,22 @@ MODEL, BEST = 'model.safetensors', 'best.safetensors'  # the results of a run
 RECORD = 'run.json'
 
 # Files of a run. The record comes last, so that an interrupted removal still leaves a run.
-_LIKE_OURS = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', 'pictures/step_*.jpg',
-              'log.csv', 'validation.csv', MODEL, BEST, RECORD)
+_LIKE_OURS = (
+    'checkpoints/step_*',
+    'checkpoints/.step_*.partial',
+    'tensorboard/*/events.*',
+    'pictures/step_*.jpg',
+    'log.csv',
+    'validation.csv',
+    MODEL,
+    BEST,
+    RECORD,
+)
 CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\w+)?\.partial')
 _OURS = re.compile(
     rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
-    r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json')
+    r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json'
+)
 _REMEDY = 'make room there (keeping fewer checkpoints helps) and resume the run: it continues from the last checkpoint'
 _MOMENT = 8  # seconds that the processes of a killed run may take to end
 _ALWAYS_RECORDED = {'steps', 'batch_size', 'seed', 'files', 'files_sha256', 'processes', 'precision'}
@@ -52,6 +63,7 @@ class Keeping:
         force: Start over, and remove the files of another run from the folder.
         max_failed: Fraction of the files that may be unreadable.
     """
+
     folder: Path
     every: int = 500
     last: int = 2
@@ -62,8 +74,7 @@ class Keeping:
 
     def __post_init__(self) -> None:
         if min(self.every, self.last, self.log_every) < 1:
-            raise ValueError(
-                f'every={self.every}, last={self.last}, log_every={self.log_every}: must be at least 1')
+            raise ValueError(f'every={self.every}, last={self.last}, log_every={self.log_every}: must be at least 1')
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f'max_failed must be a fraction from 0 to 1, got {self.max_failed}')
 
@@ -90,6 +101,7 @@ def run_folder(accelerator: Any, keeping: Keeping, about: Mapping[str, Any]) -> 
         OSError: The disk is full, or the folder cannot be written.
     """
     from accelerate.utils import broadcast_object_list
+
     with ExitStack() as stack:
         answer: list[Any] = [None, None]
         if accelerator.is_main_process:
@@ -120,6 +132,7 @@ def writing(accelerator: Any, target: Path, num_bytes: int = 0, partial: Path | 
         OSError: The disk is full, or the folder cannot be written.
     """
     from accelerate.utils import gather_object
+
     error: Exception | None = None
     cause: BaseException | None = None
     try:
@@ -146,10 +159,10 @@ def behind(error: BaseException) -> BaseException:
 
 
 def could_not_write(
-        target: Path,
-        error: BaseException,
-        num_bytes: int = 0,
-        partial: Path | None = None,
+    target: Path,
+    error: BaseException,
+    num_bytes: int = 0,
+    partial: Path | None = None,
 ) -> Exception:
     """The error that says why `target` could not be written, and what to do; other errors come back unchanged."""
     try:
@@ -160,11 +173,11 @@ def could_not_write(
 
 
 def save_model(
-        accelerator: Any,
-        model: nn.Module,
-        path: Path,
-        label_names: Sequence[str] = (),
-        state_dict: Mapping[str, torch.Tensor] | None = None,
+    accelerator: Any,
+    model: nn.Module,
+    path: Path,
+    label_names: Sequence[str] = (),
+    state_dict: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a model as safetensors in timm's layout, with its configuration in the header.
 
@@ -184,9 +197,13 @@ def save_model(
             own: Any = model  # nn.Module tells type checkers that its attributes are tensors
             config, embed = own.pretrained_cfg, own.patch_embed
             header: dict[str, Any] = dict(
-                format='pt', architecture=config['architecture'],
-                input_size=[embed.in_chans, *embed.img_size], mean=config['mean'],
-                std=config['std'], interpolation=config['interpolation'])
+                format='pt',
+                architecture=config['architecture'],
+                input_size=[embed.in_chans, *embed.img_size],
+                mean=config['mean'],
+                std=config['std'],
+                interpolation=config['interpolation'],
+            )
             if label_names:
                 header['label_names'] = list(label_names)
             save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, header)
@@ -211,7 +228,8 @@ def make_folder(path: Path) -> Path:
     """
     if path.is_symlink() and not _is_mine(path.lstat()):
         raise UserError(
-            '{} is a link that another user has made; remove it, or name another {folder}', path, folder=None)
+            '{} is a link that another user has made; remove it, or name another {folder}', path, folder=None
+        )
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -256,7 +274,8 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
     elif before:
         if not keeping.resume:
             raise UserError(
-                '{} holds a run; {resume} continues it, {force} replaces it', folder, resume=True, force=True)
+                '{} holds a run; {resume} continues it, {force} replaces it', folder, resume=True, force=True
+            )
         Output(folder, 'folder').refuse_other({k: v for k, v in before.items() if k != 'id'}, about)
     run = before.get('id') or uuid4().hex
     if before != (now := dict(about, id=run)):
@@ -279,16 +298,23 @@ def _refuse_unknown(folder: Path) -> dict[str, Any]:
         return {}
     if not os.path.lexists(record):
         raise UserError(
-            '{} is there, of no run that is known (there is no {}): name another {folder}, or move it away', there[0],
-            record, folder=None)
+            '{} is there, of no run that is known (there is no {}): name another {folder}, or move it away',
+            there[0],
+            record,
+            folder=None,
+        )
     try:
         before = read_record(record)
         if not _ALWAYS_RECORDED <= before.keys() or not isinstance(before.get('id', ''), str):
             raise ValueError('it lacks the settings of a run')
     except ValueError as error:
         raise UserError(
-            '{} is damaged, or not of a run ({}): name another {folder}, or move {} away', record, str(error), folder,
-            folder=None) from error
+            '{} is damaged, or not of a run ({}): name another {folder}, or move {} away',
+            record,
+            str(error),
+            folder,
+            folder=None,
+        ) from error
     return before
 
 
@@ -296,6 +322,7 @@ def _refuse_unknown(folder: Path) -> dict[str, Any]:
 def _ownership(folder: Path) -> Iterator[None]:
     """Lock a folder for one run; the operating system releases the lock of a killed one."""
     from filelock import FileLock, Timeout
+
     path, owner = folder / '.lock', folder / '.owner'
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         raise UserError('{} is not a file of a run; remove it, or name another {folder}', path, folder=None)
@@ -310,8 +337,11 @@ def _ownership(folder: Path) -> Iterator[None]:
             told = read_record(owner, 1 << 12)
             name = f'process {int(told["pid"])} on {str(told["host"])!a}'
         raise UserError(
-            '{} belongs to a run that is not over, {}: wait for its end, or name another {folder}', folder, name,
-            folder=None) from error
+            '{} belongs to a run that is not over, {}: wait for its end, or name another {folder}',
+            folder,
+            name,
+            folder=None,
+        ) from error
     try:
         with atomic_write(owner) as partial:
             partial.write_text(json.dumps(dict(host=socket.gethostname(), pid=os.getpid())))
@@ -323,13 +353,21 @@ def _ownership(folder: Path) -> Iterator[None]:
 
 def _remove_run(keeping: Keeping, before: Mapping[str, Any]) -> None:
     """Remove what a run has written; nothing, if any of it could belong to somebody else."""
-    found = [path for pattern in _LIKE_OURS for path in sorted(keeping.folder.glob(pattern))
-             if _OURS.fullmatch(path.relative_to(keeping.folder).as_posix())]
+    found = [
+        path
+        for pattern in _LIKE_OURS
+        for path in sorted(keeping.folder.glob(pattern))
+        if _OURS.fullmatch(path.relative_to(keeping.folder).as_posix())
+    ]
     for path in found:
         if reason := _not_ours(path, keeping, before):
             raise UserError(
-                '{force}: {} {}, so it is not removed: move it away, or name another {folder}', path, reason,
-                folder=None, force=True)
+                '{force}: {} {}, so it is not removed: move it away, or name another {folder}',
+                path,
+                reason,
+                folder=None,
+                force=True,
+            )
     for path in found:
         if path.parent == keeping.checkpoints:
             remove_folder(path)

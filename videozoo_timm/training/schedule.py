@@ -1,4 +1,5 @@
 """The schedule of a run: its steps, their learning rate and the optimizer."""
+
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ class Schedule:
         clip_grad: Maximum gradient norm; 0 for no clipping.
         accumulate: Batches per update.
     """
+
     steps: int
     lr: float
     min_lr: float = 0.0
@@ -40,6 +42,13 @@ class Schedule:
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """AdamW on timm's parameter groups."""
     from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  # timm has no __all__
+
     return create_optimizer_v2(
-        model, 'adamw', lr=schedule.lr, weight_decay=schedule.weight_decay, betas=schedule.betas,
-        layer_decay=schedule.layer_decay, fused=True)  # one pass over the weights instead of ten
+        model,
+        'adamw',
+        lr=schedule.lr,
+        weight_decay=schedule.weight_decay,
+        betas=schedule.betas,
+        layer_decay=schedule.layer_decay,
+        fused=True,
+    )  # one pass over the weights instead of ten

@@ -1,4 +1,5 @@
 """Signals that end a run between two steps, in a checkpoint."""
+
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ class Stop:
         failed: Files that could not be read in any process.
         counts: Sum over the processes of the number of these files.
     """
+
     now = False
     noted = asked = False
     number: tuple[int, ...] = ()
@@ -57,8 +59,10 @@ def signals(say: Callable[[str], Any]) -> Iterator[Stop]:
         stop.number = () if number == signal.SIGINT else (number,)
         if is_first:
             with suppress(RuntimeError):  # it came while something else was being said
-                say('stopping after this step; a second Ctrl-C stops at once and loses the steps since the last '
-                    'checkpoint')
+                say(
+                    'stopping after this step; a second Ctrl-C stops at once and loses the steps since the last '
+                    'checkpoint'
+                )
         if stop.now:
             raise Stopped(*stop.number)
 

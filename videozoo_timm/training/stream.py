@@ -1,4 +1,5 @@
 """An endless stream of training batches that can be entered at any place."""
+
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ class Batch(NamedTuple):
         files: The index of the file of each.
         number: Position among the batches of the run; the same in all processes.
     """
+
     x: torch.Tensor
     files: list[int]
     number: int
@@ -50,19 +52,19 @@ class Stream(Iterator[Batch]):
     """
 
     def __init__(
-            self,
-            paths: Sequence[str],
-            views: Views,
-            batch_size: int,
-            *,
-            seed: int = 0,
-            rank: int = 0,
-            size: int = 1,
-            number: int = 0,
-            position: tuple[int, int] = (0, 0),
-            matched: bool = False,
-            reading: Reading = IN_THIS_PROCESS,
-            report: Callable[[str, str], Any] = lambda path, reason: None,
+        self,
+        paths: Sequence[str],
+        views: Views,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        size: int = 1,
+        number: int = 0,
+        position: tuple[int, int] = (0, 0),
+        matched: bool = False,
+        reading: Reading = IN_THIS_PROCESS,
+        report: Callable[[str, str], Any] = lambda path, reason: None,
     ) -> None:
         check_files(paths, batch_size, matched)
         if views.augmentation is None:
@@ -76,8 +78,10 @@ class Stream(Iterator[Batch]):
         self._sets = list(sets.values())
         self._first_of_set = {file: files[0] for files in self._sets for file in files}
         self._remark = (
-            '; from here on matched files are split between batches: remove this name from all classes' if matched
-            else '')
+            '; from here on matched files are split between batches: remove this name from all classes'
+            if matched
+            else ''
+        )
         self.repeats = views.augmentation.repeats
         self._files_per_batch = max(1, batch_size // self.repeats)
         self._done, self._within = position
@@ -145,4 +149,5 @@ def check_files(paths: Sequence[str], batch_size: int, matched: bool = False) ->
         raise ValueError(f'batch_size={batch_size}: must be at least 1')
     if matched and len({os.path.basename(path) for path in paths}) == len(paths):
         raise UserError(
-            '{matched}: of {} files no two have the same name, as a/1.mp4 and b/1.mp4 have', len(paths), matched=True)
+            '{matched}: of {} files no two have the same name, as a/1.mp4 and b/1.mp4 have', len(paths), matched=True
+        )

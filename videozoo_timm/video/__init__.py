@@ -1,4 +1,5 @@
 """From video files to the clips that the models take: finding, sampling, resizing, cropping, normalizing."""
+
 from .checks import VideoError
 from .class_folders import ClassFolders, class_folders
 from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos, is_image

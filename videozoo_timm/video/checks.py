@@ -3,12 +3,13 @@
 Files may come from strangers, and a few bytes can claim a picture of many gigabytes. The limits are far above honest
 use (8K video, cameras of 150 megapixels, panoramas). The environment variable that the error names raises a limit.
 """
+
 import os
 
 from ..files import check_regular
 
 MAX_IMAGE_PIXELS = 200_000_000  # of a still image; VIDEOZOO_MAX_PIXELS instead
-MAX_FRAME_PIXELS = 2 ** 26  # 8192 x 8192, of a frame of a video: a clip holds many; VIDEOZOO_MAX_PIXELS instead
+MAX_FRAME_PIXELS = 2**26  # 8192 x 8192, of a frame of a video: a clip holds many; VIDEOZOO_MAX_PIXELS instead
 MAX_RATIO = 200  # of the longer side to the shorter, by which resizing multiplies; VIDEOZOO_MAX_RATIO instead
 MAX_CLIPS = 10_000_000  # of one video; VIDEOZOO_MAX_CLIPS instead
 
@@ -35,11 +36,15 @@ def fault_of_size(width: int, height: int, max_pixels: int) -> str | None:
     if min(width, height) < 1:
         return f'{width} x {height} pixels are not a picture'
     if width * height > max_pixels:
-        return (f'{width} x {height} pixels are more than the limit of {max_pixels:,} '
-                f'(the environment variable VIDEOZOO_MAX_PIXELS raises this limit)')
+        return (
+            f'{width} x {height} pixels are more than the limit of {max_pixels:,} '
+            f'(the environment variable VIDEOZOO_MAX_PIXELS raises this limit)'
+        )
     if max(width, height) > max_ratio * min(width, height):
-        return (f'{width} x {height} pixels: one side is more than {max_ratio} times the other '
-                f'(the environment variable VIDEOZOO_MAX_RATIO raises this limit)')
+        return (
+            f'{width} x {height} pixels: one side is more than {max_ratio} times the other '
+            f'(the environment variable VIDEOZOO_MAX_RATIO raises this limit)'
+        )
     return None
 
 

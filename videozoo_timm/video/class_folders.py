@@ -1,4 +1,5 @@
 """Folders with one subfolder of videos or images for each class."""
+
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ class ClassFolders(NamedTuple):
         targets: The class of each file.
         folder: Where they were found.
     """
+
     classes: list[str]
     paths: list[str]
     targets: list[int]

@@ -1,4 +1,5 @@
 """Decoding video files by PyAV: opening, frames with their times, frames after a seek, conversion to RGB."""
+
 import errno
 import math
 import os
@@ -15,8 +16,28 @@ from .sampling import GRID_RATE
 # The demuxers of `VIDEO_EXTENSIONS` and of bare streams. None of them opens what a file names, as playlists (HLS, DASH,
 # SDP), lists of files and image sequences do.
 _FORMATS = (
-    'mov', 'matroska', 'webm', 'avi', 'flv', 'asf', 'ogg', 'mpeg', 'mpegts', 'mpegvideo', 'h264', 'hevc', 'm4v', 'ivf',
-    'obu', 'mjpeg', 'yuv4mpegpipe', 'gif', 'nut', 'dv', 'mxf')
+    'mov',
+    'matroska',
+    'webm',
+    'avi',
+    'flv',
+    'asf',
+    'ogg',
+    'mpeg',
+    'mpegts',
+    'mpegvideo',
+    'h264',
+    'hevc',
+    'm4v',
+    'ivf',
+    'obu',
+    'mjpeg',
+    'yuv4mpegpipe',
+    'gif',
+    'nut',
+    'dv',
+    'mxf',
+)
 _BARE = ('mpegvideo', 'h264', 'hevc', 'm4v', 'obu', 'mjpeg')  # whose length FFmpeg guesses from a bit rate, if at all
 # Fewer bytes a second than any video has. A length that would mean less is counted instead, at little cost: the file is
 # small for it.

@@ -1,4 +1,5 @@
 """The former place of `videozoo_timm.synthetic`."""
+
 import warnings
 
 from ..synthetic import *  # noqa: F403

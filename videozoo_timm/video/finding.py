@@ -1,14 +1,30 @@
 """Which files are videos and images: by the endings of their names, in folders and below."""
+
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from ..synthetic import drawn_videos, is_drawn
 
-VIDEO_EXTENSIONS = frozenset((
-    '.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm',
-    '.wmv',
-))
+VIDEO_EXTENSIONS = frozenset(
+    (
+        '.3gp',
+        '.avi',
+        '.flv',
+        '.m2ts',
+        '.m4v',
+        '.mkv',
+        '.mov',
+        '.mp4',
+        '.mpeg',
+        '.mpg',
+        '.mts',
+        '.ogv',
+        '.ts',
+        '.webm',
+        '.wmv',
+    )
+)
 
 IMAGE_EXTENSIONS = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'))
 
@@ -46,8 +62,8 @@ def on_disk(path: Path) -> Path:
 
 
 def _find(
-        paths: str | os.PathLike | Iterable[str | os.PathLike],
-        search: Callable[[Path], list[Path]],
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    search: Callable[[Path], list[Path]],
 ) -> list[Path]:
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]

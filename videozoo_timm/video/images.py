@@ -1,4 +1,5 @@
 """Reading still images."""
+
 import os
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
     """
     import numpy as np
     from PIL import Image, UnidentifiedImageError
+
     check_file(path)
     try:
         with _without_pillows_limit():
@@ -43,7 +45,8 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
             if not is_wide and image.mode in ('I', 'F'):
                 raise VideoError(
                     f'{path}: has 32-bit pixels, and nothing says which values are black and white; save it with 8 or '
-                    f'16 bits')
+                    f'16 bits'
+                )
             if is_wide:  # which Pillow would clip to white
                 pixels = np.repeat((np.array(image)[..., None] // 257).clip(0, 255).astype(np.uint8), 3, axis=2)
             else:
@@ -61,6 +64,7 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
 def _without_pillows_limit() -> Iterator[None]:
     """Pillow warns of large pictures and refuses larger ones; `check_size` does that before anything is decoded."""
     from PIL import Image
+
     with _pillow:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -72,13 +76,20 @@ def _without_pillows_limit() -> Iterator[None]:
 def _upright(image: Any) -> Any:
     """Rotate or flip a Pillow image as its EXIF orientation says; no other EXIF entry is read, as it may be damaged."""
     from PIL.Image import Transpose
+
     image.load()
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:
         orientation = None
     turns = {
-        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
     turn = turns.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)

@@ -3,6 +3,7 @@
 The published models see video at 30 frames a second. A file with another or a varying rate is therefore sampled by
 time: every position of a 30 Hz grid shows the frame that a player would have on the screen at that moment.
 """
+
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +34,18 @@ from .images import read_image
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
 
 __all__ = [
-    'COMPLETION', 'RECOGNITION', 'Clip', 'Sampling', 'VideoError', 'VideoInfo', 'centered_starts', 'centred_starts',
-    'probe', 'read_clip', 'read_clips', 'read_image',
+    'COMPLETION',
+    'RECOGNITION',
+    'Clip',
+    'Sampling',
+    'VideoError',
+    'VideoInfo',
+    'centered_starts',
+    'centred_starts',
+    'probe',
+    'read_clip',
+    'read_clips',
+    'read_image',
 ]
 
 Starts = Sequence[float] | Callable[[float], Sequence[float]]
@@ -58,6 +69,7 @@ class Clip:
         end: End of the sampled window; later than the video's end where the video is shorter than the window.
         duration: Of the video, in seconds.
     """
+
     frames: torch.Tensor
     times: torch.Tensor
     start: float
@@ -75,6 +87,7 @@ class VideoInfo:
         width: Pixels, as displayed (after rotation).
         height: Pixels, as displayed (after rotation).
     """
+
     duration: float
     fps: float
     width: int
@@ -101,11 +114,11 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 
 def read_clip(
-        path: str | os.PathLike,
-        *,
-        sampling: Sampling = RECOGNITION,
-        start: float | None = None,
-        num_threads: int = 2,
+    path: str | os.PathLike,
+    *,
+    sampling: Sampling = RECOGNITION,
+    start: float | None = None,
+    num_threads: int = 2,
 ) -> Clip:
     """Read one clip from a video.
 
@@ -133,12 +146,12 @@ def read_clip(
 
 
 def read_clips(
-        path: str | os.PathLike,
-        starts: Starts,
-        *,
-        sampling: Sampling = RECOGNITION,
-        skip: int = 0,
-        num_threads: int = 2,
+    path: str | os.PathLike,
+    starts: Starts,
+    *,
+    sampling: Sampling = RECOGNITION,
+    skip: int = 0,
+    num_threads: int = 2,
 ) -> Iterator[Clip]:
     """Read clips from a video, each as `read_clip` would, in as few passes over the file as possible.
 
@@ -207,7 +220,8 @@ def _ascending(path: Path, starts: Sequence[float], duration: float) -> Iterator
             raise ValueError(f'{path}: starts must be ascending numbers of seconds, got {before:g} and then {start:g}')
         if start > 0 and start >= duration:
             raise ValueError(
-                f'{path}: start {start:g} s is not before the end of the video, which lasts {duration:g} s')
+                f'{path}: start {start:g} s is not before the end of the video, which lasts {duration:g} s'
+            )
         yield start
         before = start
 
@@ -225,11 +239,11 @@ def _runs(starts: Iterator[float], sampling: Sampling) -> Iterator[list[float]]:
 
 
 def _read_run(
-        path: Path,
-        origin: float,
-        starts: list[float],
-        wanted: list[list[float]],
-        num_threads: int,
+    path: Path,
+    origin: float,
+    starts: list[float],
+    wanted: list[list[float]],
+    num_threads: int,
 ) -> Iterator[list[TimedFrame]]:
     """For each window the (time, frame) that it shows at each of its wanted times."""
     done = 0
@@ -248,11 +262,11 @@ def _read_run(
 
 
 def _select(
-        path: Path,
-        origin: float,
-        step: float,
-        frames: Iterator[TimedFrame],
-        windows: list[list[float]],
+    path: Path,
+    origin: float,
+    step: float,
+    frames: Iterator[TimedFrame],
+    windows: list[list[float]],
 ) -> Iterator[list[TimedFrame]]:
     """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
 

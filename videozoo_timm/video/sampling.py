@@ -2,6 +2,7 @@
 
 The published models see video at 30 frames a second. Positions are those of a grid of that rate.
 """
+
 import math
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ class Sampling:
 
     `dataclasses.replace(RECOGNITION, num_frames=4)` takes 4 frames over the same time.
     """
+
     num_frames: int
     span: int
 
@@ -96,5 +98,6 @@ def even_starts(duration: float, stride: float, first: float = 0.0) -> Sequence[
     if number > most:
         raise ValueError(
             f'{duration:g} s of video with a stride of {stride:g} s are more than the {most:,} clips that are read of '
-            f'one file (the environment variable VIDEOZOO_MAX_CLIPS raises this limit)')
+            f'one file (the environment variable VIDEOZOO_MAX_CLIPS raises this limit)'
+        )
     return _EvenStarts(max(math.ceil(number - 1e-9), 1), stride, first)

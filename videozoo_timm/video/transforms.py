@@ -1,4 +1,5 @@
 """From uint8 frames to the normalized clips that the models take, and back."""
+
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -18,14 +19,14 @@ _CROPS = {'center': 1, 0: 0, 1: 1, 2: 2}
 
 
 def prepare_clip(
-        frames: torch.Tensor,
-        size: int,
-        *,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
-        short_side: int | None = None,
-        interpolation: str = 'bilinear',
-        crop: str | int | tuple[float, float] = 'center',
+    frames: torch.Tensor,
+    size: int,
+    *,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    short_side: int | None = None,
+    interpolation: str = 'bilinear',
+    crop: str | int | tuple[float, float] = 'center',
 ) -> torch.Tensor:
     """Resize, crop and normalize the frames of a clip, as the published evaluation does.
 
@@ -67,12 +68,12 @@ def prepare_clip(
 
 
 def prepare_whole(
-        frames: torch.Tensor,
-        short_side: int,
-        patch_size: int,
-        *,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
+    frames: torch.Tensor,
+    short_side: int,
+    patch_size: int,
+    *,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
 ) -> torch.Tensor:
     """Resize and normalize whole frames, as the published pictures of an image's attention do.
 
@@ -113,12 +114,12 @@ def _checked(frames: torch.Tensor) -> torch.Tensor:
 
 
 def _resize_crop_normalize(
-        frames: torch.Tensor,
-        size: tuple[int, int],
-        box: _Box,
-        mean: _Floats,
-        std: _Floats,
-        interpolation: str,
+    frames: torch.Tensor,
+    size: tuple[int, int],
+    box: _Box,
+    mean: _Floats,
+    std: _Floats,
+    interpolation: str,
 ) -> torch.Tensor:
     # One frame after the other: a clip of large frames is never held in floats.
     clip = torch.stack([_resize(frame, size, box, interpolation) for frame in frames], dim=1)  # [C, T, height, width]
@@ -138,6 +139,7 @@ class Augmentation:
             ('rand-m7-n4-mstd0.5-inc1'); '' for none.
         repeats: Views of each decoded clip.
     """
+
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float = 0.5
@@ -163,14 +165,14 @@ class Augmentation:
 
 
 def augment_clip(
-        frames: torch.Tensor,
-        size: int,
-        augmentation: Augmentation,
-        seed: int,
-        *,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
-        interpolation: str = 'bilinear',
+    frames: torch.Tensor,
+    size: int,
+    augmentation: Augmentation,
+    seed: int,
+    *,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    interpolation: str = 'bilinear',
 ) -> torch.Tensor:
     """A random training view of a clip: a random resized crop, flip and augmentation, the same in all frames.
 
@@ -188,12 +190,14 @@ def augment_clip(
     """
     # torchvision samples the crop from torch's generator; 32 bits are what NumPy's takes.
     from torchvision.transforms import RandomResizedCrop
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         top, left, height, width = RandomResizedCrop.get_params(
-            frames.permute(0, 3, 1, 2), list(augmentation.scale), list(augmentation.ratio))
+            frames.permute(0, 3, 1, 2), list(augmentation.scale), list(augmentation.ratio)
+        )
         flip = torch.rand(1).item() < augmentation.hflip
-    frames = frames[:, top:top + height, left:left + width]  # [T, H, W, C]
+    frames = frames[:, top : top + height, left : left + width]  # [T, H, W, C]
     box = 0, 0, size, size
     frames = torch.stack([_resize(frame, (size, size), box, interpolation) for frame in frames], dim=1)  # [C, T, H, W]
     if flip:
@@ -207,6 +211,7 @@ def _auto_augment(frames: torch.Tensor, config: str, seed: int, mean: _Floats) -
     """timm's augmentations with the same random numbers in every frame: float [C, T, H, W] in 0..255, and back."""
     import numpy as np
     from PIL import Image
+
     augment = _augmentation_of(config, frames.shape[-1], tuple(torch.as_tensor(mean).reshape(-1).tolist()))
     images = frames.round().clamp_(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()  # [T, H, W, C]
     state, np_state = random.getstate(), np.random.get_state()  # timm samples from both
@@ -214,7 +219,7 @@ def _auto_augment(frames: torch.Tensor, config: str, seed: int, mean: _Floats) -
         done = []
         for image in images:
             random.seed(seed)
-            np.random.seed(seed % 2 ** 32)
+            np.random.seed(seed % 2**32)
             done.append(torch.from_numpy(np.array(augment(Image.fromarray(image)))))
     finally:
         random.setstate(state)
@@ -225,6 +230,7 @@ def _auto_augment(frames: torch.Tensor, config: str, seed: int, mean: _Floats) -
 @lru_cache(maxsize=4)
 def _augmentation_of(config: str, size: int, mean: tuple[float, ...]) -> Callable[..., Any]:
     from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+
     fill = tuple(min(255, round(255 * value)) for value in (mean * 3)[:3])
     hparams = dict(translate_const=int(size * 0.45), img_mean=fill)
     return (rand_augment_transform if config.startswith('rand') else auto_augment_transform)(config, hparams)
@@ -271,30 +277,30 @@ def _resize(frame: torch.Tensor, size: tuple[int, int], box: _Box, interpolation
     top, left, height, width = box
     mode, as_pil = _INTERPOLATIONS[interpolation]
     if frame.shape[:2] == size:
-        result = frame[top:top + height, left:left + width].float()
+        result = frame[top : top + height, left : left + width].float()
     elif as_pil:
         # On bytes, which only the CPU can, torch does the fixed-point arithmetic of PIL: rows first, then columns.
         pixels = frame.permute(2, 0, 1)[None].cpu()  # [1, C, H, W]
         interpolate = partial(F.interpolate, mode=mode, antialias=True, align_corners=False)
-        pixels = interpolate(pixels, (pixels.shape[2], size[1]))[..., left:left + width]
-        pixels = interpolate(pixels, (size[0], width))[0, :, top:top + height]
+        pixels = interpolate(pixels, (pixels.shape[2], size[1]))[..., left : left + width]
+        pixels = interpolate(pixels, (size[0], width))[0, :, top : top + height]
         return pixels.float().to(frame.device)
     else:
         upper, lower, down = _neighbors(frame.shape[0], size[0], top, height, frame.device)
         before, after, along = _neighbors(frame.shape[1], size[1], left, width, frame.device)
         first = int(before[0])
-        part = frame[:, first:int(after[-1]) + 1]
+        part = frame[:, first : int(after[-1]) + 1]
         rows = part.index_select(0, upper).float().lerp_(part.index_select(0, lower).float(), down.view(-1, 1, 1))
         result = rows.index_select(1, before - first).lerp_(rows.index_select(1, after - first), along.view(-1, 1))
     return result.permute(2, 0, 1)
 
 
 def _neighbors(
-        old_size: int,
-        new_size: int,
-        start: int,
-        number: int,
-        device: torch.device,
+    old_size: int,
+    new_size: int,
+    start: int,
+    number: int,
+    device: torch.device,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For pixels of a resized side, from `start` on: the old pixels before and after each, and how far between them."""
     scale, place = torch.tensor(old_size, dtype=torch.float32) / new_size, torch.arange(start, start + number) + 0.5

@@ -1,4 +1,5 @@
 """The views of a file that a model is given: clips of a video, or one image, under crops, resized and normalized."""
+
 import math
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -41,6 +42,7 @@ class Views:
 
     If a clip has one frame, the views of a video are images.
     """
+
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -65,7 +67,8 @@ class Views:
             raise ValueError(f'align must be one of {list(ALIGNMENTS)}, got {self.align!r}')
         if self.jitter and not self.size <= self.jitter[0] <= self.jitter[1]:
             raise ValueError(
-                f'jitter={list(self.jitter)}: must be two ascending short sides of at least {self.size} pixels')
+                f'jitter={list(self.jitter)}: must be two ascending short sides of at least {self.size} pixels'
+            )
 
     def starts(self, duration: float) -> Sequence[float]:
         """Starts of the clips' windows in a video, in seconds from its first frame."""
@@ -85,6 +88,7 @@ class View(NamedTuple):
         duration: Of the video, in seconds; 0 of an image.
         total: Number of views of the file.
     """
+
     x: torch.Tensor
     start: float
     end: float
@@ -95,6 +99,7 @@ class View(NamedTuple):
 
 class Failure(NamedTuple):
     """Why a file gives no view, or no further ones."""
+
     reason: str
 
 
@@ -118,6 +123,7 @@ class Job(NamedTuple):
         skip: Number of its views to skip, from the first.
         view_seed: Random seed of its views, beside `Views.seed`; the index if None.
     """
+
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
     path: str
     skip: int = 0
@@ -153,8 +159,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Generator[View, 
         num_clips[:] = [len(every := views.starts(duration))]
         return every
 
-    for clip in read_clips(
-            job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads):
+    for clip in read_clips(job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads):
         for crop in views.crops[skip_crops:]:
             x = _prepare(clip.frames, views, crop=crop)
             yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops)
@@ -181,14 +186,26 @@ def _augmented_views(job: Job, views: Views, augmentation: Augmentation, num_thr
     if is_image(job.path):
         frames, times = read_image(job.path), (0.0, 0.0, 0.0, 0.0)
     else:
-        clip = next(read_clips(
-            job.path, lambda duration: [start * max(duration - views.sampling.seconds, 0)], sampling=views.sampling,
-            num_threads=num_threads))
+        clip = next(
+            read_clips(
+                job.path,
+                lambda duration: [start * max(duration - views.sampling.seconds, 0)],
+                sampling=views.sampling,
+                num_threads=num_threads,
+            )
+        )
         frames, times = clip.frames, _times(clip, views)
-    for seed in seeds[job.skip:]:
+    for seed in seeds[job.skip :]:
         x = _on_one_thread(
-            augment_clip, frames, views.size, augmentation, seed, mean=views.mean, std=views.std,
-            interpolation=views.interpolation)
+            augment_clip,
+            frames,
+            views.size,
+            augmentation,
+            seed,
+            mean=views.mean,
+            std=views.std,
+            interpolation=views.interpolation,
+        )
         yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats)
 
 
@@ -208,15 +225,22 @@ def prepare_view(frames: torch.Tensor, views: Views) -> torch.Tensor:
 
 
 def _prepare(
-        frames: torch.Tensor,
-        views: Views,
-        crop: str | int | tuple[float, float] = 'center',
+    frames: torch.Tensor,
+    views: Views,
+    crop: str | int | tuple[float, float] = 'center',
 ) -> torch.Tensor:
     if views.whole:
         return _on_one_thread(prepare_whole, frames, views.size, views.whole, mean=views.mean, std=views.std)
     return _on_one_thread(
-        prepare_clip, frames, views.size, short_side=views.short_side, crop=crop, interpolation=views.interpolation,
-        mean=views.mean, std=views.std)
+        prepare_clip,
+        frames,
+        views.size,
+        short_side=views.short_side,
+        crop=crop,
+        interpolation=views.interpolation,
+        mean=views.mean,
+        std=views.std,
+    )
 
 
 def _on_one_thread(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:

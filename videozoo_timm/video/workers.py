@@ -1,4 +1,5 @@
 """The views of many files, decoded ahead of the model in processes of their own."""
+
 import atexit
 import os
 import pickle
@@ -17,8 +18,7 @@ from ..processes import start_python
 from .views import Failure, Job, View, Views, failure_of, read_views
 
 # A terminal or a batch system sends them to all processes, but the parent decides how to react.
-_FOR_THE_PARENT = [
-    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+_FOR_THE_PARENT = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
 _Item = View | Failure | None
 _Loaded = Generator[tuple[Job, _Item], None, None]
@@ -37,6 +37,7 @@ class Reading:
     Raises:
         ValueError: A negative number of workers, or a time limit that is not above 0.
     """
+
     num_workers: int = 0
     time_limit: float = 60.0
     num_threads: int = 1
@@ -96,7 +97,8 @@ def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
     queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
         _Worker(queues, places, closed, (views, reading.num_threads), reading.time_limit, f'videozoo decoder {i}')
-        for i in range(reading.num_workers)]
+        for i in range(reading.num_workers)
+    ]
 
     def close() -> None:
         closed.set()
@@ -149,13 +151,13 @@ class _Worker(threading.Thread):
     """Hands one file after the other to a process of its own, and replaces a process that dies or hangs."""
 
     def __init__(
-            self,
-            queues: _Queues,
-            places: threading.Semaphore,
-            closed: threading.Event,
-            arguments: tuple[Views, int],
-            time_limit: float,
-            name: str,
+        self,
+        queues: _Queues,
+        places: threading.Semaphore,
+        closed: threading.Event,
+        arguments: tuple[Views, int],
+        time_limit: float,
+        name: str,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.queues, self.places, self.closed = queues, places, closed
@@ -252,7 +254,8 @@ class _Worker(threading.Thread):
             if self.closed.is_set():
                 return None
             process = self.process = start_python(
-                'videozoo_timm.video.workers:decode', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                'videozoo_timm.video.workers:decode', stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
         self.is_late = False
         try:
             _send(_input_of(process), self.arguments)
@@ -261,12 +264,14 @@ class _Worker(threading.Thread):
             if self.closed.is_set():
                 return None
             raise RuntimeError(
-                f'a decoding process did not start (exit code {_exit_code(process)}; its message is above)') from error
+                f'a decoding process did not start (exit code {_exit_code(process)}; its message is above)'
+            ) from error
         return process
 
 
 class _Head(NamedTuple):
     """A view as it goes through a pipe: the shape of its tensor, whose bytes follow, and its other fields."""
+
     shape: tuple[int, ...]
     rest: tuple[float, float, float, float, int]
 
@@ -356,6 +361,7 @@ def _import_for(views: Views) -> None:
         import av  # noqa: F401
         import numpy  # noqa: F401
         import PIL.Image  # noqa: F401
+
         if views.augmentation:
             import timm.data  # noqa: F401
             import torchvision.transforms  # noqa: F401

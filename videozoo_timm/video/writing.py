@@ -1,4 +1,5 @@
 """Writing video files."""
+
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain

@@ -4,6 +4,7 @@ The client makes file names of the commit and the ETag that a Hub (or a mirror i
 as long as the server says. Here a commit must have 40 hexadecimal digits, an ETag must be a possible file name, and the
 wait has an end. Only what runs in `guarded` is checked: other users of the same client see no difference.
 """
+
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ _logger = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds
 _LEAST_RATE = 1024  # bytes a second; less than this is no progress
 _REPORTED_AFTER = 5.0  # seconds
-_LARGEST = 10 ** 14  # bytes; no file of a Hub is larger
+_LARGEST = 10**14  # bytes; no file of a Hub is larger
 
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 _ETAG = re.compile(r'(?!.*\.\.)[0-9A-Za-z][0-9A-Za-z_.+=-]{0,127}')
@@ -70,8 +71,12 @@ class Watch:
             self._since = time.monotonic()
         left = max(self._patience - self._waited(request.url.host), 0.1)
         limits = request.extensions.get('timeout', {})
-        request.extensions = dict(request.extensions, timeout={
-            k: left if limits.get(k) is None else min(limits[k], left) for k in ('connect', 'read', 'write', 'pool')})
+        request.extensions = dict(
+            request.extensions,
+            timeout={
+                k: left if limits.get(k) is None else min(limits[k], left) for k in ('connect', 'read', 'write', 'pool')
+            },
+        )
 
     def after(self, response: Any) -> None:
         """Of an answer: nothing in it that would become a path, or a wait without end."""
@@ -98,7 +103,8 @@ class Watch:
         if waited > self._patience:
             raise HubError(
                 f'{host} has sent {self._arrived} bytes in {waited:.0f} s, which is too slow: {self._end}; try again, '
-                f'or allow more')
+                f'or allow more'
+            )
         if waited > _REPORTED_AFTER and self._reported != self._since:  # once a wait
             self._reported = self._since
             self._say(f'waiting for {host}, which has sent {self._arrived} bytes in {waited:.0f} s; {self._end}')
@@ -190,6 +196,7 @@ def _hook_client() -> None:
     `set_client_factory` is not called, as it would close the client that other threads are using.
     """
     from .._compat import hub_http  # here, as it imports torch
+
     with _LOCK:
         factory = hub_http._GLOBAL_CLIENT_FACTORY
         if not isinstance(factory, _Hooked):

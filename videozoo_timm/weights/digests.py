@@ -1,4 +1,5 @@
 """Digests of files: as they are, and as the Hub's client has noted them."""
+
 import hashlib
 import os
 import re

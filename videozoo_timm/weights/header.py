@@ -1,4 +1,5 @@
 """The header of a .safetensors file: untrusted data, checked before use."""
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +9,26 @@ from ..text import printable
 
 # Names in a file -> names of PyTorch.
 _DTYPES = {
-    'F64': 'float64', 'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16', 'I64': 'int64', 'I32': 'int32',
-    'I16': 'int16', 'I8': 'int8', 'U64': 'uint64', 'U32': 'uint32', 'U16': 'uint16', 'U8': 'uint8', 'BOOL': 'bool',
-    'C64': 'complex64', 'F8_E4M3': 'float8_e4m3fn', 'F8_E5M2': 'float8_e5m2', 'F8_E8M0': 'float8_e8m0fnu',
-    'F8_E4M3FNUZ': 'float8_e4m3fnuz', 'F8_E5M2FNUZ': 'float8_e5m2fnuz'}
+    'F64': 'float64',
+    'F32': 'float32',
+    'F16': 'float16',
+    'BF16': 'bfloat16',
+    'I64': 'int64',
+    'I32': 'int32',
+    'I16': 'int16',
+    'I8': 'int8',
+    'U64': 'uint64',
+    'U32': 'uint32',
+    'U16': 'uint16',
+    'U8': 'uint8',
+    'BOOL': 'bool',
+    'C64': 'complex64',
+    'F8_E4M3': 'float8_e4m3fn',
+    'F8_E5M2': 'float8_e5m2',
+    'F8_E8M0': 'float8_e8m0fnu',
+    'F8_E4M3FNUZ': 'float8_e4m3fnuz',
+    'F8_E5M2FNUZ': 'float8_e5m2fnuz',
+}
 LARGEST = 16 << 20  # bytes of a header, enough for 100,000 tensors; that of `mae_h14_st` has 45,000
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos', 'pil-bilinear', 'random')
 _LARGEST_SIDE = 1 << 12  # pixels
@@ -21,6 +38,7 @@ _MOST_LABELS, _LONGEST = 1_000_000, 1000  # names of classes; characters of a te
 def torch_dtypes() -> dict[str, Any]:
     """Names in a file -> dtypes, as far as this PyTorch has them."""
     import torch
+
     return {name: getattr(torch, dtype) for name, dtype in _DTYPES.items() if hasattr(torch, dtype)}
 
 
@@ -66,7 +84,8 @@ def check_fields(fields: Mapping[str, Any], origin: Path | str, shown: Mapping[s
 
 def _refusal(origin: Path | str, field: str, value: Any) -> ValueError:
     return ValueError(
-        f'{origin}: what it says of itself is invalid: {field} is {printable(value, 80)}, must be {_FIELDS[field][1]}')
+        f'{origin}: what it says of itself is invalid: {field} is {printable(value, 80)}, must be {_FIELDS[field][1]}'
+    )
 
 
 def _is_text(value: Any) -> bool:
@@ -78,8 +97,11 @@ def _is_count(value: Any, least: int, most: int) -> bool:
 
 
 def _are_numbers(values: Any, least: float, most: float) -> bool:
-    return isinstance(values, (list, tuple)) and 1 <= len(values) <= 64 and all(
-        type(value) in (int, float) and least <= value <= most for value in values)  # not-a-number is in no range
+    return (
+        isinstance(values, (list, tuple))
+        and 1 <= len(values) <= 64
+        and all(type(value) in (int, float) and least <= value <= most for value in values)
+    )  # not-a-number is in no range
 
 
 def _are_labels(values: Any) -> bool:
@@ -87,8 +109,11 @@ def _are_labels(values: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 3 and all(
-        _is_count(side, 1, _LARGEST_SIDE) for side in value)
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(_is_count(side, 1, _LARGEST_SIDE) for side in value)
+    )
 
 
 _TEXT = (_is_text, f'text of at most {_LONGEST} characters')

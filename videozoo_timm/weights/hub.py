@@ -1,4 +1,5 @@
 """What the Hub has, and what is on this machine already."""
+
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -21,10 +22,10 @@ def cached(source: Source) -> Path | None:
 
 
 def download(
-        source: Source,
-        filenames: list[str],
-        say: Callable[[str], None],
-        patience: float | None = None,
+    source: Source,
+    filenames: list[str],
+    say: Callable[[str], None],
+    patience: float | None = None,
 ) -> Path:
     """The first of these files that the Hub has; a file that is intact in the Hub's cache is not downloaded.
 
@@ -41,6 +42,7 @@ def download(
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError
+
     repo, _, revision = source.repo.partition('@')
     failure = f'{" or ".join(filenames)} of {source.repo} cannot be fetched'
     advice = f'with a network, `videozoo download {source.label}` fetches it' if source.label else ''
@@ -58,8 +60,7 @@ def download(
                     raise ValueError(_differs(filename, source.repo, announced, 'this package knows', known))
                 watch.limit = state.size
                 # One commit from start to end, even if the publisher replaces the file meanwhile.
-                fetch = partial(
-                    hf_hub_download, repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir)
+                fetch = partial(hf_hub_download, repo, filename, revision=state.commit_hash, cache_dir=source.cache_dir)
                 path = Path(fetch())
                 wanted = known or announced
                 if wanted and hash_file(path) != wanted:
@@ -84,13 +85,17 @@ def published_digests(source: Source, say: Callable[[str], None]) -> dict[str, s
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError
+
     found = {}
     for filename in (source.filename, *source.pickles):
         with hub_errors(source.repo, f'the digest of {filename} of {source.repo} cannot be asked for', say=say):
             try:
                 state = get_hf_file_metadata(hf_hub_url(source.repo, filename))
-                found[filename] = state.etag if is_sha256(state.etag) else hash_file(
-                    Path(hf_hub_download(source.repo, filename, revision=state.commit_hash)))
+                found[filename] = (
+                    state.etag
+                    if is_sha256(state.etag)
+                    else hash_file(Path(hf_hub_download(source.repo, filename, revision=state.commit_hash)))
+                )
             except RemoteEntryNotFoundError:
                 continue
     if not found:
@@ -99,8 +104,10 @@ def published_digests(source: Source, say: Callable[[str], None]) -> dict[str, s
 
 
 def _differs(filename: str, repo: str, digest: str, who: str, wanted: str) -> str:
-    return (f'{filename} of {repo} has the sha256 {digest}, {who} {wanted}: it was replaced, or what serves it '
-            f'(HF_ENDPOINT) is not to be trusted; nothing of it is kept')
+    return (
+        f'{filename} of {repo} has the sha256 {digest}, {who} {wanted}: it was replaced, or what serves it '
+        f'(HF_ENDPOINT) is not to be trusted; nothing of it is kept'
+    )
 
 
 def _discard(path: Path) -> None:
@@ -113,11 +120,11 @@ def _discard(path: Path) -> None:
 
 @contextmanager
 def hub_errors(
-        repo: str,
-        failure: str,
-        advice: str = '',
-        say: Callable[[str], None] = _logger.warning,
-        patience: float | None = None,
+    repo: str,
+    failure: str,
+    advice: str = '',
+    say: Callable[[str], None] = _logger.warning,
+    patience: float | None = None,
 ) -> Iterator[Watch]:
     """Turn errors of the Hub's client into errors that say what to do, and check what the Hub answers.
 
@@ -140,13 +147,15 @@ def hub_errors(
         OfflineModeIsEnabled,
         RevisionNotFoundError,
     )
+
     name, _, revision = repo.partition('@')
     try:
         with guarded(say, patience) as watch:
             yield watch
     except GatedRepoError as error:
         raise PermissionError(
-            f'{name} is gated: accept its conditions on its page, then `hf auth login`, then try again') from error
+            f'{name} is gated: accept its conditions on its page, then `hf auth login`, then try again'
+        ) from error
     except RevisionNotFoundError as error:
         raise FileNotFoundError(f'{name} has no revision {revision!r}') from error
     except HfHubHTTPError as error:
@@ -157,7 +166,8 @@ def hub_errors(
             whose = 'the token in use' if get_token() else 'somebody who is not logged in'
             raise PermissionError(
                 f'the Hub refuses {name} to {whose} ({status}): it is not there, private or not to be written to; '
-                f'check the name, or `hf auth login`') from error
+                f'check the name, or `hf auth login`'
+            ) from error
         # It contains text from the Hub, which may reach a terminal.
         text = ''.join(c if c.isprintable() or c == '\n' else '?' for c in str(error))
         raise ConnectionError(f'{failure}, the Hub failed: {text}') from error
@@ -182,6 +192,7 @@ def in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
     """The first of these files that the Hub's client has downloaded before."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
+
     repo, _, revision = source.repo.partition('@')
     for filename in filenames:
         path = try_to_load_from_cache(repo, filename, cache_dir=source.cache_dir, revision=revision or None)
@@ -193,8 +204,11 @@ def in_hub_cache(source: Source, filenames: list[str]) -> Path | None:
             folder = Path(source.cache_dir or HF_HUB_CACHE) / f'models--{repo.replace("/", "--")}' / 'snapshots'
             refs = folder.parent / 'refs'  # other revisions, pull requests of strangers among them, are not the newest
             others = {ref.read_text().strip() for ref in refs.rglob('*') if ref.is_file() and ref != refs / 'main'}
-            older = [path for commit in folder.glob('*')
-                     if commit.name not in others and (path := commit / filename).is_file()]
+            older = [
+                path
+                for commit in folder.glob('*')
+                if commit.name not in others and (path := commit / filename).is_file()
+            ]
             if older:
                 return max(older, key=lambda path: path.lstat().st_mtime)
     return None
@@ -207,4 +221,5 @@ def _check_writable(target: Path) -> None:
             raise OSError('not to be written')
     except OSError as error:
         raise OSError(
-            f'{target.parent}, where conversions go: {error}; VIDEOZOO_CACHE=<folder> says another') from error
+            f'{target.parent}, where conversions go: {error}; VIDEOZOO_CACHE=<folder> says another'
+        ) from error

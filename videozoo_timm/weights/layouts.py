@@ -1,4 +1,5 @@
 """Published key layouts -> timm's."""
+
 import re
 from collections.abc import Mapping
 from itertools import islice
@@ -17,8 +18,7 @@ _MOST_SHARED = 16  # tensors of a model that share one storage, on average: tied
 _CONTAINERS = ('teacher', 'model', 'state_dict', 'model_state_dict')
 _WRAPPERS = ('backbone.', 'encoder.')
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into keys, around all or a part.
-_AROUND = re.compile(
-    r'^(module\.|_orig_mod\.)+|(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
+_AROUND = re.compile(r'^(module\.|_orig_mod\.)+|(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 _PROJECTION = re.compile(r'(\w+_)?head\.')
 _PROJECTION_ALONE = re.compile(r'head\.(mlp|last_layer)\.')
 _SEPARATE = re.compile(r'(?P<attention>(?:.*\.)?attn)\.(?P<part>[qkv]|query|key|value)\.(?P<kind>weight|bias)$')
@@ -41,10 +41,12 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     if isinstance(held, Mapping):
         held = next((held[key] for key in _CONTAINERS if isinstance(held.get(key), Mapping)), held)
     if not isinstance(held, Mapping) or not any(isinstance(v, torch.Tensor) for v in held.values()):
-        found = f'its keys are {[printable(k, 80) for k in islice(checkpoint, 8)]}' if (
-            isinstance(checkpoint, Mapping)) else f'it holds a {_kind_of(checkpoint)}'
-        raise ValueError(
-            f"{origin} holds no model: {found}, a checkpoint has its tensors under 'model' or 'teacher'")
+        found = (
+            f'its keys are {[printable(k, 80) for k in islice(checkpoint, 8)]}'
+            if (isinstance(checkpoint, Mapping))
+            else f'it holds a {_kind_of(checkpoint)}'
+        )
+        raise ValueError(f"{origin} holds no model: {found}, a checkpoint has its tensors under 'model' or 'teacher'")
     for key, value in held.items():
         called = f"{origin}: '{printable(key, 200)}'"
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
@@ -73,8 +75,9 @@ def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     tensors = {_AROUND.sub('', k): v for k, v in tensors.items()}
     wrapper = next((w for w in _WRAPPERS if tensors.keys() & {f'{w}patch_embed.proj.weight', f'{w}conv1.weight'}), '')
     projection = _PROJECTION if wrapper else _PROJECTION_ALONE
-    tensors = {k.removeprefix(wrapper): v for k, v in tensors.items()
-               if not projection.match(k) and not _CAUSAL_MASK.match(k)}
+    tensors = {
+        k.removeprefix(wrapper): v for k, v in tensors.items() if not projection.match(k) and not _CAUSAL_MASK.match(k)
+    }
     if 'quantize.embedding.weight' in tensors:
         tensors = {k: v for k, v in tensors.items() if not k.startswith('loss.')}
     converted = {}
@@ -88,8 +91,7 @@ def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
         parts = [f'{attention}.{part}.{kind}' for part in names]
         absent = [part for part in parts if part not in tensors]
         if absent:
-            raise ValueError(
-                f'the checkpoint has {printable(key, 200)} but lacks {printable(", ".join(absent), 600)}')
+            raise ValueError(f'the checkpoint has {printable(key, 200)} but lacks {printable(", ".join(absent), 600)}')
         if match['part'] == names[0]:
             converted[f'{attention}.qkv.{kind}'] = torch.cat([tensors[part] for part in parts])
     return converted

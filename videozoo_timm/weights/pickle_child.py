@@ -15,6 +15,7 @@ The answer is lines of JSON: `{"error": words}` alone, `{"limit": "memory"}` alo
 The objects' first line is the checkpoint itself. No object stands there twice, so that what refers to one thing many
 times costs no more than the thing.
 """
+
 import io
 import json
 import os
@@ -25,14 +26,26 @@ import sys
 import zipfile
 import zlib
 
-_MAGIC, _PROTOCOL = 0x1950a86a20f9469cfc6c, 1001  # of the format before PyTorch 1.6
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the format before PyTorch 1.6
 _TYPED = {  # storages by name: dtype, bytes an element; the quantized ones are known so that they can be skipped
-    'DoubleStorage': ('float64', 8), 'FloatStorage': ('float32', 4), 'HalfStorage': ('float16', 2),
-    'BFloat16Storage': ('bfloat16', 2), 'LongStorage': ('int64', 8), 'IntStorage': ('int32', 4),
-    'ShortStorage': ('int16', 2), 'CharStorage': ('int8', 1), 'ByteStorage': ('uint8', 1),
-    'BoolStorage': ('bool', 1), 'ComplexFloatStorage': ('complex64', 8), 'ComplexDoubleStorage': ('complex128', 16),
-    'QInt8Storage': ('qint8', 1), 'QUInt8Storage': ('quint8', 1), 'QInt32Storage': ('qint32', 4),
-    'QUInt4x2Storage': ('quint4x2', 1), 'QUInt2x4Storage': ('quint2x4', 1)}
+    'DoubleStorage': ('float64', 8),
+    'FloatStorage': ('float32', 4),
+    'HalfStorage': ('float16', 2),
+    'BFloat16Storage': ('bfloat16', 2),
+    'LongStorage': ('int64', 8),
+    'IntStorage': ('int32', 4),
+    'ShortStorage': ('int16', 2),
+    'CharStorage': ('int8', 1),
+    'ByteStorage': ('uint8', 1),
+    'BoolStorage': ('bool', 1),
+    'ComplexFloatStorage': ('complex64', 8),
+    'ComplexDoubleStorage': ('complex128', 16),
+    'QInt8Storage': ('qint8', 1),
+    'QUInt8Storage': ('quint8', 1),
+    'QInt32Storage': ('qint32', 4),
+    'QUInt4x2Storage': ('quint4x2', 1),
+    'QUInt2x4Storage': ('quint2x4', 1),
+}
 _LOCAL_HEADER = struct.Struct('<4s22xHH')  # signature, lengths of the name and of the extra field
 
 
@@ -46,6 +59,7 @@ class TooLarge(Exception):
 
 class Placeholder:
     """What a pickle names that is no tensor. Accepts whatever a pickle does to an object, and does nothing."""
+
     called = ''
     state = items = None
 
@@ -91,6 +105,7 @@ class Tensor:
 
 class Builder:
     """A function of PyTorch's that rebuilds tensors."""
+
     __slots__ = ('build',)
 
     def __init__(self, build):
@@ -116,7 +131,7 @@ def rebuild_typed(storage, offset, size, stride, requires_grad, hooks, dtype, me
         return storage
     if metadata:
         return named('a tensor that is to be conjugated or negated')
-    dtype = storage.dtype if dtype is None else getattr(dtype, 'called', '')[len('torch.'):]
+    dtype = storage.dtype if dtype is None else getattr(dtype, 'called', '')[len('torch.') :]
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
         raise Refused('a tensor in it has sizes or strides that no tensor has')
@@ -147,8 +162,11 @@ class Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in self.classes:
             known = BUILDERS.get((module, name))
-            self.classes[module, name] = Builder(known) if known else (
-                Dict if (module, name) == ('collections', 'OrderedDict') else named(f'{module}.{name}'))
+            self.classes[module, name] = (
+                Builder(known)
+                if known
+                else (Dict if (module, name) == ('collections', 'OrderedDict') else named(f'{module}.{name}'))
+            )
         return self.classes[module, name]
 
     def persistent_load(self, told):
@@ -161,8 +179,8 @@ class Unpickler(pickle.Unpickler):
         name = getattr(type_of, 'called', '')
         if name in ('torch.storage.UntypedStorage', 'torch.UntypedStorage'):
             dtype, itemsize = None, 1
-        elif name.startswith('torch.') and name[len('torch.'):] in _TYPED:
-            dtype, itemsize = _TYPED[name[len('torch.'):]]
+        elif name.startswith('torch.') and name[len('torch.') :] in _TYPED:
+            dtype, itemsize = _TYPED[name[len('torch.') :]]
         else:
             return named(name or 'something else')
         shift = 0 if view is None else view[1]
@@ -331,7 +349,7 @@ def limit(megabytes, seconds):
             resource.setrlimit(getattr(resource, kind), (soft, hard))
         except (AttributeError, ValueError, OSError):  # not every system has every limit
             pass
-    signal.alarm(min(60 * seconds, 2 ** 31 - 1))  # if the other side was killed while a disk does not answer
+    signal.alarm(min(60 * seconds, 2**31 - 1))  # if the other side was killed while a disk does not answer
 
 
 def answer(file, megabytes):

@@ -5,6 +5,7 @@ limits of memory and time, and reports where in the file each tensor is. Here ev
 the tensors are mapped. Every name that a pickle asks for becomes an inert placeholder. So an `argparse.Namespace`, a
 Lightning callback or an attack are equally harmless, and equally cheap.
 """
+
 import json
 import math
 import mmap
@@ -47,6 +48,7 @@ class Inert:
         name: What it was, `'argparse.Namespace'` for instance.
         state: Its pickled state, mostly a dictionary of its attributes; None without one.
     """
+
     __slots__ = ('name', 'state')
 
     def __init__(self, name: str) -> None:
@@ -89,14 +91,18 @@ def _ask_child(file: BufferedReader) -> list[list[Any]]:
     if not sys.executable or getattr(sys, 'frozen', False):
         raise OSError(
             'pickles are read in a process of their own, and this Python does not know its own program (sys.executable '
-            'is empty); convert the file elsewhere with `videozoo convert`, .safetensors need no such process')
+            'is empty); convert the file elsewhere with `videozoo convert`, .safetensors need no such process'
+        )
     too_much = f'more than {megabytes} MB to unpickle; if you trust it, VIDEOZOO_PICKLE_MEMORY=<MB> allows more'
     too_long = f'more than {seconds} s to unpickle; if you trust it, VIDEOZOO_PICKLE_SECONDS=<SECONDS> allows more'
     late = threading.Event()
     try:
         child = subprocess.Popen(
             [sys.executable, '-I', '-S', str(_CHILD), str(megabytes), str(seconds)],
-            stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     except OSError as error:
         raise OSError(f'no process to read a pickle in: {sys.executable} cannot be started ({error})') from error
     with child:
@@ -114,7 +120,8 @@ def _ask_child(file: BufferedReader) -> list[list[Any]]:
         raise _Unreadable(f'it takes {too_long}')
     if code < 0:
         raise _Unreadable(
-            f'it ends its reader ({signal.Signals(-code).name}): nested too deeply, or it takes {too_much}')
+            f'it ends its reader ({signal.Signals(-code).name}): nested too deeply, or it takes {too_much}'
+        )
     try:
         lines = [json.loads(line) for line in answer.splitlines()]
     except ValueError:
@@ -150,9 +157,10 @@ class _Table:
         """Build the checkpoint from lines, whose format `pickle_child.py` documents."""
         self._places = [line[1:] for line in lines if line[0] == 'storage']
         self._check_places()
-        lines = lines[len(self._places):]
+        lines = lines[len(self._places) :]
         makers: dict[str, Callable[..., Any]] = dict(
-            dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor)
+            dict=lambda *_: {}, list=lambda *_: [], inert=lambda name, _: Inert(name), tensor=self._tensor
+        )
         objects = [makers[kind](*parts) for kind, *parts in lines]
 
         def meant(value: Any) -> Any:
@@ -181,14 +189,18 @@ class _Table:
         if unpacked > max(UNPACKED_RATIO * self._size, UNPACKED):
             raise _Unreadable(
                 f'{unpacked / 1e6:.0f} MB of tensors are compressed to {self._size / 1e6:.1f} MB, more than '
-                f'{UNPACKED_RATIO} to 1; if you trust it, write it again with torch.save, which compresses nothing')
+                f'{UNPACKED_RATIO} to 1; if you trust it, write it again with torch.save, which compresses nothing'
+            )
 
     def _tensor(self, name: str, row: int, offset: int, shape: list[int], stride: list[int]) -> Any:
         dtype = _DTYPES.get(name)
         if dtype is None:
             return Inert(f'torch.{name}')
-        if len(shape) > 64 or min([offset, *shape, *stride]) < 0 or (
-                math.prod(n or 1 for n in shape) * dtype.itemsize >= 1 << 63):
+        if (
+            len(shape) > 64
+            or min([offset, *shape, *stride]) < 0
+            or (math.prod(n or 1 for n in shape) * dtype.itemsize >= 1 << 63)
+        ):
             raise _Unreadable('a tensor in it has sizes or strides that no tensor has')
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         end = last + 1 if math.prod(shape) else 0
@@ -203,7 +215,7 @@ class _Table:
         if row not in self._storages:
             start, length, method, _ = self._places[row]
             if self._map is not None and method == _STORED and start % 8 == 0:  # as wide as an element is
-                self._storages[row] = self._map[start:start + length]
+                self._storages[row] = self._map[start : start + length]
             else:
                 self._storages[row] = torch.frombuffer(self._read(row), dtype=torch.uint8).untyped_storage()
         return self._storages[row]
@@ -220,7 +232,7 @@ class _Table:
                 length -= len(block)
                 while block and filled < nbytes:
                     part = unpacker.decompress(block, min(nbytes - filled, 1 << 24))
-                    data[filled:filled + len(part)] = part
+                    data[filled : filled + len(part)] = part
                     filled, block = filled + len(part), unpacker.unconsumed_tail
         if filled != nbytes:
             raise _Unreadable('a storage is shorter than its table of contents says')

@@ -1,4 +1,5 @@
 """Tensors and headers of local files."""
+
 import json
 import os
 from pathlib import Path
@@ -18,11 +19,24 @@ _DTYPES = torch_dtypes()
 
 # Reading page by page through a mapping is slow where every page is a request to a server.
 _NETWORK_FILE_SYSTEMS = (
-    'nfs', 'lustre', 'beegfs', 'gpfs', 'ceph', 'cifs', 'smb', 'afs', '9p', 'glusterfs', 'orangefs', 'fuse.')
+    'nfs',
+    'lustre',
+    'beegfs',
+    'gpfs',
+    'ceph',
+    'cifs',
+    'smb',
+    'afs',
+    '9p',
+    'glusterfs',
+    'orangefs',
+    'fuse.',
+)
 
 
 class Weights(NamedTuple):
     """Tensors of a file, and its header (empty for pickles)."""
+
     tensors: Tensors
     header: dict[str, Any]
 
@@ -118,7 +132,7 @@ def _read_sequentially(path: Path) -> Tensors:
         file.readinto(data)
     length = int.from_bytes(data[:8], 'little')
     tensors = {}
-    for key, entry in json.loads(bytes(data[8:8 + length])).items():
+    for key, entry in json.loads(bytes(data[8 : 8 + length])).items():
         if key == '__metadata__':
             continue
         begin, end = entry['data_offsets']
@@ -126,7 +140,10 @@ def _read_sequentially(path: Path) -> Tensors:
         if dtype is None:
             raise ValueError(f'{key!r} has the dtype {entry["dtype"]}, which this PyTorch lacks')
         count = (end - begin) // dtype.itemsize
-        flat = torch.frombuffer(data, dtype=dtype, count=count, offset=8 + length + begin) if count else (
-            torch.empty(0, dtype=dtype))
+        flat = (
+            torch.frombuffer(data, dtype=dtype, count=count, offset=8 + length + begin)
+            if count
+            else (torch.empty(0, dtype=dtype))
+        )
         tensors[key] = flat.reshape(entry['shape'])
     return tensors

@@ -1,4 +1,5 @@
 """Where weights are, and where this package keeps them."""
+
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ class Source:
     Raises:
         ValueError: `repo`, `filename` or `published` could name something outside of the repository.
     """
+
     file: Path | None = None
     repo: str = ''
     filename: str = ''
@@ -59,6 +61,7 @@ class Source:
 def cache_root(cache_dir: str | Path | None = None) -> Path:
     """The package's own cache: `VIDEOZOO_CACHE`, by default `videozoo` inside `HF_HOME`."""
     from huggingface_hub.constants import HF_HOME
+
     if cache_dir is not None:
         return Path(cache_dir) / 'videozoo'
     return Path(os.environ.get('VIDEOZOO_CACHE') or Path(HF_HOME) / 'videozoo').expanduser()
@@ -73,4 +76,5 @@ def _check_relative(field_name: str, name: Any) -> None:
     if any(part.strip('. ') == '' or re.search(r'[\\:~]', part) or not part.isprintable() for part in parts):
         raise ValueError(
             f'{field_name}={name!r}: must be the plain name of a Hub repository or of a file in it, without .., empty '
-            f'parts, backslashes, colons, ~ and control characters; a local file is named by `file`')
+            f'parts, backslashes, colons, ~ and control characters; a local file is named by `file`'
+        )

@@ -3,6 +3,7 @@
 Weights are looked for in this package's own cache, then as safetensors on the Hub; where the Hub has only the published
 pickle, that is downloaded and converted once. Later loads map the converted file and need no network.
 """
+
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -26,10 +27,10 @@ _logger = logging.getLogger(__name__)
 
 
 def locate(
-        source: Source,
-        refresh: bool = False,
-        say: Callable[[str], None] = _logger.info,
-        patience: float | None = None,
+    source: Source,
+    refresh: bool = False,
+    say: Callable[[str], None] = _logger.info,
+    patience: float | None = None,
 ) -> Path:
     """A local file with a source's weights, downloaded and converted if needed.
 
@@ -72,26 +73,30 @@ def locate(
         known = next((known for name, known in source.digests.items() if Path(name).name == path.name), digest)
         if known != digest:
             raise ValueError(
-                f'{path} has the sha256 {digest}, this package knows {known}: delete it, and download it again')
+                f'{path} has the sha256 {digest}, this package knows {known}: delete it, and download it again'
+            )
         if source.converted.is_file():
             made_from, problems = _made_from(source.converted), []
             if made_from == digest:  # unchanged, or another process was first
                 problems = _problems(source.converted, path) if refresh else []
                 if not problems:
                     return source.converted
-            say(f'{source.converted} is damaged, converting it again' if problems or not made_from else
-                f'{path.name} of {source.repo} was replaced by its publisher, converting it again')
+            say(
+                f'{source.converted} is damaged, converting it again'
+                if problems or not made_from
+                else f'{path.name} of {source.repo} was replaced by its publisher, converting it again'
+            )
         origin = f'{source.repo}/{path.name}'
         say(f'converting {origin} to {source.converted}')
         return convert(path, source.converted, dict(source.about, source=origin, source_sha256=digest))
 
 
 def convert(
-        published: Path,
-        target: Path,
-        about: Mapping[str, Any] | None = None,
-        dtype: torch.dtype | None = None,
-        sealed: bool = False,
+    published: Path,
+    target: Path,
+    about: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    sealed: bool = False,
 ) -> Path:
     """Write a checkpoint of either layout as safetensors in timm's layout; only the model's tensors are read.
 
@@ -121,7 +126,8 @@ def convert(
     if needed > (free := shutil.disk_usage(target.parent).free):
         raise OSError(
             f'{target} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; free some, or write elsewhere '
-            f'(VIDEOZOO_CACHE=<folder> moves the cache)')
+            f'(VIDEOZOO_CACHE=<folder> moves the cache)'
+        )
     save_tensors(tensors, target, {'format': 'pt', **about}, sealed=sealed)
     return target
 
@@ -160,7 +166,8 @@ def verify(source: Source | None, path: Path | None = None) -> list[str]:
         if digest != expected:
             raise ValueError(
                 f'{path} is damaged: its sha256 is {digest}, the Hub says {expected}; `videozoo download {name}` '
-                f'fetches it again (in Python refresh=True)')
+                f'fetches it again (in Python refresh=True)'
+            )
         return [f'sha256 {digest} as the Hub says']
     published = source.file or in_hub_cache(source, source.pickles)
     if published is None:
@@ -169,7 +176,8 @@ def verify(source: Source | None, path: Path | None = None) -> list[str]:
     if source.file is None and (announced := digest_in_name(published)) not in (None, digest):
         raise ValueError(
             f'{published} is damaged: its sha256 is {digest}, the Hub says {announced}; `videozoo download {name}` '
-            f'fetches it again')
+            f'fetches it again'
+        )
     problems = _problems(path, published)
     if header.get('source_sha256') not in (None, digest):
         problems.insert(0, f'sha256 of {published} is {digest}, {path} was made from {header["source_sha256"]}')
@@ -189,7 +197,8 @@ def _problems(path: Path, published: Path) -> list[str]:
     problems += [f'{k} is only in {path}' for k in sorted(ours.keys() - theirs.keys())]
     problems += [f'{k} is only in {published}' for k in sorted(theirs.keys() - ours.keys())]
     return problems + [
-        f'{k} differs' for k in sorted(ours.keys() & theirs.keys()) if not torch.equal(ours[k], theirs[k])]
+        f'{k} differs' for k in sorted(ours.keys() & theirs.keys()) if not torch.equal(ours[k], theirs[k])
+    ]
 
 
 def _own_problems(path: Path) -> list[str]:
@@ -202,8 +211,12 @@ def _own_problems(path: Path) -> list[str]:
 
 def _local_file(path: Path) -> Path:
     if path.is_dir():  # what timm's save_for_hf writes
-        candidates = [path / 'model.safetensors', *sorted(path.glob('*.safetensors')), *sorted(path.glob('*.pth')),
-                      *sorted(path.glob('*.bin'))]
+        candidates = [
+            path / 'model.safetensors',
+            *sorted(path.glob('*.safetensors')),
+            *sorted(path.glob('*.pth')),
+            *sorted(path.glob('*.bin')),
+        ]
         found = next((c for c in candidates if c.is_file()), None)
         if found is None:
             raise FileNotFoundError(f'no .safetensors, .pth or .bin file in {path}')
@@ -236,6 +249,7 @@ def _made_from(converted: Path) -> str | None:
 def _lock(target: Path) -> Iterator[None]:
     """One converter at a time; the operating system frees the lock of a killed process."""
     from filelock import FileLock
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f'.{target.name}.lock')):
         yield

@@ -1,4 +1,5 @@
 """Safetensors files that say what they hold, equal to the byte where they hold the same."""
+
 import ctypes
 import hashlib
 import json
@@ -14,12 +15,12 @@ from ..files import MAKE_ROOM, atomic_write
 
 
 def save_tensors(
-        tensors: Mapping[str, torch.Tensor],
-        target: Path,
-        header: Mapping[str, Any],
-        remedy: str = MAKE_ROOM,
-        durable: bool = False,
-        sealed: bool = False,
+    tensors: Mapping[str, torch.Tensor],
+    target: Path,
+    header: Mapping[str, Any],
+    remedy: str = MAKE_ROOM,
+    durable: bool = False,
+    sealed: bool = False,
 ) -> None:
     """Write a safetensors file, whole or not at all; what is no text in the header becomes JSON, None is left out.
 
