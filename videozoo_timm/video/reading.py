@@ -7,9 +7,10 @@ time: every position of a 30 Hz grid shows the frame that a player would have on
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -22,16 +23,17 @@ from .decoding import (
     duration_of,
     end_of,
     first_frame,
-    frames_after_seek,
     import_av,
     opened,
     quarter_turns,
+    seek,
     step_of,
     timed_frames,
     to_images,
 )
 from .images import read_image
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
+from .skipping import Odd, shown_frames
 
 __all__ = [
     'COMPLETION',
@@ -248,14 +250,17 @@ def _read_run(
     """For each window the (time, frame) that it shows at each of its wanted times."""
     done = 0
     for margin in _SEEK_MARGINS:
-        with opened(path, num_threads) as (container, stream):
-            if starts[done] > margin:
-                frames = frames_after_seek(container, stream, origin + starts[done] - margin)
-            else:
-                frames = timed_frames(container, stream)
-            for shown in _select(path, origin, step_of(stream), frames, wanted[done:]):
-                yield shown
-                done += 1
+        begin, first = starts[done] - margin, done
+        for frames_of in (partial(shown_frames, wanted=sorted(chain(*wanted[done:]))), timed_frames):
+            with opened(path, num_threads) as (container, stream), suppress(Odd):
+                sought = begin > 0
+                if sought and not seek(container, stream, origin + begin):
+                    break
+                frames = frames_of(container, stream, sought=sought)
+                for shown in islice(_select(path, origin, step_of(stream), frames, wanted[first:]), done - first, None):
+                    yield shown
+                    done += 1
+                break
         if done == len(wanted):
             return
     raise VideoError(f'{path}: no frame could be decoded')
