@@ -83,9 +83,7 @@ def _array_of(path: str | os.PathLike, image: Any, pixels: Pixels) -> Any:
     elif pixels.color == 'published' or not image.has_transparency_data:
         return np.array(image.convert('RGB'))
     else:
-        if (
-            kind == 'PNG' and key is not None and image.mode != 'P'
-        ):  # Pillow makes 8 bits of the samples, not of the key
+        if kind == 'PNG' and key is not None and image.mode != 'P':  # of which Pillow scales the samples alone
             image.info['transparency'] = _in_8_bits(key, image.mode, coding)
         array = np.array(image.convert('RGBA'))
     return laid_on(array, pixels.rgb)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from .checks import MAX_FRAME_PIXELS, VideoError, check_size
 
 COLORS = ('file', 'published')
@@ -23,9 +24,8 @@ def _hexadecimal(background: str | Sequence[int]) -> str:
         text = f'#{bytes(numbers).hex()}' if good else ''
     text = _NAMED.get(str(text), str(text)).lower()
     if len(text) != 7 or text[0] != '#' or not set(text[1:]) <= set('0123456789abcdef'):
-        raise ValueError(
-            f'background={background!r}: must be {", ".join(_NAMED)}, a color such as #8040ff, or three whole numbers '
-            f'from 0 to 255'
+        raise UserError(
+            '{background}: must be {}, or a color such as #8040ff', ', '.join(_NAMED), background=background
         )
     return text
 
@@ -54,12 +54,13 @@ class Pixels:
 
     def __post_init__(self) -> None:
         if self.color not in COLORS:
-            raise ValueError(f'color={self.color!r}: must be one of {list(COLORS)}')
+            raise UserError('{color}: must be {}', ' or '.join(COLORS), color=self.color)
         background = _hexadecimal(self.background)
         if self.color == 'published' and background != _NAMED['black']:
-            raise ValueError(
-                f"background={self.background!r}: color='published' shows the colors below transparency, so that there "
-                f'is no background'
+            raise UserError(
+                '{background}: {color} shows the colors below transparency, so that nothing is laid on anything',
+                background=self.background,
+                color=self.color,
             )
         object.__setattr__(self, 'background', background)
 
@@ -73,7 +74,7 @@ AS_PLAYED = Pixels()
 
 
 def pyav_version() -> str:
-    """Version of the PyAV that decodes, for the records beside results; 'none' if there is none."""
+    """Version of the PyAV that decodes, to stand beside results; 'none' if there is none, as images need none."""
     try:
         import av
     except ImportError:
