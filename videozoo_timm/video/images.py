@@ -130,5 +130,7 @@ def _upright(image: Any) -> Any:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
+    if isinstance(orientation, (bytes, tuple)) and len(orientation) == 1:  # as some programs write it
+        orientation = orientation[0]
     turn = turns.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
