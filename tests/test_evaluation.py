@@ -224,7 +224,7 @@ def test_names_that_are_no_text(videozoo, colors, tmp_path):
     for name in ('$x_$', 'b', 'c', 'd', 'e', 'f'):
         (tmp_path / 'val' / name).mkdir(parents=True)
     shutil.copy(colors / 'red' / '0.mp4', os.fsencode(tmp_path / 'val' / 'b') + b'/\xff.mp4')
-    code, out, err = videozoo('evaluate', 'val')
+    code, out, err = videozoo('evaluate', 'val', '--allow-empty')
     assert code == 0 and (tmp_path / 'evaluation' / 'confusion.png').exists(), err
     assert b'\xff.mp4' in (tmp_path / 'evaluation' / 'predictions.csv').read_bytes()
     code, out, _ = videozoo('classify', 'val/b')
@@ -260,7 +260,8 @@ def test_what_cannot_be_evaluated(videozoo, colors, tmp_path):
     (tmp_path / 'two' / 'b').mkdir()
     shutil.copy(colors / 'red' / '0.mp4', tmp_path / 'two' / 'a')
     for args, words in (
-        (['two'], 'two has 2 class folders, the model has 6 classes'),
+        (['two'], "two: the class folder 'b' is empty: fill or remove it, or --allow-empty takes"),
+        (['two', '--allow-empty'], 'two has 2 class folders, the model has 6 classes'),
         (['nowhere'], 'nowhere: no such folder'),
         (['two/a'], 'two/a has no subfolders'),
         ([], 'name one folder'),

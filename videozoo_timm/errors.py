@@ -35,6 +35,10 @@ class DivergenceError(Explained, FloatingPointError):
     """A loss that is not finite."""
 
 
+class NotFiniteError(FloatingPointError):
+    """What a model gives holds NaN (not a number) or infinity, and so is no result."""
+
+
 class NoInterpreterError(Explained, RuntimeError):
     """A program without a Python interpreter, which cannot start Python processes."""
 

@@ -1,6 +1,5 @@
 """How well a model recognizes."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from ..files import atomic_write, save_csv
 from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
+from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
 from ._inputs import WARNING, none_read
 
@@ -23,6 +23,7 @@ __all__ = [
     'TABLES',
     'ClassFolders',
     'Evaluation',
+    'NothingEvaluatedError',
     'check_head',
     'check_same_classes',
     'class_folders',
@@ -143,12 +144,27 @@ class Evaluation:
             folder / 'confusion.csv',
         )
         with atomic_write(folder / 'summary.json') as partial:
-            partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
+            partial.write_text(to_json({**self.summary(), **(about or {})}) + '\n')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
 
 
 # What `Evaluation.save` writes.
 TABLES = ('summary.json', 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
+
+
+class NothingEvaluatedError(ValueError):
+    """None of the files could be used.
+
+    Attributes:
+        failed: The files, with the reasons.
+    """
+
+    def __init__(self, text: str, failed: list[tuple[str, str]]) -> None:
+        super().__init__(text, failed)
+        self.failed = failed
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = None, seed: int = 0) -> Views:
@@ -225,6 +241,7 @@ def predict(
                 files,
                 views,
                 batch_size=batch_size,
+                what='class scores',
                 reading=reading,
                 reporter=reporter,
                 **placement_of(model),
@@ -262,7 +279,8 @@ def evaluate(
         **options: `batch_size`, `team`, `reading`, `reporter` and their fields, as in `predict`.
 
     Raises:
-        ValueError: The classes are not as many as the model's, or none of the files could be read.
+        ValueError: The classes are not as many as the model's; or, with the attribute `failed`, none of the files could
+            be read, or all class scores are NaN or infinite.
     """
     check_head(model)
     classes, paths, targets, folder = files if isinstance(files, ClassFolders) else class_folders(files)
@@ -274,7 +292,9 @@ def evaluate(
         raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)
     if not answers:
-        raise ValueError(none_read(len(paths), failed.values(), folder))
+        raise NothingEvaluatedError(
+            none_read(len(paths), failed.values(), folder), [(paths[file], reason) for file, reason in failed.items()]
+        )
     read = sorted(answers)
     return Evaluation(
         classes,

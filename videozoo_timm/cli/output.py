@@ -98,5 +98,5 @@ def number_of(things: list[Any], name: str) -> str:
 def exit_code(skipped: int, total: int) -> int:
     """The exit code of a command that skipped some of its files, which is told."""
     if skipped:
-        complain(f'{skipped} of {total} files could not be read')
+        complain(f'{skipped} of {total} files could not be read or gave no result')
     return 2 if skipped == total else 1 if skipped else 0

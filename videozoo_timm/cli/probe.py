@@ -1,11 +1,11 @@
 """videozoo probe."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ..text import to_json
 from .base import Several, command, option
-from .inputs import tell_shared
+from .inputs import tell_shared, telling
 from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
@@ -80,7 +80,8 @@ def probe(
     from ..outputs import Output
     from ..video import class_folders
 
-    fitted, held_out = class_folders(train), class_folders(val)
+    unreadable: list[OSError] = []
+    fitted, held_out = (class_folders(folder, telling(unreadable)) for folder in (train, val))
     check_classes(fitted, held_out)
     tell_shared(fitted.paths, held_out.paths)
     names = list(dict.fromkeys(probes))
@@ -130,7 +131,7 @@ def probe(
         save_probes(probed, out, about, seed)  # kept, whatever becomes of the next
     summaries = [one.summary(seed) for one in probed]
     if as_json:
-        echo(json.dumps(dict(about, probes=summaries), indent=2))
+        echo(to_json(dict(about, probes=summaries)))
     else:
         table(
             ['probe', 'top-1', '95% interval', 'top-5', '95% interval', 'chosen'],
@@ -154,4 +155,4 @@ def probe(
             f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
             f'{len(fitted.classes)} classes, {name}; all results in {out}'
         )
-    return 1 if frozen[0].failed or frozen[1].failed else 0
+    return 1 if frozen[0].failed or frozen[1].failed or unreadable else 0

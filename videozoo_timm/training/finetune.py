@@ -2,7 +2,6 @@
 
 import copy
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -17,7 +16,7 @@ from ..analysis.evaluation import check_head, check_same_classes, evaluate
 from ..errors import UserError
 from ..inference.pipeline import ProcessGroup, views_of
 from ..inference.reporting import SILENT, Reporter, with_fields
-from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, ClassFolders, Reading, Sampling
+from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, ClassFolders, Reading, Sampling, seed_of
 from ..video.transforms import RAND_AUGMENT
 from .log import Log, read_log
 from .loop import Hook, train
@@ -187,7 +186,7 @@ def finetune(
 
 
 def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = False) -> ClassFolders:
-    """A random sample of each class.
+    """A random sample of each class: of the seed and the files' names, so that another file moves one at most.
 
     Args:
         files: The result of `class_folders`.
@@ -206,7 +205,7 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
             raise ValueError(
                 f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots'
             )
-        sampled = set(random.Random(f'{seed}').sample(common, shots))
+        sampled = set(sorted(common, key=partial(seed_of, seed))[:shots])
         chosen = [k for k, path in enumerate(files.paths) if os.path.basename(path) in sampled]
         return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
     chosen = []
@@ -214,7 +213,7 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
         mine = [k for k, t in enumerate(files.targets) if t == target]
         if len(mine) < shots:
             raise ValueError(f'{files.folder} has {len(mine)} files of the class {name!r}, fewer than {shots} shots')
-        chosen += sorted(random.Random(f'{seed} {name}').sample(mine, shots))
+        chosen += sorted(sorted(mine, key=lambda k: seed_of(seed, files.paths[k]))[:shots])
     return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
 
 

@@ -11,7 +11,7 @@ import torch
 from .checks import MAX_IMAGE_PIXELS, VideoError, check_file, check_size
 
 # Of `IMAGE_EXTENSIONS`, and no others: Pillow hands PostScript to an external program.
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 _ORIENTATION = 0x0112  # EXIF
 _TILE = 322, 323  # TIFF: width and height
 _pillow = threading.Lock()
@@ -36,6 +36,8 @@ def read_image(path: str | os.PathLike) -> torch.Tensor:
             image = Image.open(path, formats=_FORMATS)
         with image:
             check_size(path, *image.size, MAX_IMAGE_PIXELS)
+            if image.format == 'GIF' and getattr(image, 'is_animated', False):
+                raise VideoError(f'{path}: a moving GIF is read neither as an image nor as a video; convert it to MP4')
             tile = [getattr(image, 'tag_v2', {}).get(tag) for tag in _TILE]
             if any(side is not None for side in tile):  # decoded whole, whatever the picture shows of it
                 width, height = (side if isinstance(side, int) else 0 for side in tile)
