@@ -32,7 +32,7 @@ class UserError(Explained, ValueError):
 
 
 class DivergenceError(Explained, FloatingPointError):
-    """A loss that is not finite."""
+    """A loss or a gradient that is not finite."""
 
 
 class NotFiniteError(FloatingPointError):

@@ -67,7 +67,7 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
-        out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
+        out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
         team: The processes that share the work; with `out` only.
@@ -115,7 +115,7 @@ def embed(
     if out is None:
         return _checked(_collect(batches_of(groups), files, resolved, np.empty))
     out, team = Path(out), team or ProcessGroup()
-    check_output(out)
+    check_output(out, tokens)
     settings = dict(
         tokens=tokens,
         blocks=resolved,

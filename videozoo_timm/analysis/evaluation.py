@@ -17,6 +17,7 @@ from ..inference.reporting import Reporter, with_fields
 from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
 from ._inputs import WARNING, none_read
+from .intervals import wilson_interval
 
 __all__ = [
     'PUBLISHED_JITTER',
@@ -85,30 +86,25 @@ class Evaluation:
         return index.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Name, number of files, top-1 and top-5 of each class; None where a class has no file."""
-        first, fifth = self.hits(1), self.hits(5)
+        """Name, number of files, top-1 and top-5 of each class with their intervals; None where a class has no file."""
+        hits = {f'top{k}': self.hits(k) for k in (1, 5)}
         rows = []
         for index, name in enumerate(self.classes):
             mine = self.targets == index
-            number = int(mine.sum())
-            rows.append(
-                {
-                    'class': name,
-                    'files': number,
-                    'top1': first[mine].double().mean().item() if number else None,
-                    'top5': fifth[mine].double().mean().item() if number else None,
-                }
-            )
+            row = {'class': name, 'files': int(mine.sum())}
+            for key, right in hits.items():
+                row |= _with_interval(key, right[mine])
+            rows.append(row)
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """Numbers of files and classes, top-1, top-5 and loss."""
+        """Numbers of files and classes, top-1 and top-5 with their 95% intervals (`wilson_interval`), and loss."""
         return dict(
             files=len(self.paths),
             failed=len(self.failed),
             classes=len(self.classes),
-            top1=self.top(1),
-            top5=self.top(5),
+            **_with_interval('top1', self.hits(1)),
+            **_with_interval('top5', self.hits(5)),
             loss=self.loss,
         )
 
@@ -146,6 +142,14 @@ class Evaluation:
         with atomic_write(folder / 'summary.json') as partial:
             partial.write_text(to_json({**self.summary(), **(about or {})}) + '\n')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
+
+
+def _with_interval(name: str, hits: torch.Tensor) -> dict[str, float | None]:
+    """The fraction of hits bool [N], and the ends of its interval; None of no files."""
+    if not len(hits):
+        return dict.fromkeys((name, f'{name}_low', f'{name}_high'))
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return {name: hits.double().mean().item(), f'{name}_low': low, f'{name}_high': high}
 
 
 # What `Evaluation.save` writes.

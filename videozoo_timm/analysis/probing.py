@@ -25,7 +25,6 @@ __all__ = [
     'PROBES',
     'FrozenFeatures',
     'ProbeResult',
-    'bootstrap_interval',
     'check_classes',
     'check_folder',
     'check_linear',
@@ -81,13 +80,10 @@ class ProbeResult:
     def _repr_png_(self) -> bytes | None:
         return self.evaluation._repr_png_()
 
-    def summary(self, seed: int = 0) -> dict[str, Any]:
-        """Accuracies with their intervals, and the settings."""
-        result = dict(probe=self.probe, **self.settings)
-        for k in (1, 5):
-            low, high = bootstrap_interval(self.evaluation.hits(k), seed=seed)
-            result |= {f'top{k}': self.evaluation.top(k), f'top{k}_low': low, f'top{k}_high': high}
-        return result
+    def summary(self) -> dict[str, Any]:
+        """Accuracies with their 95% intervals (`wilson_interval`), and the settings."""
+        accuracies = {key: value for key, value in self.evaluation.summary().items() if key.startswith('top')}
+        return dict(probe=self.probe, **self.settings, **accuracies)
 
 
 def frozen_features(
@@ -229,32 +225,6 @@ def check_classes(train: ClassFolders, held_out: ClassFolders) -> None:
         )
 
 
-def bootstrap_interval(
-    hits: torch.Tensor,
-    share: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of a mean, over resamples of the files.
-
-    Args:
-        hits: bool [N].
-        share: Fraction of the resamples that lie inside.
-        draws: Number of resamples.
-        seed: Random seed.
-
-    Returns:
-        Lower and upper end.
-    """
-    # The number of hits among N files drawn with replacement is binomial: drawing the files themselves is not needed.
-    generator = torch.Generator().manual_seed(seed)
-    mean = hits.double().mean()
-    counts = torch.binomial(torch.full((draws,), float(len(hits))).double(), mean.expand(draws), generator=generator)
-    tail = (1 - share) / 2
-    low, high = (counts / len(hits)).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return low, high
-
-
 def check_folder(folder: Path) -> None:
     """Raise a ValueError if what stands where the tables of a probe go is a link, or another user's."""
     for name in PROBES:
@@ -262,7 +232,7 @@ def check_folder(folder: Path) -> None:
             check_own_folder(folder / name, 'the tables of a probe')
 
 
-def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, Any], seed: int = 0) -> None:
+def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, Any]) -> None:
     """Write `probes.json`, and of the last probe a folder with the tables of an evaluation.
 
     Called after each probe, it keeps what is done; tables of other probes are removed with the first.
@@ -278,7 +248,7 @@ def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, An
             with suppress(OSError):  # something else is in it, or there is none
                 (folder / name).rmdir()
     probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
-    content = dict(about, probes=[probed.summary(seed) for probed in probes])
+    content = dict(about, probes=[probed.summary() for probed in probes])
     with atomic_write(folder / 'probes.json') as partial:
         partial.write_text(to_json(content) + '\n')
 

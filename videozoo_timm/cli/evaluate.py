@@ -18,7 +18,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import echo, exit_code, progress, report, table
+from .output import echo, exit_code, progress, report, table, with_interval
 
 
 @command(
@@ -108,9 +108,9 @@ def evaluate(
         if len(hardest) > 12:
             hardest = hardest[:5]
         table(
-            ['class', 'files', 'top-1', 'top-5'],
+            ['class', 'files', 'top-1', '95% interval', 'top-5', '95% interval'],
             [
-                [row['class'], str(row['files']), f'{100 * row["top1"]:.1f}%', f'{100 * row["top5"]:.1f}%']
+                [row['class'], str(row['files']), *with_interval(row, 'top1'), *with_interval(row, 'top5')]
                 for row in [*hardest, {**summary, 'class': f'all {summary["classes"]}'}]
             ],
         )

@@ -65,6 +65,12 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     )
 
 
+def with_interval(row: dict[str, Any], name: str) -> tuple[str, str]:
+    """An accuracy and its interval, in percent."""
+    low, high = (100 * row[f'{name}_{end}'] for end in ('low', 'high'))
+    return f'{100 * row[name]:.1f}%', f'{low:.1f} to {high:.1f}%'
+
+
 def bar_class() -> Any:
     """The class tqdm with a lock for threads; its own may start a Python process in the current folder."""
     from tqdm import tqdm

@@ -18,7 +18,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import bar_class, echo, progress, report, table
+from .output import bar_class, echo, progress, report, table, with_interval
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -128,8 +128,8 @@ def probe(
                     kind, *frozen, epochs=epochs, seed=seed, device=next(model.parameters()).device, progress=bar.update
                 )
             )
-        save_probes(probed, out, about, seed)  # kept, whatever becomes of the next
-    summaries = [one.summary(seed) for one in probed]
+        save_probes(probed, out, about)  # kept, whatever becomes of the next
+    summaries = [one.summary() for one in probed]
     if as_json:
         echo(to_json(dict(about, probes=summaries)))
     else:
@@ -138,14 +138,7 @@ def probe(
             [
                 [
                     row['probe'],
-                    *(
-                        text
-                        for k in (1, 5)
-                        for text in (
-                            f'{100 * row[f"top{k}"]:.1f}%',
-                            f'{100 * row[f"top{k}_low"]:.1f} to {100 * row[f"top{k}_high"]:.1f}%',
-                        )
-                    ),
+                    *(text for k in (1, 5) for text in with_interval(row, f'top{k}')),
                     ', '.join(f'{key}={value:g}' for key, value in one.settings.items()),
                 ]
                 for row, one in zip(summaries, probed, strict=True)

@@ -24,6 +24,7 @@ from .run_folder import BEST, MODEL, Keeping, save_model, writing
 from .schedule import Schedule
 from .stream import Batch
 
+_LOGGED = ('files', 'failed', 'classes', 'top1', 'top5', 'loss')  # columns of validation.csv
 FIELD = Augmentation(auto_augment=RAND_AUGMENT)
 
 
@@ -144,12 +145,12 @@ def finetune(
             reading=reading,
             reporter=Reporter(report=report_once),
         )
-        is_best = [False]
+        is_best, summary = [False], result.summary()
         with writing(accelerator, keeping.folder / 'validation.csv'):
             if accelerator.is_main_process:
                 with closing(Log(keeping.folder, step - 1, True, 'validation')) as log:
                     is_best = [all(result.top(1) > float(row['top1']) for row in read_log(log.path))]
-                    log.add(dict(step=step, **result.summary()))
+                    log.add(dict(step=step, **{key: summary[key] for key in _LOGGED}))
         broadcast_object_list(is_best)
         if is_best[0]:
             save(model, BEST)
