@@ -54,14 +54,13 @@ class Embeddings:
         return f'Embeddings({", ".join(parts)})'
 
     def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
-        """Write `.npz`, `.safetensors`, a table, or, with a name without ending, a folder of `.npy` files; whole or not
-        at all.
+        """Write a file or, with a name without ending, a folder of `.npy` files; whole or not at all.
 
         `paths` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a folder.
-        Tables (`.csv`, `.parquet`) have the path, the times and the features f0, f1, ... in each row (`feature_tables`).
+        `.csv` and `.parquet` are tables with the path, the times and the features f0, f1, ... in each row.
 
         Args:
-            out: File or folder to write.
+            out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write.
             about: Strings to store beside them: which model, for instance.
 
         Raises:

@@ -18,7 +18,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import echo, exit_code, progress, report, table, with_interval
+from .output import echo, exit_code, progress, report, table, tell_pace, with_interval
 
 
 @command(
@@ -89,6 +89,7 @@ def evaluate(
                 team=team,
                 progress=update,
                 report=report,
+                pace=tell_pace,
                 **vars(reading),
             )
     except NothingEvaluatedError as error:

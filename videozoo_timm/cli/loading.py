@@ -22,8 +22,8 @@ def load(
 ) -> tuple[Any, str]:
     """The model that the options name, the default if they name none, and what to call it.
 
-    Without `pretrained` it comes with random weights, unless --weights names a file. With the random seed `untrained` it
-    does in any case: those of `load_model(name, pretrained=False)` on the CPU after `torch.manual_seed`.
+    Without `pretrained` it comes with random weights, unless --weights names a file; with `untrained` it does in any
+    case: those of `load_model(name, pretrained=False)` on the CPU after `torch.manual_seed(untrained)`.
     """
     import torch
 
