@@ -194,6 +194,11 @@ def test_evaluate(videozoo, colors, tmp_path):
         'predictions.csv',
         'summary.json',
     ]
+    summary = json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())
+    assert 0 <= summary['top1_low'] < summary['top1'] < summary['top1_high'] < 1 and '95% interval' in out
+    with open(tmp_path / 'evaluation' / 'per_class.csv', newline='') as file:
+        for row in csv.DictReader(file):  # five files each, of which all or none may be right
+            assert 0.3 < float(row['top1_high']) - float(row['top1_low']) < 1
     code, _, err = videozoo('evaluate', colors, '--views', '2x3')
     assert code == 2 and 'another run (views was 1x1, is 2x3)' in err
     # The published script's flags, as people type them: its one random clip and crop.

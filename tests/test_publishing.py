@@ -134,6 +134,28 @@ def test_model_cards_tell_what_a_model_is(name):
     assert ('from transformers import' in card) != name.startswith('mae_h14')
 
 
+@pytest.mark.parametrize(
+    ('name', 'task'),
+    [
+        ('vit_h14_st.hvm1_ssv2_50shot', None),  # no pipeline that classifies videos takes timm's models
+        ('vit_h14_st.hvm1_imagenet_2pt', 'image-classification'),
+        ('vit_h14_st.hvm1', 'image-feature-extraction'),
+        ('vit_b14_im.dino_say', 'image-feature-extraction'),
+    ],
+)
+def test_a_card_names_a_pipeline_that_loads_the_model(name, task):
+    card = model_card(timm.create_model(name, device='meta'), 'me/model', catalogue.find(name))
+    assert re.findall('^pipeline_tag: (.*)$', card, flags=re.M) == ([task] if task else [])
+    assert 'license:' not in card.split('---')[1]  # which its publisher has not stated
+
+
+def test_what_nobody_has_stated_is_asked_for(tmp_path, capsys):
+    publish = ['publish', 'vit_hvm1_none', '--to', 'me/x', '--dry-run', '--out', str(tmp_path / 'x')]
+    assert main(publish) == 2 and not (tmp_path / 'x').exists()
+    assert 'the license of vit_hvm1_none is not stated by the publisher: ask' in (err := capsys.readouterr().err)
+    assert '--license states it' in err
+
+
 def test_every_model_has_its_training_in_words():
     for record in catalogue.CHECKPOINTS:
         assert cards.trained_on(record).startswith('trained ')

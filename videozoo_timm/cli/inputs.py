@@ -51,11 +51,13 @@ def files(
         raise FileNotFoundError('; '.join(map(str, missing)))
     for error in missing:
         complain(error)
-    found = find(found)  # each once
-    if not found:
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), str(path))
+    if not once:
         what = 'videos' if find is find_videos else 'videos or images'
         raise ValueError(f'no {what} in {", ".join(inputs.given)}')
-    return [str(path) for path in found], len(missing) + len(unreadable)
+    return list(once.values()), len(missing) + len(unreadable)
 
 
 def sample(paths: list[str], pictures: Pictures) -> list[str]:
