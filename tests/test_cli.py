@@ -217,11 +217,11 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or be a folder'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
-        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'nowhere.pth: no such file'),
         (['info'], 'name a model'),
         (['info', 'vit_hvm1_non'], "'vit_hvm1_none'"),
         (['info', 'VIT_HVM1_NONE'], "'vit_hvm1_none'"),
-        (['verify', 'nowhere.safetensors'], 'no file nowhere.safetensors'),
+        (['verify', 'nowhere.safetensors'], 'nowhere.safetensors: no such file'),
         (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS)], 'is a folder'),
         (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'empty.mp4')], 'is empty'),
         (

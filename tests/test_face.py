@@ -203,7 +203,7 @@ def test_a_transform_follows_the_model(vit, encoder):
     )
     with pytest.raises(TypeError, match="no option 'sise'"):
         clip_transform(vit, sise=64)
-    with pytest.raises(ValueError, match=r'uint8 \[T, H, W, 3\], got float64'):
+    with pytest.raises(ValueError, match=r'uint8 \[T, H, W, 3\] or \[T, 3, H, W\], got float64 .*\(255'):
         clip_transform(vit)(np.zeros((16, 128, 128, 3)))
 
 

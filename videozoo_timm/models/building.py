@@ -109,6 +109,10 @@ def build_model(
         feature_cfg: As in timm; None is that of a ViT.
         **kwargs: Arguments of the model class, `features_only` and the like.
     """
+    if pretrained is not None and not isinstance(pretrained, (bool, int)):
+        raise TypeError(
+            f'pretrained={str(pretrained)!r}: must be True or False; pretrained_cfg_overlay=dict(file=...) names a file'
+        )
     pretrained_cfg = _of_its_own(pretrained_cfg)
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice

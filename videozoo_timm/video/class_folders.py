@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from ..paths import as_path, not_found
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from .finding import find_media, on_disk
 
@@ -36,15 +37,19 @@ def class_folders(folder: str | os.PathLike) -> ClassFolders:
 
     Raises:
         FileNotFoundError: No such folder.
+        NotADirectoryError: It is a file.
         ValueError: It has no subfolders, or no videos or images in them.
     """
+    path = as_path(folder)
     if is_drawn(folder):
         paths = drawn_videos(folder)
         targets = [MOTIONS.index(path.parts[-2]) for path in paths]
         return ClassFolders(list(MOTIONS), list(map(str, paths)), targets, str(folder))
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder')
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f'{path} is a file; a folder with one subfolder for each class is wanted')
+    if not path.is_dir():
+        raise not_found(folder, 'folder')
+    folder = path
     subfolders = subfolders_of(folder)
     paths, targets = [], []
     for target, subfolder in enumerate(subfolders):

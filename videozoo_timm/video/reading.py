@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from ..paths import as_path
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
 from .decoding import (
@@ -102,7 +103,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
-    path = Path(path)
+    path = as_path(path)
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
@@ -171,7 +172,7 @@ def read_clips(
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
         ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
-    path = Path(path)
+    path = as_path(path)
     if is_drawn(path):
         yield from _synthetic_clips(path, starts, sampling, skip)
         return
