@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_patterns_stand_for_what_they_match(folder, vit):
     everything = [Path('one', name) for name in ('[d].mp4', 'a.mp4', 'b.mp4')]
-    assert find_videos('one/*.mp4') == everything == find_videos(['one/b.mp4', 'one/*'])[1:] + [everything[-1]]
+    assert find_videos('one/*.mp4') == everything == sorted(find_videos(['one/b.mp4', 'one/*']))
     assert find_videos('**/a*.mp4') == [Path('My Videos/a b.mp4'), Path('one/a.mp4')]
     assert find_videos('o*') == everything == find_media('one')  # a folder that a pattern matches
     assert find_videos('one/[d].mp4') == everything[:1]  # a file's own name is no pattern
@@ -84,9 +84,9 @@ def test_a_file_where_a_folder_of_classes_belongs(folder, vit):
 @pytest.mark.parametrize(
     'words, told',
     [
-        (['embed', 'My', 'Videos'], "Videos: no such file or folder; a path that holds spaces needs quotes: 'My Videos'"),
+        (['embed', 'My', 'Videos'], "a path that holds spaces needs quotes: 'My Videos'"),
         (['attend', 'My', 'Videos/a', 'b.mp4'], "needs quotes: 'My Videos/a b.mp4'"),
-        (['evaluate', 'My', 'Videos'], "one subfolder for each class; a path that holds spaces needs quotes: 'My Videos'"),
+        (['evaluate', 'My', 'Videos'], "class; a path that holds spaces needs quotes: 'My Videos'"),
         (['finetune', '--train', 'My', 'Videos'], "needs quotes: 'My Videos'"),
         (['pca', 'one', '--weights', 'My', 'Videos/a', 'b.mp4'], "needs quotes: 'My Videos/a b.mp4'"),
         (['embed', 'https://x.org/a.mp4'], 'https://x.org/a.mp4: a URL is not read; download it'),
@@ -94,12 +94,12 @@ def test_a_file_where_a_folder_of_classes_belongs(folder, vit):
         (['embed', 'one', '--weights', 'https://x.org/a.pth'], 'https://x.org/a.pth: a URL is not read; download it'),
         (['embed', 'one/*.avi'], 'one/*.avi: no file or folder matches this pattern'),
         (['embed', ''], "an empty path: name a file or a folder ('.' is the current one)"),
-        (['embed', 'one', '--weights', 'features.npz'], 'features.npz holds NumPy arrays and no model: a checkpoint is'),
-        (['info', '--weights', 'features.npz'], 'features.npz holds NumPy arrays and no model: a checkpoint is'),
+        (['embed', 'one', '--weights', 'features.npz'], 'features.npz holds NumPy arrays and no model'),
+        (['info', '--weights', 'features.npz'], 'features.npz holds NumPy arrays and no model'),
         (['embed', 'one', '--model', 'a.pth'], "no model 'a.pth'; a file is no name"),
-        (['info', 'https://x.org/a.pth'], "a URL is no name: download the file"),
+        (['info', 'https://x.org/a.pth'], 'a URL is no name: download the file'),
     ],
-)  # fmt: skip
+)
 def test_commands_tell_what_is_wrong_with_a_path(folder, capsys, words, told):
     Path('features.npz').write_bytes(b'PK')
     before = sorted(os.listdir())

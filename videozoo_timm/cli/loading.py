@@ -123,10 +123,8 @@ def pick_device(name: str | None) -> 'torch.device':
         if name.lower() != name:
             return pick_device(name.lower())
         near = 'cuda' if name in ('gpu', 'nvidia') else re.sub(r'^(cuda|gpu)?:?(?=\d+$)', 'cuda:', name)
-        near = '' if near == name else f'did you mean {near}? '
-        raise ValueError(
-            f'--device {name}: no such device; {near}There are cpu, cuda, cuda:1, mps and others'
-        ) from error
+        hint = '' if near == name else f'; did you mean {near}?'
+        raise ValueError(f'--device {name}: must be cpu, cuda, cuda:1, mps or another of PyTorch{hint}') from error
     try:
         torch.empty(0, device=device)
     except Exception as error:
