@@ -178,6 +178,7 @@ def keep_fraction(weights: torch.Tensor, fraction: float) -> torch.Tensor:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f'threshold={fraction}: must be a fraction of the attention, above 0 and at most 1')
+    weights = torch.as_tensor(weights)
     flat = weights.flatten(1)
     ordered, order = flat.sort(dim=1, descending=True, stable=True)
     before = ordered.double().cumsum(dim=1) - ordered  # what larger patches hold already

@@ -87,7 +87,7 @@ def _unknown(name: str) -> str:
     if re.search(r'\.(pth?|ckpt|bin|safetensors)$', name):
         return f'no model {name!r}; a file is no name: load_file({name!r}) takes it, and commands do as weights'
     if name in ZOOS:
-        return f'no model {name!r}, which is a zoo; `videozoo list --zoo {name}` lists its models'
+        return f'no model {name!r}, which is a zoo; get_available_models({name!r}) lists its models'
     known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     near = near or sorted((k for k in known if name and name.lower() in re.split('[._]', k)), key=len)[:3]
