@@ -477,11 +477,14 @@ def test_what_a_file_on_disk_says_is_checked(tmp_path, monkeypatch, capsys):
 def test_defaults_are_those_of_the_library():
     from videozoo_timm import synthetic
     from videozoo_timm.cli import draw, embed, options, training
+    from videozoo_timm.models import SamplingConfig
     from videozoo_timm.video import ALIGNMENTS, COMPLETION, transforms
 
     assert (options.RECOGNITION_SPAN, options.COMPLETION_SPAN) == (RECOGNITION.span, COMPLETION.span)
     assert embed.ALIGNMENTS == tuple(ALIGNMENTS) and draw.SIZE == synthetic.SIZE
     assert training.RAND_AUGMENT == transforms.RAND_AUGMENT
+    given = parsed('generate')
+    assert {name: given[name] for name in vars(SamplingConfig())} == vars(SamplingConfig())
 
 
 # The words of a command
