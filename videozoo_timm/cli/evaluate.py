@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import command, option
+from .inputs import absolute
 from .loading import load, views_for
 from .options import (
     Inputs,
@@ -58,6 +59,7 @@ def evaluate(
     from ..analysis.evaluation import parse_views
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
+    from ..inference.provenance import versions, weights_of
     from ..outputs import Output
     from ..video import class_folders
 
@@ -69,10 +71,19 @@ def evaluate(
     team = ProcessGroup()
     model, name = load(chosen, device=team.device)
     views = parse_views(protocol, views_for(chosen, model, view.span), train_jitter_scales, seed)
-    about: dict[str, Any] = dict(model=name, folder=inputs.given[0], views=protocol, dtype=chosen.dtype)
+    about: dict[str, Any] = dict(
+        model=name,
+        **weights_of(model),
+        folder=absolute(inputs.given[0]),
+        views=protocol,
+        size=views.size,
+        num_frames=views.sampling.num_frames,
+        span=view.span,
+    )
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)
+    about |= versions()
     check_pictures()  # now, rather than after hours
     folders = class_folders(inputs.given[0])
     with progress(len(folders.paths), rank=team.rank, size=team.size) as update:

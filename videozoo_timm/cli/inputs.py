@@ -75,6 +75,13 @@ def shown(path: str) -> str:
     return path if is_drawn(path) else printable(Path(path).name)
 
 
+def absolute(path: str) -> str:
+    """The whole path, by which a file or folder is the same for every command; the name of synthetic videos."""
+    from ..synthetic import is_drawn
+
+    return path if is_drawn(path) else os.path.abspath(path)
+
+
 def names_of(path: str) -> Iterator[str]:
     """What to call a file's pictures by: its stem; where that is not enough its name, with more and more folders."""
     whole = Path(os.path.abspath(path).replace(':', ''))  # of synthetic videos, and of drives

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Several, command, option
-from .inputs import tell_shared
+from .inputs import absolute, tell_shared
 from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
@@ -76,7 +76,7 @@ def probe(
     from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
-    from ..inference.journal import digest_of
+    from ..inference.provenance import versions, weights_of
     from ..outputs import Output
     from ..video import class_folders
 
@@ -91,10 +91,9 @@ def probe(
     views = views_for(chosen, model, span)
     about = dict(
         model=name,
-        weights=digest_of(model.state_dict().items()),
-        train=train,
-        val=val,
-        dtype=chosen.dtype,
+        **weights_of(model),
+        train=absolute(train),
+        val=absolute(val),
         size=views.size,
         num_frames=views.sampling.num_frames,
         span=span,
@@ -103,6 +102,7 @@ def probe(
         names=names,
     )
     Output(out).check_recorded('probes.json', about, force)
+    about |= versions()
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):
