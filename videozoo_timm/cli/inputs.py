@@ -1,5 +1,6 @@
 """The files that a command reads: which they are, and what they are called."""
 
+import hashlib
 import os
 import random
 from collections import Counter
@@ -80,6 +81,11 @@ def absolute(path: str) -> str:
     from ..synthetic import is_drawn
 
     return path if is_drawn(path) else os.path.abspath(path)
+
+
+def digest_of_files(paths: Iterable[str]) -> str:
+    """A digest of which files these are, in whatever order; it does not tell the names of their folders."""
+    return hashlib.sha256(os.fsencode('\0'.join(sorted(map(absolute, paths))))).hexdigest()[:16]
 
 
 def names_of(path: str) -> Iterator[str]:

@@ -1,11 +1,9 @@
 """videozoo pca."""
 
-import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 from .base import command, option
-from .inputs import absolute, files, sample
+from .inputs import digest_of_files, files, sample
 from .loading import load, short_name, views_for
 from .options import (
     COMPLETION_SPAN,
@@ -89,7 +87,7 @@ def pca(
             foreground=foreground,
             invert=invert,
             files=len(done),
-            files_digest=_digest(path for path, *_ in done),  # the colors are those of all of them together
+            files_digest=digest_of_files(path for path, *_ in done),  # the colors are those of all of them together
         )
         made = PictureFolder(pictures, 'pca.csv', settings, versions())
         for (path, stem, view, _), color in zip(done, colors, strict=True):
@@ -100,9 +98,3 @@ def pca(
         made.tell()
         echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}, and {made.table.name}')
     return exit_code(len(failed) + missing, len(paths) + missing)
-
-
-def _digest(paths: Iterable[str]) -> str:
-    """A digest of which files these are, in whatever order."""
-    names = sorted(map(absolute, paths))
-    return hashlib.sha256('\0'.join(names).encode(errors='surrogateescape')).hexdigest()[:16]
