@@ -170,9 +170,11 @@ def test_title_table_and_arrays_call_the_model_by_one_name(videozoo, tmp_path, m
     monkeypatch.setattr(Grid, '__init__', seen)
     for command, table in (('complete', 'completions'), ('attend', 'attention'), ('pca', 'pca')):
         source = 'clip.mkv' if command == 'complete' else 'image0.png'
-        assert videozoo(command, source, '--save-arrays')[0] == 0
+        assert videozoo(command, str(tmp_path / source), '--save-arrays')[0] == 0
         (row,) = table_of(tmp_path / table / f'{table}.csv')
         assert f'{source}, {row["model"]}, ' in titles[-1]
+        picture = (tmp_path / table / row['picture']).read_bytes()
+        assert source.encode() in picture and str(tmp_path).encode() not in picture  # it may be shown to others
         with np.load((tmp_path / table / row['picture']).with_suffix('.npz')) as arrays:
             settings = json.loads(str(arrays['settings']))
         assert settings['model'] == row['model'] and settings['checksum'] == row['checksum']

@@ -130,7 +130,7 @@ class AttentionMaps(Pictured):
         if tiles.shape[-1] > 2 * tiles.shape[-2]:  # panoramas one below the other
             rows = [(name, tile[None]) for name, tile in zip(names, tiles, strict=True)]
             return Grid(rows, (), title, scales={1: highest[0]}, legend=legend)
-        return Grid([('', tiles)], names, title, scales={0: highest[0]}, legend=legend)
+        return Grid([('', tiles)], names, title, scales={0: highest[0]}, scale_of='of the mean', legend=legend)
 
 
 def strongest_head(maps: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,7 @@ def attend(
             path,
             stem,
             f'{called}_{what}',
-            dict(file=path, model=name, start=view.start, end=view.end, highest=highest),
+            dict(model=name, start=view.start, end=view.end, highest=highest),
             title,
             captions(view, len(result.frames), span),
             heads=heads,

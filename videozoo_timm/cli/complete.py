@@ -110,7 +110,7 @@ def complete(
         mask_file=mask_file.name if mask_file else None,
         mask_digest=None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()[:16],
     )
-    made = PictureFolder(pictures, 'completions.csv', settings, versions())
+    made = PictureFolder(pictures, 'completions.csv', settings, versions(), source='video')
     for index, path, stem, view in each_view(paths, views, reading, pictures, failed):
         result = fill_in(
             model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=pictures.seed + index
@@ -123,7 +123,6 @@ def complete(
             stem,
             f'{called}_{what}',
             dict(
-                video=path,
                 model=name,
                 mask=kind,
                 masked=fraction,

@@ -92,7 +92,7 @@ def pca(
         made = PictureFolder(pictures, 'pca.csv', settings, versions())
         for (path, stem, view, _), color in zip(done, colors, strict=True):
             result = ColorMaps(view.x.transpose(0, 1).float() / 255, color, block)
-            row = dict(file=path, model=name, start=view.start, end=view.end)
+            row = dict(model=name, start=view.start, end=view.end)
             under = captions(view, len(result.frames), span)
             made.add(result, path, stem, f'{called}_{what}', row, f'{name}, {shows}', under)
         made.tell()

@@ -24,10 +24,18 @@ class PictureFolder:
         table: Name of the table.
         settings: What decides about all pictures.
         about: What else the rows tell of all pictures.
+        source: What the rows call the file.
     """
 
-    def __init__(self, pictures: Pictures, table: str, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        self.pictures, self.table = pictures, pictures.out / table
+    def __init__(
+        self,
+        pictures: Pictures,
+        table: str,
+        settings: Mapping[str, Any],
+        about: Mapping[str, Any],
+        source: str = 'file',
+    ) -> None:
+        self.pictures, self.table, self.source = pictures, pictures.out / table, source
         self.settings, self.about = dict(settings), dict(about)
         self.rows: list[dict[str, Any]] = []
         self._apart = 0
@@ -71,12 +79,12 @@ class PictureFolder:
             title=f'{shown(path)}, {title}' if self.pictures.title else '',
             captions=captions,
             dpi=self.pictures.dpi,
-            about=f'{mark} {json.dumps(tells)}',
+            about=f'{mark} {json.dumps({self.source: shown(path), **tells})}',  # without the names of its folders
             **options,
         )
         if self.pictures.save_arrays:
-            result.save(target.with_suffix('.npz'), settings={'file': path, **tells}, **options)
-        self.rows.append({_KEY: target.name, **row, **self.settings, **self.about, _MARK: str(mark)})
+            result.save(target.with_suffix('.npz'), settings={self.source: path, **tells}, **options)
+        self.rows.append({_KEY: target.name, self.source: path, **tells, _MARK: str(mark)})
         _write_row(self.rows[-1], before, self.table)
         return target
 

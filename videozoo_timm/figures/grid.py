@@ -31,6 +31,7 @@ class Grid:
         captions: Of the columns.
         title: Above all.
         scales: Of rows (by their index) that show maps: the value that has the brightest color, or a word for it.
+        scale_of: What the scales are of, if not of all maps in their row; stands under them.
         notes: Of each row, what stands under its tiles.
         legend: What colors mean: texts with colors [3] in [0, 1], below all.
 
@@ -45,6 +46,7 @@ class Grid:
         title: str = '',
         *,
         scales: Mapping[int, float | str] | None = None,
+        scale_of: str = '',
         notes: Sequence[Sequence[str]] = (),
         legend: Sequence[tuple[str, Sequence[float]]] = (),
     ) -> None:
@@ -53,6 +55,7 @@ class Grid:
         self._captions = [drawable(caption) for caption in captions]
         self._notes = [[drawable(note) for note in line] for line in notes]
         self._scales = {row: drawable(_value(highest)) for row, highest in (scales or {}).items()}
+        self._scale_of = drawable(scale_of)
         size = self._size = max(round(self.tile_height / 11), 12)
         self._caption_size = size
         below = [*self._captions, *(note for line in self._notes for note in line)]
@@ -70,7 +73,8 @@ class Grid:
         self._right = self._left + columns * (self.tile_width + _GAP)
         width = self._right
         if self._scales:
-            width += round(1.7 * size + max(width_of(text, self._scale_size) for text in self._scales.values()))
+            beside = max(width_of(text, self._scale_size) for text in self._scales.values())
+            width += round(max(1.7 * size + beside, size + width_of(self._scale_of, self._scale_size)))
         self._title_size = round(1.2 * size)
         self._title = _lines(drawable(title), self._title_size, max(width, 40 * size) - 2 * size)
         self._line = round(1.6 * self._title_size)
@@ -181,6 +185,7 @@ class Grid:
         x = right + self._size // 4
         canvas.text(x, top + round(0.73 * size), highest, size)
         canvas.text(x, bottom, '0', size)
+        canvas.text(left, _baseline(bottom + 0.8 * self._caption_size, size), self._scale_of, size)
 
 
 def png_of(picture: Callable[[], Grid]) -> bytes | None:

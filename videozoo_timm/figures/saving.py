@@ -14,7 +14,7 @@ from ..video.writing import save_video
 
 _LONGEST = 65_500  # pixels, of a JPEG
 # Letters of a PDF stay text, with their font inside; those of an SVG are outlines, which look the same everywhere.
-VECTOR = {'pdf.fonttype': 42, 'svg.fonttype': 'path', 'svg.hashsalt': 'videozoo'}
+VECTOR: dict[Any, Any] = {'pdf.fonttype': 42, 'svg.fonttype': 'path', 'svg.hashsalt': 'videozoo'}
 
 
 def ending_of(path: str | os.PathLike[str], others: Sequence[str] = ()) -> str:
