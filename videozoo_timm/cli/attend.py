@@ -70,7 +70,9 @@ def attend(
     # Of an image encoder's images the whole is shown, as in the published pictures.
     whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
     called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
-    settings = dict(settings_of(model, views), block=block % num_blocks(model), heads=heads, threshold=threshold)
+    settings = dict(
+        settings_of(model, views, reading), block=block % num_blocks(model), heads=heads, threshold=threshold
+    )
     made = PictureFolder(pictures, 'attention.csv', settings, versions())
     rows: list[list[str]] = []
     for _, path, stem, view in each_view(paths, views, reading, pictures, failed):

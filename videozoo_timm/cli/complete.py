@@ -102,7 +102,7 @@ def complete(
     failed: list[str] = []
     called, views = short_name(chosen, model), views_for(chosen, model, span)
     settings = dict(
-        settings_of(model, views),
+        settings_of(model, views, reading),
         mask=kind,
         mask_ratio=mask_ratio if mask is None else None,
         seed=pictures.seed if kind == 'random' else None,

@@ -82,7 +82,7 @@ def pca(
             what += f'_foreground{100 * foreground:g}{end}'
             shows += f', foreground {foreground:g}' + (f' ({end})' if end else '')
         settings = dict(
-            settings_of(model, views),
+            settings_of(model, views, reading),
             block=block,
             foreground=foreground,
             invert=invert,

@@ -1,6 +1,7 @@
 """What complete, attend and pca share: a view of each file, a picture of it, and the table of the pictures."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -73,7 +74,7 @@ class PictureFolder:
         name = own_stem(self.pictures.out, stems, mark, told)
         self._apart += name.endswith(f'_{mark.settings[:8]}')
         target = self.pictures.out / f'{name}.{self.pictures.format}'
-        tells = {**row, **self.settings, **self.about}
+        tells = {name: _in_json(value) for name, value in {**row, **self.settings, **self.about}.items()}
         result.save(
             target,
             title=f'{shown(path)}, {title}' if self.pictures.title else '',
@@ -97,17 +98,23 @@ class PictureFolder:
             )
 
 
-def settings_of(model: Any, views: Any) -> dict[str, Any]:
+def settings_of(model: Any, views: Any, reading: ReadingOptions) -> dict[str, Any]:
     """What decides about a picture of whatever kind: the weights, and how files are read."""
     from ..inference.provenance import weights_of
 
     return {
         **weights_of(model),
+        **{name: value for name, value in vars(reading).items() if name not in ('num_workers', 'time_limit')},
         'size': views.size,
         'num_frames': views.sampling.num_frames,
         'span': views.sampling.span,
         'views': json.dumps(asdict(views)),
     }
+
+
+def _in_json(value: Any) -> Any:
+    """The value, or the word for a number that JSON does not have (the PSNR of a perfect completion)."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def each_view(
