@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from ..figures import Grid, png_of, to_bytes
+from ..figures import Grid, to_bytes
 from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..paths import as_path, not_found
 from ..video import denormalize
+from .pictured import Pictured
 
 __all__ = ['Completion', 'box_mask', 'check_mae', 'complete', 'read_mask']
 
 
 @dataclass(repr=False)
-class Completion:
+class Completion(Pictured):
     """A clip, masked and completed.
 
     Attributes:
@@ -39,9 +41,6 @@ class Completion:
     def __repr__(self) -> str:
         return f'Completion(completed={list(self.completed.shape)}, psnr={self.psnr:.1f} dB)'
 
-    def _repr_png_(self) -> bytes | None:
-        return png_of(self.picture)
-
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio of the dropped pixels, in dB."""
@@ -51,6 +50,10 @@ class Completion:
         """The original, the masked clip and the completion, one row each; a column for each frame."""
         rows = [(name, getattr(self, name).transpose(0, 1)) for name in ('original', 'masked', 'completed')]
         return Grid(rows, captions, title)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`original`, `completed`, `mask` and `mse`, as the attributes of these names."""
+        return {name: np.asarray(getattr(self, name)) for name in ('original', 'completed', 'mask', 'mse')}
 
     def frames(self) -> list[Any]:
         """Each frame of the three side by side, as a `PIL.Image.Image`."""
@@ -166,8 +169,6 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
         FileNotFoundError: No such file.
         ValueError: It is no such array, or drops every token.
     """
-    import numpy as np
-
     path = as_path(path)
     if not path.exists():
         raise not_found(path, 'file')

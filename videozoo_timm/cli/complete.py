@@ -1,10 +1,10 @@
 """videozoo complete."""
 
+import hashlib
 from pathlib import Path
-from typing import Any
 
 from .base import command, option
-from .inputs import files, sample, shown
+from .inputs import files, sample
 from .loading import load, short_name, views_for
 from .options import (
     COMPLETION_SPAN,
@@ -18,7 +18,7 @@ from .options import (
     span_option,
 )
 from .output import echo, exit_code, number_of, table
-from .pictures import captions, each_view, leave_out, save_picture
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 from .types import FILE, Choice, Integers, Number
 
 
@@ -81,10 +81,12 @@ def complete(
     from ..analysis.completion import complete as fill_in
     from ..errors import NotFiniteError
     from ..figures import save_animation
+    from ..inference.provenance import versions
     from ..outputs import Output
     from ..video import find_videos, seed_of
 
     Output(pictures.out).check_folder()
+    check_table(pictures.out / 'completions.csv')
     if not mask_ratio and mask_file is None and mask_box is None:
         raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to complete')
     paths, missing = files(inputs, find_videos, chosen)
@@ -98,9 +100,18 @@ def complete(
         mask, kind = box_mask(model, mask_box), 'box'
     # In the pictures' names, so that those of several ratios stay.
     what = f'{kind}{100 * mask_ratio:g}' if mask is None else kind
-    rows: list[dict[str, Any]] = []
     failed: list[str] = []
     called, views = short_name(chosen, model), views_for(chosen, model, span)
+    settings = dict(
+        settings_of(model, views, reading),
+        mask=kind,
+        mask_ratio=mask_ratio if mask is None else None,
+        seed=pictures.seed if kind == 'random' else None,
+        mask_box=','.join(map(str, mask_box)) if mask_box else None,
+        mask_file=mask_file.name if mask_file else None,
+        mask_digest=None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()[:16],
+    )
+    made = PictureFolder(pictures, 'completions.csv', settings, versions(), source='video')
     for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
         seed = seed_of(pictures.seed, path)
         try:
@@ -109,18 +120,13 @@ def complete(
             leave_out(path, error, failed)
             continue
         fraction = result.mask.double().mean().item()
-        title = (
-            f'{shown(path)}, {called}, mask: {kind}, {100 * fraction:.0f}% masked, '
-            f'PSNR of the masked pixels {result.psnr:.2f} dB'
-        )
-        picture = result.picture(title, captions(view, result.original.shape[1], span))
-        target = save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
-        if animate:
-            save_animation(result.frames(), target.with_suffix(f'.{animate}'), view.end - view.start)
-        rows.append(
+        told = f'{kind} {settings["mask_box"]}' if mask_box else kind
+        target = made.add(
+            result,
+            path,
+            stem,
+            f'{called}_{what}',
             dict(
-                picture=target.name,
-                video=path,
                 model=name,
                 mask=kind,
                 masked=fraction,
@@ -128,10 +134,14 @@ def complete(
                 end=view.end,
                 mse=result.mse,
                 psnr=result.psnr,
-            )
+            ),
+            f'{name}, mask: {told}, {100 * fraction:.0f}% masked, PSNR of the masked pixels {result.psnr:.2f} dB',
+            captions(view, result.original.shape[1], span),
         )
-        _add_to_csv(rows[-1:], pictures.out / 'completions.csv')
-    if rows:
+        if animate:
+            save_animation(result.frames(), target.with_suffix(f'.{animate}'), view.end - view.start)
+    made.tell()
+    if rows := made.rows:
         table(
             ['picture', 'MSE', 'PSNR (dB)'],
             [[row['picture'], f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
@@ -147,21 +157,3 @@ def complete(
         )
         echo(f'{pictures.out}: {number_of(rows, "picture")}, and completions.csv')
     return exit_code(len(failed) + missing, len(paths) + missing)
-
-
-def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows into a table; those of other pictures stay."""
-    import csv
-
-    from ..files import check_regular, save_csv
-
-    before: list[dict[str, Any]] = []
-    if path.exists():
-        check_regular(path)
-        with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
-            try:
-                before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]
-            except csv.Error as error:
-                raise ValueError(f'{path} cannot be read as a table: {error}; move it away') from error
-    new = {row['picture'] for row in rows}
-    save_csv([row for row in before if row['picture'] not in new] + rows, path)

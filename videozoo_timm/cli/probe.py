@@ -6,7 +6,7 @@ from typing import Any
 
 from ..text import to_json
 from .base import Several, command, option
-from .inputs import tell_shared, telling
+from .inputs import absolute, tell_shared, telling
 from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
@@ -77,9 +77,9 @@ def probe(
     from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
-    from ..inference.journal import digest_of
+    from ..inference.provenance import versions, weights_of
     from ..outputs import Output
-    from ..video import Reading, class_folders, pyav_version
+    from ..video import Reading, class_folders
 
     unreadable: list[OSError] = []
     fitted, held_out = (class_folders(folder, telling(unreadable)) for folder in (train, val))
@@ -93,10 +93,9 @@ def probe(
     views = views_for(chosen, model, span)
     about = dict(
         model=name,
-        weights=digest_of(model.state_dict().items()),
-        train=train,
-        val=val,
-        dtype=chosen.dtype,
+        **weights_of(model),
+        train=absolute(train),
+        val=absolute(val),
         size=views.size,
         num_frames=views.sampling.num_frames,
         span=span,
@@ -106,7 +105,7 @@ def probe(
         **asdict(Reading(**vars(reading)).pixels),
     )
     Output(out).check_recorded('probes.json', about, force)
-    about['pyav'] = pyav_version()  # which an update of PyAV may change
+    about |= versions()
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):
