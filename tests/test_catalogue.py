@@ -25,8 +25,9 @@ def test_every_published_name_in_published_order():
     assert videozoo_timm.get_available_models('shapes') == SHIPPED
     names = videozoo_timm.get_available_models()
     of_videos = list(dict.fromkeys(PUBLISHED['hvm-1'] + PUBLISHED['video-models']))
-    assert names == of_videos + IMAGES + SHIPPED
-    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 2, 96 + 2)
+    series = videozoo_timm.get_available_models('humanlike-vits')
+    assert names == of_videos + IMAGES + series + SHIPPED
+    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 156 + 2, 96 + 156 + 2)
 
 
 def test_every_checkpoint_is_a_timm_tag_with_its_repo_and_file():

@@ -259,6 +259,9 @@ def source_of(cfg: Mapping[str, Any], cache_dir: str | Path | None = None) -> So
         label=catalogue.find(timm_name).name if stored else '',
         about=about,
         digests=catalogue.digests_of(repo),
+        series={c.name: c.safetensors for c in catalogue.CHECKPOINTS if c.series == stored.series and c != stored}
+        if stored and stored.series
+        else {},
     )
 
 

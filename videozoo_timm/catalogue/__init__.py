@@ -5,8 +5,15 @@ Everything that lists, names or locates a model is made from these records: timm
 
 A published name reads `x_y_z`: for a video model its type, pretraining data and finetuning data, for an image encoder
 its training method, training data and architecture. Its timm name is `architecture.tag`.
+
+The models of humanlike-vits are a series, one rule instead of a line each (`humanlike.py`): `x_y_z` is architecture and
+size, fraction of the video and seed, `vith14@476_0.01_3`. Its tag is `humanlike`, the size in pixels unless it is 224,
+fraction and seed, with `_` for the point: `vit_h14_im.humanlike_476_0_01_3`. The same model finetuned, which its
+publisher loads with `finetuned=True`, has a name of its own, since timm, torch.hub and the commands take names alone:
+`vith14@476_0.01_3_in1k`, tag `humanlike_476_0_01_3_in1k`.
 """
 
+from . import humanlike as humanlike
 from .checkpoints import ALL_ARCHITECTURES as ALL_ARCHITECTURES
 from .checkpoints import ARCHITECTURES as ARCHITECTURES
 from .checkpoints import CHECKPOINTS as CHECKPOINTS
@@ -29,6 +36,7 @@ from .generators import Generator as Generator
 from .generators import find_generator as find_generator
 from .lookup import available_models as available_models
 from .lookup import find as find
+from .lookup import finetuned_of as finetuned_of
 from .lookup import packaged_as as packaged_as
 from .lookup import stored_in as stored_in
 from .zoos import CLASS_NAMES as CLASS_NAMES

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from . import humanlike
 from .zoos import CLASSES, MOTIONS, PACKAGED, PAPERS, SAYCAM, num_params
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
@@ -15,6 +16,9 @@ IMAGE_ARCHITECTURES = {
     'vitb16': 'vit_b16_im',
     'vitb14': 'vit_b14_im',
     'vitl16': 'vit_l16_im',
+    'vits14': 'vit_s14_im',
+    'vitl14': 'vit_l14_im',
+    'vith14': 'vit_h14_im',
     'resnext50': 'resnext50_im',
 }
 SMALL_IMAGE_ARCHITECTURE = 'vit_t16_im'  # no weights of it are published
@@ -24,6 +28,12 @@ ALL_ARCHITECTURES = (
     *IMAGE_ARCHITECTURES.values(),
     SMALL_IMAGE_ARCHITECTURE,
 )
+# Licenses that the pages of repositories on the Hub state. Nothing was found for the others.
+LICENSES = {
+    'eminorhan/dino_imagenet100_vitb14': 'mit',
+    'eminorhan/dino_ego4d-200h_vitb14': 'mit',
+    'eminorhan/humanlike-vits': 'mit',
+}
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,7 +48,7 @@ class Checkpoint:
     """One published checkpoint.
 
     Attributes:
-        name: Published name, `x_y_z`.
+        name: Published name, `x_y_z`; `x_y_z_in1k` of what humanlike-vits loads with `finetuned=True`.
         zoo: The zoo that published it; 'shapes' is this package's own.
         architecture: timm architecture.
         tag: timm tag; `architecture.tag` is the timm name.
@@ -68,6 +78,16 @@ class Checkpoint:
         return self.filename.rsplit('.', 1)[0] + '.safetensors'
 
     @property
+    def series(self) -> str:
+        """The folder of its repository that holds it with other seeds and amounts of data; '' if it has none."""
+        return self.filename.rpartition('/')[0]
+
+    @property
+    def finetuned(self) -> str | None:
+        """Name of what humanlike-vits loads with `finetuned=True`; None if there is none."""
+        return self.name.removesuffix(humanlike.FINETUNED) + humanlike.FINETUNED if self.series else None
+
+    @property
     def is_image_encoder(self) -> bool:
         """Whether it is an image encoder."""
         return takes_images(self.architecture)
@@ -84,8 +104,8 @@ class Checkpoint:
 
     @property
     def license(self) -> str:
-        """License of the weights."""
-        return 'not stated by the publisher' if self.repo else 'mit'
+        """License of the weights, as their page on the Hub states it."""
+        return LICENSES.get(self.repo, 'not stated by the publisher') if self.repo else 'mit'
 
     @property
     def num_params(self) -> int:
@@ -112,9 +132,10 @@ class Checkpoint:
         """
         cfg = dict(
             preprocessing(self.img_size, self.trained_on_images),
-            fixed_input_size=not self.is_image_encoder,
+            # timm builds the model in this size then; image encoders take others all the same.
+            fixed_input_size=not self.is_image_encoder or self.img_size != 224,
             num_classes=self.num_classes,
-            **_layers(self.architecture),
+            **_layers(self.architecture, bool(self.series and self.num_classes)),
             description=f'{self.name} of {self.zoo}',
         )
         if self.repo:
@@ -136,12 +157,15 @@ class Checkpoint:
         return cfg
 
 
-def _layers(architecture: str) -> dict[str, Any]:
-    """What timm's `PretrainedCfg` calls a model's first and last layer."""
+def _layers(architecture: str, head_norm: bool) -> dict[str, Any]:
+    """What timm's `PretrainedCfg` calls a model's first and last layer; `head_norm` if a batch norm is before it."""
     if architecture == 'resnext50_im':
         return dict(first_conv='conv1', classifier='fc', pool_size=(7, 7))
     # timm cannot adapt a kernel of rank 5 to other numbers of channels; given no name, it does not try.
-    return dict(first_conv='patch_embed.proj' if architecture.endswith('_im') else (), classifier='head')
+    return dict(
+        first_conv='patch_embed.proj' if architecture.endswith('_im') else (),
+        classifier='head.1' if head_norm else 'head',
+    )
 
 
 def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
@@ -195,6 +219,23 @@ def _image_encoder(name: str) -> Checkpoint:
     )
 
 
+def _humanlike(name: str) -> Checkpoint:
+    published, is_finetuned = name.removesuffix(humanlike.FINETUNED), name.endswith(humanlike.FINETUNED)
+    size, fraction, seed = published.split('_')
+    architecture, _, pixels = size.partition('@')
+    tag = '_'.join(filter(None, ('humanlike', pixels, fraction.replace('.', '_'), seed)))
+    return Checkpoint(
+        name=name,
+        zoo='humanlike-vits',
+        architecture=IMAGE_ARCHITECTURES[architecture],
+        tag=tag + humanlike.FINETUNED * is_finetuned,
+        repo='eminorhan/humanlike-vits',
+        filename=humanlike.file_of(name),
+        img_size=int(pixels or 224),
+        num_classes=CLASSES['imagenet'] if is_finetuned else 0,
+    )
+
+
 def _shapes(name: str) -> Checkpoint:
     kind, _, finetuned_on = name.split('_')
     return Checkpoint(
@@ -236,5 +277,6 @@ _IMAGE_ENCODERS = [
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     *(_checkpoint(zoo, name) for zoo, names in _PUBLISHED.items() for name in names),
     *map(_image_encoder, _IMAGE_ENCODERS),
+    *(_humanlike(name + ending) for ending in ('', humanlike.FINETUNED) for name in humanlike.NAMES),
     *(_shapes(name) for name in ('mae_shapes_none', 'vit_shapes_motion')),
 )

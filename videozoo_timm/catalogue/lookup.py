@@ -5,9 +5,10 @@ import logging
 import re
 from collections.abc import Callable
 
+from . import humanlike
 from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, Checkpoint
 from .generators import GENERATORS, find_generator
-from .zoos import DEFAULT_ZOO, OLD_SPELLING, check_zoo
+from .zoos import DEFAULT_ZOO, OLD_SPELLING, ZOOS, check_zoo
 
 _logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ def available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order."""
     if zoo is not None:
         check_zoo(zoo)
-    published = (*(c for c in CHECKPOINTS if c.repo), *GENERATORS, *(c for c in CHECKPOINTS if not c.repo))
+    published = sorted((*CHECKPOINTS, *GENERATORS), key=lambda record: ZOOS.index(record.zoo))
     return list(dict.fromkeys(c.name for c in published if zoo in (None, c.zoo)))
 
 
@@ -58,6 +59,21 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     return matches[0]
 
 
+def finetuned_of(name: str, zoo: str | None = None) -> str:
+    """The name of what humanlike-vits loads as `name` with `finetuned=True`.
+
+    Raises:
+        ValueError: No such model, or it is of another zoo, whose finetuned models have names of their own only.
+    """
+    record = find(name, zoo)
+    if record.finetuned:
+        return record.finetuned
+    data = record.name.split('_')[1]
+    own = [c.name for c in CHECKPOINTS if c.zoo == record.zoo and c.num_classes and c.name.split('_')[1] == data]
+    hint = f'they have names of their own: {", ".join(own)}' if own else 'none are published of it'
+    raise ValueError(f'{name!r}: finetuned=True is for the models of humanlike-vits; {hint}')
+
+
 def packaged_as(file: str | None) -> Checkpoint | None:
     """The record of a file that comes with this package."""
     return next((c for c in CHECKPOINTS if c.packaged and str(c.packaged) == file), None)
@@ -82,7 +98,10 @@ def _unknown(name: str) -> str:
             f'no model {name!r}: models of imagenet_3 were announced but never published; there are imagenet100, '
             f'imagenet10 and imagenet1'
         )
+    why = humanlike.why_not(name)
     known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
+    if why:
+        return f'no model {name!r}: {why}; {hint}get_available_models(zoo="humanlike-vits") lists them all'
     return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'
