@@ -125,7 +125,7 @@ def model_card(
         ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),
         (
             'gives',
-            'loss, prediction and mask; the encoder is the video ViT'
+            f'loss, prediction and mask; the encoder is the {"video" if is_video else "image"} ViT'
             if is_mae
             else f'{model.num_classes} classes'
             if model.num_classes

@@ -33,6 +33,7 @@ def load_model(
     zoo: str | None = None,
     pretrained: bool = True,
     finetuned: bool = False,
+    whole: bool = False,
     refresh: bool = False,
     **timm_kwargs: Any,
 ) -> nn.Module:
@@ -47,6 +48,7 @@ def load_model(
         pretrained: Load the published weights.
         finetuned: Of a model of humanlike-vits the one that was finetuned on ImageNet, whose own name ends with
             `_in1k`.
+        whole: Of an image MAE the encoder with its decoder (`mae_..._im`); its published name means the encoder.
         refresh: Ask the Hub first whether the publisher has replaced the file.
         **timm_kwargs: What `timm.create_model` takes: `num_classes`, `img_size`, `num_frames`, `features_only`,
             `dtype`, `pretrained_cfg_overlay=dict(file=...)`, `cache_dir` and the rest.
@@ -57,6 +59,8 @@ def load_model(
     """
     if finetuned:
         name = catalogue.finetuned_of(name, zoo)
+    if whole:
+        name, zoo = catalogue.whole_of(name, zoo).timm_name, None
     return build(resolve(name, zoo=zoo), pretrained=pretrained, refresh=refresh, **timm_kwargs)
 
 

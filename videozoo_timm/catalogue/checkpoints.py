@@ -1,7 +1,7 @@
 """The published backbones: one record each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ IMAGE_ARCHITECTURES = {
     'vith14': 'vit_h14_im',
     'resnext50': 'resnext50_im',
 }
-SMALL_IMAGE_ARCHITECTURE = 'vit_t16_im'  # no weights of it are published
+SMALL_IMAGE_ARCHITECTURE, SMALL_IMAGE_MAE = 'vit_t16_im', 'mae_t16_im'  # no weights of them are published
+IMAGE_MAES = tuple(name.replace('vit_', 'mae_') for name in IMAGE_ARCHITECTURES.values() if name.startswith('vit_'))
 ALL_ARCHITECTURES = (
     *ARCHITECTURES.values(),
     *SMALL_ARCHITECTURES.values(),
+    *IMAGE_MAES,  # before their encoders, which a file of theirs also fits
+    SMALL_IMAGE_MAE,
     *IMAGE_ARCHITECTURES.values(),
     SMALL_IMAGE_ARCHITECTURE,
 )
@@ -39,7 +42,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def takes_images(architecture: str) -> bool:
-    """Whether it is an image encoder; the others take clips, and images as still clips."""
+    """Whether it is an image encoder or MAE; the others take clips, and images as still clips."""
     return architecture.endswith('_im')
 
 
@@ -89,7 +92,7 @@ class Checkpoint:
 
     @property
     def is_image_encoder(self) -> bool:
-        """Whether it is an image encoder."""
+        """Whether it is an image encoder (an image MAE included)."""
         return takes_images(self.architecture)
 
     @property
@@ -100,7 +103,17 @@ class Checkpoint:
     @property
     def stored_architecture(self) -> str:
         """Architecture of the file's content: the MAE's file also serves the ViT that was not finetuned."""
-        return self.architecture.replace('vit_', 'mae_') if self.name.endswith('_none') else self.architecture
+        if self.whole is None and not self.name.endswith('_none'):
+            return self.architecture
+        return self.architecture.replace('vit_', 'mae_')
+
+    @property
+    def whole(self) -> 'Checkpoint | None':
+        """The image MAE of the same file: this encoder with its decoder; None where no decoder was published."""
+        of_images = self.zoo == 'humanlike-vits' or self.name.endswith(('_vits16', '_vitb16', '_vitl16'))
+        if not of_images or not (self.series or self.name.startswith('mae_')) or self.num_classes:
+            return None
+        return replace(self, architecture=self.architecture.replace('vit_', 'mae_'))
 
     @property
     def license(self) -> str:
@@ -280,3 +293,5 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     *(_humanlike(name + ending) for ending in ('', humanlike.FINETUNED) for name in humanlike.NAMES),
     *(_shapes(name) for name in ('mae_shapes_none', 'vit_shapes_motion')),
 )
+# The image MAEs whole: timm names beside those of their encoders, of the same published names and files.
+WHOLE = tuple(c.whole for c in CHECKPOINTS if c.whole)

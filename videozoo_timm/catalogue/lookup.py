@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from . import humanlike
-from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, Checkpoint
+from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, WHOLE, Checkpoint
 from .generators import GENERATORS, find_generator
 from .zoos import DEFAULT_ZOO, OLD_SPELLING, ZOOS, check_zoo
 
@@ -37,8 +37,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
         check_zoo(zoo)
     name = OLD_SPELLING.sub(r'imagenet\1', name)
     matches = [c for c in CHECKPOINTS if name in (c.name, c.timm_name)]
-    if not matches:
-        matches = [c for c in CHECKPOINTS if c.architecture == name][:1]
+    matches = matches or [c for c in WHOLE if c.timm_name == name]
+    matches = matches or [c for c in (*CHECKPOINTS, *WHOLE) if c.architecture == name][:1]
     if not matches and find_generator(name):
         raise ValueError(f'{name!r} is an image generator, no backbone: load_model({name!r}), `videozoo generate`')
     if not matches:
@@ -74,6 +74,23 @@ def finetuned_of(name: str, zoo: str | None = None) -> str:
     raise ValueError(f'{name!r}: finetuned=True is for the models of humanlike-vits; {hint}')
 
 
+def whole_of(name: str, zoo: str | None = None) -> Checkpoint:
+    """The image MAE whose encoder has this name.
+
+    Raises:
+        ValueError: No such model, or no decoder of it was published.
+    """
+    record = find(name, zoo)
+    if record.architecture.startswith('mae_'):
+        return record
+    if record.whole is None:
+        raise ValueError(
+            f'{name!r}: no decoder of it was published; those of silicon-menagerie whose names begin with mae_ and the '
+            f'pretrained ones of humanlike-vits have one, and so have the video models whose names begin with mae_'
+        )
+    return record.whole
+
+
 def packaged_as(file: str | None) -> Checkpoint | None:
     """The record of a file that comes with this package."""
     return next((c for c in CHECKPOINTS if c.packaged and str(c.packaged) == file), None)
@@ -81,7 +98,9 @@ def packaged_as(file: str | None) -> Checkpoint | None:
 
 def stored_in(repo: str, filename: str) -> Checkpoint | None:
     """The record that describes the content of a file; the MAE, if a ViT shares its file."""
-    sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
+    sharing = [
+        c for c in (*CHECKPOINTS, *WHOLE) if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)
+    ]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
 
 
@@ -99,7 +118,7 @@ def _unknown(name: str) -> str:
             f'imagenet10 and imagenet1'
         )
     why = humanlike.why_not(name)
-    known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
+    known = published + [c.timm_name for c in (*CHECKPOINTS, *WHOLE)] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
     if why:

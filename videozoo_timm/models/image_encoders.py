@@ -66,6 +66,7 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
 
+    position_names = ('pos_embed',)  # parameters that follow the input's size
     _no_split_modules = ('Block',)  # what Accelerate shards by
 
     def __init__(
@@ -112,11 +113,12 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         if height % patch[0] or width % patch[1]:
             raise ValueError(f'img_size={img_size}: must be multiples of the patch size {patch}')
         self.patch_embed.set_input_size(img_size=(height, width))
-        if self.pos_embed is not None:
+        for name in self.position_names if self.pos_embed is not None else ():
+            positions = getattr(self, name)
             resampled = resample_as_published(
-                self.pos_embed.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions
+                positions.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions
             )
-            self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
+            setattr(self, name, nn.Parameter(resampled, positions.requires_grad))
         update_model_input_size(self, self.patch_embed.img_size)
 
     @property
@@ -261,18 +263,15 @@ def adapt_checkpoint(
     kernel = tensors.get(first)
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
         tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
-    positions = tensors.get('pos_embed')
-    if (
-        positions is not None
-        and positions.ndim == 3
-        and isinstance(model, ImageVisionTransformer)
-        and (positions.shape[0] == 1 and positions.shape[2] == model.embed_dim)
-    ):
+    if not isinstance(model, ImageVisionTransformer) or model.pos_embed is None:
+        return tensors
+    for name in model.position_names:
+        positions = tensors.get(name)
+        if positions is None or positions.ndim != 3 or positions.shape[::2] != getattr(model, name).shape[::2]:
+            continue  # of another model, which `fill` says: before something is made of them
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
-        tensors['pos_embed'] = resample_as_published(
-            positions, list(old), list(model.patch_embed.grid_size), num_prefix
-        )
+        tensors[name] = resample_as_published(positions, list(old), list(model.patch_embed.grid_size), num_prefix)
     return tensors
 
 
