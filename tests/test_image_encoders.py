@@ -462,7 +462,7 @@ def test_features_and_maps_of_photographs(photos, encoder, tmp_path, monkeypatch
         (['embed', '--img-size', '100'], 'multiple of the patch size'),
         (['attend', '--num-frames', '4'], 'images'),
         (['classify'], 'no classification head'),
-        (['complete'], 'no videos'),
+        (['complete'], 'no decoder'),
         (['complete', 'drawn:1'], 'no decoder'),
     ):
         paths = [] if 'drawn:1' in command else [str(photos / 'val' / 'coffee')]

@@ -74,7 +74,7 @@ def test_masks_of_ones_own_and_what_is_refused(file):
         assert torch.equal(mae.unpatchify(mae.patchify(images())), images())
     for kwargs, words in (
         (dict(mask=mask.unsqueeze(1)), r"\[B, H', W'\] = \[2, 4, 4\]"),
-        (dict(mask_type='center'), "'random'"),
+        (dict(mask_type='center'), 'masked at random'),
         (dict(mask_ratio=1.0), 'below 1'),
         (dict(noise=torch.zeros(2, 3)), 'noise'),
     ):
@@ -166,3 +166,74 @@ assert torch.equal(mae.decoder_pred.weight, same.decoder_pred.weight) and torch.
         assert load_file(path, 'mae_s16_im', **TINY).decoder_pred.out_features == 588
         encoder = {k: v for k, v in TINY.items() if not k.startswith('decoder_')}
         assert not hasattr(load_file(path, 'vit_s16_im', **encoder), 'decoder_pred')
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """A published-layout file of the small architecture, with random weights."""
+    torch.manual_seed(0)
+    state = timm.create_model('mae_t16_im').state_dict()
+    return save_published(state, tmp_path_factory.mktemp('mae') / 'small.pth')
+
+
+def test_images_are_completed(weights, tmp_path, monkeypatch, capsys):
+    import csv
+
+    import numpy as np
+    from PIL import Image
+
+    from videozoo_timm.analysis import box_mask, complete
+    from videozoo_timm.analysis.completion import mask_shape
+    from videozoo_timm.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    pixels = torch.randint(0, 256, (80, 120, 3), generator=torch.Generator().manual_seed(0)).byte()
+    for name in ('a', 'b'):
+        (tmp_path / 'photos').mkdir(exist_ok=True)
+        Image.fromarray(pixels.numpy()).resize((480, 320)).save(tmp_path / 'photos' / f'{name}.png')
+    given = ['--model', 'mae_t16_im', '--weights', str(weights), '--num-workers', '0', '--img-size', '96']
+    assert main(['complete', 'photos', *given]) == 0
+    assert main(['complete', 'photos/a.png', *given, '--mask-box', '0,40,32,96']) == 0
+    mask = np.zeros((6, 6), bool)
+    mask[2:] = True
+    np.save('mask.npy', mask)
+    assert main(['complete', 'photos/a.png', *given, '--mask-file', 'mask.npy']) == 0
+    with open('completions/completions.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row['masked']) for row in rows] == [0.75, 0.75, 12 / 36, 24 / 36]
+    picture = Image.open('completions/a_mae_t16_im_random75.jpg')
+    assert picture.width >= 3 * 96 and 96 < picture.height < 2 * 96  # beside each other
+    capsys.readouterr()
+    for arguments, words in (
+        (['--mask-box', '0,16,0,96,0,96'], 'y0,y1,x0,x1, got 6'),
+        (['--mask-box', '0,97,0,96'], 'the image is 96 x 96 pixels'),
+        (['--mask-type', 'center'], 'masked at random'),
+        (['--animate', 'gif'], '--animate is for clips'),
+    ):
+        assert main(['complete', 'photos/a.png', *given, *arguments]) == 2
+        assert words in capsys.readouterr().err
+    mae = load_file(weights, 'mae_t16_im')
+    x = torch.randn(3, 64, 64)
+    result = complete(mae, x, mask=box_mask(mae, (0, 16, 0, 64), 64))
+    assert mask_shape(mae) == (14, 14) and result.mask.shape == (4, 4) and result.mask.sum() == 4
+    assert result.original.shape == (3, 64, 64) and torch.equal(result.completed[:, 16:], result.original[:, 16:])
+    assert result.mse > 0 and result.frames()[0].size == (192, 64)
+    assert complete(mae, x).mask.double().mean() == 0.75
+    with pytest.raises(ValueError, match='takes images'):
+        complete(mae, torch.zeros(3, 16, 64, 64))
+
+
+def test_a_published_name_is_completed_whole(hub, run, weights, tmp_path):
+    """The name means the encoder everywhere else."""
+    hub.add('eminorhan/mae_say_vits16', 'mae_say_vits16.pth', weights)
+    code = """
+from videozoo_timm.models import image_encoders, image_mae
+image_encoders.SMALL.update(embed_dim=192, num_heads=3)
+for part in ('dim=96', 'depth=2', 'num_heads=3'):
+    key, value = part.split('=')
+    image_encoders.SMALL[f'decoder_{key}' if key != 'dim' else 'decoder_embed_dim'] = int(value)
+from videozoo_timm.cli import main
+assert main(['complete', 'drawn:1', '--model', 'mae_say_vits16', '--num-workers', '0']) == 0
+"""
+    run(code=code)
+    assert list((tmp_path / 'completions').glob('*mae_say_vits16_random75.jpg'))

@@ -5,7 +5,7 @@ resolved without PyTorch, and a file is opened once, when something in it is fir
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,14 @@ class Resolved:
     @property
     def is_mae(self) -> bool:
         return self.architecture.startswith('mae_')
+
+    @property
+    def whole(self) -> 'Resolved':
+        """The image MAE whose encoder was named, if its decoder is there; anything else as it is."""
+        record = self.record.whole if isinstance(self.record, Checkpoint) else None
+        if record is None or (self.contents and 'decoder_pred.weight' not in self.contents.shapes):
+            return self
+        return replace(self, architecture=record.architecture, record=record)
 
     @cached_property
     def published(self) -> Checkpoint | None:

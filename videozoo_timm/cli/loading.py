@@ -18,10 +18,12 @@ def load(
     default: str = 'vit_shapes_motion',
     device: 'torch.device | None' = None,
     pretrained: bool = True,
+    whole: bool = False,
 ) -> tuple[Any, str]:
     """The model that the options name, the default if they name none, and what to call it.
 
-    Without `pretrained` it comes with random weights, unless --weights names a file.
+    Without `pretrained` it comes with random weights, unless --weights names a file. `whole` takes an image MAE with
+    its decoder where the name means its encoder.
     """
     import torch
 
@@ -29,7 +31,7 @@ def load(
 
     refuse_generator(chosen)
     options: dict[str, Any] = dict(chosen.sizes)
-    if options and _takes_images(chosen):
+    if options and takes_images(chosen):
         if 'num_frames' in options:
             raise ValueError(
                 f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out'
@@ -37,6 +39,8 @@ def load(
         options = {}  # such a model takes images of any size: --img-size is that of the views (`view_size`)
     if not pretrained and chosen.weights is None:
         options['pretrained'] = False
+    if whole:
+        options['whole'] = True
     if chosen.device or device is None:
         device = pick_device(chosen.device)
     if chosen.dtype == 'bfloat16' and device.type in ('cpu', 'cuda') and not fast_in_bfloat16(device):
@@ -49,7 +53,7 @@ def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> tuple[
     return _load(chosen, default, **options, **chosen.sizes)
 
 
-def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
+def _load(chosen: ModelOptions, default: str, whole: bool = False, **options: Any) -> tuple[Any, str]:
     from ..factory import build
 
     if chosen.model is None and chosen.weights is None:
@@ -58,7 +62,7 @@ def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]
         chosen.model = default
         if os.environ.get('RANK', '0') == '0':
             complain(f'no --model, so the small one that comes with this package is taken: {default}')
-    resolved = chosen.resolved
+    resolved = chosen.resolved.whole if whole else chosen.resolved
     if resolved.is_guess:
         raise ValueError(f'{chosen.weights} does not say which model it is: name it (--model NAME)')
     model: Any = build(resolved, **options)
@@ -80,14 +84,15 @@ def check_trainable(chosen: ModelOptions) -> None:
     """Raise a ValueError if the model that the options name is no video model."""
     if chosen.model is not None and chosen.resolved.is_generator:
         raise ValueError(f'{chosen.model} is an image generator; what is trained here are video models')
-    if _takes_images(chosen):
+    if takes_images(chosen):
         raise ValueError(
             f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models. `videozoo '
             f'probe` trains on its frozen features, timm.create_model gives it to any training script for images'
         )
 
 
-def _takes_images(chosen: ModelOptions) -> bool:
+def takes_images(chosen: ModelOptions) -> bool:
+    """Whether the options name a model that takes images."""
     return (chosen.model is not None or chosen.weights is not None) and chosen.resolved.takes_images
 
 

@@ -143,7 +143,7 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
             ids_restore: [B, N], for `forward_decoder`.
         """
         if mask is None and mask_type != 'random':
-            raise ValueError(f"mask_type={mask_type!r}: the masks of images are 'random', or `mask=` of your own")
+            raise ValueError(f'mask_type={mask_type!r}: an image is masked at random, or by a mask of your own')
         x = self.patch_embed(images)
         kept, dropped, ids_restore = self._order(images, mask_ratio, mask_type, mask, noise)
         positions = self._positions_for('pos_embed', self.grid_of(images))
