@@ -297,7 +297,8 @@ sys.exit(main())"""
         ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
         (
             'list --zoo hvm1',
-            '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, humanlike-vits, shapes; did you mean hvm-1?',
+            '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, humanlike-vits, shapes; did you mean '
+            'hvm-1?',
         ),
         ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
         ('', 'missing command; see videozoo --help'),

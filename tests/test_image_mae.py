@@ -237,3 +237,41 @@ assert main(['complete', 'drawn:1', '--model', 'mae_say_vits16', '--num-workers'
 """
     run(code=code)
     assert list((tmp_path / 'completions').glob('*mae_say_vits16_random75.jpg'))
+
+
+def test_pretraining_on_images(weights, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+    from safetensors.torch import load_file as read
+
+    from videozoo_timm.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'photos').mkdir()
+    for k in range(4):
+        noise = torch.randint(0, 60 * (k + 1), (5, 6, 3), generator=torch.Generator().manual_seed(k)).byte()
+        Image.fromarray(noise.numpy()).resize((120, 100)).save(tmp_path / 'photos' / f'{k}.png')
+    given = [
+        '--model',
+        'mae_t16_im',
+        '--img-size',
+        '64',
+        '--num-workers',
+        '0',
+        '--batch-size',
+        '4',
+        '--repeat-aug',
+        '2',
+    ]
+    given += ['--steps', '2', '--from-scratch']
+    assert main(['pretrain', 'photos', *given, '--pictures-every', '2']) == 0
+    assert read('pretrained/model.safetensors')['decoder_pos_embed'].shape == (1, 17, 96)
+    assert list((tmp_path / 'pretrained' / 'pictures').glob('*_random75.jpg'))
+    assert main(['complete', 'photos/0.png', '--weights', 'pretrained/model.safetensors', '--num-workers', '0']) == 0
+    capsys.readouterr()
+    for arguments, words in (
+        (['pretrain', *given, '--init', 'local', '--out', 'b'], 'models of clips'),
+        (['pretrain', '--model', 'vit_t16_im', '--from-scratch'], 'is an image encoder'),
+        (['pretrain', *given, '--mask-type', 'center', '--out', 'c'], 'masked at random'),
+    ):
+        assert main([arguments[0], 'photos', *arguments[1:]]) == 2
+        assert words in capsys.readouterr().err

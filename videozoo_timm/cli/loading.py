@@ -39,18 +39,16 @@ def load(
         options = {}  # such a model takes images of any size: --img-size is that of the views (`view_size`)
     if not pretrained and chosen.weights is None:
         options['pretrained'] = False
-    if whole:
-        options['whole'] = True
     if chosen.device or device is None:
         device = pick_device(chosen.device)
     if chosen.dtype == 'bfloat16' and device.type in ('cpu', 'cuda') and not fast_in_bfloat16(device):
         complain(f'--dtype bfloat16: this {device} seems to have no instructions for it; float32 may be far faster')
-    return _load(chosen, default, device=device, dtype=getattr(torch, chosen.dtype or 'float32'), **options)
+    return _load(chosen, default, whole, device=device, dtype=getattr(torch, chosen.dtype or 'float32'), **options)
 
 
-def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
+def load_trainable(chosen: ModelOptions, default: str, whole: bool = False, **options: Any) -> tuple[Any, str]:
     """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
-    return _load(chosen, default, **options, **chosen.sizes)
+    return _load(chosen, default, whole, **options, **chosen.sizes)
 
 
 def _load(chosen: ModelOptions, default: str, whole: bool = False, **options: Any) -> tuple[Any, str]:
@@ -80,14 +78,16 @@ def refuse_generator(chosen: ModelOptions) -> None:
         )
 
 
-def check_trainable(chosen: ModelOptions) -> None:
-    """Raise a ValueError if the model that the options name is no video model."""
+def check_trainable(chosen: ModelOptions, whole: bool = False) -> None:
+    """Raise a ValueError if the model that the options name is no video model, nor (`whole`) an image MAE."""
     if chosen.model is not None and chosen.resolved.is_generator:
         raise ValueError(f'{chosen.model} is an image generator; what is trained here are video models')
-    if takes_images(chosen):
+    maes = ' and masked autoencoders of images (mae_..._im)' if whole else ''
+    if takes_images(chosen) and not (whole and chosen.resolved.whole.is_mae):
         raise ValueError(
-            f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models. `videozoo '
-            f'probe` trains on its frozen features, timm.create_model gives it to any training script for images'
+            f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models{maes}. '
+            f'`videozoo probe` trains on its frozen features, timm.create_model gives it to any training script for '
+            f'images'
         )
 
 

@@ -85,9 +85,10 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
     @torch.no_grad()
     def _init_positions(self) -> None:
         nn.init.normal_(self.cls_token, std=0.02)
+        height, width = self.patch_embed.grid_size
         for name in self.position_names:
             positions = getattr(self, name)
-            sines = _sines_of_grid(*self.patch_embed.grid_size, positions.shape[-1])
+            sines = _sines_of_grid(height, width, positions.shape[-1])
             positions.copy_(torch.cat([torch.zeros(1, positions.shape[-1]), sines]).unsqueeze(0))
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the published signature of an MAE

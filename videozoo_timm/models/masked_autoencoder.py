@@ -55,7 +55,7 @@ class MaskedAutoencoder(VisionTransformer):
             """Tokens of an input along each of its axes."""
             ...
 
-        def patchify(self, x: torch.Tensor) -> torch.Tensor:
+        def patchify(self, x: torch.Tensor, /) -> torch.Tensor:
             """Pixels of each token."""
             ...
 
@@ -88,14 +88,15 @@ class MaskedAutoencoder(VisionTransformer):
             num_heads: Attention heads.
             mlp_ratio: Hidden width of the MLPs over their width.
             num_pixels: Values that a token predicts.
-            tokens: Number of positions of each of its parameters that is no layer.
+            tokens: Number of tokens of each of its other parameters, the class token and the positions.
             device: Of its tensors.
             dtype: Of its tensors.
         """
         dd: dict[str, Any] = dict(device=device, dtype=dtype)
         norm_layer = type(self.blocks[0].norm1)
         self.decoder_embed = nn.Linear(self.embed_dim, dim, **dd)
-        for name, number in (('mask_token', 1), *tokens.items()):
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim, **dd))
+        for name, number in tokens.items():
             self.register_parameter(name, nn.Parameter(torch.empty(1, number, dim, **dd)))
         self.decoder_blocks = nn.Sequential(
             *[

@@ -49,6 +49,10 @@ class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
     vit_name = 'vit_h14_st or vit_t14_st'
     if TYPE_CHECKING:  # never None here
         pos_embed_class: nn.Parameter
+        decoder_cls_token: nn.Parameter
+        decoder_pos_embed_class: nn.Parameter
+        decoder_pos_embed_spatial: nn.Parameter
+        decoder_pos_embed_temporal: nn.Parameter
 
     def __init__(
         self,
