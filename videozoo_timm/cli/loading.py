@@ -109,11 +109,11 @@ def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, Any]:
     return {} if chosen.img_size is None or takes_clips(model) else dict(size=chosen.img_size)
 
 
-def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, **changes: Any) -> Any:
-    """The view of a file that the options ask for."""
+def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, frames: str = '', **changes: Any) -> Any:
+    """The view of a file that the options ask for; `frames` is the order of the frames."""
     from ..inference.pipeline import sampling_of, views_of
 
-    return views_of(model, sampling_of(model, span), **view_size(chosen, model), **changes)
+    return views_of(model, sampling_of(model, span, frames), **view_size(chosen, model), **changes)
 
 
 def pick_device(name: str | None) -> 'torch.device':

@@ -13,6 +13,7 @@ from .options import (
     ReadingOptions,
     batch_option,
     folder_option,
+    frames_option,
     json_option,
     model_options,
     reading_options,
@@ -53,6 +54,7 @@ PROBES = ('linear', 'neighbours', 'attentive')
 @option('--seed', type=int, default=0, metavar='N', help='Random seed.')
 @batch_option(4, 'Files')
 @span_option(RECOGNITION_SPAN)
+@frames_option()
 @folder_option('--out', default=Path('probe'), help='Folder for the tables.')
 @json_option()
 @option('--force', is_flag=True, help="Replace other probes' results in DIR.")
@@ -66,6 +68,7 @@ def probe(
     seed: int,
     batch_size: int,
     span: int,
+    frames: str,
     out: Path,
     as_json: bool,
     force: bool,
@@ -88,7 +91,7 @@ def probe(
     if 'linear' in names:
         check_linear(fitted)
     model, name = load(chosen)
-    views = views_for(chosen, model, span)
+    views = views_for(chosen, model, span, frames)
     about = dict(
         model=name,
         weights=digest_of(model.state_dict().items()),
@@ -101,6 +104,7 @@ def probe(
         epochs=epochs,
         seed=seed,
         names=names,
+        **(dict(frames=frames) if frames else {}),
     )
     Output(out).check_recorded('probes.json', about, force)
     check_folder(out)
