@@ -19,7 +19,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import bar_class, echo, progress, report, table
+from .output import bar_class, echo, progress, report, table, tell_pace
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -120,6 +120,7 @@ def probe(
                     batch_size=batch_size,
                     progress=update,
                     report=report,
+                    pace=tell_pace,
                     **vars(reading),
                 )
             )
