@@ -213,6 +213,16 @@ def test_the_list_groups_the_series(capsys):
     assert {'vith14@476_0.001_2', 'vith14@476_0.001_2_in1k'} <= {row['name'] for row in rows}
 
 
+def test_info_names_the_siblings(capsys):
+    from videozoo_timm.cli import main
+
+    assert main(['info', 'vits14_0.1_1']) == 0
+    told = capsys.readouterr().out
+    assert 'vits14_0.1_1_in1k' in told and 'mae_s14_im.humanlike_0_1_1' in told and 'weights  mit' in told
+    assert main(['info', 'mae_s14_im.humanlike_0_1_1']) == 0
+    assert 'with its decoder' not in capsys.readouterr().out
+
+
 def test_the_card_of_one_says_hours_seed_and_license():
     from videozoo_timm.cards import citation, model_card, trained_on
 
