@@ -164,11 +164,13 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
                 the smallest are kept.
 
         Returns:
-            loss: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
-            pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
-            mask: [B, T' * H' * W'], 1 where dropped.
-            comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip
-                with the predictions in their place.
+            `(loss, pred, mask)`, with `visualize` also the comparison:
+
+            - `loss`: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
+            - `pred`: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
+            - `mask`: [B, T' * H' * W'], 1 where dropped.
+            - comparison: [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip with the
+              predictions in their place.
 
         Raises:
             ValueError: An invalid mask, mask ratio or mask type.
@@ -201,9 +203,11 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
         Returns:
-            latent: Normalized tokens [B, K, C] of the K kept patches, without the class token.
-            mask: [B, N], 1 where dropped.
-            ids_restore: [B, N], for `forward_decoder`.
+            `(latent, mask, ids_restore)`:
+
+            - `latent`: Normalized tokens [B, K, C] of the K kept patches, without the class token.
+            - `mask`: [B, N], 1 where dropped.
+            - `ids_restore`: [B, N], for `forward_decoder`.
         """
         grid = self.patch_embed.grid_of(clips)
         view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]

@@ -1,0 +1,80 @@
+"""What the handbook generates from the code: the directives `commands` and `models-table`."""
+
+from typing import Any
+
+import click
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from videozoo_timm.cli import commands
+from videozoo_timm.cli.list_models import markdown_table
+
+
+class CommandReference(SphinxDirective):
+    """Every command with what its `--help` says, in the sections of `videozoo --help`."""
+
+    def run(self) -> list[nodes.Node]:
+        sections = []
+        for title, members in commands.sections.items():
+            section = self._section(title, f'commands-{title}')
+            for command in members:
+                section += self._command(command)
+            sections.append(section)
+        return sections
+
+    def _section(self, title: str, name: str) -> nodes.section:
+        section = nodes.section(ids=[nodes.make_id(name)], names=[nodes.fully_normalize_name(name)])
+        section += nodes.title('', title)
+        self.state.document.note_explicit_target(section)
+        return section
+
+    def _command(self, command: click.Command) -> nodes.section:
+        ctx = click.Context(command, info_name=f'videozoo {command.name}')
+        section = self._section(command.name, f'videozoo-{command.name}')
+        section += _code(' '.join(['videozoo', command.name, *command.collect_usage_pieces(ctx)]))
+        for paragraph in (command.help or '').replace('\b\n', '').split('\n\n'):
+            section += nodes.paragraph('', ' '.join(paragraph.split()))
+        options: dict[str, nodes.definition_list] = {}
+        for param in command.get_params(ctx):
+            record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
+            if record is None:
+                continue
+            heading = getattr(param, 'section', 'Options')
+            term = nodes.term('', '', nodes.literal('', record[0]))
+            item = nodes.definition_list_item(
+                '', term, nodes.definition('', nodes.paragraph('', ' '.join(record[1].split())))
+            )
+            options.setdefault(heading, nodes.definition_list(classes=['options'])).append(item)
+        for heading in sorted(options, key=lambda heading: heading != 'Options'):  # which come first
+            section += nodes.rubric('', heading)
+            section += options[heading]
+        if command.examples:
+            section += nodes.rubric('', 'Examples')
+            section += _code('\n'.join(line.strip() for line in command.examples))
+        return section
+
+
+def _code(text: str) -> nodes.literal_block:
+    return nodes.literal_block(text, text, language='bash')
+
+
+class ModelsTable(SphinxDirective):
+    """The table of `videozoo list --markdown`; `static/models.js` gives it a field that filters the rows."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.container('', *self.parse_text_to_nodes(markdown_table()), classes=['models'])]
+
+
+def _skip(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out fields of records, which the docstring of their class tells; constants of modules stay."""
+    about = getattr(value, '__doc__', None) or ''
+    plain = not callable(value) and not isinstance(value, property)
+    return True if what == 'class' and (plain or not about) and name != '__call__' else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive('commands', CommandReference)
+    app.add_directive('models-table', ModelsTable)
+    app.connect('autodoc-skip-member', _skip)
+    return dict(parallel_read_safe=True)
