@@ -19,6 +19,7 @@ version = release = __version__
 
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'generated']
 exclude_patterns = ['notes', 'frameworks.txt']
+smartquotes = False  # T' is a number of time steps
 default_role = 'py:obj'  # single backticks: code, and a link where the handbook knows the name
 
 html_theme = 'furo'
@@ -46,6 +47,6 @@ autodoc_preserve_defaults = True
 autodoc_member_order = 'groupwise'
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
-napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_use_rtype = False
 viewcode_follow_imported_members = True

@@ -5,6 +5,7 @@ from typing import Any
 import click
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.util.docutils import SphinxDirective
 
 from videozoo_timm.cli import commands
@@ -32,13 +33,13 @@ class CommandReference(SphinxDirective):
     def _command(self, command: click.Command) -> nodes.section:
         ctx = click.Context(command, info_name=f'videozoo {command.name}')
         section = self._section(command.name, f'videozoo-{command.name}')
-        section += _code(' '.join(['videozoo', command.name, *command.collect_usage_pieces(ctx)]))
+        section += _code(' '.join(['videozoo', command.name, *command.collect_usage_pieces(ctx)]), 'text')
         for paragraph in (command.help or '').replace('\b\n', '').split('\n\n'):
             section += nodes.paragraph('', ' '.join(paragraph.split()))
         options: dict[str, nodes.definition_list] = {}
         for param in command.get_params(ctx):
             record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
-            if record is None:
+            if record is None or '--help' in param.opts:
                 continue
             heading = getattr(param, 'section', 'Options')
             term = nodes.term('', '', nodes.literal('', record[0]))
@@ -55,8 +56,8 @@ class CommandReference(SphinxDirective):
         return section
 
 
-def _code(text: str) -> nodes.literal_block:
-    return nodes.literal_block(text, text, language='bash')
+def _code(text: str, language: str = 'bash') -> nodes.literal_block:
+    return nodes.literal_block(text, text, language=language)
 
 
 class ModelsTable(SphinxDirective):
@@ -73,8 +74,23 @@ def _skip(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: An
     return True if what == 'class' and (plain or not about) and name != '__call__' else None
 
 
+def _mark_code(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Give the code in docstrings, indented behind a colon and an empty line, the double colon of reST."""
+    for k in range(len(lines) - 2):
+        if lines[k].endswith(':') and not lines[k + 1].strip() and _indent(lines[k + 2]) > _indent(lines[k]):
+            lines[k] += ':'
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    for field in PyObject.doc_field_types:
+        if field.name == 'variable':
+            field.label = 'Attributes'  # of records; Sphinx says "Variables"
     app.add_directive('commands', CommandReference)
     app.add_directive('models-table', ModelsTable)
     app.connect('autodoc-skip-member', _skip)
+    app.connect('autodoc-process-docstring', _mark_code, priority=400)  # before napoleon's
     return dict(parallel_read_safe=True)
