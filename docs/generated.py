@@ -74,8 +74,10 @@ def _skip(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: An
     return True if what == 'class' and (plain or not about) and name != '__call__' else None
 
 
-def _mark_code(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+def _prepare(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Give the code in docstrings, indented behind a colon and an empty line, the double colon of reST."""
+    if what == 'data':
+        lines.clear()  # of its type
     for k in range(len(lines) - 2):
         if lines[k].endswith(':') and not lines[k + 1].strip() and _indent(lines[k + 2]) > _indent(lines[k]):
             lines[k] += ':'
@@ -92,5 +94,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('commands', CommandReference)
     app.add_directive('models-table', ModelsTable)
     app.connect('autodoc-skip-member', _skip)
-    app.connect('autodoc-process-docstring', _mark_code, priority=400)  # before napoleon's
+    app.connect('autodoc-process-docstring', _prepare, priority=400)  # before napoleon's
     return dict(parallel_read_safe=True)
