@@ -17,7 +17,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import complain, echo, exit_code, progress, report
+from .output import complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE
 
 
@@ -62,7 +62,14 @@ def classify(
     views = parse_views(view.views or '1x1', views_for(chosen, model, view.span))
     with progress(len(paths)) as update:
         answers, failed = predict(
-            model, paths, views, batch_size=view.batch_size, progress=update, report=report, **vars(reading)
+            model,
+            paths,
+            views,
+            batch_size=view.batch_size,
+            progress=update,
+            report=report,
+            pace=tell_pace,
+            **vars(reading),
         )
     results = []
     for file, row in sorted(answers.items()):

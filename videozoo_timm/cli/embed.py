@@ -15,7 +15,7 @@ from .options import (
     model_options,
     span_option,
 )
-from .output import complain, echo, exit_code, progress, report
+from .output import complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
@@ -114,6 +114,7 @@ def embed(
             progress=update,
             say=complain,
             report=report,
+            pace=tell_pace,
             **vars(reading),
             **view_size(chosen, model),
         )

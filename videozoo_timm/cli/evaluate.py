@@ -17,7 +17,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import echo, exit_code, progress, report, table
+from .output import echo, exit_code, progress, report, table, tell_pace
 
 
 @command(
@@ -84,6 +84,7 @@ def evaluate(
             team=team,
             progress=update,
             report=report,
+            pace=tell_pace,
             **vars(reading),
         )
     if not team.is_main:

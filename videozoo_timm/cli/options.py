@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..identity import Resolved
 
 RECOGNITION_SPAN, COMPLETION_SPAN = 128, 65  # of `video.RECOGNITION` and `video.COMPLETION`, without their imports
+_WORKER_MEMORY = 1 << 30  # bytes that a process that decodes is allowed for: PyTorch, frames, views
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -120,9 +121,17 @@ class ReadingOptions:
     time_limit: float
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return max(1, min(4, cores // int(os.environ.get('LOCAL_WORLD_SIZE', '1'))))
+    """The share of this process of the machine's cores, and not more than its memory has room for."""
+    number = usable_cores()
+    if hasattr(os, 'sysconf'):
+        number = min(number, os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // _WORKER_MEMORY)
+    return max(1, number // int(os.environ.get('LOCAL_WORLD_SIZE', '1')))
 
 
 def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
@@ -136,7 +145,7 @@ def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
             metavar='N',
             default=lambda: default_workers(),
             section=section,
-            show_default='number of cores, at most 4',
+            show_default='number of cores',
             help='Processes that decode ahead of the model; 0 decodes in this process, without a time limit.',
         ),
         option(

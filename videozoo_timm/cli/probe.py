@@ -18,7 +18,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import bar_class, echo, progress, report, table
+from .output import bar_class, echo, progress, report, table, tell_pace
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -116,6 +116,7 @@ def probe(
                     batch_size=batch_size,
                     progress=update,
                     report=report,
+                    pace=tell_pace,
                     **vars(reading),
                 )
             )

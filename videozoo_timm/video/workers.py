@@ -1,24 +1,29 @@
 """The views of many files, decoded ahead of the model in processes of their own."""
 
 import atexit
+import math
 import os
 import pickle
 import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import torch
 
 from ..processes import start_python
+from .transport import Head, Slots, receive, shared_slots
 from .views import Failure, Job, View, Views, failure_of, read_views
 
 # A terminal or a batch system sends them to all processes, but the parent decides how to react.
 _FOR_THE_PARENT = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+
+_WATCH_EVERY = 0.1  # seconds
 
 _Item = View | Failure | None
 _Loaded = Generator[tuple[Job, _Item], None, None]
@@ -108,11 +113,17 @@ def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
             if worker.ident is not None:
                 worker.join(5)
 
+    def watch() -> None:
+        while not closed.wait(_WATCH_EVERY):
+            for worker in workers:
+                worker.watch()
+
     # Before the interpreter freezes the threads, where the caller leaves without having closed this generator.
     atexit.register(close)
     try:
         for worker in workers:
             worker.start()
+        threading.Thread(target=watch, name='videozoo watch', daemon=True).start()
         while True:
             job, results = queues.taken.get()
             if job is None:
@@ -163,8 +174,10 @@ class _Worker(threading.Thread):
         self.queues, self.places, self.closed = queues, places, closed
         self.arguments, self.time_limit = arguments, min(time_limit, threading.TIMEOUT_MAX)
         self.process: subprocess.Popen[bytes] | None = None
+        self.slots: Slots | None = None
         self.is_late = False
-        self.starting = threading.Lock()
+        self.deadline = math.inf  # of what the process sends next
+        self.starting, self.watching = threading.Lock(), threading.Lock()
 
     def run(self) -> None:
         if hasattr(signal, 'pthread_sigmask'):  # not on Windows; a process inherits it from the thread that starts it
@@ -202,7 +215,8 @@ class _Worker(threading.Thread):
         return False
 
     def _load(self, job: Job) -> Iterator[_Item]:
-        if self.process is not None and self.process.poll() is not None:  # it died after the last file, not of this one
+        # It died after the last file, not of this one.
+        if self.process is not None and (self.is_late or self.process.poll() is not None):
             self.stop()
         process = self.process or self._start()
         if process is None:
@@ -229,36 +243,38 @@ class _Worker(threading.Thread):
 
     def _receive(self, process: subprocess.Popen[bytes]) -> _Item:
         """What a process sends next; it is killed if that takes too long."""
-        timer = threading.Timer(self.time_limit, self._give_up, [process])
-        timer.daemon = True
-        timer.start()
+        self.deadline = time.monotonic() + self.time_limit
         try:
             pipe = _output_of(process)
             item = pickle.load(pipe)
-            if isinstance(item, _Head):
-                x = torch.empty(item.shape, dtype=torch.float32)
-                if pipe.readinto(x.numpy().data.cast('B')) < x.nbytes:
-                    raise EOFError
-                return View(x, *item.rest)
-            return item
+            return receive(item, pipe, self.slots) if isinstance(item, Head) else item
         finally:
-            timer.cancel()
+            with self.watching:
+                self.deadline = math.inf
 
-    def _give_up(self, process: subprocess.Popen[bytes]) -> None:
-        self.is_late = True
-        process.kill()
+    def watch(self) -> None:
+        """Kill the process if it is late."""
+        with self.watching:
+            if time.monotonic() > self.deadline and self.process is not None:
+                self.is_late = True
+                self.process.kill()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         """Start a process and wait for its imports, as the time limit is for files; None if the loading has ended."""
         with self.starting:
             if self.closed.is_set():
                 return None
-            process = self.process = start_python(
-                'videozoo_timm.video.workers:decode', stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+            with shared_slots(self.arguments[0]) as (slots, shared):
+                process = self.process = start_python(
+                    'videozoo_timm.video.workers:decode',
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    pass_fds=[shared.fd] if shared else [],
+                )
+            self.slots = slots
         self.is_late = False
         try:
-            _send(_input_of(process), self.arguments)
+            _send(_input_of(process), (*self.arguments, shared))
             pickle.load(_output_of(process))
         except (EOFError, OSError, ValueError) as error:  # a ValueError if it has been stopped
             if self.closed.is_set():
@@ -267,13 +283,6 @@ class _Worker(threading.Thread):
                 f'a decoding process did not start (exit code {_exit_code(process)}; its message is above)'
             ) from error
         return process
-
-
-class _Head(NamedTuple):
-    """A view as it goes through a pipe: the shape of its tensor, whose bytes follow, and its other fields."""
-
-    shape: tuple[int, ...]
-    rest: tuple[float, float, float, float, int]
 
 
 def _input_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
@@ -320,7 +329,8 @@ def decode() -> None:
         os.nice(15)
     files, answers, jobs = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
-    views, num_threads = pickle.load(files)
+    views, num_threads, shared = pickle.load(files)
+    slots = shared and shared.open()
     threading.Thread(target=_listen, args=(files, jobs), daemon=True).start()
     torch.set_num_threads(1)
     _import_for(views)
@@ -330,8 +340,10 @@ def decode() -> None:
         try:
             with closing(read_views(job, views, num_threads)) as loaded:
                 for view in loaded:
-                    data = view.x.contiguous().numpy().data.cast('B')
-                    _answer(answers, _Head(tuple(view.x.shape), view[1:]), data)
+                    x = view.x.contiguous()
+                    slot = slots.put(x) if slots else None
+                    data = b'' if slot is not None else x.numpy().data.cast('B')
+                    _answer(answers, Head(tuple(x.shape), view[1:], slot), data)
         except ImportError as error:
             end = ImportError(str(error))
         except Exception as error:
