@@ -1,5 +1,6 @@
 """What the handbook generates from the code: the directives `commands` and `models-table`."""
 
+import re
 from typing import Any
 
 import click
@@ -75,12 +76,25 @@ def _skip(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: An
 
 
 def _prepare(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Give the code in docstrings, indented behind a colon and an empty line, the double colon of reST."""
+    """Say in a docstring what its form means here, before napoleon reads it."""
     if what == 'data':
         lines.clear()  # of its type
-    for k in range(len(lines) - 2):
-        if lines[k].endswith(':') and not lines[k + 1].strip() and _indent(lines[k + 2]) > _indent(lines[k]):
-            lines[k] += ':'
+    for k, line in enumerate(lines[:-2]):
+        if line.endswith(':') and not lines[k + 1].strip() and _indent(lines[k + 2]) > _indent(line):
+            lines[k] += ':'  # code, which reST marks by two colons
+    for k, line in enumerate(lines[:-1]):
+        if line.strip() in ('Returns:', 'Yields:'):  # no types, which the annotations tell; a colon would end one
+            lines[k + 1] = f'{" " * _indent(lines[k + 1])}: {lines[k + 1].lstrip()}'
+
+
+def _sign(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    """Show defaults that are functions by their names, and made ones as an ellipsis: Sphinx reads neither."""
+    if signature:
+        signature = re.sub(r'<(?:built-in )?function (\w+)>', r'\1', signature).replace('<factory>', '...')
+        return signature, returned
+    return None
 
 
 def _indent(line: str) -> int:
@@ -94,5 +108,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('commands', CommandReference)
     app.add_directive('models-table', ModelsTable)
     app.connect('autodoc-skip-member', _skip)
+    app.connect('autodoc-process-signature', _sign)
     app.connect('autodoc-process-docstring', _prepare, priority=400)  # before napoleon's
     return dict(parallel_read_safe=True)
