@@ -8,7 +8,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 # The kernels that run the tutorials inherit these.
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get('PYTHONPATH')]))
-os.environ |= dict(HF_HUB_OFFLINE='1', PYDEVD_DISABLE_FILE_VALIDATION='1', PYTHONWARNINGS='ignore:IProgress not found')
+os.environ |= dict(
+    HF_HUB_OFFLINE='1',
+    PYDEVD_DISABLE_FILE_VALIDATION='1',
+    PYTHONWARNINGS='ignore:IProgress not found',
+    TQDM_DISABLE='1',
+)
 os.environ.pop('MPLBACKEND', None)  # the kernel's own shows figures
 
 from videozoo_timm import __version__  # noqa: E402  # behind the path
