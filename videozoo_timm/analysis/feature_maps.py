@@ -171,7 +171,7 @@ def pca_colors(
 
 
 def color_frames(colors: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """Colors [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, *size], each patch one even square."""
+    """Colors [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, H, W], each patch one even square."""
     colors = torch.as_tensor(colors)
     colors = colors.repeat_interleave(num_frames // len(colors), dim=0)
     return F.interpolate(colors, size, mode='nearest-exact')

@@ -113,11 +113,13 @@ class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
                 the smallest are kept.
 
         Returns:
-            loss: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
-            pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
-            mask: [B, T' * H' * W'], 1 where dropped.
-            comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip
-                with the predictions in their place.
+            `(loss, pred, mask)`, with `visualize` also the comparison:
+
+            - `loss`: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
+            - `pred`: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
+            - `mask`: [B, T' * H' * W'], 1 where dropped.
+            - comparison: [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip with the
+              predictions in their place.
 
         Raises:
             ValueError: An invalid mask, mask ratio or mask type.
@@ -139,9 +141,11 @@ class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
         Returns:
-            latent: Normalized tokens [B, K, C] of the K kept patches, without the class token.
-            mask: [B, N], 1 where dropped.
-            ids_restore: [B, N], for `forward_decoder`.
+            `(latent, mask, ids_restore)`:
+
+            - `latent`: Normalized tokens [B, K, C] of the K kept patches, without the class token.
+            - `mask`: [B, N], 1 where dropped.
+            - `ids_restore`: [B, N], for `forward_decoder`.
         """
         kept, dropped, ids_restore = self._order(clips, mask_ratio, mask_type, mask, noise)
         grid = self.grid_of(clips)

@@ -41,7 +41,7 @@ class Sampling:
 
     @property
     def positions(self) -> list[int]:
-        """Positions on the 30 Hz grid, from the start of the window: floor(linspace(0, span - 1, num_frames))."""
+        """Positions on the 30 Hz grid, from the start of the window, floor(linspace(0, span - 1, num_frames))."""
         gaps = max(self.num_frames - 1, 1)
         return [k * (self.span - 1) // gaps for k in range(self.num_frames)]
 
