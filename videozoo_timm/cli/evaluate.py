@@ -1,5 +1,6 @@
 """videozoo evaluate."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def evaluate(
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
     from ..outputs import Output
-    from ..video import class_folders
+    from ..video import Reading, class_folders, pyav_version
 
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
@@ -73,6 +74,7 @@ def evaluate(
     model, name = load(chosen, device=team.device)
     views = parse_views(protocol, views_for(chosen, model, view.span), train_jitter_scales, seed)
     about: dict[str, Any] = dict(model=name, folder=inputs.given[0], views=protocol, dtype=chosen.dtype)
+    about |= asdict(Reading(**vars(reading)).pixels)
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)
@@ -100,6 +102,7 @@ def evaluate(
         raise
     if not team.is_main:
         return 0
+    about['pyav'] = pyav_version()  # which an update of PyAV may change
     result.save(out, about)
     summary = result.summary()
     if as_json:

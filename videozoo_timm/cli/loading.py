@@ -128,6 +128,13 @@ def pick_device(name: str | None) -> 'torch.device':
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        if name.lower() != name:
+            return pick_device(name.lower())
+        near = 'cuda' if name in ('gpu', 'nvidia') else re.sub(r'^(cuda|gpu)?:?(?=\d+$)', 'cuda:', name)
+        hint = '' if near == name else f'; did you mean {near}?'
+        raise ValueError(f'--device {name}: must be cpu, cuda, cuda:1, mps or another of PyTorch{hint}') from error
+    try:
         torch.empty(0, device=device)
     except Exception as error:
         raise ValueError(f'--device {name}: {str(error).splitlines()[0]}') from error

@@ -1,5 +1,6 @@
 """videozoo probe."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def probe(
     from ..figures import check_pictures
     from ..inference.journal import digest_of
     from ..outputs import Output
-    from ..video import class_folders
+    from ..video import Reading, class_folders, pyav_version
 
     unreadable: list[OSError] = []
     fitted, held_out = (class_folders(folder, telling(unreadable)) for folder in (train, val))
@@ -102,8 +103,10 @@ def probe(
         epochs=epochs,
         seed=seed,
         names=names,
+        **asdict(Reading(**vars(reading)).pixels),
     )
     Output(out).check_recorded('probes.json', about, force)
+    about['pyav'] = pyav_version()  # which an update of PyAV may change
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):

@@ -90,8 +90,11 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
         **changes: Other fields of `Views`. Image encoders take any `size` that is a multiple of their patch size.
 
     Raises:
+        TypeError: `sampling` is no `Sampling`.
         ValueError: The model's input is not square, or `size` is not a multiple of the patch size.
     """
+    if not isinstance(sampling, Sampling):
+        raise TypeError(f'sampling={sampling!r}: Sampling(num_frames, span) is wanted, or RECOGNITION or COMPLETION')
     config = resolve_model_data_config(model)
     height, width = get_model_input_config(model)['input_size'][-2:]
     if height != width:
