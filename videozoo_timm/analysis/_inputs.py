@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..inference.checks import NOT_FINITE
 from ..inference.reporting import Reporter
 from ..synthetic import is_drawn
 from ..text import printable
@@ -42,10 +43,11 @@ WARNING = Reporter(report=warn_of)
 
 
 def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:
-    """The words for files of which none could be read, with the first reasons."""
+    """The words for files of which none could be read, or none gave numbers, with the first reasons."""
     reasons = list(dict.fromkeys(reasons))
     shown = '; '.join(reasons[:3]) + (f'; and {len(reasons) - 3} more' if len(reasons) > 3 else '')
-    return f'none of {number} files{f" in {folder}" if folder else ""} could be read: {shown}'
+    lack = 'gave a result' if any(NOT_FINITE in reason for reason in reasons) else 'could be read'
+    return f'none of {number} files{f" in {folder}" if folder else ""} {lack}: {shown}'
 
 
 def _is_folder(path: str | os.PathLike[str]) -> bool:

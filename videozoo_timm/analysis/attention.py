@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..figures import Grid, heat, overlay, upsample
-from ..inference.checks import checked_clip, checked_model, name_of
+from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .pictured import Pictured
@@ -180,11 +180,13 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> AttentionMa
     Raises:
         ValueError: The model has no class token, or `x` is no such clip.
         IndexError: No such block.
+        NotFiniteError: The attention holds NaN.
     """
     check_attention(model)
-    vit, x = checked_model(model), checked_clip(x)
+    vit, x, placement = checked_model(model), checked_clip(x), placement_of(model)
     with evaluating(model):
-        weights = vit.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
+        weights = vit.cls_attention(x.unsqueeze(0).to(**placement), block)[0].float().cpu()
+    check_finite(weights, f'the attention in block {block % len(vit.blocks)}', x, placement['dtype'])
     config = vit.pretrained_cfg
     if x.ndim == 3:
         x, weights = x.unsqueeze(1), weights.unsqueeze(1)  # [3, 1, H, W], [heads, 1, H', W']

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..figures import Grid, to_bytes
-from ..inference.checks import checked_clip, checked_model, name_of
+from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .pictured import Pictured
@@ -84,6 +84,7 @@ def complete(
 
     Raises:
         ValueError: The model is no masked autoencoder, `clip` is no such clip, or the mask is invalid.
+        NotFiniteError: The completion holds NaN or infinity.
     """
     check_mae(model)
     mae, placement = checked_model(model), placement_of(model)
@@ -93,6 +94,7 @@ def complete(
         torch.manual_seed(seed)
         own = None if mask is None else torch.as_tensor(mask).unsqueeze(0)
         *_, masks, comparison = mae(x, mask_ratio=mask_ratio, mask_type=mask_type, mask=own, visualize=True)
+    check_finite(comparison[0], 'the completion', x, x.dtype)
     dropped_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
     config = mae.pretrained_cfg
     original, masked, completed = denormalize(comparison[0].float().cpu(), config['mean'], config['std'])

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..figures import Grid
-from ..inference.checks import checked_clip, checked_model
+from ..inference.checks import check_finite, checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .features import num_blocks
@@ -95,15 +96,16 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
     Raises:
         IndexError: No such block.
         ValueError: `x` is no such clip.
+        NotFiniteError: The tokens hold NaN or infinity.
     """
-    depth, x = num_blocks(model), checked_clip(x)
+    depth, x, placement = num_blocks(model), checked_clip(x), placement_of(model)
     if not -depth <= block < depth:
         raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
     with evaluating(model):
         maps = (
             checked_model(model)
             .forward_intermediates(
-                x.unsqueeze(0).to(**placement_of(model)),
+                x.unsqueeze(0).to(**placement),
                 indices=[block % depth],
                 norm=True,
                 intermediates_only=True,
@@ -112,6 +114,7 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
             .float()
             .cpu()
         )
+    check_finite(maps, f'the patch tokens of block {block % depth}', x, placement['dtype'])
     maps = maps.unsqueeze(1) if x.ndim == 3 else maps
     return maps.movedim(0, -1)  # [C, T', H', W'] -> [T', H', W', C]
 
@@ -139,7 +142,11 @@ def pca_colors(
 
     Raises:
         ValueError: The threshold leaves nothing, or there are fewer than three components.
+        NotFiniteError: The tokens hold NaN or infinity.
     """
+    for k, x in enumerate(tokens):
+        if not x.isfinite().all():
+            raise NotFiniteError(f'tokens[{k}] holds NaN or infinity, which has no principal components')
     if tokens[0].shape[-1] < 3:
         raise ValueError(f'tokens of width {tokens[0].shape[-1]} have no three components')
     flat = torch.cat([t.flatten(0, 2) for t in tokens])  # [N, C]

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from ..inference.checks import checked_model
-from ..video.class_folders import subfolders_of
+from ..video.class_folders import class_names
 
 __all__ = ['known_labels', 'read_labels']
 
@@ -29,7 +29,7 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
     """
     path = Path(labels)
     if path.is_dir():
-        names = [folder.name for folder in subfolders_of(path)]
+        names = class_names(path)
     else:
         if not path.exists():
             raise FileNotFoundError(f'{path}: no such file or folder')

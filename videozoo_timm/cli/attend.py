@@ -16,7 +16,7 @@ from .options import (
     span_option,
 )
 from .output import echo, exit_code, number_of, table
-from .pictures import PictureFolder, captions, check_table, each_view, settings_of
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 
 
 @command(
@@ -53,6 +53,7 @@ def attend(
     from ..analysis.attention import attend as attention_of
     from ..analysis.attention import check_attention, keep_fraction
     from ..analysis.features import num_blocks
+    from ..errors import NotFiniteError
     from ..inference.pipeline import takes_clips
     from ..inference.provenance import versions
     from ..outputs import Output
@@ -76,7 +77,11 @@ def attend(
     made = PictureFolder(pictures, 'attention.csv', settings, versions())
     rows: list[list[str]] = []
     for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
-        result = attention_of(model, view.x, block=block)
+        try:
+            result = attention_of(model, view.x, block=block)
+        except NotFiniteError as error:
+            leave_out(path, error, failed)
+            continue
         what, title = f'attention_block{result.block}', f'{name}, class token in block {result.block}'
         if heads:
             what += '_heads'

@@ -18,7 +18,7 @@ from .options import (
     span_option,
 )
 from .output import echo, exit_code, number_of, table
-from .pictures import PictureFolder, captions, check_table, each_view, settings_of
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 from .types import FILE, Choice, Integers, Number
 
 
@@ -79,10 +79,11 @@ def complete(
     """Show what a masked autoencoder predicts for masked patches."""
     from ..analysis.completion import box_mask, check_mae, read_mask
     from ..analysis.completion import complete as fill_in
+    from ..errors import NotFiniteError
     from ..figures import save_animation
     from ..inference.provenance import versions
     from ..outputs import Output
-    from ..video import find_videos
+    from ..video import find_videos, seed_of
 
     Output(pictures.out).check_folder()
     check_table(pictures.out / 'completions.csv')
@@ -111,10 +112,13 @@ def complete(
         mask_digest=None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()[:16],
     )
     made = PictureFolder(pictures, 'completions.csv', settings, versions(), source='video')
-    for index, path, stem, view in each_view(paths, views, reading, pictures, failed):
-        result = fill_in(
-            model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=pictures.seed + index
-        )
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+        seed = seed_of(pictures.seed, path)
+        try:
+            result = fill_in(model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=seed)
+        except NotFiniteError as error:
+            leave_out(path, error, failed)
+            continue
         fraction = result.mask.double().mean().item()
         told = f'{kind} {settings["mask_box"]}' if mask_box else kind
         target = made.add(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RECOGNITION_SPAN, COMPLETION_SPAN = 128, 65  # of `video.RECOGNITION` and `video.COMPLETION`, without their imports
 _WORKER_MEMORY = 1 << 30  # bytes that a process that decodes is allowed for: PyTorch, frames, views
+COLORS = ('file', 'published')  # of `video.pixels`, without its imports
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -119,6 +120,8 @@ class ReadingOptions:
 
     num_workers: int
     time_limit: float
+    color: str
+    background: str
 
 
 def usable_cores() -> int:
@@ -135,7 +138,7 @@ def default_workers() -> int:
 
 
 def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
-    """--num-workers, --time-limit."""
+    """--num-workers, --time-limit, --color, --background."""
     return family(
         'reading',
         ReadingOptions,
@@ -155,6 +158,21 @@ def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
             default=60.0,
             section=section,
             help='Skip a file that yields no clip, or no further clip, for this long.',
+        ),
+        option(
+            '--color',
+            type=Choice(COLORS),
+            default=COLORS[0],
+            section=section,
+            help='Colors as the file says and a player shows them; or as the published pipeline decoded them, all '
+            'videos with the matrix of BT.601, pixels that are not square as they are, and transparency left out.',
+        ),
+        option(
+            '--background',
+            metavar='COLOR',
+            default='black',
+            section=section,
+            help='What transparent parts are laid on: black, gray, white, or a color such as #8040ff.',
         ),
     )
 
