@@ -202,7 +202,7 @@ def test_evaluate(videozoo, colors, tmp_path):
     code, _, err = videozoo('evaluate', colors, '--views', '2x3')
     assert code == 2 and 'another run (views was 1x1, is 2x3)' in err
     told = json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())
-    assert told['folder'] == str(colors) and told['torch'] and told['av'] and len(told['checksum']) == 64
+    assert told['folder'] == str(colors) and told['torch'] and told['pyav'] and len(told['checksum']) == 64
     for options, differs in (
         (['--span', '65'], 'span was 128, is 65'),
         (['--num-frames', '4'], 'num_frames was 16, is 4'),

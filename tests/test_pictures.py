@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from test_video import write_video
 
 from videozoo_timm.analysis import attend, complete, pca, strongest_head
 from videozoo_timm.cli import main
-from videozoo_timm.cli.options import Pictures
+from videozoo_timm.cli.options import Pictures, ReadingOptions
 from videozoo_timm.cli.pictures import PictureFolder, settings_of
 from videozoo_timm.figures import Grid, colorbar, fonts, save_confusion
 from videozoo_timm.inference.pipeline import views_of
@@ -118,13 +117,13 @@ def test_a_row_tells_every_setting(videozoo, tmp_path):
     assert [row['mask'] for row in files] == ['file', 'file', 'random'] and len({row['picture'] for row in files}) == 3
     assert files[0]['mask_file'] == 'mask.npy' and files[0]['mask_digest'] != files[1]['mask_digest']
     assert (files[0]['span'], files[0]['seed'], files[2]['seed'], files[2]['mask_ratio']) == ('8', '', '5', '0.5')
-    assert json.loads(files[0]['views'])['mean'] == [0.45] * 3 and files[0]['av']
+    assert json.loads(files[0]['views'])['mean'] == [0.45] * 3 and files[0]['pyav']
 
 
 def test_how_files_are_read_decides_too_and_json_stays_json(models, tmp_path):
-    vit, reading = models[1]['vit_t14_st'], SimpleNamespace(num_workers=2, time_limit=60.0, colors='published')
+    vit, reading = models[1]['vit_t14_st'], ReadingOptions(2, 60.0, color='file', background='white')
     settings = settings_of(vit, views_of(vit), reading)
-    assert settings['colors'] == 'published' and 'num_workers' not in settings
+    assert settings['background'] == '#ffffff' and 'num_workers' not in settings
 
     class Nothing:
         def save(self, path, about, **options):
@@ -135,7 +134,7 @@ def test_how_files_are_read_decides_too_and_json_stays_json(models, tmp_path):
     target = folder.add(Nothing(), 'cat.mp4', 'cat', 'full', dict(psnr=math.inf), 'title', [])
     text = target.read_text()
     told = json.loads(text[text.index('{') :], parse_constant=pytest.fail)
-    assert told['psnr'] == 'inf' and table_of(tmp_path / 'a.csv')[0]['psnr'] == 'inf'
+    assert told['psnr'] is None and table_of(tmp_path / 'a.csv')[0]['psnr'] == 'inf'
 
 
 def test_the_rows_of_an_older_table_stay(videozoo, tmp_path):

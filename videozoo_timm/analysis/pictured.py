@@ -1,6 +1,5 @@
 """Results that can be looked at and saved."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from ..figures import Grid, png_of
 from ..files import atomic_write
 from ..outputs import PICTURES, Output
+from ..text import to_json
 
 __all__ = ['Pictured']
 
@@ -62,6 +62,6 @@ class Pictured:
             return
         arrays: dict[str, Any] = self.arrays(**shown)
         if settings is not None:
-            arrays['settings'] = json.dumps(settings)
+            arrays['settings'] = to_json(settings, indent=None)
         with atomic_write(path, sum(np.asarray(array).nbytes for array in arrays.values())) as partial:
             np.savez(partial, **arrays)

@@ -90,7 +90,7 @@ def evaluate(
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)
-    about |= versions()
+    about |= versions()  # which updates may change
     check_pictures()  # now, rather than after hours
     unreadable: list[OSError] = []
     try:

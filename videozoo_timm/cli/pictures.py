@@ -1,13 +1,13 @@
 """What complete, attend and pca share: a view of each file, a picture of it, and the table of the pictures."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..text import to_json
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
 from .output import complain, progress, report
@@ -74,13 +74,13 @@ class PictureFolder:
         name = own_stem(self.pictures.out, stems, mark, told)
         self._apart += name.endswith(f'_{mark.settings[:8]}')
         target = self.pictures.out / f'{name}.{self.pictures.format}'
-        tells = {name: _in_json(value) for name, value in {**row, **self.settings, **self.about}.items()}
+        tells = {**row, **self.settings, **self.about}
         result.save(
             target,
             title=f'{shown(path)}, {title}' if self.pictures.title else '',
             captions=captions,
             dpi=self.pictures.dpi,
-            about=f'{mark} {json.dumps({self.source: shown(path), **tells})}',  # without the names of its folders
+            about=f'{mark} {to_json({self.source: shown(path), **tells}, indent=None)}',  # not where the file is
             **options,
         )
         if self.pictures.save_arrays:
@@ -101,20 +101,16 @@ class PictureFolder:
 def settings_of(model: Any, views: Any, reading: ReadingOptions) -> dict[str, Any]:
     """What decides about a picture of whatever kind: the weights, and how files are read."""
     from ..inference.provenance import weights_of
+    from ..video import Reading
 
     return {
         **weights_of(model),
-        **{name: value for name, value in vars(reading).items() if name not in ('num_workers', 'time_limit')},
+        **asdict(Reading(**vars(reading)).pixels),
         'size': views.size,
         'num_frames': views.sampling.num_frames,
         'span': views.sampling.span,
         'views': json.dumps(asdict(views)),
     }
-
-
-def _in_json(value: Any) -> Any:
-    """The value, or the word for a number that JSON does not have (the PSNR of a perfect completion)."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def each_view(

@@ -109,7 +109,7 @@ def probe(
         **(dict(frames=frames) if frames else {}),
     )
     Output(out).check_recorded('probes.json', about, force)
-    about |= versions()
+    about |= versions()  # which updates may change
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):

@@ -5,16 +5,17 @@ from typing import Any
 
 from torch import nn
 
+from ..video import pyav_version
 from .checks import checked_model
 from .journal import checksum_of, digest_of
 from .pipeline import placement_of
 
-_PACKAGES = ('videozoo-timm', 'torch', 'timm', 'av', 'pillow')
+_PACKAGES = ('videozoo-timm', 'torch', 'timm', 'pillow')
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide about results; '' of one that is not installed."""
-    return {name.replace('-', '_'): _version(name) for name in _PACKAGES}
+    return {name.replace('-', '_'): _version(name) for name in _PACKAGES} | dict(pyav=pyav_version())
 
 
 def _version(name: str) -> str:
