@@ -81,6 +81,12 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     )
 
 
+def with_interval(row: dict[str, Any], name: str) -> tuple[str, str]:
+    """An accuracy and its interval, in percent."""
+    low, high = (100 * row[f'{name}_{end}'] for end in ('low', 'high'))
+    return f'{100 * row[name]:.1f}%', f'{low:.1f} to {high:.1f}%'
+
+
 def bar_class() -> Any:
     """The class tqdm with a lock for threads; its own may start a Python process in the current folder."""
     from tqdm import tqdm
@@ -114,5 +120,5 @@ def number_of(things: list[Any], name: str) -> str:
 def exit_code(skipped: int, total: int) -> int:
     """The exit code of a command that skipped some of its files, which is told."""
     if skipped:
-        complain(f'{skipped} of {total} files could not be read')
+        complain(f'{skipped} of {total} files could not be read or gave no result')
     return 2 if skipped == total else 1 if skipped else 0

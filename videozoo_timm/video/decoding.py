@@ -131,13 +131,13 @@ def _packets(container: Any, *streams: Any) -> Iterator[Any]:
         yield None  # the rest of the file is lost, the frames that the decoder still holds are not
 
 
-def frames_after_seek(container: Any, stream: Any, time: float) -> Iterator[TimedFrame]:
-    """Every frame that decodes after a seek to `time`; none where the file cannot be sought in."""
+def seek(container: Any, stream: Any, time: float) -> bool:
+    """Go to the last place before `time` where decoding can begin; false where the file cannot be sought in."""
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except import_av().FFmpegError:  # no index, as in raw streams
-        return iter(())
-    return timed_frames(container, stream, sought=True)
+        return False
+    return True
 
 
 def first_frame(path: Path, container: Any, stream: Any) -> TimedFrame:

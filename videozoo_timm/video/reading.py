@@ -7,14 +7,16 @@ time: every position of a 30 Hz grid shows the frame that a player would have on
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..paths import as_path
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
 from .decoding import (
@@ -23,15 +25,16 @@ from .decoding import (
     duration_of,
     end_of,
     first_frame,
-    frames_after_seek,
     import_av,
     opened,
+    seek,
     step_of,
     timed_frames,
 )
 from .images import read_image
 from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
+from .skipping import Odd, shown_frames
 
 __all__ = [
     'COMPLETION',
@@ -107,7 +110,7 @@ def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) ->
         VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
-    path, pixels = Path(path), replace(pixels, **fields)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
@@ -184,7 +187,7 @@ def read_clips(
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
         ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
-    path, pixels = Path(path), replace(pixels, **fields)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         yield from _synthetic_clips(path, starts, sampling, skip)
         return
@@ -262,14 +265,17 @@ def _read_run(
     """For each window the (time, frame) that it shows at each of its wanted times."""
     done = 0
     for margin in _SEEK_MARGINS:
-        with opened(path, num_threads) as (container, stream):
-            if starts[done] > margin:
-                frames = frames_after_seek(container, stream, origin + starts[done] - margin)
-            else:
-                frames = timed_frames(container, stream)
-            for shown in _select(path, origin, step_of(stream), frames, wanted[done:]):
-                yield shown
-                done += 1
+        begin, first = starts[done] - margin, done
+        for frames_of in (partial(shown_frames, wanted=sorted(chain(*wanted[done:]))), timed_frames):
+            with opened(path, num_threads) as (container, stream), suppress(Odd):
+                sought = begin > 0
+                if sought and not seek(container, stream, origin + begin):
+                    break
+                frames = frames_of(container, stream, sought=sought)
+                for shown in islice(_select(path, origin, step_of(stream), frames, wanted[first:]), done - first, None):
+                    yield shown
+                    done += 1
+                break
         if done == len(wanted):
             return
     raise VideoError(f'{path}: no frame could be decoded')
