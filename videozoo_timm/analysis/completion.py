@@ -24,10 +24,10 @@ class Completion:
 
     Attributes:
         original: [3, T, H, W], pixels in [0, 1].
-        masked: The same with dropped patches in gray (the mean that the models were trained with).
-        completed: The same with the model's prediction in the dropped patches, clipped to [0, 1].
-        mask: bool [T', H', W'], True where a token was dropped.
-        mse: Mean squared error of the dropped pixels, of values in [0, 1].
+        masked: The same with the masked patches in gray (the mean that the models were trained with).
+        completed: The same with the model's prediction in the masked patches, clipped to [0, 1].
+        mask: bool [T', H', W'], True where a token is masked.
+        mse: Mean squared error of the masked pixels, of values in [0, 1].
     """
 
     original: torch.Tensor
@@ -44,7 +44,7 @@ class Completion:
 
     @property
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio of the dropped pixels, in dB."""
+        """Peak signal-to-noise ratio of the masked pixels, in dB."""
         return -10 * math.log10(self.mse) if self.mse else math.inf
 
     def picture(self, title: str = '', captions: Sequence[str] = ()) -> Grid:
@@ -100,15 +100,15 @@ def complete(
             mask=None if mask is None else _own_mask(mask),
             visualize=True,
         )
-    dropped_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
+    mask_of_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
     config = mae.pretrained_cfg
     original, masked, completed = denormalize(comparison[0].float().cpu(), config['mean'], config['std'])
-    dropped = dropped_tokens
+    hidden = mask_of_tokens
     for axis, size in enumerate(original.shape[1:]):
-        dropped = dropped.repeat_interleave(size // dropped_tokens.shape[axis], dim=axis)  # at last [T, H, W]
-    error = (completed - original)[:, dropped].double().square()
+        hidden = hidden.repeat_interleave(size // mask_of_tokens.shape[axis], dim=axis)  # at last [T, H, W]
+    error = (completed - original)[:, hidden].double().square()
     mse = error.mean().item() if error.numel() else 0.0
-    return Completion(original, masked, completed, dropped_tokens, mse)
+    return Completion(original, masked, completed, mask_of_tokens, mse)
 
 
 def _own_mask(mask: torch.Tensor | Any) -> torch.Tensor:
@@ -118,7 +118,7 @@ def _own_mask(mask: torch.Tensor | Any) -> torch.Tensor:
 
 
 def box_mask(model: nn.Module, box: Sequence[int]) -> torch.Tensor:
-    """A mask that drops every token that touches a box.
+    """A mask of every token that touches a box.
 
     Args:
         model: A masked autoencoder of this package.
@@ -154,7 +154,7 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
     """Read a mask from a file.
 
     Args:
-        path: `.npy`, bool [T', H', W'], True where a token is dropped.
+        path: `.npy`, bool [T', H', W'], True where a token is masked.
         grid: T', H', W' of the model.
 
     Returns:
@@ -162,7 +162,7 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is no such array, or drops every token.
+        ValueError: It is no such array, or masks every token.
     """
     import numpy as np
 

@@ -155,19 +155,18 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
         Args:
             clips: [B, C, T, H, W]; images [B, C, H, W] are still clips.
-            mask_ratio: Fraction of the tokens that is dropped.
+            mask_ratio: Fraction of the tokens that is masked.
             visualize: Also return the comparison.
-            mask_type: `'random'`; `'temporal'` drops the last tokens in time; `'center'` the middle ones.
-            mask: A mask to use instead, [B, T', H', W'] boolean, True where a token is dropped; every
-                sample must drop the same number.
+            mask_type: `'random'`; `'temporal'` masks the last tokens in time; `'center'` the middle ones.
+            mask: A mask to use instead, [B, T', H', W'], True (or 1) where a token is masked; as many in every sample.
             noise: Random numbers [B, T' * H' * W'] that decide a random mask instead of `torch.rand`: the tokens with
                 the smallest are kept.
 
         Returns:
-            loss: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
+            loss: Mean squared error of the masked tokens' (normalized) pixels, scalar.
             pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
-            mask: [B, T' * H' * W'], 1 where dropped.
-            comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip
+            mask: [B, T' * H' * W'], 1 where a token is masked.
+            comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with masked tokens at 0, and the clip
                 with the predictions in their place.
 
         Raises:
@@ -182,12 +181,12 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         loss = self.forward_loss(target, pred, mask)
         if not visualize:
             return loss, pred, mask
-        dropped = mask.unsqueeze(-1)
+        hidden = mask.unsqueeze(-1)
         pixels = pred
         if self.norm_pix_loss:  # the prediction is of normalized pixels
             mean, std = _patch_statistics(target)
             pixels = pred * std + mean
-        rows = (target, target * (1 - dropped), pixels * dropped + target * (1 - dropped))
+        rows = (target, target * (1 - hidden), pixels * hidden + target * (1 - hidden))
         return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
 
     def forward_encoder(
@@ -202,7 +201,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
 
         Returns:
             latent: Normalized tokens [B, K, C] of the K kept patches, without the class token.
-            mask: [B, N], 1 where dropped.
+            mask: [B, N], 1 where a token is masked.
             ids_restore: [B, N], for `forward_decoder`.
         """
         grid = self.patch_embed.grid_of(clips)
@@ -214,7 +213,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             order, num_kept = order_of(mask, (view.shape[0], *grid), clips.device)
         ids_restore = order.argsort(dim=1)
         kept = order[:, :num_kept]  # [B, K]
-        dropped = (ids_restore >= num_kept).to(torch.float32)
+        masked = (ids_restore >= num_kept).to(torch.float32)
 
         step, row, column = kept // (grid[1] * grid[2]), kept // grid[2] % grid[1], kept % grid[2]
         sample = torch.arange(view.shape[0], device=clips.device).unsqueeze(1)
@@ -226,7 +225,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         cls_token = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
         x = self.norm_pre(self.pos_drop(torch.cat([cls_token, x], dim=1)))
         x = self.norm(self._run(self.blocks, x))
-        return x[:, 1:], dropped, ids_restore
+        return x[:, 1:], masked, ids_restore
 
     def forward_decoder(
         self,
@@ -247,7 +246,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         x = self.decoder_embed(latent)
         num_batch, num_tokens = ids_restore.shape
         mask_tokens = self.mask_token.expand(num_batch, num_tokens - x.shape[1], -1)
-        x = torch.cat([x, mask_tokens], dim=1)  # kept first, then dropped
+        x = torch.cat([x, mask_tokens], dim=1)  # kept first, then masked
         x = x.gather(1, ids_restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # [B, N, D] in the clip's order
         x = x.unflatten(1, grid or self.patch_embed.video_grid_size)
         x = add_positions(
@@ -262,7 +261,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         return self.decoder_pred(self.decoder_norm(x))[:, 1:]
 
     def forward_loss(self, target: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Mean squared error over the dropped tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
+        """Mean squared error over the masked tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
         if self.norm_pix_loss:
             mean, std = _patch_statistics(target)
             target = (target - mean) / std
