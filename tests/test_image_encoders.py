@@ -567,15 +567,6 @@ def test_a_probe_of_videos(tmp_path, monkeypatch, capsys):
     assert content['probes'][0]['top1'] > 0.5  # chance is 0.125
 
 
-def test_bootstrap_intervals_cover():
-    from videozoo_timm.analysis.probing import bootstrap_interval
-
-    low, high = bootstrap_interval(torch.arange(200) % 4 > 0)
-    error = (0.75 * 0.25 / 200) ** 0.5
-    assert abs(low - (0.75 - 1.96 * error)) < 0.012 and abs(high - (0.75 + 1.96 * error)) < 0.012
-    assert bootstrap_interval(torch.ones(9, dtype=torch.bool)) == (1, 1)
-
-
 def test_a_converted_file_says_what_it_is(tmp_path, encoder):
     convert(encoder, tmp_path / 'a.safetensors', dict(architecture='vit_t16_im'))
     assert 'head' not in ' '.join(read_weights(tmp_path / 'a.safetensors').tensors)

@@ -1,5 +1,6 @@
 """Processes that decode: what they import, what a file does to them, and that they end with their parent."""
 
+import gc
 import importlib
 import os
 import shutil
@@ -16,7 +17,7 @@ import torch
 from conftest import CLIPS, REPOSITORY, hanging_video
 
 from videozoo_timm import processes
-from videozoo_timm.video import Failure, Job, View, Views, load_views, workers
+from videozoo_timm.video import Failure, Job, View, Views, load_views, transport, workers
 
 SMALL = Views(size=56, mean=(0.45,) * 3, std=(0.225,) * 3)
 CAT = str(CLIPS / 'pans' / 'things' / 'cat.mp4')
@@ -220,9 +221,57 @@ def test_a_view_that_memory_has_no_room_for_costs_its_file(monkeypatch):
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(torch, 'empty', empty)
+    monkeypatch.delattr(os, 'memfd_create', raising=False)  # shared memory has room
     loaded = load([CAT, CAT])
     assert [type(item) for _, item in loaded] == [Failure, View, type(None)]
     assert loaded[0][1].reason == f'{CAT}: MemoryError'
+
+
+@pytest.mark.parametrize('through', ['shared memory', 'pipe'])
+def test_views_arrive_as_they_were_read_and_stay_so(through, monkeypatch):
+    """More views are kept than shared memory has slots for; none is overwritten by a later one."""
+    if through == 'pipe':
+        monkeypatch.delattr(os, 'memfd_create', raising=False)
+    clips = [str(path) for path in sorted((CLIPS / 'pans').rglob('*.mp4'))]
+    paths = [clips[k % len(clips)] for k in range(transport.NUM_SLOTS + 3)]
+    open_files = psutil.Process().num_fds()
+    assert shared_while_compared(paths) == (through == 'shared memory')
+    gc.collect()
+    assert not shared_memory()  # it goes with the last view
+    assert psutil.Process().num_fds() == open_files
+
+
+def shared_while_compared(paths):
+    here, there = ([item for _, item in load(paths, num_workers=number) if item] for number in (0, 1))
+    copies = [view.x.clone() for view in there]
+    assert len(there) == len(paths)
+    for view, copy, expected in zip(there, copies, here, strict=True):
+        assert torch.equal(view.x, expected.x) and torch.equal(view.x, copy)
+        assert view[1:] == expected[1:]
+    return bool(shared_memory())
+
+
+@pytest.mark.skipif(not hasattr(os, 'memfd_create'), reason='the system has no anonymous shared memory')
+def test_slots_are_used_again_when_nothing_shows_them():
+    with transport.shared_slots(SMALL) as (slots, shared):
+        theirs = transport.Slots(*shared)
+    full = [theirs.put(torch.full((3, 16, 56, 56), float(k))) for k in range(transport.NUM_SLOTS + 1)]
+    assert full == [*range(transport.NUM_SLOTS), None]
+    x = slots.get(2, (3, 16, 56, 56))
+    part = x[0, 0]
+    del x
+    assert theirs.put(torch.zeros(3, 16, 56, 56)) is None  # a part of the view is there still
+    assert part.eq(2).all()
+    del part
+    assert theirs.put(torch.zeros(3, 16, 56, 56)) == 2
+    assert theirs.put(torch.zeros(3, 16, 112, 112)) is None
+    for slot, shape in ((-1, (1,)), (transport.NUM_SLOTS, (1,)), (0, (3, 16, 112, 112)), (0, (-1,))):
+        with pytest.raises(ValueError, match='no slot'):
+            slots.get(slot, shape)
+
+
+def shared_memory():
+    return [line for line in open('/proc/self/maps') if 'memfd:videozoo' in line] if sys.platform == 'linux' else []
 
 
 def test_signals_to_all_are_the_parents(tmp_path):

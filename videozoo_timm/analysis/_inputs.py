@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable
 
+from ..inference.checks import NOT_FINITE
 from ..inference.reporting import Reporter
 from ..paths import as_path
 from ..text import printable
@@ -46,10 +47,11 @@ WARNING = Reporter(report=warn_of)
 
 
 def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:
-    """The words for files of which none could be read, with the first reasons."""
+    """The words for files of which none could be read, or none gave numbers, with the first reasons."""
     reasons = list(dict.fromkeys(reasons))
     shown = '; '.join(reasons[:3]) + (f'; and {len(reasons) - 3} more' if len(reasons) > 3 else '')
-    return f'none of {number} files{f" in {folder}" if folder else ""} could be read: {shown}'
+    lack = 'gave a result' if any(NOT_FINITE in reason for reason in reasons) else 'could be read'
+    return f'none of {number} files{f" in {folder}" if folder else ""} {lack}: {shown}'
 
 
 def _files_of(path: str | os.PathLike[str]) -> Iterable[str | os.PathLike[str]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..figures import Grid, heat, overlay, png_of, upsample
-from ..inference.checks import checked_clip, checked_model, name_of
+from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .features import checked_block
@@ -153,12 +153,14 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> AttentionMa
     Raises:
         ValueError: The model has no class token, or `x` is no such clip.
         IndexError, TypeError: No such block.
+        NotFiniteError: The attention holds NaN.
     """
     check_attention(model)
     vit = checked_model(model)
-    x, block = checked_clip(x, vit), checked_block(vit, block)
+    x, block, placement = checked_clip(x, vit), checked_block(vit, block), placement_of(vit)
     with evaluating(vit):
-        weights = vit.cls_attention(x.unsqueeze(0).to(**placement_of(vit)), block)[0].float().cpu()
+        weights = vit.cls_attention(x.unsqueeze(0).to(**placement), block)[0].float().cpu()
+    check_finite(weights, f'the attention in block {block}', x, placement['dtype'])
     config = vit.pretrained_cfg
     if x.ndim == 3:
         x, weights = x.unsqueeze(1), weights.unsqueeze(1)  # [3, 1, H, W], [heads, 1, H', W']

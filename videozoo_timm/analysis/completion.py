@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..figures import Grid, png_of, to_bytes
-from ..inference.checks import checked_clip, checked_model, name_of
+from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..paths import as_path, not_found
 from ..video import denormalize
@@ -82,6 +82,7 @@ def complete(
 
     Raises:
         ValueError: The model is no masked autoencoder, `clip` is no such clip, or the mask is invalid.
+        NotFiniteError: The completion holds NaN or infinity.
     """
     check_mae(model)
     if mask is not None and (mask_type, mask_ratio) != ('random', 0.9):
@@ -100,6 +101,7 @@ def complete(
             mask=None if mask is None else _own_mask(mask),
             visualize=True,
         )
+    check_finite(comparison[0], 'the completion', x, x.dtype)
     mask_of_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
     config = mae.pretrained_cfg
     original, masked, completed = denormalize(comparison[0].float().cpu(), config['mean'], config['std'])

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..inference.checks import checked_model
 from ..inference.journal import Journal, checksum_of, digest_of, remaining
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
-from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError
+from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
 from ._inputs import WARNING, Paths, listed, none_read
 from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
@@ -67,7 +68,7 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
-        out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
+        out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
         team: The processes that share the work; with `out` only.
@@ -81,6 +82,8 @@ def embed(
 
     Raises:
         VideoError: None of the files could be read.
+        NotFiniteError: All features are NaN or infinite; `out` is written without rows, so that none of an earlier run
+            are taken for these.
         ValueError: An option that the model or the files do not allow, or another call's results or unfinished run in
             `out`, in words.
     """
@@ -104,20 +107,22 @@ def embed(
                 files,
                 views,
                 batch_size=batch_size,
+                what='features' if resolved is None else [f'features of block {block}' for block in resolved],
                 reading=reading,
                 reporter=reporter,
                 **placement,
             )
 
     if out is None:
-        return _collect(batches_of(groups), files, resolved, np.empty)
+        return _checked(_collect(batches_of(groups), files, resolved, np.empty))
     out, team = Path(out), team or ProcessGroup()
-    check_output(out)
+    check_output(out, tokens)
     settings = dict(
         tokens=tokens,
         blocks=resolved,
         norm=norm,
         views=asdict(views),
+        **asdict(reading.pixels),
         batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'),
     )
@@ -132,12 +137,14 @@ def embed(
             checksum=checksum,
             device=placement['device'].type,
             torch=torch.__version__,
+            pyav=pyav_version(),
             files=[_state_of(path) for path in files],
         ),
     )
     about = dict(about or {}, weights=weights, checksum=checksum, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, files)
+    about['pyav'] = pyav_version()  # which an update of PyAV may change
     try:
         _open(journal, team, start_over)
         if team.is_main and journal.goes_on:
@@ -171,7 +178,7 @@ def embed(
             journal.remove()  # there is nothing in it
             raise
         journal.remove()
-        return result
+        return _checked(result)
     finally:
         journal.close()
 
@@ -226,11 +233,12 @@ def _collect(
     batches = list(batches)
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
     readable = [file for file in range(len(paths)) if file not in failed]
-    if not readable:
+    if not readable and all(np.isfinite(np.asarray(batch.values)).all() for batch in batches):
         raise VideoError(none_read(len(paths), failed.values()))
     kept = [(batch, [k for k, file in enumerate(batch.files) if file not in failed]) for batch in batches]
-    shape = next(batch.values.shape[1:] for batch, rows in kept if rows)
-    features = allocate((sum(len(rows) for _, rows in kept), *shape), np.float32)
+    shape = next(batch.values.shape[1:] for batch in batches if batch.files)
+    number = sum(len(rows) for _, rows in kept)
+    features = (allocate if number else np.empty)((number, *shape), np.float32)
     row, place = 0, {file: k for k, file in enumerate(readable)}
     for batch, rows in kept:
         if rows:
@@ -254,3 +262,9 @@ def _collect(
         [(paths[file], reason) for file, reason in sorted(failed.items())],
         blocks,
     )
+
+
+def _checked(result: Embeddings) -> Embeddings:
+    if not result.paths:
+        raise NotFiniteError(none_read(len(result.failed), [reason for _, reason in result.failed]))
+    return result

@@ -1,6 +1,5 @@
 """How well a model recognizes."""
 
-import json
 import os
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,14 +13,17 @@ from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..paths import as_path
+from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
 from ._inputs import WARNING, Paths, listed, none_read
+from .intervals import wilson_interval
 
 __all__ = [
     'PUBLISHED_JITTER',
     'TABLES',
     'ClassFolders',
     'Evaluation',
+    'NothingEvaluatedError',
     'check_head',
     'check_same_classes',
     'class_folders',
@@ -83,30 +85,25 @@ class Evaluation:
         return index.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Name, number of files, top-1 and top-5 of each class; None where a class has no file."""
-        first, fifth = self.hits(1), self.hits(5)
+        """Name, number of files, top-1 and top-5 of each class with their intervals; None where a class has no file."""
+        hits = {f'top{k}': self.hits(k) for k in (1, 5)}
         rows = []
         for index, name in enumerate(self.classes):
             mine = self.targets == index
-            number = int(mine.sum())
-            rows.append(
-                {
-                    'class': name,
-                    'files': number,
-                    'top1': first[mine].double().mean().item() if number else None,
-                    'top5': fifth[mine].double().mean().item() if number else None,
-                }
-            )
+            row = {'class': name, 'files': int(mine.sum())}
+            for key, right in hits.items():
+                row |= _with_interval(key, right[mine])
+            rows.append(row)
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """Numbers of files and classes, top-1, top-5 and loss."""
+        """Numbers of files and classes, top-1 and top-5 with their 95% intervals (`wilson_interval`), and loss."""
         return dict(
             files=len(self.paths),
             failed=len(self.failed),
             classes=len(self.classes),
-            top1=self.top(1),
-            top5=self.top(5),
+            **_with_interval('top1', self.hits(1)),
+            **_with_interval('top5', self.hits(5)),
             loss=self.loss,
         )
 
@@ -143,12 +140,35 @@ class Evaluation:
             folder / 'confusion.csv',
         )
         with atomic_write(folder / 'summary.json') as partial:
-            partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
+            partial.write_text(to_json({**self.summary(), **(about or {})}) + '\n')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
+
+
+def _with_interval(name: str, hits: torch.Tensor) -> dict[str, float | None]:
+    """The fraction of hits bool [N], and the ends of its interval; None of no files."""
+    if not len(hits):
+        return dict.fromkeys((name, f'{name}_low', f'{name}_high'))
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return {name: hits.double().mean().item(), f'{name}_low': low, f'{name}_high': high}
 
 
 # What `Evaluation.save` writes.
 TABLES = ('summary.json', 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
+
+
+class NothingEvaluatedError(ValueError):
+    """None of the files could be used.
+
+    Attributes:
+        failed: The files, with the reasons.
+    """
+
+    def __init__(self, text: str, failed: list[tuple[str, str]]) -> None:
+        super().__init__(text, failed)
+        self.failed = failed
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = None, seed: int = 0) -> Views:
@@ -228,6 +248,7 @@ def predict(
                 files,
                 views,
                 batch_size=batch_size,
+                what='class scores',
                 reading=reading,
                 reporter=reporter,
                 **placement,
@@ -265,7 +286,8 @@ def evaluate(
         **options: `batch_size`, `team`, `reading`, `reporter` and their fields, as in `predict`.
 
     Raises:
-        ValueError: The classes are not as many as the model's, or none of the files could be read.
+        ValueError: The classes are not as many as the model's; or, with the attribute `failed`, none of the files could
+            be read, or all class scores are NaN or infinite.
     """
     check_head(model)
     classes, paths, targets, folder = files if isinstance(files, ClassFolders) else class_folders(files)
@@ -277,7 +299,9 @@ def evaluate(
         raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)
     if not answers:
-        raise ValueError(none_read(len(paths), failed.values(), folder))
+        raise NothingEvaluatedError(
+            none_read(len(paths), failed.values(), folder), [(paths[file], reason) for file, reason in failed.items()]
+        )
     read = sorted(answers)
     return Evaluation(
         classes,

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..figures import Grid, png_of
-from ..inference.checks import checked_clip, checked_model
+from ..inference.checks import check_finite, checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .features import checked_block
@@ -95,13 +96,14 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
     Raises:
         IndexError, TypeError: No such block.
         ValueError: `x` is no such clip.
+        NotFiniteError: The tokens hold NaN or infinity.
     """
     model = checked_model(model)
-    x, block = checked_clip(x, model), checked_block(model, block)
+    x, block, placement = checked_clip(x, model), checked_block(model, block), placement_of(model)
     with evaluating(model):
         maps = (
             model.forward_intermediates(
-                x.unsqueeze(0).to(**placement_of(model)),
+                x.unsqueeze(0).to(**placement),
                 indices=[block],
                 norm=True,
                 intermediates_only=True,
@@ -110,6 +112,7 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
             .float()
             .cpu()
         )
+    check_finite(maps, f'the patch tokens of block {block}', x, placement['dtype'])
     maps = maps.unsqueeze(1) if x.ndim == 3 else maps
     return maps.movedim(0, -1)  # [C, T', H', W'] -> [T', H', W', C]
 
@@ -137,10 +140,14 @@ def pca_colors(
 
     Raises:
         ValueError: There are no tokens, the threshold leaves nothing, or there are fewer than three components.
+        NotFiniteError: The tokens hold NaN or infinity.
     """
     tokens = [torch.as_tensor(t) for t in ([tokens] if hasattr(tokens, 'ndim') else tokens)]
     if not tokens:
         raise ValueError('no tokens: a PCA needs those of at least one file')
+    for k, x in enumerate(tokens):
+        if not x.isfinite().all():
+            raise NotFiniteError(f'tokens[{k}] holds NaN or infinity, which has no principal components')
     if tokens[0].shape[-1] < 3:
         raise ValueError(f'tokens of width {tokens[0].shape[-1]} have no three components')
     flat = torch.cat([t.flatten(0, 2) for t in tokens])  # [N, C]

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..inference.checks import checked_model
 from ..paths import as_path, not_found
-from ..video.class_folders import subfolders_of
+from ..video.class_folders import class_names
 
 __all__ = ['known_labels', 'read_labels']
 
@@ -29,7 +29,7 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
     """
     path = as_path(labels)
     if path.is_dir():
-        names = [folder.name for folder in subfolders_of(path)]
+        names = class_names(path)
     else:
         if not path.exists():
             raise not_found(path)

@@ -1,9 +1,8 @@
 """videozoo classify."""
 
-import json
 from pathlib import Path
 
-from ..text import printable
+from ..text import printable, to_json
 from .base import command, option
 from .inputs import files
 from .loading import load, views_for
@@ -17,7 +16,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import complain, echo, exit_code, progress, report
+from .output import complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE
 
 
@@ -62,7 +61,14 @@ def classify(
     views = parse_views(view.views or '1x1', views_for(chosen, model, view.span))
     with progress(len(paths)) as update:
         answers, failed = predict(
-            model, paths, views, batch_size=view.batch_size, progress=update, report=report, **vars(reading)
+            model,
+            paths,
+            views,
+            batch_size=view.batch_size,
+            progress=update,
+            report=report,
+            pace=tell_pace,
+            **vars(reading),
         )
     results = []
     for file, row in sorted(answers.items()):
@@ -77,7 +83,7 @@ def classify(
             )
         )
     if as_json:
-        echo(json.dumps(results, indent=2))
+        echo(to_json(results))
     else:
         for result in results:
             echo(printable(result['path']))

@@ -1,10 +1,9 @@
 """The files that a command reads: which they are, and what they are called."""
 
 import os
-import random
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..text import printable
@@ -13,12 +12,22 @@ from .options import Inputs, ModelOptions, Pictures
 from .output import complain
 
 
+def telling(left_out: list[OSError]) -> Callable[[OSError], None]:
+    """What is done about a folder that cannot be listed: it is told, and counts as left out."""
+
+    def tell(error: OSError) -> None:
+        complain(f'{error.filename}: {error.strerror}: what is in it is left out' if error.filename else error)
+        left_out.append(error)
+
+    return tell
+
+
 def files(
     inputs: Inputs,
-    find: Callable[[str | Iterable[str | os.PathLike]], list[Path]],
+    find: Callable[..., list[Path]],
     chosen: ModelOptions | None = None,
 ) -> tuple[list[str], int]:
-    """The files that PATH... names, each once, and how many of PATH... are not there (which is told).
+    """The files that PATH... names, each once, and how many files and folders cannot be read (which is told).
 
     Args:
         inputs: Files and folders.
@@ -32,10 +41,11 @@ def files(
     if not inputs.given:
         raise ValueError('name files or folders')
     found: list[Path] = []
-    missing: list[FileNotFoundError] = []
+    missing: list[OSError] = []
+    unreadable: list[OSError] = []
     for path in inputs.given:
         try:
-            found += find(path)
+            found += find(path, telling(unreadable))
         except FileNotFoundError as error:
             missing.append(error)
     if len(missing) == len(inputs.given):
@@ -44,11 +54,13 @@ def files(
         complain(error)
     if missing and (hint := unquoted(inputs.given)):
         complain(hint)
-    found = find(found)  # each once
-    if not found:
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), str(path))
+    if not once:
         what = 'videos' if find is find_videos else 'videos or images'
         raise ValueError(f'no {what} in {", ".join(inputs.given)}')
-    return [str(path) for path in found], len(missing)
+    return list(once.values()), len(missing) + len(unreadable)
 
 
 def unquoted(words: list[str]) -> str:
@@ -68,7 +80,10 @@ def sample(paths: list[str], pictures: Pictures) -> list[str]:
         if number is not None and number > len(paths):
             complain(f'there are {len(paths)} files, fewer than --num-vids {number}: all are taken')
         return paths
-    return sorted(random.Random(pictures.seed).sample(paths, number), key=paths.index)
+    from ..video import seed_of
+
+    ranked = sorted(range(len(paths)), key=lambda k: seed_of(pictures.seed, paths[k]))  # another file moves one at most
+    return [paths[k] for k in sorted(ranked[:number])]
 
 
 def tell_shared(train: list[str], held_out: list[str]) -> None:

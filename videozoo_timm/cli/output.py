@@ -8,9 +8,13 @@ from typing import Any
 
 from ..errors import Explained
 from ..text import printable
+from .options import usable_cores
 
 # What is told in a line; anything else is a fault of this package.
 ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError, FloatingPointError)
+
+
+_LONG_RUN = 10.0  # seconds; the pace of shorter ones says little
 
 
 def echo(text: Any = '') -> None:
@@ -55,6 +59,18 @@ def report(path: str, reason: Any) -> None:
     complain(printable(reason))
 
 
+def tell_pace(pace: Any) -> None:
+    """Tell how fast a longer run went, and what would make it faster."""
+    if pace.views == 0 or pace.seconds < _LONG_RUN:
+        return
+    waited = pace.waiting / pace.seconds
+    text = f'{pace.views / pace.seconds:.3g} clips or images per second; {waited:.0%} of the time waiting for files'
+    if waited > 0.5:
+        more = pace.num_workers < usable_cores()
+        text += '; more --num-workers would help' if more else '; all cores are decoding'
+    complain(text)
+
+
 def table(header: list[str], rows: list[list[str]]) -> None:
     every = [[printable(cell) for cell in row] for row in [*([header] if header else []), *rows]]
     widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
@@ -63,6 +79,12 @@ def table(header: list[str], rows: list[list[str]]) -> None:
             '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every
         )
     )
+
+
+def with_interval(row: dict[str, Any], name: str) -> tuple[str, str]:
+    """An accuracy and its interval, in percent."""
+    low, high = (100 * row[f'{name}_{end}'] for end in ('low', 'high'))
+    return f'{100 * row[name]:.1f}%', f'{low:.1f} to {high:.1f}%'
 
 
 def bar_class() -> Any:
@@ -98,5 +120,5 @@ def number_of(things: list[Any], name: str) -> str:
 def exit_code(skipped: int, total: int) -> int:
     """The exit code of a command that skipped some of its files, which is told."""
     if skipped:
-        complain(f'{skipped} of {total} files could not be read')
+        complain(f'{skipped} of {total} files could not be read or gave no result')
     return 2 if skipped == total else 1 if skipped else 0

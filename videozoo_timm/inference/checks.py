@@ -1,12 +1,16 @@
-"""Whether what a function is given is a model, and a clip."""
+"""Whether what a function is given is a model, and a clip; and whether what a model gives are numbers."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..video import Clip
+
+NOT_FINITE = 'NaN or infinite'  # in every reason that is about numbers
 
 
 def checked_model(model: nn.Module) -> Any:
@@ -63,3 +67,36 @@ def checked_clip(clip: torch.Tensor | Any, model: nn.Module) -> torch.Tensor:
     if x.ndim == 4 and not hasattr(model, 'num_frames'):
         raise ValueError(f'this {name_of(model)} takes images [3, H, W], got the clip {shape}; take a frame: x[:, t]')
     return x
+
+
+def fault_of_values(
+    values: torch.Tensor, what: str | Sequence[str], x: torch.Tensor, dtype: torch.dtype, where: str = ''
+) -> str | None:
+    """What is wrong with what a model gives for a clip, in words; None if all of it is finite.
+
+    Args:
+        values: What it gives.
+        what: What that is: 'features'; or a name for each entry of the first dimension.
+        x: The clip.
+        dtype: In which the model computes.
+        where: Which clip of the file.
+    """
+    finite = values.isfinite()
+    if finite.all():
+        return None
+    if not isinstance(what, str):
+        what = next(name for name, part in zip(what, finite, strict=True) if not part.all())
+    number, total = int((~finite).sum()), finite.numel()
+    fault = f'{what}{where}: {number:,} of {total:,} values are {NOT_FINITE}'
+    if not x.isfinite().all():
+        return f'{fault}; the clip itself is not finite'
+    if dtype == torch.float16:
+        return f'{fault}; float16 overflows above 65,504, bfloat16 and float32 do not'
+    kind = str(dtype).removeprefix('torch.')
+    return f'{fault}; the model computes in {kind}, so its weights are damaged or far too large'
+
+
+def check_finite(values: torch.Tensor, what: str, x: torch.Tensor, dtype: torch.dtype) -> None:
+    """Raise a NotFiniteError if what a model gives for a clip is not finite; the arguments of `fault_of_values`."""
+    if fault := fault_of_values(values, what, x, dtype):
+        raise NotFiniteError(fault)

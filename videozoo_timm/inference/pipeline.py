@@ -6,7 +6,8 @@ whether one process does all the work, several share it, or a killed run continu
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
@@ -17,7 +18,8 @@ from timm.models import get_model_input_config
 from torch import nn
 
 from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
-from .reporting import SILENT, Reporter, with_fields
+from .checks import fault_of_values
+from .reporting import SILENT, Pace, Reporter, with_fields
 
 
 class Group(NamedTuple):
@@ -48,7 +50,8 @@ class RowBatch(NamedTuple):
         ends: End of each row's window.
         times: The time that each row stands for.
         durations: Of each row's video, in seconds.
-        failed: The group's files that could not be read, or not to their end, with the reasons; as far as known.
+        failed: The group's files that could not be read, or not to their end, or for which the model gives numbers that
+            are not finite, with the reasons; as far as known. Their rows are no results.
         values: float32 [R, ...] on the CPU, one row per view.
     """
 
@@ -127,11 +130,14 @@ def process(
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
+    what: str | Sequence[str] = 'the output of the model',
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = SILENT,
     **fields: Any,
 ) -> Iterator[RowBatch]:
     """Apply a function to the views of files, batch by batch.
+
+    A file with a row that is not finite has failed, as one that cannot be read.
 
     Args:
         function: From a batch [B, C, T, H, W] (of images [B, C, H, W]) to one row per view.
@@ -141,8 +147,9 @@ def process(
         device: Of the function's input.
         dtype: Of the function's input.
         batch_size: Views per batch.
+        what: What a row holds, for errors; or each entry of its first dimension.
         reading: How the files are read.
-        reporter: How progress and files that cannot be read are reported.
+        reporter: How progress and files that have failed are reported.
         **fields: Fields of `reading` and `reporter` to replace.
 
     Yields:
@@ -164,15 +171,43 @@ def process(
         x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
         return function(x).float().cpu()
 
+    def fault_of(row: torch.Tensor, view: View) -> str | None:
+        where = f' of the clip at {view.start:.2f} s' if view.duration else ''
+        return fault_of_values(row, what, view.x, dtype, where)
+
+    watch = _Stopwatch()
     with closing(load_views(jobs, views, reading)) as loaded:
+        timed = watch.waits_for(loaded)
         for group in groups:
-            yield from _process_group(rows_of, group, loaded, paths, batch_size, reporter)
+            yield from _process_group(rows_of, fault_of, group, timed, paths, batch_size, reporter)
+    reporter.pace(watch.pace(reading.num_workers))
+
+
+class _Stopwatch:
+    """Tells waiting for views from the rest of the time."""
+
+    def __init__(self) -> None:
+        self.start, self.waiting, self.views = time.monotonic(), 0.0, 0
+
+    def waits_for(self, loaded: Iterator[tuple[Job, View | Failure | None]]) -> Iterator[tuple[Job, Any]]:
+        while True:
+            before = time.monotonic()
+            item = next(loaded, None)
+            self.waiting += time.monotonic() - before
+            if item is None:
+                return
+            self.views += isinstance(item[1], View)
+            yield item
+
+    def pace(self, num_workers: int) -> Pace:
+        return Pace(self.views, time.monotonic() - self.start, self.waiting, num_workers)
 
 
 def _process_group(
     rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
+    fault_of: Callable[[torch.Tensor, View], str | None],
     group: Group,
-    loaded: Generator[tuple[Job, View | Failure | None], None, None],
+    loaded: Iterator[tuple[Job, View | Failure | None]],
     paths: Sequence[str],
     batch_size: int,
     reporter: Reporter,
@@ -181,8 +216,17 @@ def _process_group(
     pending: list[tuple[int, View]] = []
     failed: dict[int, str] = {}
 
+    def fail(file: int, reason: str) -> None:
+        if file not in failed:
+            failed[file] = reason
+            reporter.report(paths[file], reason)
+
     def batch(last: bool) -> RowBatch:
-        views = [view for _, view in pending]
+        views, values = [view for _, view in pending], rows_of(pending)
+        if not values.isfinite().all():
+            for (file, view), row in zip(pending, values, strict=True):
+                if fault := fault_of(row, view):
+                    fail(file, f'{paths[file]}: {fault}')
         return RowBatch(
             group.index,
             number,
@@ -193,7 +237,7 @@ def _process_group(
             times=[view.time for view in views],
             durations=[view.duration for view in views],
             failed=dict(failed),
-            values=rows_of(pending),
+            values=values,
         )
 
     while to_come:
@@ -207,8 +251,7 @@ def _process_group(
                 number += 1
             continue
         if isinstance(item, Failure):
-            failed[job.index] = item.reason
-            reporter.report(paths[job.index], item.reason)
+            fail(job.index, item.reason)
             reporter.progress(1)
         to_come -= 1
     yield batch(last=True)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import NotFiniteError
 from .gpt import GPT, PUBLISHED
 from .sampling import SamplingConfig
 from .vqgan import VQGAN
@@ -63,18 +64,22 @@ class ImageGenerator(nn.Module):
 
         Raises:
             ValueError: A code that is not in the codebook, or another grid.
+            NotFiniteError: The images hold NaN.
         """
         grid = self.vqgan.grid_size
         if codes.ndim != 3 or codes.shape[1:] != (grid, grid):
             raise ValueError(f'codes must be [N, {grid}, {grid}], got {list(codes.shape)}')
         if codes.is_floating_point() or not len(codes):
             raise ValueError(f'codes must be whole numbers of an image or more, got {codes.dtype} {list(codes.shape)}')
-        return torch.cat(
+        images = torch.cat(
             [
                 ((self.vqgan.decode(batch.to(self._pixel_like.device)).float() + 1) / 2).clamp_(0, 1)
                 for batch in codes.split(self._at_once)
             ]
         )
+        if not images.isfinite().all():
+            raise NotFiniteError('the images that the VQGAN decodes hold NaN: its weights are damaged or too large')
+        return images
 
     def generate(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import NotFiniteError, UserError
 
 __all__ = ['SamplingConfig', 'sample_codes']
 
@@ -59,7 +59,16 @@ def sample_codes(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Sample codes [B] from logits [B, vocab_size]; the arguments are those of `SamplingConfig`."""
+    """Sample codes [B] from logits [B, vocab_size]; the arguments are those of `SamplingConfig`.
+
+    Raises:
+        NotFiniteError: The logits hold NaN or infinity.
+    """
+    if not logits.isfinite().all():
+        raise NotFiniteError(
+            f'the logits of the GPT hold NaN or infinity, computed in {str(logits.dtype).removeprefix("torch.")}: '
+            f'another data type may help (float16 overflows above 65,504), otherwise its weights are damaged'
+        )
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature

@@ -1,17 +1,16 @@
-"""Decoding video files by PyAV: opening, frames with their times, frames after a seek, conversion to RGB."""
+"""Decoding video files by PyAV: opening, frames with their times, frames after a seek."""
 
 import errno
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .checks import MAX_FRAME_PIXELS, VideoError, check_file, check_size, limit
 from .sampling import GRID_RATE
+from .streams import decoder_of, main_stream, no_pictures
 
 # The demuxers of `VIDEO_EXTENSIONS` and of bare streams. None of them opens what a file names, as playlists (HLS, DASH,
 # SDP), lists of files and image sequences do.
@@ -71,10 +70,9 @@ def opened(path: str | os.PathLike, num_threads: int) -> Iterator[tuple[Any, Any
     try:
         # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
         with av.open(os.path.abspath(path), metadata_errors='replace', container_options=only) as container:
-            stream = container.streams.best('video')
+            stream = main_stream(container)
             if stream is None:
-                sound = 'audio only' if container.streams.audio else 'no audio either'
-                raise VideoError(f'{path}: holds no video stream ({sound})')
+                raise VideoError(f'{path}: holds no video stream ({no_pictures(container)})')
             if stream.codec_context is None:
                 raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
             if stream.width and stream.height:  # or the first frame tells
@@ -117,10 +115,10 @@ def timed_frames(container: Any, stream: Any, sought: bool = False) -> Iterator[
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    av = import_av()
+    av, decoder = import_av(), decoder_of(stream)
     for packet in _packets(container, stream):
         try:
-            yield from stream.decode(packet)
+            yield from decoder.decode(packet)
         except av.FFmpegError:
             continue
 
@@ -133,13 +131,13 @@ def _packets(container: Any, *streams: Any) -> Iterator[Any]:
         yield None  # the rest of the file is lost, the frames that the decoder still holds are not
 
 
-def frames_after_seek(container: Any, stream: Any, time: float) -> Iterator[TimedFrame]:
-    """Every frame that decodes after a seek to `time`; none where the file cannot be sought in."""
+def seek(container: Any, stream: Any, time: float) -> bool:
+    """Go to the last place before `time` where decoding can begin; false where the file cannot be sought in."""
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except import_av().FFmpegError:  # no index, as in raw streams
-        return iter(())
-    return timed_frames(container, stream, sought=True)
+        return False
+    return True
 
 
 def first_frame(path: Path, container: Any, stream: Any) -> TimedFrame:
@@ -210,27 +208,6 @@ def _ends(container: Any) -> dict[int, float]:
             last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             ends[packet.stream_index] = max(last, ends.get(packet.stream_index, last))
     return ends
-
-
-def to_images(path: Path, frames: Sequence[Any]) -> torch.Tensor:
-    """Decoded frames to RGB, uint8 [T, H, W, 3], all with the size and rotation of the first."""
-    import numpy as np
-
-    check_size(path, frames[0].width, frames[0].height, MAX_FRAME_PIXELS)
-    width, height, turns = frames[0].width, frames[0].height, quarter_turns(frames[0])
-    shape = (width, height) if turns % 2 else (height, width)
-    images = np.empty((len(frames), *shape, 3), np.uint8)  # [T, H, W, 3]
-    for i, frame in enumerate(frames):
-        if i and frame is frames[i - 1]:
-            images[i] = images[i - 1]
-        else:
-            images[i] = np.rot90(frame.to_ndarray(format='rgb24', width=width, height=height), turns)
-    return torch.from_numpy(images)
-
-
-def quarter_turns(frame: Any) -> int:
-    """Counterclockwise turns by 90 degrees that make a frame upright, as numpy.rot90 counts them."""
-    return round(frame.rotation / 90) if abs(frame.rotation) <= 360 else 0  # NaN of a singular matrix
 
 
 def step_of(stream: Any) -> float:

@@ -7,10 +7,12 @@ time: every position of a 30 Hz grid shows the frame that a player would have on
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,16 +25,16 @@ from .decoding import (
     duration_of,
     end_of,
     first_frame,
-    frames_after_seek,
     import_av,
     opened,
-    quarter_turns,
+    seek,
     step_of,
     timed_frames,
-    to_images,
 )
 from .images import read_image
+from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
+from .skipping import Odd, shown_frames
 
 __all__ = [
     'COMPLETION',
@@ -64,7 +66,7 @@ class Clip:
     """Frames sampled from a video.
 
     Attributes:
-        frames: uint8 [T, H, W, 3], RGB, upright.
+        frames: uint8 [T, H, W, 3], RGB, as a player shows them (`Pixels`): upright, with square pixels.
         times: float64 [T], the presentation times of the frames shown, in seconds from the video's first frame.
         start: Start of the sampled window, in seconds from the first frame.
         end: End of the sampled window; later than the video's end where the video is shorter than the window.
@@ -85,8 +87,8 @@ class VideoInfo:
     Attributes:
         duration: Seconds from the first frame to the end of the last, from the header (counted if it does not say).
         fps: Average frames per second, from the header.
-        width: Pixels, as displayed (after rotation).
-        height: Pixels, as displayed (after rotation).
+        width: Pixels, as displayed: after rotation, and if pixels are not square after scaling to square ones.
+        height: Pixels, as displayed.
     """
 
     duration: float
@@ -95,21 +97,26 @@ class VideoInfo:
     height: int
 
 
-def probe(path: str | os.PathLike) -> VideoInfo:
+def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) -> VideoInfo:
     """Read duration, frame rate and size of a video from its header and its first frame.
+
+    Args:
+        path: A video file.
+        pixels: As in `read_clip`, on which the size depends.
+        **fields: Fields of `pixels` to replace.
 
     Raises:
         FileNotFoundError: There is no such file.
         VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
-    path = as_path(path)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
     with opened(path, num_threads=1) as (container, stream):
         origin, frame = first_frame(path, container, stream)
-        width, height = (frame.height, frame.width) if quarter_turns(frame) % 2 else (frame.width, frame.height)
+        width, height = shown_size(path, frame, stream.sample_aspect_ratio, pixels)
         rate = stream.average_rate or stream.guessed_rate or GRID_RATE
         return VideoInfo(duration_of(path, container, stream, origin), float(rate), width, height)
 
@@ -120,6 +127,8 @@ def read_clip(
     sampling: Sampling = RECOGNITION,
     start: float | None = None,
     num_threads: int = 2,
+    pixels: Pixels = AS_PLAYED,
+    **fields: Any,
 ) -> Clip:
     """Read one clip from a video.
 
@@ -133,6 +142,8 @@ def read_clip(
         start: Start of the window, in seconds from the first frame. None is the published center clip: it starts at
             position floor(max(30 * duration - span, 0) / 2) of the grid.
         num_threads: Threads of the decoder.
+        pixels: Which colors the frames have, and what transparent parts are laid on.
+        **fields: Fields of `pixels` to replace: `color`, `background`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -143,7 +154,7 @@ def read_clip(
     if start is not None and not 0 <= start < math.inf:
         raise ValueError(f'{path}: start must be 0 or more seconds, got {start}')
     starts = partial(centered_starts, sampling=sampling) if start is None else [start]
-    return next(read_clips(path, starts, sampling=sampling, num_threads=num_threads))
+    return next(read_clips(path, starts, sampling=sampling, num_threads=num_threads, pixels=pixels, **fields))
 
 
 def read_clips(
@@ -153,6 +164,8 @@ def read_clips(
     sampling: Sampling = RECOGNITION,
     skip: int = 0,
     num_threads: int = 2,
+    pixels: Pixels = AS_PLAYED,
+    **fields: Any,
 ) -> Iterator[Clip]:
     """Read clips from a video, each as `read_clip` would, in as few passes over the file as possible.
 
@@ -164,6 +177,8 @@ def read_clips(
         skip: Number of windows to skip, from the first. The others are read from the same places in the file as with
             `skip=0`, so that they are equal even where decoding depends on where it began.
         num_threads: Threads of the decoder.
+        pixels: As in `read_clip`.
+        **fields: Fields of `pixels` to replace.
 
     Yields:
         One clip for each start that is not skipped.
@@ -172,12 +187,13 @@ def read_clips(
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
         ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
-    path = as_path(path)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         yield from _synthetic_clips(path, starts, sampling, skip)
         return
     with opened(path, num_threads=1) as (container, stream):
         origin, _ = first_frame(path, container, stream)
+        aspect = stream.sample_aspect_ratio
         duration = duration_of(path, container, stream, origin)
     for run in _runs(_checked(path, starts, duration), sampling):
         if skip >= len(run):
@@ -190,7 +206,7 @@ def read_clips(
                 continue
             times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
             try:
-                images = to_images(path, [frame for _, frame in shown])
+                images = to_images(path, [frame for _, frame in shown], aspect, pixels)
             except (import_av().FFmpegError, ValueError) as error:
                 reason = getattr(error, 'strerror', None) or error
                 raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
@@ -249,14 +265,17 @@ def _read_run(
     """For each window the (time, frame) that it shows at each of its wanted times."""
     done = 0
     for margin in _SEEK_MARGINS:
-        with opened(path, num_threads) as (container, stream):
-            if starts[done] > margin:
-                frames = frames_after_seek(container, stream, origin + starts[done] - margin)
-            else:
-                frames = timed_frames(container, stream)
-            for shown in _select(path, origin, step_of(stream), frames, wanted[done:]):
-                yield shown
-                done += 1
+        begin, first = starts[done] - margin, done
+        for frames_of in (partial(shown_frames, wanted=sorted(chain(*wanted[done:]))), timed_frames):
+            with opened(path, num_threads) as (container, stream), suppress(Odd):
+                sought = begin > 0
+                if sought and not seek(container, stream, origin + begin):
+                    break
+                frames = frames_of(container, stream, sought=sought)
+                for shown in islice(_select(path, origin, step_of(stream), frames, wanted[first:]), done - first, None):
+                    yield shown
+                    done += 1
+                break
         if done == len(wanted):
             return
     raise VideoError(f'{path}: no frame could be decoded')

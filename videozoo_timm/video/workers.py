@@ -1,24 +1,30 @@
 """The views of many files, decoded ahead of the model in processes of their own."""
 
 import atexit
+import math
 import os
 import pickle
 import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import torch
 
 from ..processes import start_python
+from .pixels import Pixels
+from .transport import Head, Slots, receive, shared_slots
 from .views import Failure, Job, View, Views, failure_of, read_views
 
 # A terminal or a batch system sends them to all processes, but the parent decides how to react.
 _FOR_THE_PARENT = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+
+_WATCH_EVERY = 0.1  # seconds
 
 _Item = View | Failure | None
 _Loaded = Generator[tuple[Job, _Item], None, None]
@@ -33,20 +39,30 @@ class Reading:
             limit. Worker processes import nothing from the current folder, and not the script that asks for them.
         time_limit: Seconds that a file may take until its first view, and from each view to the next.
         num_threads: Threads of the decoder, in each process.
+        color: As in `Pixels`.
+        background: As in `Pixels`.
 
     Raises:
-        ValueError: A negative number of workers, or a time limit that is not above 0.
+        ValueError: A negative number of workers, a time limit that is not above 0, or as `Pixels`.
     """
 
     num_workers: int = 0
     time_limit: float = 60.0
     num_threads: int = 1
+    color: str = 'file'
+    background: str | Sequence[int] = 'black'
 
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise ValueError(f'num_workers={self.num_workers}: must not be negative')
         if not self.time_limit > 0:
             raise ValueError(f'time_limit={self.time_limit}: must be more than 0 seconds')
+        object.__setattr__(self, 'background', self.pixels.background)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How frames become RGB pixels."""
+        return Pixels(self.color, self.background)
 
 
 IN_THIS_PROCESS = Reading()
@@ -60,8 +76,8 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
     Args:
         jobs: The files; there may be no end of them.
         views: Which views of each.
-        reading: Worker processes, time limit and threads.
-        **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`.
+        reading: Worker processes, time limit, threads and colors.
+        **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`, `color`, `background`.
 
     Yields:
         (job, view) for each view, and at the end of each file (job, None) or (job, Failure).
@@ -74,15 +90,15 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
     reading = replace(reading, **fields)
     num_workers = min(reading.num_workers, len(jobs)) if isinstance(jobs, Sized) else reading.num_workers
     if num_workers == 0:
-        return _load_here(jobs, views, reading.num_threads)
+        return _load_here(jobs, views, reading)
     return _load_ahead(jobs, views, replace(reading, num_workers=num_workers))
 
 
-def _load_here(jobs: Iterable[Job], views: Views, num_threads: int) -> _Loaded:
+def _load_here(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
     for job in jobs:
         end = None
         try:
-            for view in read_views(job, views, num_threads):
+            for view in read_views(job, views, reading.num_threads, reading.pixels):
                 yield job, view
         except ImportError:
             raise
@@ -96,7 +112,14 @@ def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
     places = threading.Semaphore(2 * reading.num_workers)
     queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
-        _Worker(queues, places, closed, (views, reading.num_threads), reading.time_limit, f'videozoo decoder {i}')
+        _Worker(
+            queues,
+            places,
+            closed,
+            (views, reading.num_threads, reading.pixels),
+            reading.time_limit,
+            f'videozoo decoder {i}',
+        )
         for i in range(reading.num_workers)
     ]
 
@@ -108,11 +131,17 @@ def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
             if worker.ident is not None:
                 worker.join(5)
 
+    def watch() -> None:
+        while not closed.wait(_WATCH_EVERY):
+            for worker in workers:
+                worker.watch()
+
     # Before the interpreter freezes the threads, where the caller leaves without having closed this generator.
     atexit.register(close)
     try:
         for worker in workers:
             worker.start()
+        threading.Thread(target=watch, name='videozoo watch', daemon=True).start()
         while True:
             job, results = queues.taken.get()
             if job is None:
@@ -155,7 +184,7 @@ class _Worker(threading.Thread):
         queues: _Queues,
         places: threading.Semaphore,
         closed: threading.Event,
-        arguments: tuple[Views, int],
+        arguments: tuple[Views, int, Pixels],
         time_limit: float,
         name: str,
     ) -> None:
@@ -163,8 +192,10 @@ class _Worker(threading.Thread):
         self.queues, self.places, self.closed = queues, places, closed
         self.arguments, self.time_limit = arguments, min(time_limit, threading.TIMEOUT_MAX)
         self.process: subprocess.Popen[bytes] | None = None
+        self.slots: Slots | None = None
         self.is_late = False
-        self.starting = threading.Lock()
+        self.deadline = math.inf  # of what the process sends next
+        self.starting, self.watching = threading.Lock(), threading.Lock()
 
     def run(self) -> None:
         if hasattr(signal, 'pthread_sigmask'):  # not on Windows; a process inherits it from the thread that starts it
@@ -202,7 +233,8 @@ class _Worker(threading.Thread):
         return False
 
     def _load(self, job: Job) -> Iterator[_Item]:
-        if self.process is not None and self.process.poll() is not None:  # it died after the last file, not of this one
+        # It died after the last file, not of this one.
+        if self.process is not None and (self.is_late or self.process.poll() is not None):
             self.stop()
         process = self.process or self._start()
         if process is None:
@@ -229,36 +261,38 @@ class _Worker(threading.Thread):
 
     def _receive(self, process: subprocess.Popen[bytes]) -> _Item:
         """What a process sends next; it is killed if that takes too long."""
-        timer = threading.Timer(self.time_limit, self._give_up, [process])
-        timer.daemon = True
-        timer.start()
+        self.deadline = time.monotonic() + self.time_limit
         try:
             pipe = _output_of(process)
             item = pickle.load(pipe)
-            if isinstance(item, _Head):
-                x = torch.empty(item.shape, dtype=torch.float32)
-                if pipe.readinto(x.numpy().data.cast('B')) < x.nbytes:
-                    raise EOFError
-                return View(x, *item.rest)
-            return item
+            return receive(item, pipe, self.slots) if isinstance(item, Head) else item
         finally:
-            timer.cancel()
+            with self.watching:
+                self.deadline = math.inf
 
-    def _give_up(self, process: subprocess.Popen[bytes]) -> None:
-        self.is_late = True
-        process.kill()
+    def watch(self) -> None:
+        """Kill the process if it is late."""
+        with self.watching:
+            if time.monotonic() > self.deadline and self.process is not None:
+                self.is_late = True
+                self.process.kill()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         """Start a process and wait for its imports, as the time limit is for files; None if the loading has ended."""
         with self.starting:
             if self.closed.is_set():
                 return None
-            process = self.process = start_python(
-                'videozoo_timm.video.workers:decode', stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+            with shared_slots(self.arguments[0]) as (slots, shared):
+                process = self.process = start_python(
+                    'videozoo_timm.video.workers:decode',
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    pass_fds=[shared.fd] if shared else [],
+                )
+            self.slots = slots
         self.is_late = False
         try:
-            _send(_input_of(process), self.arguments)
+            _send(_input_of(process), (*self.arguments, shared))
             pickle.load(_output_of(process))
         except (EOFError, OSError, ValueError) as error:  # a ValueError if it has been stopped
             if self.closed.is_set():
@@ -267,13 +301,6 @@ class _Worker(threading.Thread):
                 f'a decoding process did not start (exit code {_exit_code(process)}; its message is above)'
             ) from error
         return process
-
-
-class _Head(NamedTuple):
-    """A view as it goes through a pipe: the shape of its tensor, whose bytes follow, and its other fields."""
-
-    shape: tuple[int, ...]
-    rest: tuple[float, float, float, float, int]
 
 
 def _input_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
@@ -320,7 +347,8 @@ def decode() -> None:
         os.nice(15)
     files, answers, jobs = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
-    views, num_threads = pickle.load(files)
+    views, num_threads, pixels, shared = pickle.load(files)
+    slots = shared and shared.open()
     threading.Thread(target=_listen, args=(files, jobs), daemon=True).start()
     torch.set_num_threads(1)
     _import_for(views)
@@ -328,10 +356,12 @@ def decode() -> None:
     while True:
         job, end = jobs.get(), None
         try:
-            with closing(read_views(job, views, num_threads)) as loaded:
+            with closing(read_views(job, views, num_threads, pixels)) as loaded:
                 for view in loaded:
-                    data = view.x.contiguous().numpy().data.cast('B')
-                    _answer(answers, _Head(tuple(view.x.shape), view[1:]), data)
+                    x = view.x.contiguous()
+                    slot = slots.put(x) if slots else None
+                    data = b'' if slot is not None else x.numpy().data.cast('B')
+                    _answer(answers, Head(tuple(x.shape), view[1:], slot), data)
         except ImportError as error:
             end = ImportError(str(error))
         except Exception as error:
