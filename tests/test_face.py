@@ -16,7 +16,7 @@ from conftest import CLIPS, REPOSITORY
 from PIL import Image
 
 import videozoo_timm
-from videozoo_timm import analysis, bench, clip_transform, figures, load_model, models, video
+from videozoo_timm import analysis, bench, clip_transform, figures, load_model, models, training, video
 from videozoo_timm.analysis import (
     ClassFolders,
     attend,
@@ -68,7 +68,9 @@ def encoder():
 # Names
 
 
-@pytest.mark.parametrize('module', [videozoo_timm, analysis, bench, figures, models, video], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    'module', [videozoo_timm, analysis, bench, figures, models, training, video], ids=lambda m: m.__name__
+)
 def test_what_can_be_called_is_what_is_shown(module):
     shown = [name for name in dir(module) if name != '__version__']
     assert sorted(shown) == sorted(module.__all__)
@@ -121,9 +123,10 @@ else:
     subprocess.run([sys.executable, '-c', code], check=True, cwd=REPOSITORY)
 
 
-def test_the_names_for_type_checkers_are_those_at_run_time():
-    source = (Path(analysis.__file__)).read_text()
-    assert sorted(re.findall(r'^    from \.\w+ import (\w+) as \1$', source, flags=re.M)) == sorted(analysis.__all__)
+@pytest.mark.parametrize('package', [analysis, training], ids=lambda m: m.__name__)
+def test_the_names_for_type_checkers_are_those_at_run_time(package):
+    source = (Path(package.__file__)).read_text()
+    assert sorted(re.findall(r'^    from \.\w+ import (\w+) as \1$', source, flags=re.M)) == sorted(package.__all__)
 
 
 @pytest.mark.parametrize(

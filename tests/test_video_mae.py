@@ -70,7 +70,7 @@ def test_a_mask_of_ones_own_is_the_published_mask_when_it_is_the_same(model):
 def test_wrong_masks_are_refused_in_words(model):
     mask = torch.zeros(2, 8, 4, 4, dtype=torch.bool)
     mask[0, 0] = True
-    with pytest.raises(ValueError, match=r'drops \[16, 0\] tokens.*same number'):
+    with pytest.raises(ValueError, match=r'covers \[16, 0\] tokens.*same number'):
         model(clips(2), mask=mask)
     with pytest.raises(ValueError, match=r'boolean, or of zeros and ones; got float32'):
         model(clips(2), mask=mask.float() / 2)

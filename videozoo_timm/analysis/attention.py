@@ -186,8 +186,8 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> AttentionMa
         NotFiniteError: The attention holds NaN.
     """
     check_attention(model)
-    vit, placement = checked_model(model), placement_of(model)
-    x, block = checked_clip(x, vit), checked_block(vit, block)
+    vit = checked_model(model)
+    x, block, placement = checked_clip(x, vit), checked_block(vit, block), placement_of(vit)
     with evaluating(vit):
         weights = vit.cls_attention(x.unsqueeze(0).to(**placement), block)[0].float().cpu()
     check_finite(weights, f'the attention in block {block}', x, placement['dtype'])

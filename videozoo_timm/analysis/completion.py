@@ -26,10 +26,10 @@ class Completion(Pictured):
 
     Attributes:
         original: [3, T, H, W], of an image [3, H, W], pixels in [0, 1].
-        masked: The same with dropped patches in gray (the mean that the models were trained with).
-        completed: The same with the model's prediction in the dropped patches, clipped to [0, 1].
-        mask: bool [T', H', W'], of an image [H', W'], True where a token was dropped.
-        mse: Mean squared error of the dropped pixels, of values in [0, 1].
+        masked: The same with the masked patches in gray (the mean that the models were trained with).
+        completed: The same with the model's prediction in the masked patches, clipped to [0, 1].
+        mask: bool [T', H', W'], of an image [H', W'], True where a token is masked.
+        mse: Mean squared error of the masked pixels, of values in [0, 1].
     """
 
     original: torch.Tensor
@@ -53,7 +53,7 @@ class Completion(Pictured):
 
     @property
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio of the dropped pixels, in dB."""
+        """Peak signal-to-noise ratio of the masked pixels, in dB."""
         return -10 * math.log10(self.mse) if self.mse else math.inf
 
     def picture(self, title: str = '', captions: Sequence[str] = ()) -> Grid:
@@ -125,18 +125,18 @@ def complete(
             visualize=True,
         )
     check_finite(comparison[0], 'the completion', x, x.dtype)
-    dropped_tokens = masks[0].bool().cpu().unflatten(0, mae.grid_of(x))  # [T', H', W'], or [H', W']
+    mask_of_tokens = masks[0].bool().cpu().unflatten(0, mae.grid_of(x))  # [T', H', W'], or [H', W']
     config, rows = mae.pretrained_cfg, comparison[0].float().cpu()  # [3, 3, T, H, W], or [3, 3, H, W]
     if rows.ndim == 4:
         original, masked, completed = denormalize(rows.unsqueeze(2), config['mean'], config['std']).squeeze(2)
     else:
         original, masked, completed = denormalize(rows, config['mean'], config['std'])
-    dropped = dropped_tokens
+    hidden = mask_of_tokens
     for axis, size in enumerate(original.shape[1:]):
-        dropped = dropped.repeat_interleave(size // dropped_tokens.shape[axis], dim=axis)  # at last [(T,) H, W]
-    error = (completed - original)[:, dropped].double().square()
+        hidden = hidden.repeat_interleave(size // mask_of_tokens.shape[axis], dim=axis)  # at last [(T,) H, W]
+    error = (completed - original)[:, hidden].double().square()
     mse = error.mean().item() if error.numel() else 0.0
-    return Completion(original, masked, completed, dropped_tokens, mse)
+    return Completion(original, masked, completed, mask_of_tokens, mse)
 
 
 def _own_mask(mask: torch.Tensor | Any) -> torch.Tensor:
@@ -160,7 +160,7 @@ def mask_shape(model: nn.Module, img_size: int | None = None) -> tuple[int, ...]
 
 
 def box_mask(model: nn.Module, box: Sequence[int], img_size: int | None = None) -> torch.Tensor:
-    """A mask that drops every token that touches a box.
+    """A mask of every token that touches a box.
 
     Args:
         model: A masked autoencoder of this package.
@@ -199,7 +199,7 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, ...]) -> torch.Tens
     """Read a mask from a file.
 
     Args:
-        path: `.npy`, bool [T', H', W'], of images [H', W'], True where a token is dropped.
+        path: `.npy`, bool [T', H', W'], of images [H', W'], True where a token is masked.
         grid: The shape of it, `mask_shape` of the model.
 
     Returns:
@@ -207,7 +207,7 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, ...]) -> torch.Tens
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is no such array, or drops every token.
+        ValueError: It is no such array, or masks every token.
     """
     path = as_path(path)
     if not path.exists():

@@ -72,15 +72,17 @@ def pca(
     """
     if not isinstance(clips, (list, tuple)):
         is_batch = getattr(clips, 'ndim', 0) == 5
-        clips = list(clips) if is_batch or isinstance(clips, Iterator) else [clips]
-    if not clips:
+        several = list(clips) if is_batch or isinstance(clips, Iterator) else [clips]
+    else:
+        several = list(clips)
+    if not several:
         raise ValueError('no clips: a PCA needs at least one')
-    model = checked_model(model)
-    clips, block = [checked_clip(x, model) for x in clips], checked_block(model, block)
-    tokens = [patch_tokens(model, x, block=block) for x in clips]
-    config = model.pretrained_cfg
+    timm_model = checked_model(model)
+    checked, block = [checked_clip(x, timm_model) for x in several], checked_block(timm_model, block)
+    tokens = [patch_tokens(timm_model, x, block=block) for x in checked]
+    config = timm_model.pretrained_cfg
     maps = []
-    for x, colors in zip(clips, pca_colors(tokens, foreground=foreground, invert=invert), strict=True):
+    for x, colors in zip(checked, pca_colors(tokens, foreground=foreground, invert=invert), strict=True):
         frames = denormalize(x if x.ndim == 4 else x.unsqueeze(1), config['mean'], config['std']).transpose(0, 1)
         maps.append(ColorMaps(frames, colors, block))
     return maps
@@ -102,11 +104,11 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
         ValueError: `x` is no such clip.
         NotFiniteError: The tokens hold NaN or infinity.
     """
-    model = checked_model(model)
-    x, block, placement = checked_clip(x, model), checked_block(model, block), placement_of(model)
-    with evaluating(model):
+    timm_model = checked_model(model)
+    x, block, placement = checked_clip(x, timm_model), checked_block(timm_model, block), placement_of(timm_model)
+    with evaluating(timm_model):
         maps = (
-            model.forward_intermediates(
+            timm_model.forward_intermediates(
                 x.unsqueeze(0).to(**placement),
                 indices=[block],
                 norm=True,

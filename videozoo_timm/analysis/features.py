@@ -45,12 +45,12 @@ class Features:
         """
         if self.blocks is None:
             return None
-        depth = num_blocks(model)
-        if not self.blocks or not all(-depth <= block < depth for block in self.blocks):
-            raise ValueError(f'blocks={list(self.blocks)}: the model has blocks 0 to {depth - 1}, or -{depth} to -1')
-        blocks = [block % depth for block in self.blocks]
+        depth, asked = num_blocks(model), list(self.blocks if isinstance(self.blocks, Iterable) else [self.blocks])
+        if not asked or not all(-depth <= block < depth for block in asked):
+            raise ValueError(f'blocks={asked}: the model has blocks 0 to {depth - 1}, or -{depth} to -1')
+        blocks = [block % depth for block in asked]
         if len(set(blocks)) < len(blocks):
-            raise ValueError(f'blocks={list(self.blocks)} names a block twice')
+            raise ValueError(f'blocks={asked} names a block twice')
         if len(blocks) > 1 and not hasattr(model, 'blocks'):
             raise ValueError(f"blocks={blocks}: a ResNet's stages differ in width and size, take one at a time")
         if self.tokens == 'class' and not getattr(model, 'num_prefix_tokens', 0):

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from .base import command, option
 from .inputs import files, sample
@@ -92,7 +93,7 @@ def complete(
     Output(pictures.out).check_folder()
     check_table(pictures.out / 'completions.csv')
     if mask_ratio == 0 and mask_file is None and mask_box is None:
-        raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to complete')
+        raise ValueError('--mask-ratio 0 masks nothing, so there is nothing to complete')
     of_images = takes_images(chosen)
     if of_images and animate:
         raise ValueError(f'--animate is for clips, {chosen.model or chosen.weights} takes images')
@@ -108,7 +109,7 @@ def complete(
         mask, kind = read_mask(mask_file, mask_shape(model, img_size)), 'file'
     elif mask_box is not None:
         mask, kind = box_mask(model, mask_box, img_size), 'box'
-    how = dict(mask_type=mask_type, mask_ratio=mask_ratio) if mask is None else dict(mask=mask)
+    how: dict[str, Any] = dict(mask_type=mask_type, mask_ratio=mask_ratio) if mask is None else dict(mask=mask)
     # In the pictures' names, so that those of several ratios stay.
     what = f'{kind}{100 * mask_ratio:g}' if mask is None else kind
     failed: list[str] = []

@@ -23,7 +23,7 @@ from .output import complain, echo
 @option('--to', metavar='ORGANIZATION/NAME', help='Upload into this repository instead.')
 @option('--dry-run', is_flag=True, help='Only say what would be done.')
 def offer(names: tuple[str, ...], to: str | None, dry_run: bool) -> int:
-    """Make and upload the .safetensors next to every .pth of Hub repositories."""
+    """Convert every .pth of Hub repositories and upload the .safetensors beside it."""
     from ..publishing import offer_safetensors
 
     repos = list(

@@ -18,12 +18,12 @@ from .output import ERRORS, complain, echo, worded
     nargs=-1,
     metavar='[NAME]...',
     shell_complete=complete_model,
-    help='Published names or timm names; all if there are none.',
+    help='Published names or timm names; all if none is given.',
 )
 @zoo_option()
 @option('--force', is_flag=True, help='Replace digests that are known and differ.')
 def pin(names: tuple[str, ...], zoo: str | None, force: bool) -> int:
-    """Note the digests of published files in this package's data."""
+    """Record the digests of published files in this package's data."""
     from ..identity import resolve
     from ..weights import published_digests
 

@@ -13,7 +13,7 @@ from ..video import Clip
 NOT_FINITE = 'NaN or infinite'  # in every reason that is about numbers
 
 
-def checked_model(model: nn.Module) -> Any:
+def checked_model(model: Any) -> Any:
     """The model, whose attributes are timm's and not declared by `nn.Module`; of a compiled or parallel one that in it.
 
     Raises:

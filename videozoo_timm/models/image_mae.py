@@ -104,19 +104,19 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
 
         Args:
             images: [B, C, H, W].
-            mask_ratio: Fraction of the tokens that is dropped.
+            mask_ratio: Fraction of the tokens that is masked.
             visualize: Also return the comparison.
             mask_type: `'random'`, the only one of images.
-            mask: A mask to use instead, [B, H', W'] boolean, True where a token is dropped; every sample must drop the
+            mask: A mask to use instead, [B, H', W'] boolean, True where a token is masked; every sample must drop the
                 same number.
             noise: Random numbers [B, H' * W'] that decide a random mask instead of `torch.rand`: the tokens with the
                 smallest are kept.
 
         Returns:
-            loss: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
+            loss: Mean squared error of the masked tokens' (normalized) pixels, scalar.
             pred: Predicted pixels [B, H' * W', patch * patch * C]; see `unpatchify`.
-            mask: [B, H' * W'], 1 where dropped.
-            comparison: With `visualize`, [B, 3, C, H, W]: the image, the image with dropped tokens at 0, and the image
+            mask: [B, H' * W'], 1 where a token is masked.
+            comparison: With `visualize`, [B, 3, C, H, W]: the image, the image with masked tokens at 0, and the image
                 with the predictions in their place.
 
         Raises:
@@ -140,19 +140,19 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
 
         Returns:
             latent: Normalized tokens [B, 1 + K, C], the class token and the K kept patches.
-            mask: [B, N], 1 where dropped.
+            mask: [B, N], 1 where a token is masked.
             ids_restore: [B, N], for `forward_decoder`.
         """
         if mask is None and mask_type != 'random':
             raise ValueError(f'mask_type={mask_type!r}: an image is masked at random, or by a mask of your own')
         x = self.patch_embed(images)
-        kept, dropped, ids_restore = self._order(images, mask_ratio, mask_type, mask, noise)
+        kept, masked, ids_restore = self._order(images, mask_ratio, mask_type, mask, noise)
         positions = self._positions_for('pos_embed', self.grid_of(images))
         x = (x.flatten(1, 2) if x.ndim == 4 else x) + positions[:, 1:]
         x = x.gather(1, kept.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # [B, K, C]
         cls_token = (self.cls_token + positions[:, :1]).expand(x.shape[0], -1, -1)
         x = self.norm_pre(self.pos_drop(torch.cat([cls_token, x], dim=1)))
-        return self.norm(self._run(self.blocks, x)), dropped, ids_restore
+        return self.norm(self._run(self.blocks, x)), masked, ids_restore
 
     def forward_decoder(
         self,

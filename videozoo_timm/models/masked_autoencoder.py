@@ -30,7 +30,7 @@ class MaskedAutoencoder(VisionTransformer):
     """A ViT of this package with a decoder; a class of it stands before the ViT's own among the bases.
 
     Attributes:
-        default_mask_ratio: Fraction of the tokens that is dropped unless the caller says another.
+        default_mask_ratio: Fraction of the tokens that is masked unless the caller says another.
         norm_pix_loss: Whether the loss is of pixels that are normalized within each token.
     """
 
@@ -166,12 +166,12 @@ class MaskedAutoencoder(VisionTransformer):
         loss = self.forward_loss(target, pred, mask)
         if not visualize:
             return loss, pred, mask
-        dropped = mask.unsqueeze(-1)
+        masked = mask.unsqueeze(-1)
         pixels = pred
         if self.norm_pix_loss:  # the prediction is of normalized pixels
             mean, std = _patch_statistics(target)
             pixels = pred * std + mean
-        rows = (target, target * (1 - dropped), pixels * dropped + target * (1 - dropped))
+        rows = (target, target * (1 - masked), pixels * masked + target * (1 - masked))
         return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
 
     def _order(
@@ -182,7 +182,7 @@ class MaskedAutoencoder(VisionTransformer):
         mask: torch.Tensor | None,
         noise: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Which tokens are kept [B, K], which are dropped [B, N] as 0 and 1, and where each of all is [B, N]."""
+        """Which tokens are kept [B, K], which are masked [B, N] as 0 and 1, and where each of all is [B, N]."""
         grid = self.grid_of(x)
         if mask is None:
             order, num_kept = published_order(x.shape[0], math.prod(grid), mask_ratio, mask_type, x.device, noise)
@@ -195,11 +195,11 @@ class MaskedAutoencoder(VisionTransformer):
         """Kept tokens [B, K, D] and mask tokens for the others, [B, N, D] in the order of the input."""
         num_batch, num_tokens = ids_restore.shape
         mask_tokens = self.mask_token.expand(num_batch, num_tokens - x.shape[1], -1)
-        x = torch.cat([x, mask_tokens], dim=1)  # kept first, then dropped
+        x = torch.cat([x, mask_tokens], dim=1)  # kept first, then masked
         return x.gather(1, ids_restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
     def forward_loss(self, target: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Mean squared error over the dropped tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
+        """Mean squared error over the masked tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
         if self.norm_pix_loss:
             mean, std = _patch_statistics(target)
             target = (target - mean) / std

@@ -1,5 +1,8 @@
 """Which tokens a masked autoencoder keeps: the published masks, and a caller's own mask.
 
+A mask is True (or 1) where a token is masked: the encoder does not see it, and the decoder predicts it. "Masked" is the
+word in help texts, pictures and tables too; what is "dropped" is dropped in training, for speed or as regularization.
+
 Papers: https://arxiv.org/abs/2205.09113 (`random`), https://arxiv.org/abs/2402.00300 (`temporal`, `center`).
 """
 
@@ -23,7 +26,7 @@ def published_order(
         raise ValueError(f'mask_ratio={mask_ratio}: must be at least 0 and below 1')
     num_kept = int(num_tokens * (1 - mask_ratio))
     if num_kept == 0:
-        raise ValueError(f'mask_ratio={mask_ratio} drops all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
+        raise ValueError(f'mask_ratio={mask_ratio} masks all {num_tokens} tokens; the largest is {1 - 1 / num_tokens}')
     position = torch.arange(num_tokens, device=device)
     if mask_type == 'random':
         rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
@@ -56,8 +59,8 @@ def order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -
     mask = mask.flatten(1)
     counts = mask.sum(dim=1).tolist()
     if len(set(counts)) > 1:
-        raise ValueError(f'mask drops {counts} tokens of the samples; every sample must drop the same number')
+        raise ValueError(f'mask covers {counts} tokens of the samples; every sample must have the same number masked')
     num_kept = mask.shape[1] - counts[0]
     if num_kept == 0:
-        raise ValueError(f'mask drops all {mask.shape[1]} tokens; leave at least one')
+        raise ValueError(f'mask covers all {mask.shape[1]} tokens; leave at least one')
     return mask.to(torch.uint8).argsort(dim=1, stable=True), num_kept

@@ -104,21 +104,20 @@ class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
 
         Args:
             clips: [B, C, T, H, W]; images [B, C, H, W] are still clips.
-            mask_ratio: Fraction of the tokens that is dropped.
+            mask_ratio: Fraction of the tokens that is masked.
             visualize: Also return the comparison.
-            mask_type: `'random'`; `'temporal'` drops the last tokens in time; `'center'` the middle ones.
-            mask: A mask to use instead, [B, T', H', W'] boolean, True where a token is dropped; every
-                sample must drop the same number.
+            mask_type: `'random'`; `'temporal'` masks the last tokens in time; `'center'` the middle ones.
+            mask: A mask to use instead, [B, T', H', W'], True (or 1) where a token is masked; as many in every sample.
             noise: Random numbers [B, T' * H' * W'] that decide a random mask instead of `torch.rand`: the tokens with
                 the smallest are kept.
 
         Returns:
             `(loss, pred, mask)`, with `visualize` also the comparison:
 
-            - `loss`: Mean squared error of the dropped tokens' (normalized) pixels, scalar.
+            - `loss`: Mean squared error of the masked tokens' (normalized) pixels, scalar.
             - `pred`: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
-            - `mask`: [B, T' * H' * W'], 1 where dropped.
-            - comparison: [B, 3, C, T, H, W]: the clip, the clip with dropped tokens at 0, and the clip with the
+            - `mask`: [B, T' * H' * W'], 1 where a token is masked.
+            - comparison: [B, 3, C, T, H, W]: the clip, the clip with masked tokens at 0, and the clip with the
               predictions in their place.
 
         Raises:
@@ -144,10 +143,10 @@ class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
             `(latent, mask, ids_restore)`:
 
             - `latent`: Normalized tokens [B, K, C] of the K kept patches, without the class token.
-            - `mask`: [B, N], 1 where dropped.
+            - `mask`: [B, N], 1 where a token is masked.
             - `ids_restore`: [B, N], for `forward_decoder`.
         """
-        kept, dropped, ids_restore = self._order(clips, mask_ratio, mask_type, mask, noise)
+        kept, masked, ids_restore = self._order(clips, mask_ratio, mask_type, mask, noise)
         grid = self.grid_of(clips)
         view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
         step, row, column = kept // (grid[1] * grid[2]), kept // grid[2] % grid[1], kept % grid[2]
@@ -160,7 +159,7 @@ class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
         cls_token = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
         x = self.norm_pre(self.pos_drop(torch.cat([cls_token, x], dim=1)))
         x = self.norm(self._run(self.blocks, x))
-        return x[:, 1:], dropped, ids_restore
+        return x[:, 1:], masked, ids_restore
 
     def forward_decoder(
         self,

@@ -45,7 +45,7 @@ def pretrain(
     reporter: Reporter = SILENT,
     **fields: Any,
 ) -> Path:
-    """Train a masked autoencoder to reconstruct the dropped tokens.
+    """Train a masked autoencoder to reconstruct the masked tokens.
 
     Args:
         accelerator: The result of `make_accelerator`.
@@ -57,7 +57,7 @@ def pretrain(
         augmentation: Augmentation of the views; each decoded clip gives `repeats` of them.
         sampling: Time that a clip spans; the number of frames is the model's.
         mask_types: One of these is sampled for each batch; naming one twice makes it twice as likely.
-        mask_ratios: Fraction of the tokens that each type drops, or one for all types.
+        mask_ratios: Fraction of the tokens that each type masks, or one for all types.
         pictures_every: Steps between pictures of a completion of the first video that can be read; 0 for none.
         seed: Random seed.
         about: As in `train`.
@@ -109,7 +109,7 @@ def pretrain(
                     continue
                 make_folder(target.parent)
                 title = (
-                    f'step {step}, mask: {mask_type}, {100 * mask_ratio:g}% dropped, PSNR of the dropped pixels '
+                    f'step {step}, mask: {mask_type}, {100 * mask_ratio:g}% masked, PSNR of the masked pixels '
                     f'{result.psnr:.2f} dB'
                 )
                 with atomic_write(target) as partial:

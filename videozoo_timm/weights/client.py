@@ -29,7 +29,7 @@ _XET_HASH = re.compile(r'[0-9a-f]{64}')
 
 
 class HubError(ConnectionError):
-    """What a Hub answers cannot be believed, or does not come."""
+    """An answer of the Hub that cannot be trusted, or that never came."""
 
 
 def patience_of(given: float | None = None) -> float:
@@ -64,7 +64,7 @@ class Watch:
         self._arrived = 0
 
     def before(self, request: Any) -> None:
-        """Of a request that reads: it takes no longer than patience lasts."""
+        """Limit the time of a request that reads."""
         if request.method not in ('GET', 'HEAD'):
             return
         if self._since is None:
@@ -79,7 +79,7 @@ class Watch:
         )
 
     def after(self, response: Any) -> None:
-        """Of an answer: nothing in it that would become a path, or a wait without end."""
+        """Check that an answer names no path outside the caches and asks for no endless wait."""
         headers, host = response.headers, response.request.url.host
         if response.request.method == 'HEAD':  # of others the client takes the body alone
             _check_headers(headers, host, response.is_success)
@@ -129,7 +129,7 @@ class Watch:
             yield block
 
     def _check_wait(self, headers: Any, host: str) -> None:
-        """Of a refusal for now: the client would sleep for as long as it says."""
+        """Check how long a refusal asks to wait, as the client would sleep that long."""
         waits = re.findall(r'\bt\s*=\s*(\d{1,18})', headers.get('RateLimit', ''), re.ASCII)
         waits += re.findall(r'^\s*(\d{1,18})\s*$', headers.get('Retry-After', ''), re.ASCII)
         if not waits:

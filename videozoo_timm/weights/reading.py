@@ -124,7 +124,7 @@ def file_system_of(path: Path, mounts: str = '/proc/self/mounts') -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By content: a length, then a JSON header."""
+    """Whether a file begins as a safetensors file does: a length, then a JSON header."""
     with open(path, 'rb') as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size

@@ -56,7 +56,7 @@ def content_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, s
 
 
 def _sort_header(path: Path, late: Mapping[str, str]) -> None:
-    """Give equal files equal bytes, and so equal digests: safetensors writes metadata in an order of chance.
+    """Give equal files equal bytes, and so equal digests: safetensors writes metadata in random order.
 
     `late` are entries that are known now; those that were written in their place are as long.
     """
