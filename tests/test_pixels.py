@@ -274,7 +274,7 @@ def test_transparent_parts_of_images_are_laid_on_the_background(tmp_path):
 def test_a_background_is_a_color():
     assert Pixels(background='white') == Pixels(background=(255, 255, 255)) == Pixels(background='#FFFFFF')
     assert Reading(background=[1, 2, 3]).background == '#010203'
-    for background in ('reed', '#12345', (1, 2), (1, 2, 300), '', 7):
+    for background in ('reed', '#12345', (1, 2), (1, 2, 300), ''):
         with pytest.raises(ValueError, match=r'background=.*: must be black, gray, white, or a color such as #8040ff'):
             Reading(background=background)
     with pytest.raises(ValueError, match="color='bt709': must be file or published"):
