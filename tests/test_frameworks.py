@@ -167,7 +167,7 @@ def test_timm_features_only(vit, kind, x):
 def test_every_tag_has_a_transform():
     architectures = videozoo_timm.catalogue.ALL_ARCHITECTURES
     names = [name for name in timm.list_pretrained() if name.split('.')[0] in architectures]
-    assert len(names) == len(videozoo_timm.catalogue.CHECKPOINTS)
+    assert len(names) == len((*videozoo_timm.catalogue.CHECKPOINTS, *videozoo_timm.catalogue.WHOLE))
     image = Image.new('RGB', (500, 400))
     for name in names:
         cfg = timm.get_pretrained_cfg(name)
