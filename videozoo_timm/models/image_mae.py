@@ -113,11 +113,13 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
                 smallest are kept.
 
         Returns:
-            loss: Mean squared error of the masked tokens' (normalized) pixels, scalar.
-            pred: Predicted pixels [B, H' * W', patch * patch * C]; see `unpatchify`.
-            mask: [B, H' * W'], 1 where a token is masked.
-            comparison: With `visualize`, [B, 3, C, H, W]: the image, the image with masked tokens at 0, and the image
-                with the predictions in their place.
+            `(loss, pred, mask)`, with `visualize` also the comparison:
+
+            - `loss`: Mean squared error of the masked tokens' (normalized) pixels, scalar.
+            - `pred`: Predicted pixels [B, H' * W', patch * patch * C]; see `unpatchify`.
+            - `mask`: [B, H' * W'], 1 where a token is masked.
+            - comparison: [B, 3, C, H, W]: the image, the image with masked tokens at 0, and the image with the
+              predictions in their place.
 
         Raises:
             ValueError: An invalid mask, mask ratio or mask type.
@@ -139,9 +141,11 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
         """Encode the tokens that the mask leaves; no block is run on the others.
 
         Returns:
-            latent: Normalized tokens [B, 1 + K, C], the class token and the K kept patches.
-            mask: [B, N], 1 where a token is masked.
-            ids_restore: [B, N], for `forward_decoder`.
+            `(latent, mask, ids_restore)`:
+
+            - `latent`: Normalized tokens [B, 1 + K, C], the class token and the K kept patches.
+            - `mask`: [B, N], 1 where a token is masked.
+            - `ids_restore`: [B, N], for `forward_decoder`.
         """
         if mask is None and mask_type != 'random':
             raise ValueError(f'mask_type={mask_type!r}: an image is masked at random, or by a mask of your own')
