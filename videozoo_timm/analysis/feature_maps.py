@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,15 +67,16 @@ def pca(
         IndexError, TypeError: No such block.
         ValueError: As `pca_colors`; or there are no clips.
     """
-    if not isinstance(clips, (list, tuple)):
-        is_batch = getattr(clips, 'ndim', 0) == 5
-        clips = list(clips) if is_batch or isinstance(clips, Iterator) else [clips]
-    if not clips:
+    given: Any = clips
+    if not isinstance(given, (list, tuple)):
+        is_batch = getattr(given, 'ndim', 0) == 5
+        given = list(given) if is_batch or isinstance(given, Iterator) else [given]
+    if not given:
         raise ValueError('no clips: a PCA needs at least one')
-    model = checked_model(model)
-    clips, block = [checked_clip(x, model) for x in clips], checked_block(model, block)
+    timm_model = checked_model(model)
+    clips, block = [checked_clip(x, timm_model) for x in given], checked_block(timm_model, block)
     tokens = [patch_tokens(model, x, block=block) for x in clips]
-    config = model.pretrained_cfg
+    config = timm_model.pretrained_cfg
     maps = []
     for x, colors in zip(clips, pca_colors(tokens, foreground=foreground, invert=invert), strict=True):
         frames = denormalize(x if x.ndim == 4 else x.unsqueeze(1), config['mean'], config['std']).transpose(0, 1)
@@ -98,11 +100,11 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
         ValueError: `x` is no such clip.
         NotFiniteError: The tokens hold NaN or infinity.
     """
-    model = checked_model(model)
-    x, block, placement = checked_clip(x, model), checked_block(model, block), placement_of(model)
-    with evaluating(model):
+    timm_model = checked_model(model)
+    x, block, placement = checked_clip(x, timm_model), checked_block(timm_model, block), placement_of(timm_model)
+    with evaluating(timm_model):
         maps = (
-            model.forward_intermediates(
+            timm_model.forward_intermediates(
                 x.unsqueeze(0).to(**placement),
                 indices=[block],
                 norm=True,
