@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def embed(
     if stride is not None and num_clips != 1:
         raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
     files = listed(paths)
-    features = Features(tokens, blocks, norm)
+    features = Features(tokens, cast('Any', blocks), norm)
     resolved = features.resolved(model)
     own_size = {} if size is None else dict(size=size)
     views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, **own_size)

@@ -1,7 +1,7 @@
 """Which features of a model: of which tokens, of which blocks."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +27,15 @@ class Features:
     """
 
     tokens: str = 'class'
-    blocks: Sequence[int] | int | None = None
+    blocks: tuple[int, ...] | None = None
     norm: bool = False
 
     def __post_init__(self):
         if self.tokens not in TOKENS:
             raise ValueError(f'tokens must be one of {list(TOKENS)}, got {self.tokens!r}')
         if self.blocks is not None:
-            blocks = self.blocks if isinstance(self.blocks, Iterable) else [self.blocks]
+            given: Any = self.blocks  # as people write them
+            blocks = given if isinstance(given, Iterable) else [given]
             object.__setattr__(self, 'blocks', tuple(_index('blocks', block) for block in blocks))
 
     def resolved(self, model: nn.Module) -> list[int] | None:

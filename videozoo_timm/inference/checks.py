@@ -23,11 +23,12 @@ def checked_model(model: Any) -> Any:
         raise TypeError(f'a model is wanted, got the name {str(model)!r}; load_model({str(model)!r}) gives its model')
     if not isinstance(model, nn.Module):
         raise TypeError(f'a model is wanted, got {type(model).__name__}; load_model gives one')
-    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(model, '_orig_mod'):
-        model = model._orig_mod if hasattr(model, '_orig_mod') else model.module
-    if not hasattr(model, 'forward_head'):
-        raise TypeError(f'a timm model is wanted, got {type(model).__name__}; load_model gives one')
-    return model
+    inner: Any = model
+    while isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(inner, '_orig_mod'):
+        inner = inner._orig_mod if hasattr(inner, '_orig_mod') else inner.module
+    if not hasattr(inner, 'forward_head'):
+        raise TypeError(f'a timm model is wanted, got {type(inner).__name__}; load_model gives one')
+    return inner
 
 
 def name_of(model: Any) -> str:
