@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,8 +138,8 @@ def test_every_encoder_is_a_tag_with_its_repo_and_file():
         assert (cfg.hf_hub_id, cfg.hf_hub_filename) == (f'eminorhan/{name}', f'{name}.safetensors')
         assert (c.filename, cfg.num_classes, cfg.interpolation) == (f'{name}.pth', 0, 'bicubic')
         assert cfg.mean == (0.485, 0.456, 0.406) and '2305.15372' in cfg.paper_ids
-    listed = [n for n in timm.list_pretrained() if '_im.' in n or '_st.' in n]
-    assert len([n for n in listed if 'shapes' not in n]) == 96
+    listed = [n for n in timm.list_pretrained() if re.search('^vit_.*_im|resnext50_im|_st[.]', n)]
+    assert len([n for n in listed if 'shapes' not in n and 'humanlike' not in n]) == 96
 
 
 def test_old_spellings_and_what_was_never_published():
@@ -184,7 +185,7 @@ def test_all_51_load_through_the_hub(hub, environment, tmp_path):
         for method, wrapped in (('dino', as_dino), ('mae', as_mae)):
             files[method, size] = tmp_path / f'{method}_{size}.pth'
             torch.save(wrapped(tensors), files[method, size])
-    names = [c.name for c in catalogue.CHECKPOINTS if c.is_image_encoder]
+    names = [c.name for c in catalogue.CHECKPOINTS if c.repo == f'eminorhan/{c.name}']
     assert len(names) == 51
     for name in names:
         method, _, size = name.split('_')
@@ -192,7 +193,7 @@ def test_all_51_load_through_the_hub(hub, environment, tmp_path):
     code = """
 import os, shutil, sys, timm, torch, videozoo_timm
 first = {}
-for name in [c.name for c in videozoo_timm.models.video_vit.CHECKPOINTS if c.is_image_encoder]:
+for name in [c.name for c in videozoo_timm.models.video_vit.CHECKPOINTS if c.repo == f'eminorhan/{c.name}']:
     model = videozoo_timm.load_model(name)
     norm = sum(p.double().norm() for p in model.parameters()).item()
     size = name.split('_')[2]
@@ -241,6 +242,38 @@ def test_state_dicts_of_either_layout(tmp_path):
         torch.save(checkpoint, tmp_path / f'{k}.pth')
         model = timm.create_model('vit_t16_im', checkpoint_path=str(tmp_path / f'{k}.pth'), **SMALL)
         assert all(torch.equal(v, want[name]) for name, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    'prefix', ['module.backbone._orig_mod.{}', '_orig_mod.module.backbone.{}', 'module._orig_mod.{}']
+)
+def test_wrapped_keys_of_published_layouts(prefix, tmp_path):
+    path, (model, x) = tmp_path / 'x.pth', (small(), torch.randn(1, 3, 64, 64))
+    torch.save({'teacher': {prefix.format(k): v for k, v in model.state_dict().items()}}, path)
+    for loaded in (
+        timm.create_model('vit_t16_im', checkpoint_path=str(path), **SMALL),
+        timm.create_model('vit_t16_im', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), **SMALL),
+    ):
+        assert torch.equal(loaded.eval()(x), model(x))
+
+
+@pytest.mark.parametrize('key', ['state_dict_ema', 'model_ema'])
+def test_averaged_weights_are_taken_through_every_door(key, tmp_path):
+    """As timm's `checkpoint_path` takes them; the overlay took those that were trained."""
+    path, (model, x) = tmp_path / 'x.pth', (small(), torch.randn(1, 3, 64, 64))
+    averaged = {f'module.{k}': v for k, v in model.state_dict().items()}
+    torch.save({'state_dict': {k: v * 0 for k, v in averaged.items()}, key: averaged}, path)
+    for loaded in (
+        timm.create_model('vit_t16_im', checkpoint_path=str(path), **SMALL),
+        timm.create_model('vit_t16_im', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), **SMALL),
+    ):
+        assert torch.equal(loaded.eval()(x), model(x))
+
+
+def test_no_naflex_variant_is_refused_in_words():
+    assert timm.create_model('vit_t16_im', depth=1, use_naflex=False)
+    with pytest.raises(ValueError, match='vit_t16_im has no NaFlex variant; dynamic_img_size=True'):
+        timm.create_model('vit_t16_im', use_naflex=True)
 
 
 def test_video_training_refuses_image_encoders(tmp_path, capsys):
@@ -461,7 +494,7 @@ def test_features_and_maps_of_photographs(photos, encoder, tmp_path, monkeypatch
         (['embed', '--img-size', '100'], 'multiple of the patch size'),
         (['attend', '--num-frames', '4'], 'images'),
         (['classify'], 'no classification head'),
-        (['complete'], 'no videos'),
+        (['complete'], 'no decoder'),
         (['complete', 'drawn:1'], 'no decoder'),
     ):
         paths = [] if 'drawn:1' in command else [str(photos / 'val' / 'coffee')]

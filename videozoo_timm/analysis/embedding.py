@@ -20,7 +20,7 @@ from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, grou
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
-from ._inputs import WARNING, listed, none_read
+from ._inputs import WARNING, Paths, listed, none_read
 from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
 
@@ -31,10 +31,10 @@ _logger = logging.getLogger(__name__)
 
 def embed(
     model: nn.Module,
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Paths,
     *,
     tokens: str = 'class',
-    blocks: Sequence[int] | None = None,
+    blocks: Sequence[int] | int | None = None,
     norm: bool = False,
     num_clips: int = 1,
     stride: float | None = None,
@@ -57,7 +57,8 @@ def embed(
 
     Args:
         model: A model of this package.
-        paths: Video files, or image files; folders stand for those in them (`find_media`).
+        paths: Video files, or image files: a list, or one path; folders and patterns stand for their files
+            (`find_media`).
         tokens: As in `Features`.
         blocks: As in `Features`.
         norm: As in `Features`.
@@ -86,12 +87,12 @@ def embed(
         ValueError: An option that the model or the files do not allow, or another call's results or unfinished run in
             `out`, in words.
     """
-    checked_model(model)
+    model = checked_model(model)
     reading, reporter = with_fields(reading, reporter, fields)
     if stride is not None and num_clips != 1:
         raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
     files = listed(paths)
-    features = Features(tokens, None if blocks is None else tuple(blocks), norm)
+    features = Features(tokens, blocks, norm)
     resolved = features.resolved(model)
     own_size = {} if size is None else dict(size=size)
     views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, **own_size)

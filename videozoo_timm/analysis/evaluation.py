@@ -1,9 +1,7 @@
 """How well a model recognizes."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +12,10 @@ from ..files import atomic_write, save_csv
 from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
+from ..paths import as_path
 from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
-from ._inputs import WARNING, none_read
+from ._inputs import WARNING, Paths, listed, none_read
 from .intervals import wilson_interval
 
 __all__ = [
@@ -108,13 +107,14 @@ class Evaluation:
             loss=self.loss,
         )
 
-    def save(self, folder: Path, about: dict[str, Any] | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], about: dict[str, Any] | None = None) -> None:
         """Write `summary.json`, `per_class.csv`, `predictions.csv`, `confusion.csv` and `confusion.png`.
 
         Args:
             folder: Folder to write to; created if it does not exist.
             about: More entries of `summary.json`.
         """
+        folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_csv(self.per_class(), folder / 'per_class.csv')
         probabilities, best = self.log_probabilities.exp().topk(min(5, len(self.classes)))  # [N, 5] both
@@ -199,10 +199,15 @@ def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = No
     return replace(views, num_clips=int(num_clips), crops=(0, 1, 2), short_side=views.size)
 
 
+def _views_for(model: nn.Module, views: Views | str | None) -> Views:
+    center = views_of(checked_model(model))
+    return parse_views(views, center) if isinstance(views, str) else views or center
+
+
 def predict(
     model: nn.Module,
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    views: Views | None = None,
+    paths: Paths,
+    views: Views | str | None = None,
     *,
     batch_size: int = 4,
     team: ProcessGroup | None = None,
@@ -214,8 +219,8 @@ def predict(
 
     Args:
         model: A model with a classification head.
-        paths: Videos, or images.
-        views: Which views of each; the centered one if None.
+        paths: Videos, or images: a list, or one path; folders and patterns stand for their files (`find_media`).
+        views: Which views of each, or a protocol (`parse_views`); the centered one if None.
         batch_size: Views at a time.
         team: The processes that share the work; all get the whole result.
         reading: How the files are read.
@@ -223,24 +228,22 @@ def predict(
         **fields: Fields of `reading` and `reporter` to replace.
 
     Returns:
-        By the files' indices: natural logarithms of the probabilities, float32 [C]; and why files failed.
+        Natural logarithms of the probabilities, float32 [C], by the files' indices; and why files failed.
 
     Raises:
         ValueError: The model has no head, or there are no files.
     """
     check_head(model)
     reading, reporter = with_fields(reading, reporter, fields)
-    timm_model, views = checked_model(model), views or views_of(model)
-    files = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    if not files:
-        raise ValueError('no files to predict the classes of')
+    views, placement = _views_for(model, views), placement_of(model)
+    files = listed(paths)
     team = team or ProcessGroup()
     groups = groups_of(len(files), views, batch_size)[team.rank :: team.size]
     with evaluating(model):
         batches: list[RowBatch] = list(
             process(
                 # In float64, so that the loss is as exact as the logits.
-                lambda x: timm_model(x).cpu().double().log_softmax(dim=-1),
+                lambda x: model(x).cpu().double().log_softmax(dim=-1),
                 groups,
                 files,
                 views,
@@ -248,7 +251,7 @@ def predict(
                 what='class scores',
                 reading=reading,
                 reporter=reporter,
-                **placement_of(model),
+                **placement,
             )
         )
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
@@ -271,7 +274,7 @@ def predict(
 def evaluate(
     model: nn.Module,
     files: ClassFolders | str | os.PathLike[str],
-    views: Views | None = None,
+    views: Views | str | None = None,
     **options: Any,
 ) -> Evaluation:
     """Accuracy on files of known classes.
@@ -279,7 +282,7 @@ def evaluate(
     Args:
         model: A model with a classification head.
         files: What `class_folders` finds, or the folder where it looks.
-        views: Which views of each file (`parse_views`); the centered one if None.
+        views: Which views of each file, or a protocol (`parse_views`); the centered one if None.
         **options: `batch_size`, `team`, `reading`, `reporter` and their fields, as in `predict`.
 
     Raises:
@@ -288,7 +291,7 @@ def evaluate(
     """
     check_head(model)
     classes, paths, targets, folder = files if isinstance(files, ClassFolders) else class_folders(files)
-    views = views or views_of(model)
+    views = _views_for(model, views)
     num_classes = checked_model(model).num_classes
     if len(classes) != num_classes:
         raise ValueError(f'{folder} has {len(classes)} class folders, the model has {num_classes} classes')

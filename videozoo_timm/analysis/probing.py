@@ -113,7 +113,10 @@ def frozen_features(
         ValueError: None of the files could be read.
     """
     reading, reporter = with_fields(reading, reporter, fields)
-    timm_model, views = checked_model(model), views or views_of(model)
+    timm_model = checked_model(model)
+    if isinstance(views, str):
+        raise TypeError(f'views={views!r}: a probe takes one view of each file, as views_of(model) gives it')
+    views = views or views_of(timm_model)
     files = files if isinstance(files, ClassFolders) else class_folders(files)
 
     def compute(x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +135,7 @@ def frozen_features(
     kept: list[int] = []
     failed: dict[int, str] = {}
     groups = groups_of(len(files.paths), views, batch_size)
-    with evaluating(model):
+    with evaluating(timm_model):
         for batch in process(
             compute,
             groups,
@@ -142,7 +145,7 @@ def frozen_features(
             what='features',
             reading=reading,
             reporter=reporter,
-            **placement_of(model),
+            **placement_of(timm_model),
         ):
             failed |= batch.failed
             rows = [k for k, file in enumerate(batch.files) if file not in failed]
@@ -189,12 +192,17 @@ def probe(
         progress: Told the number of epochs that was just done.
 
     Raises:
+        TypeError: `train` or `held_out` is not what `frozen_features` gives.
         ValueError: No such probe, classes that differ, or a class with too few files to fit.
         NotFiniteError: The probe's predictions are NaN.
         ImportError: scikit-learn is not installed (for 'linear').
     """
     if name not in PROBES:
         raise ValueError(f'no probe {name!r}; there are {list(PROBES)}')
+    for argument, features in (('train', train), ('held_out', held_out)):
+        if not isinstance(features, FrozenFeatures):
+            kind = type(features).__name__
+            raise TypeError(f'{argument} must be features, got {kind}; frozen_features(model, folder) gives them')
     check_classes(train.files, held_out.files)
     if name == 'linear':
         log_probabilities, settings = _linear(train, held_out, seed)

@@ -73,7 +73,7 @@ def evaluate(
     protocol = view.views or ('random' if train_jitter_scales else '1x1')
     team = ProcessGroup()
     model, name = load(chosen, device=team.device)
-    views = parse_views(protocol, views_for(chosen, model, view.span), train_jitter_scales, seed)
+    views = parse_views(protocol, views_for(chosen, model, view.span, view.frames), train_jitter_scales, seed)
     about: dict[str, Any] = dict(
         model=name,
         **weights_of(model),
@@ -84,6 +84,8 @@ def evaluate(
         span=view.span,
         **asdict(Reading(**vars(reading)).pixels),
     )
+    if view.frames:
+        about |= dict(frames=view.frames)
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)

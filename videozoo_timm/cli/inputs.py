@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ def files(
         raise FileNotFoundError('; '.join(map(str, missing)))
     for error in missing:
         complain(error)
+    if missing and (hint := unquoted(inputs.given)):
+        complain(hint)
     once: dict[str, str] = {}
     for path in found:
         once.setdefault(os.path.abspath(path), str(path))
@@ -59,6 +62,16 @@ def files(
         what = 'videos' if find is find_videos else 'videos or images'
         raise ValueError(f'no {what} in {", ".join(inputs.given)}')
     return list(once.values()), len(missing) + len(unreadable)
+
+
+def unquoted(words: list[str]) -> str:
+    """What to say if words that are no paths would be one, had they been quoted; '' if not."""
+    for first, word in enumerate(words):
+        for last in range(first + 2, min(first + 8, len(words)) + 1) if not os.path.exists(word) else ():
+            path = ' '.join(words[first:last])
+            if os.path.exists(path):
+                return f'a path that holds spaces needs quotes: {shlex.quote(path)}'
+    return ''
 
 
 def sample(paths: list[str], pictures: Pictures) -> list[str]:

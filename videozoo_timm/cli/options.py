@@ -219,6 +219,17 @@ def span_option(default: int, section: str = 'Options') -> Callable[[Any], Any]:
     )
 
 
+def frames_option() -> Callable[[Any], Any]:
+    return option(
+        '--frames',
+        metavar='ORDER',
+        default='',
+        show_default='as they come',
+        help='A control for what is taken from time: the frames of each clip shuffled (shuffled@7 with a random seed '
+        'other than 0), reversed, or static (the middle one alone).',
+    )
+
+
 def batch_option(default: int, what: str) -> Callable[[Any], Any]:
     return option('--batch-size', type=Count(), metavar='N', default=default, help=f'{what} per batch.')
 
@@ -298,10 +309,11 @@ class ViewOptions:
     views: str | None
     batch_size: int
     span: int
+    frames: str
 
 
 def view_options() -> Callable[[Any], Any]:
-    """--views, --batch-size, --span."""
+    """--views, --batch-size, --span, --frames."""
     return family(
         'view',
         ViewOptions,
@@ -314,4 +326,5 @@ def view_options() -> Callable[[Any], Any]:
         ),
         batch_option(4, 'Views'),
         span_option(RECOGNITION_SPAN),
+        frames_option(),
     )

@@ -14,6 +14,7 @@ from .options import (
     ReadingOptions,
     batch_option,
     folder_option,
+    frames_option,
     json_option,
     model_options,
     reading_options,
@@ -54,6 +55,7 @@ PROBES = ('linear', 'neighbours', 'attentive')
 @option('--seed', type=int, default=0, metavar='N', help='Random seed.')
 @batch_option(4, 'Files')
 @span_option(RECOGNITION_SPAN)
+@frames_option()
 @folder_option('--out', default=Path('probe'), help='Folder for the tables.')
 @json_option()
 @option('--force', is_flag=True, help="Replace other probes' results in DIR.")
@@ -67,6 +69,7 @@ def probe(
     seed: int,
     batch_size: int,
     span: int,
+    frames: str,
     out: Path,
     as_json: bool,
     force: bool,
@@ -90,7 +93,7 @@ def probe(
     if 'linear' in names:
         check_linear(fitted)
     model, name = load(chosen)
-    views = views_for(chosen, model, span)
+    views = views_for(chosen, model, span, frames)
     about = dict(
         model=name,
         **weights_of(model),
@@ -103,6 +106,7 @@ def probe(
         seed=seed,
         names=names,
         **asdict(Reading(**vars(reading)).pixels),
+        **(dict(frames=frames) if frames else {}),
     )
     Output(out).check_recorded('probes.json', about, force)
     about |= versions()  # which updates may change

@@ -5,6 +5,8 @@ from .building import build_filled, build_model
 from .generator import ImageGenerator
 from .gpt import GPT
 from .image_encoders import ImageResNet, ImageVisionTransformer
+from .image_mae import ImageMaskedAutoencoder
+from .sampling import SamplingConfig
 from .video_mae import VideoMaskedAutoencoder
 from .video_vit import VideoVisionTransformer
 from .vqgan import VQGAN
@@ -13,8 +15,10 @@ __all__ = [
     'GPT',
     'VQGAN',
     'ImageGenerator',
+    'ImageMaskedAutoencoder',
     'ImageResNet',
     'ImageVisionTransformer',
+    'SamplingConfig',
     'VideoMaskedAutoencoder',
     'VideoVisionTransformer',
     'build_filled',

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from ..paths import as_path, not_found
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from ..text import printable
 from .finding import OnError, files_below, is_ours, media_among, on_disk
@@ -51,16 +52,20 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
 
     Raises:
         FileNotFoundError: No such folder.
+        NotADirectoryError: It is a file.
         ValueError: It has no subfolders, or one of them holds no videos or images.
         OSError: A folder cannot be listed.
     """
+    path = as_path(folder)
     if is_drawn(folder):
         paths = drawn_videos(folder)
         targets = [MOTIONS.index(path.parts[-2]) for path in paths]
         return ClassFolders(list(MOTIONS), list(map(str, paths)), targets, str(folder))
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder')
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f'{path} is a file; a folder with one subfolder for each class is wanted')
+    if not path.is_dir():
+        raise not_found(folder, 'folder')
+    folder = path
     classes = _classes_in(folder)
     paths, targets, others, empty = [], [], [], []
     for target, (name, places) in enumerate(classes.items()):

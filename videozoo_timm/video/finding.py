@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from ..paths import as_path, matching, not_found
 from ..synthetic import drawn_videos, is_drawn
 
 VIDEO_EXTENSIONS = frozenset(
@@ -60,15 +61,16 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error
     Args:
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
             `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped, and folders of the
-            system (`lost+found`, `@eaDir`, `__MACOSX` and the like). `drawn:COUNT@SEED` stands for synthetic videos
-            (`videozoo_timm.synthetic`).
+            system (`lost+found`, `@eaDir`, `__MACOSX` and the like). A pattern (`'videos/*.mp4'`) stands for what it
+            matches, `drawn:COUNT@SEED` for synthetic videos (`videozoo_timm.synthetic`).
         on_error: Called with the error of a folder that cannot be listed, to go on without it; None raises it.
 
     Returns:
         Every file once, in the order of `paths`, sorted within each folder.
 
     Raises:
-        FileNotFoundError: One of `paths` does not exist.
+        FileNotFoundError: One of `paths` does not exist, or matches nothing.
+        TypeError, ValueError: One of `paths` is no path, or is empty.
         OSError: A folder cannot be listed.
     """
     return _find(paths, lambda folder: _of(files_below(folder, on_error), VIDEO_EXTENSIONS))
@@ -91,7 +93,7 @@ def is_ours(name: str) -> bool:
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is read as a still image, by the ending of its name."""
-    return Path(path).suffix.lower() in IMAGE_EXTENSIONS
+    return as_path(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def on_disk(path: Path) -> Path:
@@ -103,19 +105,22 @@ def _find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     search: Callable[[Path], list[Path]],
 ) -> list[Path]:
-    if isinstance(paths, (str, os.PathLike)):
+    if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Iterable):
         paths = [paths]
     found: dict[str, Path] = {}  # absolute path -> path as given
-    for path in map(Path, paths):
+    for given in paths:
+        path = as_path(given)
         if is_drawn(path) and path.suffix and path.exists():  # as shells expand `*`
             path = on_disk(path)
         if is_drawn(path):
             found.update((str(name), name) for name in drawn_videos(path))
             continue
-        if not path.exists():
-            raise FileNotFoundError(f'{path}: no such file or folder')
-        for file in search(path) if path.is_dir() else [path]:
-            found.setdefault(os.path.abspath(file), file)
+        there = [path] if path.exists() else matching(path)
+        if not there:
+            raise not_found(given)
+        for place in there:
+            for file in search(place) if place.is_dir() else [place]:
+                found.setdefault(os.path.abspath(file), file)
     return list(found.values())
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..paths import as_path
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
 from .decoding import (
@@ -109,7 +110,7 @@ def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) ->
         VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
-    path, pixels = Path(path), replace(pixels, **fields)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
@@ -186,7 +187,7 @@ def read_clips(
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
         ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
-    path, pixels = Path(path), replace(pixels, **fields)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         yield from _synthetic_clips(path, starts, sampling, skip)
         return

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ..files import atomic_write, check_regular
+from ..paths import not_found
 from .digests import digest_in_name, hash_file, sha256_of
 from .hub import cached, download, in_hub_cache
 from .layouts import to_timm
@@ -70,7 +71,9 @@ def locate(
         return path
     with _lock(source.converted):
         digest = sha256_of(path)
-        known = next((known for name, known in source.digests.items() if Path(name).name == path.name), digest)
+        # In full, since files of several folders have one name.
+        published = next((name for name in source.pickles if Path(name).name == path.name), '')
+        known = source.digests.get(published, digest)
         if known != digest:
             raise ValueError(
                 f'{path} has the sha256 {digest}, this package knows {known}: delete it, and download it again'
@@ -222,7 +225,7 @@ def _local_file(path: Path) -> Path:
             raise FileNotFoundError(f'no .safetensors, .pth or .bin file in {path}')
         return found
     if not path.exists():
-        raise FileNotFoundError(f'no file {path}')
+        raise not_found(path, 'file')
     check_regular(path)
     return path
 
