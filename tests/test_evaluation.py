@@ -275,7 +275,10 @@ def test_what_cannot_be_evaluated(videozoo, colors, tmp_path):
     (tmp_path / 'two' / 'b').mkdir()
     shutil.copy(colors / 'red' / '0.mp4', tmp_path / 'two' / 'a')
     for args, words in (
-        (['two'], "two: the class folder 'b' is empty: fill or remove it, or --allow-empty takes"),
+        (
+            ['two'],
+            "two: the class folder 'b' is empty: fill it or remove it, or measure the other classes with --allow",
+        ),
         (['two', '--allow-empty'], 'two has 2 class folders, the model has 6 classes'),
         (['nowhere'], 'nowhere: no such folder'),
         (['two/a'], 'two/a has no subfolders'),

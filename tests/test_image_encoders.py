@@ -536,7 +536,7 @@ def test_probes_of_photographs(photos, encoder, tmp_path, monkeypatch, capsys):
     assert main(['probe', *few, *given, '--probes', 'neighbours']) == 0
     (tmp_path / 'few' / 'train' / 'coffee' / '0.png').unlink()
     assert main(['probe', *few, *given, '--probes', 'neighbours', '--force']) == 2
-    assert "no files of the class 'coffee'" in capsys.readouterr().err
+    assert "the class folder 'coffee' is empty: fill it or remove it\n" in capsys.readouterr().err
     shutil.copytree(photos / 'val', tmp_path / 'other')
     (tmp_path / 'other' / 'coffee').rename(tmp_path / 'other' / 'tea')
     assert main(['probe', '--train', str(photos / 'train'), '--val', 'other', *given]) == 2

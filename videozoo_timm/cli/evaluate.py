@@ -65,6 +65,7 @@ def evaluate(
     from ..inference.provenance import versions, weights_of
     from ..outputs import Output
     from ..video import Reading, class_folders
+    from ..video.class_folders import EmptyClassError
 
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
@@ -92,7 +93,10 @@ def evaluate(
     about |= versions()  # which updates may change
     check_pictures()  # now, rather than after hours
     unreadable: list[OSError] = []
-    folders = class_folders(inputs.given[0], telling(unreadable), allow_empty=allow_empty)
+    try:
+        folders = class_folders(inputs.given[0], telling(unreadable), allow_empty=allow_empty)
+    except EmptyClassError as error:
+        raise ValueError(f'{error}, or measure the other classes with --allow-empty') from error
     try:
         with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
             result = measure(

@@ -42,7 +42,7 @@ def overlay(frames: torch.Tensor, maps: torch.Tensor, highest: float) -> torch.T
 
 
 def upsample(maps: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """Maps [..., T', H', W'] on the frames that they belong to, [..., num_frames, *size], by nearest-exact."""
+    """Maps [..., T', H', W'] on the frames that they belong to, [..., num_frames, H, W], by nearest-exact."""
     maps = maps.repeat_interleave(num_frames // maps.shape[-3], dim=-3)
     flat = maps.flatten(0, -3).unsqueeze(1)  # [..., H', W'] -> [N, 1, H', W']
     return F.interpolate(flat, size, mode='nearest-exact').squeeze(1).unflatten(0, maps.shape[:-2])
