@@ -14,7 +14,8 @@ from torch import nn
 
 from ..files import atomic_write, check_own_folder, remove_known
 from ..inference.checks import checked_model
-from ..inference.pipeline import evaluating, groups_of, placement_of, process, views_of
+from ..inference.losses import losses_of
+from ..inference.pipeline import RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders
 from ._inputs import WARNING, none_read
@@ -133,6 +134,7 @@ def frozen_features(
     patches: torch.Tensor | None = None
     kept: list[int] = []
     failed: dict[int, str] = {}
+    read_rows: list[RowBatch] = []  # without their values
     groups = groups_of(len(files.paths), views, batch_size)
     with evaluating(model):
         for batch in process(
@@ -146,6 +148,7 @@ def frozen_features(
             **placement_of(model),
         ):
             failed |= batch.failed
+            read_rows.append(batch._replace(values=torch.empty(0)))
             if not batch.files:
                 continue
             kept += batch.files
@@ -154,6 +157,8 @@ def frozen_features(
                 if patches is None:  # at once, so that memory holds them once
                     patches = torch.empty(len(files.paths), *batch.values[0, 1:].shape, dtype=torch.float16)
                 patches[len(kept) - len(batch.files) : len(kept)] = batch.values[:, 1:]
+    for path, reason in losses_of(read_rows, files.paths):
+        reporter.lose(path, reason)
     if not kept:
         raise ValueError(none_read(len(files.paths), failed.values(), files.folder))
     read = files._replace(paths=[files.paths[k] for k in kept], targets=[files.targets[k] for k in kept])

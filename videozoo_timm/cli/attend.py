@@ -15,7 +15,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import echo, exit_code, number_of, table
+from .output import Losses, echo, exit_code, number_of, table
 from .pictures import captions, each_view, save_picture
 
 
@@ -65,10 +65,11 @@ def attend(
     check_attention(model)
     rows: list[list[str]] = []
     failed: list[str] = []
+    losses = Losses()
     # Of an image encoder's images the whole is shown, as in the published pictures.
     whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
     called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
         result = attention_of(model, view.x, block=block)
         what = f'attention_block{result.block}' + ('_heads' if heads else '')
         title = f'{shown(path)}, {called}, class token in block {result.block}'
@@ -81,4 +82,4 @@ def attend(
     if rows:
         table(['file', 'highest', 'picture'], rows)
         echo(f'{pictures.out}: {number_of(rows, "picture")}')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

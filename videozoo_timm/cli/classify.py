@@ -17,7 +17,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import complain, echo, exit_code, progress, report
+from .output import Losses, complain, echo, exit_code, progress, report
 from .types import FILE
 
 
@@ -60,9 +60,17 @@ def classify(
         complain(f'{name} does not name its {model.num_classes} classes: they are numbered from 0; --labels names them')
         names = [f'class {k}' for k in range(model.num_classes)]
     views = parse_views(view.views or '1x1', views_for(chosen, model, view.span))
+    losses = Losses()
     with progress(len(paths)) as update:
         answers, failed = predict(
-            model, paths, views, batch_size=view.batch_size, progress=update, report=report, **vars(reading)
+            model,
+            paths,
+            views,
+            batch_size=view.batch_size,
+            progress=update,
+            report=report,
+            lose=losses,
+            **vars(reading),
         )
     results = []
     for file, row in sorted(answers.items()):
@@ -83,4 +91,4 @@ def classify(
             echo(printable(result['path']))
             for prediction in result['predictions']:
                 echo(f'  {100 * prediction["probability"]:5.1f}%  {printable(prediction["label"])}')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

@@ -17,7 +17,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import echo, exit_code, number_of, table
+from .output import Losses, echo, exit_code, number_of, table
 from .pictures import captions, each_view, save_picture
 from .types import FILE, Choice, Integers, Number
 
@@ -99,8 +99,9 @@ def complete(
     what = f'{kind}{100 * mask_ratio:g}' if mask is None else kind
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
+    losses = Losses()
     called, views = short_name(chosen, model), views_for(chosen, model, span)
-    for index, path, stem, view in each_view(paths, views, reading, pictures, failed):
+    for index, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
         result = fill_in(
             model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=pictures.seed + index
         )
@@ -142,7 +143,7 @@ def complete(
             ],
         )
         echo(f'{pictures.out}: {number_of(rows, "picture")}, and completions.csv')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)
 
 
 def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:

@@ -17,7 +17,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import echo, exit_code, progress, report, table
+from .output import Losses, echo, exit_code, progress, report, table
 
 
 @command(
@@ -75,6 +75,7 @@ def evaluate(
     Output(out).check_recorded('summary.json', about, force)
     check_pictures()  # now, rather than after hours
     folders = class_folders(inputs.given[0])
+    losses = Losses()
     with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
         result = measure(
             model,
@@ -84,6 +85,7 @@ def evaluate(
             team=team,
             progress=update,
             report=report,
+            lose=losses,
             **vars(reading),
         )
     if not team.is_main:
@@ -107,4 +109,4 @@ def evaluate(
             f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
             f'({summary["files"]} files, views {protocol}, {name}); all results in {out}'
         )
-    return exit_code(len(result.failed), len(result.failed) + len(result.paths))
+    return exit_code(len(result.failed), len(result.failed) + len(result.paths), losses)

@@ -55,6 +55,16 @@ def report(path: str, reason: Any) -> None:
     complain(printable(reason))
 
 
+class Losses:
+    """Tells of videos of which a part is missing, and counts them."""
+
+    number = 0
+
+    def __call__(self, path: str, reason: str) -> None:
+        self.number += 1
+        report(path, reason)
+
+
 def table(header: list[str], rows: list[list[str]]) -> None:
     every = [[printable(cell) for cell in row] for row in [*([header] if header else []), *rows]]
     widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
@@ -95,8 +105,11 @@ def number_of(things: list[Any], name: str) -> str:
     return f'{len(things)} {name}' + ('' if len(things) == 1 else 's')
 
 
-def exit_code(skipped: int, total: int) -> int:
-    """The exit code of a command that skipped some of its files, which is told."""
+def exit_code(skipped: int, total: int, losses: Losses | None = None) -> int:
+    """The exit code of a command that skipped some of its files, or lacks parts of them, which is told."""
     if skipped:
         complain(f'{skipped} of {total} files could not be read')
-    return 2 if skipped == total else 1 if skipped else 0
+    lost = losses.number if losses else 0
+    if lost:
+        complain(f'{lost} of {total} files lack a part; what was made of the rest is there')
+    return 2 if skipped == total else 1 if skipped or lost else 0

@@ -17,7 +17,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import echo, exit_code, number_of
+from .output import Losses, echo, exit_code, number_of
 from .pictures import captions, each_view, save_picture
 
 
@@ -66,8 +66,9 @@ def pca(
     model, _ = load(chosen)
     done: list[Any] = []
     failed: list[str] = []
+    losses = Losses()
     called, config, views = short_name(chosen, model), model.pretrained_cfg, views_for(chosen, model, span)
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
         x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
         # As bytes they take a quarter of the memory.
         frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
@@ -87,4 +88,4 @@ def pca(
             picture = Grid(rows, captions(view, len(frames), span), f'{shown(path)}, {called}, {shows}')
             save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
         echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

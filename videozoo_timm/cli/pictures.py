@@ -9,7 +9,7 @@ from typing import Any
 
 from .inputs import names_of, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import progress, report
+from .output import Losses, progress, report
 
 
 def each_view(
@@ -18,8 +18,13 @@ def each_view(
     reading: ReadingOptions,
     pictures: Pictures,
     failed: list[str],
+    losses: Losses,
 ) -> Iterator[tuple[int, str, str, Any]]:
-    """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`."""
+    """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`.
+
+    What is missing of a file is told to `losses`.
+    """
+    from ..inference.losses import loss_of_view
     from ..video import Job, View, load_views
 
     stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
@@ -28,6 +33,8 @@ def each_view(
         for job, item in loaded:
             if isinstance(item, View):
                 pictures.out.mkdir(parents=True, exist_ok=True)
+                if reason := loss_of_view(job.path, item):
+                    losses(job.path, reason)
                 yield job.index, job.path, stems[job.index], item
                 continue
             if item is not None:

@@ -18,7 +18,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import bar_class, echo, progress, report, table
+from .output import Losses, bar_class, echo, progress, report, table
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -105,6 +105,7 @@ def probe(
     Output(out).check_recorded('probes.json', about, force)
     check_folder(out)
     frozen: list[Any] = []
+    losses = Losses()
     for folders in (fitted, held_out):
         with progress(len(folders.paths)) as update:
             frozen.append(
@@ -116,6 +117,7 @@ def probe(
                     batch_size=batch_size,
                     progress=update,
                     report=report,
+                    lose=losses,
                     **vars(reading),
                 )
             )
@@ -154,4 +156,4 @@ def probe(
             f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
             f'{len(fitted.classes)} classes, {name}; all results in {out}'
         )
-    return 1 if frozen[0].failed or frozen[1].failed else 0
+    return 1 if frozen[0].failed or frozen[1].failed or losses.number else 0

@@ -143,7 +143,7 @@ def finetune(
             batch_size=batch_size,
             team=_team(accelerator),
             reading=reading,
-            reporter=Reporter(report=report_once),
+            reporter=Reporter(report=report_once, lose=report_once),
         )
         is_best = [False]
         with writing(accelerator, keeping.folder / 'validation.csv'):
