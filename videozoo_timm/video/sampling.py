@@ -107,7 +107,7 @@ def even_starts(
     if offset > duration or (offset == duration and not with_end):
         raise ValueError(f'offset={offset:g}: the video ends before, it lasts {duration:g} s')
     if with_end:  # headers round, often to a frame
-        number = math.floor((duration + min(0.5 / GRID_RATE, before / 2) - offset) / stride + 1e-9) + 1
+        number = math.floor((duration + min(0.5 / GRID_RATE, 0.9 * before) - offset) / stride + 1e-9) + 1
     else:
         number = max(math.ceil(number - 1e-9), 1)
     return _EvenStarts(number, stride, offset - before)
