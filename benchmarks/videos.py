@@ -27,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 SIZE, SECONDS, RATE = (640, 360), 20, 30
 
 
-def make_video(path: Path, seed: int) -> None:
+def make_video(path: Path, seed: int, size: tuple[int, int] = SIZE, options: dict[str, str] | None = None) -> None:
     """A camera that moves over a noisy texture."""
     import av
     from PIL import Image
 
     rng = np.random.default_rng(seed)
-    width, height = SIZE
+    width, height = size
     coarse = Image.fromarray(rng.integers(0, 256, (90, 160, 3), dtype=np.uint8))
     texture = np.array(coarse.resize((2 * width, 2 * height), Image.BICUBIC)).astype(np.int16)
     texture = (texture + rng.integers(-6, 7, texture.shape)).clip(0, 255).astype(np.uint8)
     with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libx264', rate=RATE)
+        stream = container.add_stream('libx264', rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         for n in range(SECONDS * RATE):
             x, y = int((np.sin(n / 70 + seed) + 1) * 0.45 * width), int((np.cos(n / 90) + 1) * 0.45 * height)

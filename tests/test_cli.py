@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from safetensors.torch import load_file, save_file
 
 import videozoo_timm
 from videozoo_timm.catalogue import find
-from videozoo_timm.video import RECOGNITION, prepare_clip, read_clip
+from videozoo_timm.cli import output
+from videozoo_timm.inference import pipeline
+from videozoo_timm.inference.reporting import Pace
+from videozoo_timm.video import RECOGNITION, Job, View, prepare_clip, read_clip
 
 DECODABLE = [
     'bit_rot.mkv',
@@ -530,3 +534,29 @@ def test_names_that_differ_by_a_colon_alone_get_pictures_of_their_own(tmp_path):
 
     stems = unique_stems([str(tmp_path / name) for name in ('ab.mp4', 'a:b.mp4', 'c.mp4')])
     assert len(set(stems)) == 3
+
+
+@pytest.mark.parametrize(
+    'waiting, num_workers, told',
+    [
+        (2.0, 1, '10 clips or images per second; 10% of the time waiting for files'),
+        (18.0, 1, '90% of the time waiting for files; more --num-workers would help'),
+        (18.0, 8, '90% of the time waiting for files; all cores are decoding'),
+    ],
+)
+def test_a_long_run_tells_what_it_waited_for(waiting, num_workers, told, capsys, monkeypatch):
+    monkeypatch.setattr(output, 'usable_cores', lambda: 8)
+    output.tell_pace(Pace(200, 20.0, waiting, num_workers))
+    assert capsys.readouterr().err.endswith(f'{told}\n')
+    output.tell_pace(Pace(200, 2.0, waiting, num_workers))  # too short to say anything
+    output.tell_pace(Pace(0, 20.0, waiting, num_workers))
+    assert capsys.readouterr().err == ''
+
+
+def test_the_pace_tells_waiting_from_computing(monkeypatch):
+    clock = iter([0.0, 10.0, 13.0, 20.0, 20.5, 30.0, 30.0, 31.0])  # start, three views, the end of the run
+    monkeypatch.setattr(pipeline, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
+    view = View(torch.zeros(1), 0.0, 0.0, 0.0, 0.0, 1)
+    watch = pipeline._Stopwatch()
+    assert len(list(watch.waits_for(iter([(Job(0, 'a'), view), (Job(0, 'a'), None)])))) == 2
+    assert watch.pace(3) == Pace(1, 31.0, 3.5, 3)

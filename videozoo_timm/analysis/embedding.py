@@ -19,7 +19,7 @@ from ..inference.losses import losses_of
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
-from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError
+from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
 from ._inputs import WARNING, listed, none_read
 from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
@@ -131,6 +131,7 @@ def embed(
         views=asdict(views),
         clock=clock,
         strict=strict,
+        **asdict(reading.pixels),
         batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'),
     )
@@ -145,12 +146,14 @@ def embed(
             checksum=checksum,
             device=placement['device'].type,
             torch=torch.__version__,
+            pyav=pyav_version(),
             files=[_state_of(path) for path in files],
         ),
     )
     about = dict(about or {}, weights=weights, checksum=checksum, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, files)
+    about['pyav'] = pyav_version()  # which an update of PyAV may change
     try:
         _open(journal, team, start_over)
         if team.is_main and journal.goes_on:

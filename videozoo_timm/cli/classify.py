@@ -17,7 +17,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import Losses, complain, echo, exit_code, progress, report
+from .output import Losses, complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE
 
 
@@ -70,6 +70,7 @@ def classify(
             progress=update,
             report=report,
             lose=losses,
+            pace=tell_pace,
             **vars(reading),
         )
     results = []

@@ -15,7 +15,7 @@ from .options import (
     model_options,
     span_option,
 )
-from .output import Losses, complain, echo, exit_code, progress, report
+from .output import Losses, complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
@@ -142,6 +142,7 @@ def embed(
             say=complain,
             report=report,
             lose=losses,
+            pace=tell_pace,
             **vars(reading),
             **view_size(chosen, model),
         )

@@ -1,6 +1,7 @@
 """videozoo evaluate."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import Losses, echo, exit_code, progress, report, table
+from .output import Losses, echo, exit_code, progress, report, table, tell_pace
 
 
 @command(
@@ -59,7 +60,7 @@ def evaluate(
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
     from ..outputs import Output
-    from ..video import class_folders
+    from ..video import Reading, class_folders, pyav_version
 
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
@@ -70,6 +71,7 @@ def evaluate(
     model, name = load(chosen, device=team.device)
     views = parse_views(protocol, views_for(chosen, model, view.span), train_jitter_scales, seed)
     about: dict[str, Any] = dict(model=name, folder=inputs.given[0], views=protocol, dtype=chosen.dtype)
+    about |= asdict(Reading(**vars(reading)).pixels)
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)
@@ -86,10 +88,12 @@ def evaluate(
             progress=update,
             report=report,
             lose=losses,
+            pace=tell_pace,
             **vars(reading),
         )
     if not team.is_main:
         return 0
+    about['pyav'] = pyav_version()  # which an update of PyAV may change
     result.save(out, about)
     summary = result.summary()
     if as_json:

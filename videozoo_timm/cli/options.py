@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..identity import Resolved
 
 RECOGNITION_SPAN, COMPLETION_SPAN = 128, 65  # of `video.RECOGNITION` and `video.COMPLETION`, without their imports
+_WORKER_MEMORY = 1 << 30  # bytes that a process that decodes is allowed for: PyTorch, frames, views
+COLORS = ('file', 'published')  # of `video.pixels`, without its imports
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -118,15 +120,25 @@ class ReadingOptions:
 
     num_workers: int
     time_limit: float
+    color: str
+    background: str
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return max(1, min(4, cores // int(os.environ.get('LOCAL_WORLD_SIZE', '1'))))
+    """The share of this process of the machine's cores, and not more than its memory has room for."""
+    number = usable_cores()
+    if hasattr(os, 'sysconf'):
+        number = min(number, os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // _WORKER_MEMORY)
+    return max(1, number // int(os.environ.get('LOCAL_WORLD_SIZE', '1')))
 
 
 def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
-    """--num-workers, --time-limit."""
+    """--num-workers, --time-limit, --color, --background."""
     return family(
         'reading',
         ReadingOptions,
@@ -136,7 +148,7 @@ def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
             metavar='N',
             default=lambda: default_workers(),
             section=section,
-            show_default='number of cores, at most 4',
+            show_default='number of cores',
             help='Processes that decode ahead of the model; 0 decodes in this process, without a time limit.',
         ),
         option(
@@ -146,6 +158,21 @@ def reading_options(section: str = 'Reading files') -> Callable[[Any], Any]:
             default=60.0,
             section=section,
             help='Skip a file that yields no clip, or no further clip, for this long.',
+        ),
+        option(
+            '--color',
+            type=Choice(COLORS),
+            default=COLORS[0],
+            section=section,
+            help='Colors as the file says and a player shows them; or as the published pipeline decoded them, all '
+            'videos with the matrix of BT.601, pixels that are not square as they are, and transparency left out.',
+        ),
+        option(
+            '--background',
+            metavar='COLOR',
+            default='black',
+            section=section,
+            help='What transparent parts are laid on: black, gray, white, or a color such as #8040ff.',
         ),
     )
 

@@ -8,9 +8,13 @@ from typing import Any
 
 from ..errors import Explained
 from ..text import printable
+from .options import usable_cores
 
 # What is told in a line; anything else is a fault of this package.
 ERRORS = (ValueError, IndexError, OSError, RuntimeError, ImportError, FloatingPointError)
+
+
+_LONG_RUN = 10.0  # seconds; the pace of shorter ones says little
 
 
 def echo(text: Any = '') -> None:
@@ -63,6 +67,18 @@ class Losses:
     def __call__(self, path: str, reason: str) -> None:
         self.number += 1
         report(path, reason)
+
+
+def tell_pace(pace: Any) -> None:
+    """Tell how fast a longer run went, and what would make it faster."""
+    if pace.views == 0 or pace.seconds < _LONG_RUN:
+        return
+    waited = pace.waiting / pace.seconds
+    text = f'{pace.views / pace.seconds:.3g} clips or images per second; {waited:.0%} of the time waiting for files'
+    if waited > 0.5:
+        more = pace.num_workers < usable_cores()
+        text += '; more --num-workers would help' if more else '; all cores are decoding'
+    complain(text)
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:

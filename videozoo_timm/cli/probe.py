@@ -1,6 +1,7 @@
 """videozoo probe."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import Losses, bar_class, echo, progress, report, table
+from .output import Losses, bar_class, echo, progress, report, table, tell_pace
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -78,7 +79,7 @@ def probe(
     from ..figures import check_pictures
     from ..inference.journal import digest_of
     from ..outputs import Output
-    from ..video import class_folders
+    from ..video import Reading, class_folders, pyav_version
 
     fitted, held_out = class_folders(train), class_folders(val)
     check_classes(fitted, held_out)
@@ -101,8 +102,10 @@ def probe(
         epochs=epochs,
         seed=seed,
         names=names,
+        **asdict(Reading(**vars(reading)).pixels),
     )
     Output(out).check_recorded('probes.json', about, force)
+    about['pyav'] = pyav_version()  # which an update of PyAV may change
     check_folder(out)
     frozen: list[Any] = []
     losses = Losses()
@@ -118,6 +121,7 @@ def probe(
                     progress=update,
                     report=report,
                     lose=losses,
+                    pace=tell_pace,
                     **vars(reading),
                 )
             )

@@ -61,19 +61,20 @@ class ClipTransform:
         x = prepare_view(pixels, self.views)
         return x[:, 0] if x.shape[1] == 1 else x
 
-    def read(self, path: str | os.PathLike[str], start: float | None = None) -> torch.Tensor:
+    def read(self, path: str | os.PathLike[str], start: float | None = None, **fields: Any) -> torch.Tensor:
         """Read a clip of a video, or an image, and prepare it.
 
         Args:
             path: A video file or an image file.
             start: Start of a video's clip, in seconds from the first frame; the centered clip if None.
+            **fields: Fields of `Pixels`: `color`, `background`.
 
         Raises:
             FileNotFoundError, VideoError, ValueError, ImportError: As `read_clip`.
         """
         if is_image(path):
-            return self(read_image(path))
-        return self(read_clip(path, sampling=self.sampling, start=start))
+            return self(read_image(path, **fields))
+        return self(read_clip(path, sampling=self.sampling, start=start, **fields))
 
 
 def clip_transform(model: nn.Module, sampling: Sampling | None = None, **changes: Any) -> ClipTransform:

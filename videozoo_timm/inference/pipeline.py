@@ -6,7 +6,8 @@ whether one process does all the work, several share it, or a killed run continu
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
@@ -17,7 +18,7 @@ from timm.models import get_model_input_config
 from torch import nn
 
 from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
-from .reporting import SILENT, Reporter, with_fields
+from .reporting import SILENT, Pace, Reporter, with_fields
 
 
 class Group(NamedTuple):
@@ -169,15 +170,38 @@ def process(
         x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
         return function(x).float().cpu()
 
+    watch = _Stopwatch()
     with closing(load_views(jobs, views, reading)) as loaded:
+        timed = watch.waits_for(loaded)
         for group in groups:
-            yield from _process_group(rows_of, group, loaded, paths, batch_size, reporter)
+            yield from _process_group(rows_of, group, timed, paths, batch_size, reporter)
+    reporter.pace(watch.pace(reading.num_workers))
+
+
+class _Stopwatch:
+    """Tells waiting for views from the rest of the time."""
+
+    def __init__(self) -> None:
+        self.start, self.waiting, self.views = time.monotonic(), 0.0, 0
+
+    def waits_for(self, loaded: Iterator[tuple[Job, View | Failure | None]]) -> Iterator[tuple[Job, Any]]:
+        while True:
+            before = time.monotonic()
+            item = next(loaded, None)
+            self.waiting += time.monotonic() - before
+            if item is None:
+                return
+            self.views += isinstance(item[1], View)
+            yield item
+
+    def pace(self, num_workers: int) -> Pace:
+        return Pace(self.views, time.monotonic() - self.start, self.waiting, num_workers)
 
 
 def _process_group(
     rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
     group: Group,
-    loaded: Generator[tuple[Job, View | Failure | None], None, None],
+    loaded: Iterator[tuple[Job, View | Failure | None]],
     paths: Sequence[str],
     batch_size: int,
     reporter: Reporter,

@@ -12,6 +12,23 @@ def _ignore(*_: Any) -> None:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast views went through a model, and what that waited for.
+
+    Attributes:
+        views: Number of views, clips or images.
+        seconds: Time from the first request for a view to the last result.
+        waiting: Seconds of these in which the model waited for a view.
+        num_workers: Processes that decoded.
+    """
+
+    views: int
+    seconds: float
+    waiting: float
+    num_workers: int
+
+
+@dataclass(frozen=True)
 class Reporter:
     """Functions that are called during long work; by default they do nothing.
 
@@ -22,12 +39,14 @@ class Reporter:
         lose: Called with the path of each video of which a part is missing (its end is cut off, or frames did not
             decode), and what.
         say: Called with remarks, for instance that an unfinished run continues or that a signal stops it.
+        pace: Called at the end with the `Pace` of this process.
     """
 
     progress: Callable[..., Any] = _ignore
     report: Callable[[str, str], Any] = _ignore
     say: Callable[[str], Any] = _ignore
     lose: Callable[[str, str], Any] = _ignore
+    pace: Callable[[Pace], Any] = _ignore
 
 
 SILENT = Reporter()

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from torch import nn
 
 from ..errors import DivergenceError, UserError
 from ..inference.reporting import SILENT, Reporter, with_fields
-from ..video import IN_THIS_PROCESS, Reading, Views
+from ..video import IN_THIS_PROCESS, Reading, Views, pyav_version
 from .checkpoints import load_checkpoint, save_checkpoint
 from .log import Log, read_log
 from .run_folder import Keeping, last_checkpoint, run_folder, writing
@@ -148,6 +149,8 @@ def train(
                 seed=seed,
                 processes=accelerator.num_processes,
                 precision=accelerator.mixed_precision,
+                **asdict(reading.pixels),
+                pyav=pyav_version(),
                 files=len(paths),
                 files_sha256=hashlib.sha256('\n'.join(paths).encode('utf-8', 'surrogateescape')).hexdigest(),
             )

@@ -276,7 +276,7 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
             raise UserError(
                 '{} holds a run; {resume} continues it, {force} replaces it', folder, resume=True, force=True
             )
-        Output(folder, 'folder').refuse_other({k: v for k, v in before.items() if k != 'id'}, about)
+        Output(folder, 'folder').refuse_other(dict(before, id=None, pyav=about.get('pyav')), about)
     run = before.get('id') or uuid4().hex
     if before != (now := dict(about, id=run)):
         with atomic_write(record, durable=True) as partial:

@@ -4,6 +4,7 @@ from .checks import VideoError
 from .class_folders import ClassFolders, class_folders
 from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos, is_image
 from .images import read_image
+from .pixels import AS_PLAYED, Pixels, pyav_version
 from .reading import Clip, VideoInfo, probe, read_clip, read_clips
 from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centred_starts
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
@@ -12,6 +13,7 @@ from .workers import IN_THIS_PROCESS, Reading, load_views
 
 __all__ = [
     'ALIGNMENTS',
+    'AS_PLAYED',
     'COMPLETION',
     'IMAGE_EXTENSIONS',
     'IN_THIS_PROCESS',
@@ -22,6 +24,7 @@ __all__ = [
     'Clip',
     'Failure',
     'Job',
+    'Pixels',
     'Reading',
     'Sampling',
     'VideoError',
@@ -40,6 +43,7 @@ __all__ = [
     'load_views',
     'prepare_clip',
     'probe',
+    'pyav_version',
     'read_clip',
     'read_clips',
     'read_image',

@@ -1,18 +1,17 @@
-"""Decoding video files by PyAV: opening, frames with their times, frames after a seek, conversion to RGB."""
+"""Decoding video files by PyAV: opening, frames with their times, frames after a seek."""
 
 import errno
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .checks import MAX_FRAME_PIXELS, VideoError, check_file, check_size, limit
 from .clock import IN_ORDER, Damage, TimedFrame, Timing, ascending, from_mark, ordered
 from .sampling import GRID_RATE
+from .streams import decoder_of, main_stream, no_pictures
 
 # The demuxers of `VIDEO_EXTENSIONS` and of bare streams. None of them opens what a file names, as playlists (HLS, DASH,
 # SDP), lists of files and image sequences do.
@@ -67,10 +66,9 @@ def opened(path: str | os.PathLike, num_threads: int) -> Iterator[tuple[Any, Any
     try:
         # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
         with av.open(os.path.abspath(path), metadata_errors='replace', container_options=only) as container:
-            stream = container.streams.best('video')
+            stream = main_stream(container)
             if stream is None:
-                sound = 'audio only' if container.streams.audio else 'no audio either'
-                raise VideoError(f'{path}: holds no video stream ({sound})')
+                raise VideoError(f'{path}: holds no video stream ({no_pictures(container)})')
             if stream.codec_context is None:
                 raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
             if stream.width and stream.height:  # or the first frame tells
@@ -106,6 +104,7 @@ def timed_frames(
     stream: Any,
     sought: bool = False,
     timing: Timing = IN_ORDER,
+    begin: float = -math.inf,
     packets: Iterable[Any] | None = None,
     damage: Damage | None = None,
 ) -> Iterator[TimedFrame]:
@@ -116,12 +115,14 @@ def timed_frames(
         stream: Its video stream.
         sought: A seek led here.
         timing: How presentation times come from those in the file.
+        begin: Where `seek` was asked to go.
         packets: The packets to decode; if None those of the container.
         damage: Notes what does not decode.
     """
     step = step_of(stream)
     if packets is None and timing.marks:
-        packets = from_mark(container, packets_of(container, stream), step, timing.mark_before(-math.inf))
+        mark = timing.mark_before(begin if sought else -math.inf)
+        packets = from_mark(container, packets_of(container, stream), step, mark)
     # Raw streams have no times and are counted, which after a seek cannot be: such a frame is one that comes too late.
     frames = _counting(_frames(container, stream, packets, damage), step, math.inf if sought else 0.0)
     return ascending(ordered(frames, timing.window) if timing.window else frames, step)
@@ -140,13 +141,14 @@ def _frames(
     packets: Iterable[Any] | None = None,
     damage: Damage | None = None,
 ) -> Iterator[Any]:
-    av, damage = import_av(), Damage() if damage is None else damage
+    av, decoder = import_av(), decoder_of(stream)
+    damage = Damage() if damage is None else damage
     for packet in packets_of(container, stream) if packets is None else packets:
         if packet is not None and not packet.size and packet.dts is not None:
             continue  # the frame before is shown again; the decoder would take it for the end
         damage.send(packet)
         try:
-            for frame in stream.decode(packet):
+            for frame in decoder.decode(packet):
                 damage.show(frame)
                 yield frame
         except av.FFmpegError:
@@ -162,18 +164,15 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
         yield None  # the frames that the decoder still holds are not lost
 
 
-def frames_after_seek(
-    container: Any, stream: Any, time: float, timing: Timing = IN_ORDER, damage: Damage | None = None
-) -> Iterator[TimedFrame]:
-    """Every frame that decodes after a seek to `time`; none where the file cannot be sought in."""
-    if timing.marks:  # a clock that starts again is no index
-        packets = from_mark(container, packets_of(container, stream), step_of(stream), timing.mark_before(time))
-        return timed_frames(container, stream, True, timing, packets, damage)
+def seek(container: Any, stream: Any, time: float, timing: Timing = IN_ORDER) -> bool:
+    """Go to the last place before `time` where decoding can begin; false where the file cannot be sought in."""
+    if timing.marks:  # `timed_frames` goes there by them
+        return True
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except import_av().FFmpegError:  # no index, as in raw streams
-        return iter(())
-    return timed_frames(container, stream, True, timing, damage=damage)
+        return False
+    return True
 
 
 def first_frame(path: Path, container: Any, stream: Any, packets: Iterable[Any] | None = None) -> TimedFrame:
@@ -187,27 +186,6 @@ def first_frame(path: Path, container: Any, stream: Any, packets: Iterable[Any] 
         hint = '' if stream.width else ' (or they are larger than the environment variable VIDEOZOO_MAX_PIXELS allows)'
         raise VideoError(f'{path}: no frame could be decoded{hint}')
     return first
-
-
-def to_images(path: Path, frames: Sequence[Any]) -> torch.Tensor:
-    """Decoded frames to RGB, uint8 [T, H, W, 3], all with the size and rotation of the first."""
-    import numpy as np
-
-    check_size(path, frames[0].width, frames[0].height, MAX_FRAME_PIXELS)
-    width, height, turns = frames[0].width, frames[0].height, quarter_turns(frames[0])
-    shape = (width, height) if turns % 2 else (height, width)
-    images = np.empty((len(frames), *shape, 3), np.uint8)  # [T, H, W, 3]
-    for i, frame in enumerate(frames):
-        if i and frame is frames[i - 1]:
-            images[i] = images[i - 1]
-        else:
-            images[i] = np.rot90(frame.to_ndarray(format='rgb24', width=width, height=height), turns)
-    return torch.from_numpy(images)
-
-
-def quarter_turns(frame: Any) -> int:
-    """Counterclockwise turns by 90 degrees that make a frame upright, as numpy.rot90 counts them."""
-    return round(frame.rotation / 90) if abs(frame.rotation) <= 360 else 0  # NaN of a singular matrix
 
 
 def step_of(stream: Any) -> float:

@@ -7,31 +7,32 @@ time: every position of a 30 Hz grid shows the frame that a player would have on
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
-from .clock import Damage, TimedFrame
+from .clock import IN_ORDER, Damage, TimedFrame
 from .decoding import (
     SLACK,
     end_of,
-    frames_after_seek,
     import_av,
     opened,
-    quarter_turns,
+    seek,
     step_of,
     timed_frames,
-    to_images,
 )
 from .extent import Extent, examine
 from .images import read_image
+from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
+from .skipping import Odd, shown_frames
 
 __all__ = [
     'COMPLETION',
@@ -63,7 +64,7 @@ class Clip:
     """Frames sampled from a video.
 
     Attributes:
-        frames: uint8 [T, H, W, 3], RGB, upright.
+        frames: uint8 [T, H, W, 3], RGB, as a player shows them (`Pixels`): upright, with square pixels.
         times: float64 [T], the presentation times of the frames shown, in seconds from the video's first frame.
         start: Start of the sampled window, in seconds from the first frame.
         end: End of the sampled window; later than the video's end where the video is shorter than the window.
@@ -93,8 +94,8 @@ class VideoInfo:
     Attributes:
         duration: Seconds from the first frame to the end of the last; of a file that is cut off, as the header says.
         fps: Average frames per second, from the header.
-        width: Pixels, as displayed (after rotation).
-        height: Pixels, as displayed (after rotation).
+        width: Pixels, as displayed: after rotation, and if pixels are not square after scaling to square ones.
+        height: Pixels, as displayed.
         clock_offset: Presentation time of the first frame on the file's own clock, in seconds.
         lost: Seconds of the duration, at its end, that the file lacks.
     """
@@ -107,21 +108,26 @@ class VideoInfo:
     lost: float = 0.0
 
 
-def probe(path: str | os.PathLike) -> VideoInfo:
+def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) -> VideoInfo:
     """Read duration, frame rate and size of a video from its header, its first frame and the end of the file.
+
+    Args:
+        path: A video file.
+        pixels: As in `read_clip`, on which the size depends.
+        **fields: Fields of `pixels` to replace.
 
     Raises:
         FileNotFoundError: There is no such file.
         VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
-    path = Path(path)
+    path, pixels = Path(path), replace(pixels, **fields)
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
     with opened(path, num_threads=1) as (container, stream):
         extent, frame = examine(path, container, stream)
-        width, height = (frame.height, frame.width) if quarter_turns(frame) % 2 else (frame.width, frame.height)
+        width, height = shown_size(path, frame, stream.sample_aspect_ratio, pixels)
         rate = stream.average_rate or stream.guessed_rate or GRID_RATE
         whole = extent.duration + extent.lost
         return VideoInfo(whole, float(rate), width, height, extent.origin, extent.lost)
@@ -133,6 +139,8 @@ def read_clip(
     sampling: Sampling = RECOGNITION,
     start: float | None = None,
     num_threads: int = 2,
+    pixels: Pixels = AS_PLAYED,
+    **fields: Any,
 ) -> Clip:
     """Read one clip from a video.
 
@@ -146,6 +154,8 @@ def read_clip(
         start: Start of the window, in seconds from the first frame. None is the published center clip: it starts at
             position floor(max(30 * duration - span, 0) / 2) of the grid.
         num_threads: Threads of the decoder.
+        pixels: Which colors the frames have, and what transparent parts are laid on.
+        **fields: Fields of `pixels` to replace: `color`, `background`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -156,7 +166,7 @@ def read_clip(
     if start is not None and not 0 <= start < math.inf:
         raise ValueError(f'{path}: start must be 0 or more seconds, got {start}')
     starts = partial(centered_starts, sampling=sampling) if start is None else [start]
-    return next(read_clips(path, starts, sampling=sampling, num_threads=num_threads))
+    return next(read_clips(path, starts, sampling=sampling, num_threads=num_threads, pixels=pixels, **fields))
 
 
 def read_clips(
@@ -166,6 +176,8 @@ def read_clips(
     sampling: Sampling = RECOGNITION,
     skip: int = 0,
     num_threads: int = 2,
+    pixels: Pixels = AS_PLAYED,
+    **fields: Any,
 ) -> Iterator[Clip]:
     """Read clips from a video, each as `read_clip` would, in as few passes over the file as possible.
 
@@ -177,6 +189,8 @@ def read_clips(
         skip: Number of windows to skip, from the first. The others are read from the same places in the file as with
             `skip=0`, so that they are equal even where decoding depends on where it began.
         num_threads: Threads of the decoder.
+        pixels: As in `read_clip`.
+        **fields: Fields of `pixels` to replace.
 
     Yields:
         One clip for each start that is not skipped.
@@ -185,12 +199,13 @@ def read_clips(
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
         ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
-    path = Path(path)
+    path, pixels = Path(path), replace(pixels, **fields)
     if is_drawn(path):
         yield from _synthetic_clips(path, starts, sampling, skip)
         return
     with opened(path, num_threads=1) as (container, stream):
         extent, _ = examine(path, container, stream)
+        aspect = stream.sample_aspect_ratio
     for run in _runs(_checked(path, starts, extent), sampling):
         if skip >= len(run):
             skip -= len(run)
@@ -201,7 +216,7 @@ def read_clips(
                 continue
             times = torch.tensor([time - extent.origin for time, _ in shown.frames], dtype=torch.float64)
             try:
-                images = to_images(path, [frame for _, frame in shown.frames])
+                images = to_images(path, [frame for _, frame in shown.frames], aspect, pixels)
             except (import_av().FFmpegError, ValueError) as error:
                 reason = getattr(error, 'strerror', None) or error
                 raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
@@ -284,16 +299,22 @@ def _read_run(
     wanted = [[extent.origin + max(start + k / GRID_RATE, 0) for k in sampling.positions] for start in starts]
     done = 0
     for margin in _SEEK_MARGINS:
-        damage = Damage()
-        with opened(path, num_threads) as (container, stream):
-            if starts[done] > margin:
-                time = extent.origin + starts[done] - margin
-                frames = frames_after_seek(container, stream, time, extent.timing, damage)
-            else:
-                frames = timed_frames(container, stream, timing=extent.timing, damage=damage)
-            for shown in _select(path, extent, step_of(stream), frames, wanted[done:], damage):
-                yield shown
-                done += 1
+        begin, first, damage = starts[done] - margin, done, Damage()
+        sought = begin > 0
+        ways: list[Callable[..., Iterator[TimedFrame]]] = [
+            partial(shown_frames, wanted=sorted(chain(*wanted[done:]))),
+            partial(timed_frames, timing=extent.timing, begin=extent.origin + begin, damage=damage),
+        ]
+        for frames_of in ways if extent.timing == IN_ORDER else ways[1:]:
+            with opened(path, num_threads) as (container, stream), suppress(Odd):
+                if sought and not seek(container, stream, extent.origin + begin, extent.timing):
+                    break
+                frames = frames_of(container, stream, sought=sought)
+                windows = _select(path, extent, step_of(stream), frames, wanted[first:], damage)
+                for shown in islice(windows, done - first, None):
+                    yield shown
+                    done += 1
+                break
         if done == len(wanted):
             return
     raise VideoError(f'{path}: no frame could be decoded')

@@ -10,6 +10,7 @@ import torch
 
 from .finding import is_image
 from .images import read_image
+from .pixels import AS_PLAYED, Pixels
 from .reading import Clip, read_clips
 from .sampling import RECOGNITION, Sampling, centered_starts, even_starts
 from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
@@ -153,22 +154,28 @@ class Job(NamedTuple):
         return random.Random(f'{seed} {self.index if self.view_seed is None else self.view_seed}')
 
 
-def read_views(job: Job, views: Views, num_threads: int = 1) -> Generator[View, None, None]:
+def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS_PLAYED) -> Generator[View, None, None]:
     """The views of a file.
+
+    Args:
+        job: The file.
+        views: Which views of it.
+        num_threads: Threads of the decoder.
+        pixels: As in `read_clip`.
 
     Raises:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
     """
     if views.augmentation:
-        yield from _augmented_views(job, views, views.augmentation, num_threads)
+        yield from _augmented_views(job, views, views.augmentation, num_threads, pixels)
         return
     if is_image(job.path):
         if not job.skip:
-            yield View(_prepare(read_image(job.path), views)[:, 0], 0.0, 0.0, 0.0, 0.0, 1)
+            yield View(_prepare(read_image(job.path, pixels), views)[:, 0], 0.0, 0.0, 0.0, 0.0, 1)
         return
     if views.jitter:
         if not job.skip:
-            yield _random_view(job, views, views.jitter, num_threads)
+            yield _random_view(job, views, views.jitter, num_threads, pixels)
         return
     num_crops = len(views.crops)
     num_clips: list[int] = []
@@ -178,32 +185,36 @@ def read_views(job: Job, views: Views, num_threads: int = 1) -> Generator[View, 
         num_clips[:] = [len(every := views.starts(duration))]
         return every
 
-    for clip in read_clips(job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads):
+    for clip in read_clips(
+        job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads, pixels=pixels
+    ):
         for crop in views.crops[skip_crops:]:
             x = _prepare(clip.frames, views, crop=crop)
             yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops, *_faults(clip))
         skip_crops = 0
 
 
-def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: int) -> View:
+def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: int, pixels: Pixels) -> View:
     rng = job.rng(views.seed)
 
     def starts(duration: float) -> list[float]:
         return [rng.uniform(0, max(duration - views.sampling.seconds, 0))]
 
-    clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads))
+    clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads, pixels=pixels))
     short_side, crop = round(rng.uniform(*jitter)), (rng.random(), rng.random())
     x = _prepare(clip.frames, replace(views, short_side=short_side), crop=crop)
     x = x.flip(-1) if rng.random() < 0.5 else x
     return View(_as_image(x, views), *_times(clip, views), 1, *_faults(clip))
 
 
-def _augmented_views(job: Job, views: Views, augmentation: Augmentation, num_threads: int) -> Iterator[View]:
+def _augmented_views(
+    job: Job, views: Views, augmentation: Augmentation, num_threads: int, pixels: Pixels
+) -> Iterator[View]:
     rng = job.rng(views.seed)
     repeats = augmentation.repeats
     start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
     if is_image(job.path):
-        frames, times, faults = read_image(job.path), (0.0, 0.0, 0.0, 0.0), ()
+        frames, times, faults = read_image(job.path, pixels), (0.0, 0.0, 0.0, 0.0), ()
     else:
         clip = next(
             read_clips(
@@ -211,6 +222,7 @@ def _augmented_views(job: Job, views: Views, augmentation: Augmentation, num_thr
                 lambda duration: [start * max(duration - views.sampling.seconds, 0)],
                 sampling=views.sampling,
                 num_threads=num_threads,
+                pixels=pixels,
             )
         )
         frames, times, faults = clip.frames, _times(clip, views), _faults(clip)

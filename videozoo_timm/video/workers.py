@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 
 from ..processes import start_python
+from .pixels import Pixels
 from .transport import Head, Slots, receive, shared_slots
 from .views import Failure, Job, View, Views, failure_of, read_views
 
@@ -38,20 +39,30 @@ class Reading:
             limit. Worker processes import nothing from the current folder, and not the script that asks for them.
         time_limit: Seconds that a file may take until its first view, and from each view to the next.
         num_threads: Threads of the decoder, in each process.
+        color: As in `Pixels`.
+        background: As in `Pixels`.
 
     Raises:
-        ValueError: A negative number of workers, or a time limit that is not above 0.
+        ValueError: A negative number of workers, a time limit that is not above 0, or as `Pixels`.
     """
 
     num_workers: int = 0
     time_limit: float = 60.0
     num_threads: int = 1
+    color: str = 'file'
+    background: str | Sequence[int] = 'black'
 
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise ValueError(f'num_workers={self.num_workers}: must not be negative')
         if not self.time_limit > 0:
             raise ValueError(f'time_limit={self.time_limit}: must be more than 0 seconds')
+        object.__setattr__(self, 'background', self.pixels.background)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How frames become RGB pixels."""
+        return Pixels(self.color, self.background)
 
 
 IN_THIS_PROCESS = Reading()
@@ -65,8 +76,8 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
     Args:
         jobs: The files; there may be no end of them.
         views: Which views of each.
-        reading: Worker processes, time limit and threads.
-        **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`.
+        reading: Worker processes, time limit, threads and colors.
+        **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`, `color`, `background`.
 
     Yields:
         (job, view) for each view, and at the end of each file (job, None) or (job, Failure).
@@ -79,15 +90,15 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
     reading = replace(reading, **fields)
     num_workers = min(reading.num_workers, len(jobs)) if isinstance(jobs, Sized) else reading.num_workers
     if num_workers == 0:
-        return _load_here(jobs, views, reading.num_threads)
+        return _load_here(jobs, views, reading)
     return _load_ahead(jobs, views, replace(reading, num_workers=num_workers))
 
 
-def _load_here(jobs: Iterable[Job], views: Views, num_threads: int) -> _Loaded:
+def _load_here(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
     for job in jobs:
         end = None
         try:
-            for view in read_views(job, views, num_threads):
+            for view in read_views(job, views, reading.num_threads, reading.pixels):
                 yield job, view
         except ImportError:
             raise
@@ -101,7 +112,14 @@ def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
     places = threading.Semaphore(2 * reading.num_workers)
     queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
-        _Worker(queues, places, closed, (views, reading.num_threads), reading.time_limit, f'videozoo decoder {i}')
+        _Worker(
+            queues,
+            places,
+            closed,
+            (views, reading.num_threads, reading.pixels),
+            reading.time_limit,
+            f'videozoo decoder {i}',
+        )
         for i in range(reading.num_workers)
     ]
 
@@ -166,7 +184,7 @@ class _Worker(threading.Thread):
         queues: _Queues,
         places: threading.Semaphore,
         closed: threading.Event,
-        arguments: tuple[Views, int],
+        arguments: tuple[Views, int, Pixels],
         time_limit: float,
         name: str,
     ) -> None:
@@ -329,7 +347,7 @@ def decode() -> None:
         os.nice(15)
     files, answers, jobs = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for libraries that print
-    views, num_threads, shared = pickle.load(files)
+    views, num_threads, pixels, shared = pickle.load(files)
     slots = shared and shared.open()
     threading.Thread(target=_listen, args=(files, jobs), daemon=True).start()
     torch.set_num_threads(1)
@@ -338,7 +356,7 @@ def decode() -> None:
     while True:
         job, end = jobs.get(), None
         try:
-            with closing(read_views(job, views, num_threads)) as loaded:
+            with closing(read_views(job, views, num_threads, pixels)) as loaded:
                 for view in loaded:
                     x = view.x.contiguous()
                     slot = slots.put(x) if slots else None

@@ -1,0 +1,161 @@
+"""Frames that are left out undecoded change nothing: clips equal those of decoding every frame, to the bit."""
+
+import math
+import random
+from fractions import Fraction
+from itertools import islice
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from videozoo_timm.video import Sampling, VideoError, read_clips, reading, skipping
+from videozoo_timm.video.decoding import opened
+
+FRAMES, RATE, SIZE = 120, 30, (96, 64)
+SHORT = Sampling(8, 30)
+B = 3  # FFmpeg's number of this type of picture
+X264 = dict(preset='ultrafast', crf='30')
+# Container, encoder, its options; whether the time between frames varies.
+VIDEOS = {
+    'no B-frames': ('mp4', 'libx264', {'bf': '0', 'g': '40', **X264}, False),
+    'B-frames': ('mp4', 'libx264', {'bf': '3', 'g': '250', **X264}, False),
+    'B-frames, varying rate': ('mkv', 'libx264', {'bf': '3', 'g': '60', **X264}, True),
+    'B-pyramid': ('mp4', 'libx264', {'x264-params': 'bframes=6:b-pyramid=normal:b-adapt=0:keyint=50', **X264}, False),
+    'open GOP': ('mkv', 'libx264', {'x264-params': 'bframes=3:open-gop=1:keyint=15:b-adapt=0', **X264}, False),
+    'intra refresh': ('ts', 'libx264', {'x264-params': 'bframes=2:intra-refresh=1:keyint=20', **X264}, False),
+    'transport stream': ('ts', 'libx264', {'bf': '2', 'g': '30', **X264}, False),
+    'interlaced': ('ts', 'libx264', {'x264-params': 'tff=1:bframes=2:keyint=30', **X264}, False),
+    'AVI': ('avi', 'libx264', {'bf': '2', 'g': '30', **X264}, False),
+    'HEVC': ('mp4', 'libx265', {'preset': 'ultrafast', 'x265-params': 'bframes=3:keyint=30:log-level=none'}, False),
+    'VP9': ('webm', 'libvpx-vp9', {'deadline': 'realtime', 'cpu-used': '8', 'g': '30'}, True),
+    'AV1': ('mkv', 'libsvtav1', {'preset': '13', 'g': '30'}, False),
+    'MPEG-4': ('mp4', 'mpeg4', {'bf': '2', 'g': '20'}, False),
+    'MPEG-4 in AVI': ('avi', 'mpeg4', {'bf': '2', 'g': '20'}, False),
+    'MPEG-2': ('ts', 'mpeg2video', {'bf': '2', 'g': '15'}, False),
+    'MPEG-2 program stream': ('mpg', 'mpeg2video', {'bf': '2', 'g': '15'}, False),
+    'MJPEG': ('avi', 'mjpeg', {}, False),
+    'ProRes': ('mov', 'prores_ks', {}, False),
+}
+SKIPPED = {'B-frames', 'B-frames, varying rate', 'B-pyramid', 'open GOP', 'transport stream', 'MPEG-4', 'MPEG-2'}
+
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('videos')
+    return {name: make_video(folder / f'{k}.{spec[0]}', *spec[1:]) for k, (name, spec) in enumerate(VIDEOS.items())}
+
+
+def make_video(path, encoder, options, varying):
+    """A texture that moves one way, then another, under a square that blinks; None if PyAV lacks the encoder."""
+    if encoder not in av.codecs_available:
+        return None
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream(encoder, rate=RATE)
+        (stream.width, stream.height), stream.options = SIZE, options
+        stream.pix_fmt = {'mjpeg': 'yuvj420p', 'prores_ks': 'yuv422p10le'}.get(encoder, 'yuv420p')
+        if varying:
+            stream.codec_context.time_base = Fraction(1, 10 * RATE)
+        time = 0
+        for n in range(FRAMES):
+            x, y = 3 * min(n, FRAMES - n), 2 * (n % 50)
+            image = np.ascontiguousarray(texture[y : y + SIZE[1], x % 150 : x % 150 + SIZE[0]])
+            image[:16, :16] = 255 * (n // 7 % 2)
+            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+            frame.pts, frame.time_base = time, Fraction(1, 10 * RATE)
+            time += int(rng.integers(5, 40)) if varying else 10
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def damaged(path, how, rng):
+    data = bytearray(path.read_bytes())
+    if how == 'cut off':
+        del data[int(rng.uniform(0.4, 0.95) * len(data)) :]
+    else:
+        for place in rng.sample(places(path), 6):
+            data[place] ^= 1 << rng.randrange(8)
+    other = path.with_name(f'{how} {path.name}')
+    other.write_bytes(data)
+    return other
+
+
+def places(path):
+    """Bytes of frames that others need. Damage to the rest stays where it is: it may be left out with its frame."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    with av.open(str(path)) as container:
+        needed = {frame.pts for frame in container.decode(video=0) if int(frame.pict_type) != B}
+    found = [packet.pos + k for packet in packets if packet.pts in needed and packet.pos for k in range(packet.size)]
+    return found or range(1000, path.stat().st_size)
+
+
+def outcome(path, starts, **options):
+    try:
+        return list(read_clips(path, starts, sampling=SHORT, **options))
+    except (VideoError, ValueError) as error:
+        return str(error)
+
+
+def assert_equal(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, str):
+        assert one == other
+        return
+    for a, b in zip(one, other, strict=True):
+        assert torch.equal(a.frames, b.frames) and torch.equal(a.times, b.times)
+        assert (a.start, a.end, a.duration) == (b.start, b.end, b.duration)
+
+
+def odd(*_, **__):
+    raise skipping.Odd
+    yield
+
+
+@pytest.mark.parametrize('how', ['sound', 'cut off', 'flipped bits'])
+@pytest.mark.parametrize('name', VIDEOS)
+def test_random_windows_equal_those_of_decoding_all(name, how, videos, monkeypatch):
+    path, rng = videos[name], random.Random(f'{name} {how}')
+    if path is None:
+        pytest.skip(f'PyAV was built without {VIDEOS[name][1]}')
+    if how != 'sound':
+        path = damaged(path, how, rng)
+    several = sorted(rng.uniform(0, 2.9) for _ in range(3))
+    windows = [*([rng.uniform(0, 3.4)] for _ in range(4)), several, lambda duration: [max(duration - 0.7, 0)]]
+    # Two threads decode a damaged file differently from one time to the next.
+    threads = rng.choice([1, 2]) if how == 'sound' else 1
+    mine = [outcome(path, starts, num_threads=threads) for starts in windows]
+    skipped = outcome(path, several, skip=1)
+    monkeypatch.setattr(reading, 'shown_frames', odd)
+    for clips, starts in zip(mine, windows, strict=True):
+        assert_equal(clips, outcome(path, starts, num_threads=threads))
+    if how == 'sound':
+        assert_equal(skipped, mine[4][1:])
+
+
+@pytest.mark.parametrize('name', sorted(SKIPPED))
+def test_frames_are_left_out(name, videos):
+    """Where files are sound and have frames that no other needs."""
+    path = videos[name]
+    with opened(path, 1) as (container, stream):
+        every = list(islice((frame for packet in container.demux(stream) for frame in stream.decode(packet)), 60))
+    wanted = [frame.time for frame in every[::9]]
+    with opened(path, 1) as (container, stream):
+        counted = SimpleNamespace(codec_context=stream.codec_context, time_base=stream.time_base, decoded=0)
+
+        def decode(packet):
+            frames = stream.decode(packet)
+            counted.decoded += len(frames)
+            return frames
+
+        counted.decode, container_of = decode, SimpleNamespace(demux=lambda _: container.demux(stream))
+        *frames, (end, nothing) = skipping.shown_frames(container_of, counted, wanted)
+        assert [time for time, _ in frames] == wanted and (end, nothing) == (math.inf, None)
+    assert counted.decoded < 0.8 * len(every)
+    for (_, frame), expected in zip(frames, every[::9], strict=True):
+        assert np.array_equal(frame.to_ndarray(), expected.to_ndarray())

@@ -1,0 +1,120 @@
+"""Decoding only what is shown: frames that are not, and that no other frame is predicted from, are not decoded.
+
+A clip shows 16 of some 128 frames. Which ones is known from the times of the packets, before anything is decoded. The
+others that are "non-reference" FFmpeg leaves out (`skip_frame`), which changes no pixel of the rest. Wherever a file is
+not as it should be, `Odd` is raised, and the caller decodes all.
+"""
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .clock import TimedFrame
+from .decoding import import_av
+from .sampling import TOLERANCE
+
+# Whose non-reference frames are used by no other. Those of HEVC may be, by frames of a higher temporal layer; the
+# decoders of VP9 and AV1 leave none out.
+_CODECS = ('h264', 'mpeg4', 'mpeg2video', 'mpeg1video')
+
+
+class Odd(Exception):
+    """The packets do not tell reliably which frames are shown, or one of these did not decode."""
+
+
+def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: bool = False) -> Iterator[TimedFrame]:
+    """The frames, from here on, that are on the screen at some times, and a sign that more would follow.
+
+    Where the file ends before the last of the times, its last frame comes at the end instead of the sign, which is
+    (infinity, None).
+
+    Args:
+        container: Opened at some place.
+        stream: Its video stream, of which nothing is decoded yet.
+        wanted: Presentation times in seconds, in ascending order.
+        sought: As in `timed_frames`.
+
+    Raises:
+        Odd: Anything that leaves a doubt.
+    """
+    context, expected = stream.codec_context, deque[float]()
+    if context.name not in _CODECS:
+        raise Odd
+    context.options.update(err_detect='explode')  # what is damaged is not concealed, but raises
+    packets = _Packets(container, stream, wanted)
+    try:
+        for packet, is_shown in packets:
+            if is_shown:
+                insort(expected, float(packet.pts * stream.time_base))
+            context.skip_frame = 'DEFAULT' if is_shown else 'NONREF'
+            for frame in stream.decode(packet):
+                yield from _if_expected(frame, stream, expected)
+        for frame in stream.decode(packets.last):
+            yield from _if_expected(frame, stream, expected)
+    except import_av().FFmpegError as error:
+        raise Odd from error
+    if expected:
+        raise Odd
+    if not packets.at_end:
+        yield math.inf, None
+
+
+def _if_expected(frame: Any, stream: Any, expected: deque[float]) -> Iterator[TimedFrame]:
+    # The two fields of an interlaced frame may come in packets of their own.
+    if frame.pts is None or frame.is_corrupt or frame.interlaced_frame:
+        raise Odd
+    time = float(frame.pts * stream.time_base)
+    if expected and time >= expected[0]:
+        if time != expected.popleft():
+            raise Odd
+        yield time, frame
+
+
+class _Packets:
+    """The packets, each with whether its frame is shown, until nothing more is wanted.
+
+    Attributes:
+        last: The empty packet at the end of the file.
+        at_end: Whether they went on to the end of the file; its last frame counts as shown then.
+    """
+
+    def __init__(self, container: Any, stream: Any, wanted: Sequence[float]) -> None:
+        self.container, self.stream, self.wanted = container, stream, wanted
+        self.last, self.at_end = None, False
+
+    def __iter__(self) -> Iterator[tuple[Any, bool]]:
+        read: deque[tuple[Any, float]] = deque()
+        times: list[float] = []  # of the packets read so far that still matter, in ascending order
+        before = -math.inf
+        for packet in self.container.demux(self.stream):
+            if not packet.size:
+                self.last = packet
+                continue
+            if packet.pts is None or packet.is_corrupt or (packet.dts is None and before > -math.inf):
+                raise Odd
+            time = float(packet.pts * self.stream.time_base)
+            # Matroska leaves the first decoding times open.
+            decoded = -math.inf if packet.dts is None else float(packet.dts * self.stream.time_base)
+            if time < decoded or decoded <= before > -math.inf or time in times:
+                raise Odd
+            before = decoded
+            read.append((packet, time))
+            insort(times, time)
+            # No later packet is shown before this one is decoded.
+            while read and (k := bisect_right(times, read[0][1])) < len(times) and times[k] <= decoded:
+                packet, time = read.popleft()
+                yield packet, self._is_shown(time, times[k])
+            del times[: bisect_left(times, min((time for _, time in read), default=decoded))]
+            if decoded > self.wanted[-1] + TOLERANCE < min((time for _, time in read), default=math.inf):
+                return
+        self.at_end = True
+        for packet, time in read:
+            k = bisect_right(times, time)
+            yield packet, k == len(times) or self._is_shown(time, times[k])
+
+    def _is_shown(self, begin: float, end: float) -> bool:
+        """Whether a frame that is on the screen from `begin` to `end` is so at one of the wanted times."""
+        k = bisect_left(self.wanted, begin, key=lambda time: time + TOLERANCE)
+        return k < len(self.wanted) and self.wanted[k] + TOLERANCE < end
