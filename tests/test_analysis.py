@@ -216,7 +216,7 @@ def test_masks_of_ones_own(videozoo, tmp_path):
     for name, words in (
         ('numbers.npy', 'boolean array'),
         ('small.npy', '= (8, 8, 8), True where'),
-        ('no.npy', 'no file no.npy'),
+        ('no.npy', 'no.npy: no such file'),
         (CAT, 'cannot be read as a .npy array'),
         ('all.npy', 'not everywhere'),
     ):

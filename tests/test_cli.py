@@ -111,6 +111,28 @@ def test_download_goes_on_after_a_failure(hub, run, tmp_path):
     assert done.returncode == 2 and 'did you mean' in done.stderr and hub.requests == []
 
 
+def test_a_zoo_stands_for_all_its_models(monkeypatch, capsys):
+    from videozoo_timm import catalogue, weights
+    from videozoo_timm.cli import main
+
+    asked = []
+    monkeypatch.setattr(weights, 'locate', lambda source, **options: asked.append(source) or 'here')
+    for words in (['hvm-1'], ['all', '--zoo', 'hvm-1']):
+        asked.clear()
+        assert main(['download', *words, 'mae_hvm1_none']) == 0
+        assert capsys.readouterr().out.splitlines()[0] == f'{words[0]}: 21 models, at most 45.71 GB'
+        # The ViT and the MAE that were not finetuned share their file.
+        assert len(asked) == 18 == len({source.filename for source in asked})
+        assert {source.repo for source in asked} == {'eminorhan/hvm-1'}
+    asked.clear()
+    assert main(['download', 'all']) == 0
+    records = [*catalogue.CHECKPOINTS, *catalogue.GENERATORS]
+    assert capsys.readouterr().out.startswith(f'all: {len(records)} models, at most ')
+    assert {source.repo for source in asked if source.repo} == {record.repo for record in records if record.repo}
+    names = [(source.repo, source.file or source.filename) for source in asked]
+    assert len(set(names)) == len(names)
+
+
 def test_convert_and_verify(here, small, tmp_path):
     out = tmp_path / 'small.safetensors'
     assert 'vit_t14_st' in here('convert', small, out, '--model', 'vit_t14_st').stdout
@@ -221,11 +243,11 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or be a folder'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
-        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'no file nowhere.pth'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'nowhere.pth: no such file'),
         (['info'], 'name a model'),
         (['info', 'vit_hvm1_non'], "'vit_hvm1_none'"),
         (['info', 'VIT_HVM1_NONE'], "'vit_hvm1_none'"),
-        (['verify', 'nowhere.safetensors'], 'no file nowhere.safetensors'),
+        (['verify', 'nowhere.safetensors'], 'nowhere.safetensors: no such file'),
         (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS)], 'is a folder'),
         (['embed', str(CLIPS), '--model', 'vit_hvm1_none', '--weights', str(CLIPS / 'odd' / 'empty.mp4')], 'is empty'),
         (
@@ -298,6 +320,12 @@ sys.exit(main())"""
         ),
         ('--speed', 'no option --speed; see videozoo --help'),
         ('emebd drawn:1', 'no command emebd; did you mean embed? See videozoo --help'),
+        ('embedd drawn:1', 'no command embedd; did you mean embed? See videozoo --help'),
+        ('download hvm1', "no model 'hvm1'; did you mean 'mae_hvm1_none' or 'vit_hvm1_none' or"),
+        ('embed drawn:1 --model hvm1', "no model 'hvm1'; did you mean 'mae_hvm1_none' or 'vit_hvm1_none' or"),
+        ('info hvm-1', "no model 'hvm-1', which is a zoo; get_available_models('hvm-1') lists its models"),
+        ('download all --zoo hvm1', '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did'),
+        ('download hvm-1 --zoo shapes', 'hvm-1 has no models of the zoo shapes'),
         ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
         (
             'list --zoo hvm1',
@@ -453,11 +481,14 @@ def test_what_a_file_on_disk_says_is_checked(tmp_path, monkeypatch, capsys):
 def test_defaults_are_those_of_the_library():
     from videozoo_timm import synthetic
     from videozoo_timm.cli import draw, embed, options, training
+    from videozoo_timm.models import SamplingConfig
     from videozoo_timm.video import ALIGNMENTS, COMPLETION, transforms
 
     assert (options.RECOGNITION_SPAN, options.COMPLETION_SPAN) == (RECOGNITION.span, COMPLETION.span)
     assert embed.ALIGNMENTS == tuple(ALIGNMENTS) and draw.SIZE == synthetic.SIZE
     assert training.RAND_AUGMENT == transforms.RAND_AUGMENT
+    given = parsed('generate')
+    assert {name: given[name] for name in vars(SamplingConfig())} == vars(SamplingConfig())
 
 
 # The words of a command

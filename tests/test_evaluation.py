@@ -194,6 +194,11 @@ def test_evaluate(videozoo, colors, tmp_path):
         'predictions.csv',
         'summary.json',
     ]
+    summary = json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())
+    assert 0 <= summary['top1_low'] < summary['top1'] < summary['top1_high'] < 1 and '95% interval' in out
+    with open(tmp_path / 'evaluation' / 'per_class.csv', newline='') as file:
+        for row in csv.DictReader(file):  # five files each, of which all or none may be right
+            assert 0.3 < float(row['top1_high']) - float(row['top1_low']) < 1
     code, _, err = videozoo('evaluate', colors, '--views', '2x3')
     assert code == 2 and 'another run (views was 1x1, is 2x3)' in err
     # The published script's flags, as people type them: its one random clip and crop.
@@ -224,7 +229,7 @@ def test_names_that_are_no_text(videozoo, colors, tmp_path):
     for name in ('$x_$', 'b', 'c', 'd', 'e', 'f'):
         (tmp_path / 'val' / name).mkdir(parents=True)
     shutil.copy(colors / 'red' / '0.mp4', os.fsencode(tmp_path / 'val' / 'b') + b'/\xff.mp4')
-    code, out, err = videozoo('evaluate', 'val')
+    code, out, err = videozoo('evaluate', 'val', '--allow-empty')
     assert code == 0 and (tmp_path / 'evaluation' / 'confusion.png').exists(), err
     assert b'\xff.mp4' in (tmp_path / 'evaluation' / 'predictions.csv').read_bytes()
     code, out, _ = videozoo('classify', 'val/b')
@@ -260,7 +265,8 @@ def test_what_cannot_be_evaluated(videozoo, colors, tmp_path):
     (tmp_path / 'two' / 'b').mkdir()
     shutil.copy(colors / 'red' / '0.mp4', tmp_path / 'two' / 'a')
     for args, words in (
-        (['two'], 'two has 2 class folders, the model has 6 classes'),
+        (['two'], "two: the class folder 'b' is empty: fill or remove it, or --allow-empty takes"),
+        (['two', '--allow-empty'], 'two has 2 class folders, the model has 6 classes'),
         (['nowhere'], 'nowhere: no such folder'),
         (['two/a'], 'two/a has no subfolders'),
         ([], 'name one folder'),

@@ -41,6 +41,7 @@ from videozoo_timm.video import (
     read_image,
     read_views,
 )
+from videozoo_timm.video.transforms import prepare_whole
 
 PANS = CLIPS / 'pans'
 CAT, COFFEE = str(PANS / 'things' / 'cat.mp4'), str(PANS / 'things' / 'coffee.webm')
@@ -203,7 +204,7 @@ def test_a_transform_follows_the_model(vit, encoder):
     )
     with pytest.raises(TypeError, match="no option 'sise'"):
         clip_transform(vit, sise=64)
-    with pytest.raises(ValueError, match=r'uint8 \[T, H, W, 3\], got float64'):
+    with pytest.raises(ValueError, match=r'uint8 \[T, H, W, 3\] or \[T, 3, H, W\], got float64 .*\(255'):
         clip_transform(vit)(np.zeros((16, 128, 128, 3)))
 
 
@@ -299,12 +300,15 @@ def test_clips_of_another_form_are_taken_or_refused_in_words(vit, mae):
     for call in calls:
         for wrong, words in (
             (x.transpose(0, 1), r'x\.transpose\(0, 1\)'),
-            (x.unsqueeze(0), r'x\[0\]'),
+            (x.unsqueeze(0).unsqueeze(0), r'got \[1, 1, 3, 16, 112, 112\]'),
             (torch.zeros(16, 112), r'got \[16, 112\]'),
             (x.byte(), r'uint8 .*clip_transform\(model\)'),
         ):
             with pytest.raises(ValueError, match=words):
                 call(wrong)
+    for call in calls[:2]:  # to a PCA a batch is several clips
+        with pytest.raises(ValueError, match=r'x\[0\]'):
+            call(x.unsqueeze(0))
     assert torch.equal(attend(vit, x.numpy()).weights, attend(vit, x).weights)
     assert torch.equal(attend(vit, x.double()).weights, attend(vit, x).weights)
     mask = analysis.box_mask(mae, (4, 12, 28, 84, 28, 84))
@@ -330,3 +334,159 @@ def test_files_that_fail_are_told_with_their_reasons(vit, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         result = embed(vit, [CAT, broken[0]])
     assert len(result.failed) == 1 and 'a.mp4' in caplog.text and repr(result).endswith('failed=1)')
+
+
+# What is given in another form
+
+
+def test_masks_of_zeros_and_ones_are_masks(mae):
+    x, mask = clip_transform(mae).read(CAT), analysis.box_mask(mae, (4, 12, 28, 84, 28, 84))
+    want = complete(mae, x, mask=mask)
+    for same in (mask.numpy(), mask.int(), mask.float().numpy(), mask.tolist()):
+        assert torch.equal(complete(mae, x, mask=same).completed, want.completed)
+    with torch.no_grad():
+        *_, returned = mae(x.unsqueeze(0), mask=mask.unsqueeze(0))  # the model's own mask is one too
+    assert torch.equal(complete(mae, x, mask=returned.unflatten(1, mask.shape)[0]).completed, want.completed)
+    for wrong, words in (
+        (mask.byte() * 255, 'zeros and ones; got uint8'),
+        (mask.float() * float('nan'), 'zeros and ones; got float32'),
+        (mask[0], r'got bool \[1, 8, 8\]$'),
+    ):
+        with pytest.raises(ValueError, match=words):
+            complete(mae, x, mask=wrong)
+    with pytest.raises(ValueError, match=r'mask\.unsqueeze\(0\)'):
+        mae(x.unsqueeze(0), mask=mask)
+    with pytest.raises(TypeError, match=r"read_mask\('mask.npy', grid\)"):
+        complete(mae, x, mask='mask.npy')
+    for double, words in ((dict(mask_type='center'), "mask_type='center'"), (dict(mask_ratio=0.5), 'mask_ratio=0.5')):
+        with pytest.raises(ValueError, match=f'mask and {words} both say what is masked'):
+            complete(mae, x, mask=mask, **double)
+
+
+def test_what_is_no_clip_is_told_what_gives_one(vit, mae, encoder):
+    x, clip = clip_transform(mae).read(CAT), read_clip(CAT)
+    image = Image.fromarray(clip.frames[0].numpy())
+    for call in (lambda x: complete(mae, x), lambda x: attend(vit, x), lambda x: pca(vit, x)):
+        for wrong, error, words in (
+            (CAT, TypeError, r"got the path '.*cat.mp4'; clip_transform\(model\)\.read\('"),
+            (clip, TypeError, r'got Clip; clip_transform\(model\)\(clip\)'),
+            (image, TypeError, r'got Image; clip_transform\(model\)\(clip\)'),
+            (None, TypeError, 'got NoneType'),
+            (x.permute(1, 2, 3, 0), ValueError, r'x\.permute\(3, 0, 1, 2\)'),
+            (x[:, 0].permute(1, 2, 0), ValueError, r'x\.permute\(2, 0, 1\)'),
+        ):
+            with pytest.raises(error, match=words):
+                call(wrong)
+    for call in (attend, pca):
+        with pytest.raises(ValueError, match=r'vit_s16_im takes images .*\[3, 16, 112, 112\]; take a frame: x\[:, t\]'):
+            call(encoder, x)
+    together = pca(vit, torch.stack([x, x.flip(1)]))  # a batch is several
+    assert len(together) == 2 and len(pca(vit, x.numpy())) == 1 == len(pca(vit, iter([x])))
+
+
+def test_frames_of_every_layout_are_prepared(vit):
+    transform, frames = clip_transform(vit), read_clip(CAT).frames  # [T, H, W, 3]
+    settings = dict(mean=0.45, std=0.225)
+    calls = (
+        transform,
+        lambda x: video.prepare_clip(x, 112, **settings),
+        lambda x: prepare_whole(x, 112, 14, **settings),
+        lambda x: video.augment_clip(x, 112, video.Augmentation(), 0, **settings),
+    )
+    for call in calls:
+        want = call(frames)
+        for same in (frames.permute(0, 3, 1, 2), frames.numpy(), frames.permute(0, 3, 1, 2).numpy()):
+            assert torch.equal(call(same), want)
+        for wrong, words in (
+            (frames.permute(3, 0, 1, 2), r'got uint8 \[3, 16, 240, 320\].*x\.transpose\(0, 1\)'),
+            (frames[None], r'without the batch dimension: x\[0\]'),
+            (frames / 255, r'got float32 .*\(255 \* x\)'),
+            (frames.permute(0, 3, 1, 2)[:, :1], r'got uint8 \[16, 1, 240, 320\]'),
+        ):
+            with pytest.raises(ValueError, match=words):
+                call(wrong)
+    images = [Image.fromarray(frame) for frame in frames.numpy()]
+    for same in (images, list(frames), tuple(frames.numpy())):
+        assert torch.equal(transform(same), transform(frames))
+    assert torch.equal(transform(images[3]), transform(frames[3]))
+    with pytest.raises(TypeError, match=r"got the path .*read\('"):
+        transform(CAT)
+    pixels = video.denormalize(transform(frames), **settings)
+    assert torch.equal(video.denormalize(transform(frames).numpy(), **settings), pixels)
+    assert torch.equal(video.denormalize(transform(frames)[:, 3], **settings), pixels[:, 3])
+
+
+def test_models_in_wrappers_are_those_in_them(vit):
+    x, want = clip_transform(vit).read(CAT), embed(vit, CAT)
+    for wrapped in (torch.compile(vit), torch.nn.DataParallel(vit), torch.nn.DataParallel(torch.compile(vit))):
+        assert torch.equal(embed(wrapped, CAT).features, want.features)
+        assert torch.equal(attend(wrapped, x).weights, attend(vit, x).weights)
+        assert torch.equal(clip_transform(wrapped).read(CAT), x)
+    for no_model in (torch.nn.Linear(2, 2), vit.state_dict(), None, type(vit)):
+        with pytest.raises(TypeError, match='model is wanted, got'):
+            embed(no_model, CAT)
+    with pytest.raises(ValueError, match='no class token whose attention can be shown'):
+        import timm
+
+        attend(timm.create_model('vit_tiny_patch16_224', depth=1), x[:, 0])
+
+
+def test_blocks_views_and_options_as_people_write_them(vit, tmp_path):
+    want = embed(vit, CAT, blocks=[3]).features
+    for blocks, out in (
+        (3, None),
+        (range(3, 4), None),
+        (torch.tensor([-2]), None),
+        (np.array([3]), tmp_path / 'x.npz'),
+    ):
+        result = embed(vit, CAT, blocks=blocks, out=out)
+        assert torch.equal(torch.as_tensor(result.features), want) and 'blocks=[3]' in repr(result)
+    for call in (lambda b: embed(vit, CAT, blocks=b), lambda b: attend(vit, torch.zeros(3, 16, 112, 112), block=b)):
+        for wrong in ('last', 1.5):
+            with pytest.raises(TypeError, match='blocks are whole numbers'):
+                call(wrong)
+    assert repr(evaluate(vit, 'drawn:8', '1x1')) == repr(evaluate(vit, 'drawn:8'))
+    with pytest.raises(ValueError, match="views='5x': must be"):
+        evaluate(vit, 'drawn:8', '5x')
+    with pytest.raises(TypeError, match="no option 'workers'; did you mean 'num_workers'"):
+        embed(vit, CAT, workers=2)
+    with pytest.raises(TypeError, match="no option 'device'; there are .*'num_workers'"):
+        predict(vit, CAT, device='cuda')
+    with pytest.raises(TypeError, match=r'sampling=64: Sampling\(num_frames, span\)'):
+        embed(vit, CAT, sampling=64)
+    with pytest.raises(TypeError, match=r'train must be features, got str; frozen_features\(model, folder\)'):
+        probe('linear', 'a', 'b')
+    evaluate(vit, 'drawn:8').save(str(tmp_path / 'tables'))
+    assert (tmp_path / 'tables' / 'summary.json').exists()
+
+
+def test_a_file_is_never_taken_for_true(tmp_path):
+    """`pretrained='mine.pth'` loaded the published weights, and nobody noticed."""
+    import timm
+
+    for pretrained in ('mine.pth', tmp_path / 'mine.safetensors', 'file'):
+        with pytest.raises(TypeError, match=r'pretrained=.*: must be True or False'):
+            load_model('vit_shapes_motion', pretrained=pretrained)
+        with pytest.raises(TypeError, match=r'must be True or False; pretrained_cfg_overlay=dict\(file=...\)'):
+            timm.create_model('vit_t14_st', pretrained=pretrained)
+    with pytest.raises(TypeError, match='must be True or False'):
+        load_model('say_gimel', pretrained='mine.pth')
+
+
+@pytest.mark.parametrize(
+    'name, error, words',
+    [
+        (None, ValueError, "name a model, for instance 'vit_hvm1_none'"),
+        (5, TypeError, 'the name of a model is wanted, got int'),
+        (['vit_hvm1_none'], TypeError, 'the name of a model is wanted, got list'),
+        ('mine.pth', ValueError, r"a file is no name: load_file\('mine.pth'\)"),
+        ('https://x.org/a.pth', ValueError, 'a URL is no name: download the file'),
+        ('hvm1', ValueError, "did you mean 'mae_hvm1_none' or 'vit_hvm1_none'"),
+        ('imagenet-2pt', ValueError, "did you mean '.*imagenet-2pt'"),
+        ('hvm-1', ValueError, r"which is a zoo; get_available_models\('hvm-1'\)"),
+        ('', ValueError, "no model ''; get_available_models"),
+    ],
+)
+def test_what_is_no_name_is_told(name, error, words):
+    with pytest.raises(error, match=words):
+        load_model(name)

@@ -239,7 +239,7 @@ class _Probed:
         folder.mkdir(exist_ok=True)
         save_csv([dict(a=1)], folder / 'per_class.csv')
 
-    def summary(self, seed: int) -> dict:
+    def summary(self) -> dict:
         return {}
 
 

@@ -43,6 +43,26 @@ def folder(vit, tmp_path_factory):
     return export(vit, tmp_path_factory.mktemp('exported') / 'vit', name='vit_shapes_motion')
 
 
+def test_the_pipeline_that_a_card_names_loads_the_model(vit, tmp_path):
+    from huggingface_hub import ModelCard
+    from PIL import Image
+    from transformers import pipeline
+
+    image = Image.new('RGB', (120, 112), (200, 30, 40))
+    for name, model in {
+        'motion': vit,
+        'video': timm.create_model('vit_t14_st', num_classes=0),
+        'mae': videozoo_timm.load_model('mae_shapes_none'),
+        'image': timm.create_model('vit_t16_im', num_classes=0),
+        'classes': timm.create_model('vit_t16_im', num_classes=3),
+    }.items():
+        exported = export(model, tmp_path / name)
+        task = ModelCard.load(exported / 'README.md').data.get('pipeline_tag')
+        assert (task is None) == (name == 'motion')
+        if task:
+            assert pipeline(task, model=str(exported))(image)
+
+
 def in_processes(code, number, tmp_path):
     (tmp_path / 'script.py').write_text(code)
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """The image generators: published answers, the cache, files, and the command."""
 
+import dataclasses
 import importlib
 import json
 import pickle
@@ -18,8 +19,9 @@ import videozoo_timm
 from videozoo_timm import catalogue
 from videozoo_timm.cli import main
 from videozoo_timm.contents import Contents
-from videozoo_timm.models import GPT, VQGAN, ImageGenerator
-from videozoo_timm.models.gpt import Cache, Linear, sample_codes
+from videozoo_timm.models import GPT, VQGAN, ImageGenerator, SamplingConfig
+from videozoo_timm.models.gpt import Cache, Linear
+from videozoo_timm.models.sampling import sample_codes
 from videozoo_timm.weights import read_weights, to_timm
 
 TINY_VQGAN = dict(
@@ -301,6 +303,35 @@ def test_how_codes_are_drawn():
     assert set(sample_codes(logits, temperature=0).tolist()) == {order[0].item()}
     sharper = sample_codes(logits, temperature=0.5).bincount(minlength=50) / len(logits)
     assert (sharper - (2 * logits[0]).softmax(dim=0)).abs().max() < 0.02
+
+
+def test_settings_of_sampling_are_one_record(generator):
+    config = SamplingConfig(temperature=0.7, top_k=16, seed=3)
+    assert SamplingConfig() == SamplingConfig(1.0, 128, None, None)  # as published
+    want = generator.generate(2, temperature=0.7, top_k=16, seed=3)
+    assert torch.equal(generator.generate(2, sampling=config), want)
+    assert torch.equal(torch.cat(list(generator.batches(2, sampling=config))), want)
+    assert torch.equal(generator.generate(2, sampling=SamplingConfig(0.7, 16), seed=3), want)
+    assert not torch.equal(generator.generate(2, sampling=config, seed=4), want)
+    (_, samples), (_, same) = (
+        generator.complete(want, samples=1, sampling=config),
+        generator.complete(want, samples=1, temperature=0.7, top_k=16, seed=3),
+    )
+    assert torch.equal(samples, same)
+    prefix = torch.zeros(2, 1, dtype=torch.int64)
+    codes = generator.gpt.sample(prefix, 9, sampling=config)
+    assert torch.equal(codes, generator.gpt.sample(prefix, 9, temperature=0.7, top_k=16, seed=3))
+    assert torch.equal(
+        codes, generator.gpt.sample(prefix, 9, temperature=0.7, top_k=16, generator=config.generator('cpu'))
+    )
+    torch.manual_seed(5)  # without a seed PyTorch's own decides, as it did
+    first = generator.gpt.sample(prefix, 9)
+    torch.manual_seed(5)
+    assert torch.equal(first, generator.gpt.sample(prefix, 9))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 4
+    with pytest.raises(TypeError, match='temprature'):
+        generator.generate(1, temprature=1)
 
 
 def test_wrong_input_is_named(generator):

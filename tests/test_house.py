@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / 'videozoo_timm'
 # From the ground up. A room imports from lower floors and from itself; rooms of one floor do not know each other.
 FLOORS = (
     ('_compat', '_lazy', 'errors', 'text'),
-    ('files', 'processes'),
+    ('files', 'paths', 'processes'),
     ('catalogue',),
     ('cards', 'outputs', 'synthetic', 'weights'),
     ('contents', 'video'),

@@ -243,6 +243,38 @@ def test_state_dicts_of_either_layout(tmp_path):
         assert all(torch.equal(v, want[name]) for name, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    'prefix', ['module.backbone._orig_mod.{}', '_orig_mod.module.backbone.{}', 'module._orig_mod.{}']
+)
+def test_wrapped_keys_of_published_layouts(prefix, tmp_path):
+    path, (model, x) = tmp_path / 'x.pth', (small(), torch.randn(1, 3, 64, 64))
+    torch.save({'teacher': {prefix.format(k): v for k, v in model.state_dict().items()}}, path)
+    for loaded in (
+        timm.create_model('vit_t16_im', checkpoint_path=str(path), **SMALL),
+        timm.create_model('vit_t16_im', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), **SMALL),
+    ):
+        assert torch.equal(loaded.eval()(x), model(x))
+
+
+@pytest.mark.parametrize('key', ['state_dict_ema', 'model_ema'])
+def test_averaged_weights_are_taken_through_every_door(key, tmp_path):
+    """As timm's `checkpoint_path` takes them; the overlay took those that were trained."""
+    path, (model, x) = tmp_path / 'x.pth', (small(), torch.randn(1, 3, 64, 64))
+    averaged = {f'module.{k}': v for k, v in model.state_dict().items()}
+    torch.save({'state_dict': {k: v * 0 for k, v in averaged.items()}, key: averaged}, path)
+    for loaded in (
+        timm.create_model('vit_t16_im', checkpoint_path=str(path), **SMALL),
+        timm.create_model('vit_t16_im', pretrained=True, pretrained_cfg_overlay=dict(file=str(path)), **SMALL),
+    ):
+        assert torch.equal(loaded.eval()(x), model(x))
+
+
+def test_no_naflex_variant_is_refused_in_words():
+    assert timm.create_model('vit_t16_im', depth=1, use_naflex=False)
+    with pytest.raises(ValueError, match='vit_t16_im has no NaFlex variant; dynamic_img_size=True'):
+        timm.create_model('vit_t16_im', use_naflex=True)
+
+
 def test_video_training_refuses_image_encoders(tmp_path, capsys):
     out = ['--out', str(tmp_path / 'out'), '--steps', '1']
     for model in ('vit_t16_im', 'resnext50_im', 'say_gimel'):
@@ -533,15 +565,6 @@ def test_a_probe_of_videos(tmp_path, monkeypatch, capsys):
     )
     content = json.loads(capsys.readouterr().out)
     assert content['probes'][0]['top1'] > 0.5  # chance is 0.125
-
-
-def test_bootstrap_intervals_cover():
-    from videozoo_timm.analysis.probing import bootstrap_interval
-
-    low, high = bootstrap_interval(torch.arange(200) % 4 > 0)
-    error = (0.75 * 0.25 / 200) ** 0.5
-    assert abs(low - (0.75 - 1.96 * error)) < 0.012 and abs(high - (0.75 + 1.96 * error)) < 0.012
-    assert bootstrap_interval(torch.ones(9, dtype=torch.bool)) == (1, 1)
 
 
 def test_a_converted_file_says_what_it_is(tmp_path, encoder):

@@ -39,15 +39,28 @@ def _claiming(path, change):
 def test_a_file_that_only_says_what_it_is_claims_nothing(change, tmp_path, monkeypatch, caplog, capsys):
     monkeypatch.chdir(tmp_path)
     mine = _claiming(tmp_path / 'mine.safetensors', change)
-    assert main(['publish', '--weights', str(mine), '--to', 'me/x', '--dry-run']) == 0
-    said = capsys.readouterr()
-    assert 'x: vit_t14_st, README.md' in said.out and 'license of these weights is not stated' in said.err
+    publish = ['publish', '--weights', str(mine), '--to', 'me/x', '--dry-run']
+    assert main(publish) == 2 and not (tmp_path / 'x').exists()
+    assert 'the license of these weights is not given: --license states it' in capsys.readouterr().err
+    assert main([*publish, '--license', 'cc-by-4.0']) == 0
+    assert 'x: vit_t14_st, README.md' in capsys.readouterr().out
     assert 'not identified as vit_shapes_motion of shapes: they are not the published ones' in caplog.text
     card, config = (tmp_path / 'x/README.md').read_text(), json.loads((tmp_path / 'x/config.json').read_text())
-    assert 'of the owner of this repository; said to be `vit_shapes_motion` of shapes, which is not claimed' in card
-    assert 'license: unknown' in card and 'not stated' in card
-    for claim in ('published as', 'training:', 'trained ', 'load_model', 'mit', 'original', '@article'):
+    assert 'weights:** of the owner of this repository\n' in card and 'license: cc-by-4.0' in card
+    for claim in (
+        'publisher',
+        'shapes',
+        'pipeline_tag',
+        'published as',
+        'training:',
+        'trained ',
+        'load_model',
+        'mit',
+        'original',
+        '@article',
+    ):
         assert claim not in card, claim
+    assert config['pretrained_cfg'].pop('license') == 'cc-by-4.0'
     assert not set(OF_THE_PUBLISHER) & config['pretrained_cfg'].keys()
     with safe_open(tmp_path / 'x/model.safetensors', 'pt') as file:
         assert not {'name', 'zoo', 'source', 'source_sha256'} & file.metadata().keys()
@@ -66,7 +79,7 @@ def test_what_is_published_is_claimed_in_any_precision(tmp_path):
     with torch.no_grad():
         model.norm.bias[0] += 1
     card = (export(model, tmp_path / 'changed', name=record.name) / 'README.md').read_text()
-    assert 'published as' not in card and '(norm.bias differs)' in card
+    assert 'published as' not in card and 'license:' not in card  # of a license that is not known nothing is said
 
 
 def test_what_cannot_be_compared_is_not_claimed(tmp_path, monkeypatch):
@@ -98,7 +111,7 @@ def test_files_that_are_shared_tell_nothing_of_the_machine(tmp_path, monkeypatch
         dict(architecture='vit_t14_st', source=str(home), file=str(home), name=str(home)),
     )
     monkeypatch.chdir(home)
-    for name, extra in (('mine.safetensors', []), ('plain.safetensors', ['vit_t14_st'])):
+    for name, extra in (('mine.safetensors', []), ('plain.safetensors', ['vit_t14_st', '--license', 'mit'])):
         out = tmp_path / f'from_{name}'
         assert (
             main(['publish', *extra, '--weights', str(home / name), '--to', 'me/x', '--dry-run', '--out', str(out)])

@@ -82,7 +82,7 @@ def test_what_was_changed_is_exported(tmp_path):
     assert read_safetensors(folder / 'model.safetensors')['head.weight'].dtype == torch.bfloat16
     config, card = json.loads((folder / 'config.json').read_text()), (folder / 'README.md').read_text()
     assert 'label_names' not in config and not {'license', 'tag', 'description'} & config['pretrained_cfg'].keys()
-    assert 'shapes_motion' not in card and 'license: unknown' in card  # nothing is claimed of other weights
+    assert 'shapes_motion' not in card and 'license:' not in card  # nothing is claimed of other weights
     again = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
     assert torch.equal(again(x), model.bfloat16().float()(x))
     folder = export(model, tmp_path / 'mine', label_names=['a', 'b', 'c'], license='cc-by-4.0')
@@ -100,11 +100,12 @@ def test_files_of_ones_own_are_exported(tmp_path, capsys):
         (packaged, 'same', 'vit_t14_st.shapes_motion'),
         (tmp_path / 'mine' / 'model.safetensors', 'changed', 'vit_t14_st'),
     ):
-        assert (
-            main(['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out', str(tmp_path / to)]) == 0
-        )
-        said = capsys.readouterr()
-        assert f'{to}: {name}, README.md' in said.out and ('license' in said.err) == (to == 'changed')
+        publish = ['publish', '--weights', str(file), '--to', f'me/{to}', '--dry-run', '--out', str(tmp_path / to)]
+        if to == 'changed':
+            assert main(publish) == 2 and '--license' in capsys.readouterr().err and not (tmp_path / to).exists()
+            publish += ['--license', 'mit']
+        assert main(publish) == 0
+        assert f'{to}: {name}, README.md' in capsys.readouterr().out
         again = timm.create_model(f'local-dir:{tmp_path / to}', pretrained=True).eval()
         assert torch.equal(again(CLIP), load_file(file)(CLIP))
     for wrong, message in (
@@ -126,12 +127,33 @@ def test_model_cards_tell_what_a_model_is(name):
         'not stated by the publisher',
         f'{record.num_params:,} parameters',
         "timm.create_model('hf-hub:me/model'",
-        'license: unknown',
         record.architecture,
         '@article{',
     ):
         assert fact in card
     assert ('from transformers import' in card) != name.startswith('mae_h14')
+
+
+@pytest.mark.parametrize(
+    ('name', 'task'),
+    [
+        ('vit_h14_st.hvm1_ssv2_50shot', None),  # no pipeline that classifies videos takes timm's models
+        ('vit_h14_st.hvm1_imagenet_2pt', 'image-classification'),
+        ('vit_h14_st.hvm1', 'image-feature-extraction'),
+        ('vit_b14_im.dino_say', 'image-feature-extraction'),
+    ],
+)
+def test_a_card_names_a_pipeline_that_loads_the_model(name, task):
+    card = model_card(timm.create_model(name, device='meta'), 'me/model', catalogue.find(name))
+    assert re.findall('^pipeline_tag: (.*)$', card, flags=re.M) == ([task] if task else [])
+    assert 'license:' not in card.split('---')[1]  # which its publisher has not stated
+
+
+def test_what_nobody_has_stated_is_asked_for(tmp_path, capsys):
+    publish = ['publish', 'vit_hvm1_none', '--to', 'me/x', '--dry-run', '--out', str(tmp_path / 'x')]
+    assert main(publish) == 2 and not (tmp_path / 'x').exists()
+    assert 'the license of vit_hvm1_none is not stated by the publisher: ask' in (err := capsys.readouterr().err)
+    assert '--license states it' in err
 
 
 def test_every_model_has_its_training_in_words():

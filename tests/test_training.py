@@ -380,6 +380,28 @@ def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):
     assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['step_00000002']
 
 
+def test_a_gradient_that_is_not_finite_is_not_taken(tmp_path):
+    """Of a finite loss, in the last step: the weights that are written would be NaN, and nothing would tell."""
+    model = small()
+
+    class Root(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * math.inf
+
+    def spoil(step, row):
+        if step == 5:
+            model.decoder_pred.register_forward_hook(lambda module, args, output: Root.apply(output))
+
+    with pytest.raises(FloatingPointError, match='the gradient is not finite at step 6; .* drawn:0/'):
+        run_pretrain(tmp_path, model=model, progress=spoil)
+    assert not (tmp_path / 'model.safetensors').exists()
+
+
 def test_unreadable_files_are_left_out_and_counted(tmp_path):
     bad = str(CLIPS / 'odd' / 'empty.mp4')
     reported = []

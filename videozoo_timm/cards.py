@@ -86,23 +86,19 @@ def model_card(
         repo: Hub repository of the model.
         record: The published model that it is.
         license: License of the weights, if the record does not say it.
-        doubt: Why the card does not claim that the weights are published ones.
+        doubt: Why the card does not claim that the weights are published ones; empty if they are others.
     """
     from huggingface_hub import ModelCardData
 
     cfg = model.pretrained_cfg
     is_video = cfg['architecture'].endswith('_st')
     is_mae = cfg['architecture'].startswith('mae_')
-    task = (
-        'image-feature-extraction'
-        if not model.num_classes
-        else (
-            'video-classification' if is_video and not (record and record.trained_on_images) else 'image-classification'
-        )
-    )
+    # What transformers' pipeline of that name loads: none that classifies videos takes timm's models.
+    takes_stills = not is_video or bool(record and record.trained_on_images)
+    task = 'image-feature-extraction' if not model.num_classes else 'image-classification' if takes_stills else None
     stated = license or (record.license if record else 'not stated')
     front = ModelCardData(
-        license='unknown' if stated.startswith('not stated') else stated,
+        license=None if stated.startswith('not stated') else stated,
         library_name='timm',
         pipeline_tag=task,
         tags=['timm', 'transformers', 'videozoo-timm', 'video' if is_video else 'image'],
@@ -135,8 +131,8 @@ def model_card(
                     f'[weights](https://huggingface.co/{record.repo})',
                 )
             ]
-    if doubt:
-        rows += [('weights', f'of the owner of this repository; {doubt}')]
+    if doubt is not None:
+        rows += [('weights', 'of the owner of this repository' + (f'; {doubt}' if doubt else ''))]
     if record and license and license != record.license:
         stated = f'{license}, according to the owner of this repository; {record.license}'
     rows += [('license of the weights', stated), ('written by', f'videozoo-timm {__version__}')]

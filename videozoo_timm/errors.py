@@ -32,7 +32,11 @@ class UserError(Explained, ValueError):
 
 
 class DivergenceError(Explained, FloatingPointError):
-    """A loss that is not finite."""
+    """A loss or a gradient that is not finite."""
+
+
+class NotFiniteError(FloatingPointError):
+    """What a model gives holds NaN (not a number) or infinity, and so is no result."""
 
 
 class NoInterpreterError(Explained, RuntimeError):

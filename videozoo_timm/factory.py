@@ -49,9 +49,12 @@ def load_model(
             `dtype`, `pretrained_cfg_overlay=dict(file=...)`, `cache_dir` and the rest.
 
     Raises:
+        TypeError: `name` is no string, or `pretrained` is a file.
         ValueError: No such model, with the nearest names.
         FileNotFoundError, PermissionError, ConnectionError: The weights are not there, not allowed, or out of reach.
     """
+    if name is None:
+        raise ValueError("name a model, for instance 'vit_hvm1_none'; get_available_models() lists them all")
     return build(resolve(name, zoo=zoo), pretrained=pretrained, refresh=refresh, **timm_kwargs)
 
 
@@ -91,6 +94,8 @@ def build(
         ValueError: The file is of another model, or does not say which it is.
         FileNotFoundError, PermissionError, ConnectionError: The weights are not there, not allowed, or out of reach.
     """
+    if pretrained is not None and not isinstance(pretrained, (bool, int)):
+        raise TypeError(f'pretrained={str(pretrained)!r}: must be True or False; load_file(path, name) takes a file')
     if resolved.is_generator:
         return _build_generator(resolved, pretrained, refresh, **timm_kwargs)
     if refresh:

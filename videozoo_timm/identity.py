@@ -4,6 +4,7 @@
 resolved without PyTorch, and a file is opened once, when something in it is first asked for.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 from . import catalogue
 from .catalogue import Checkpoint, Generator
 from .contents import Contents, serves
+from .paths import as_path
 from .text import printable
 from .weights import Source
 
@@ -197,13 +199,16 @@ def resolve(name: str | None = None, file: str | Path | Contents | None = None, 
         zoo: Which zoo is meant; needed only for the six names that stand in two.
 
     Raises:
+        TypeError: The name is no string.
         ValueError: No such model, with the nearest names; or not in this zoo; or neither a name nor a file.
         FileNotFoundError: No such file.
     """
-    contents = Contents(Path(file)) if isinstance(file, (str, Path)) else file
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f'the name of a model is wanted, got {type(name).__name__}')
+    contents = Contents(as_path(file)) if isinstance(file, (str, os.PathLike)) else file
     if name is None:
         if contents is None:
-            raise ValueError('name a model or a file')
+            raise ValueError('name a model (get_available_models() lists them) or a file')
         name, stored_in = contents.header.get('name') or contents.header.get('architecture'), contents.header.get('zoo')
         if not name:
             return Resolved(contents.recognized or '', contents=contents, is_guess=True)

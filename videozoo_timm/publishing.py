@@ -27,6 +27,7 @@ _logger = logging.getLogger(__name__)
 # What a configuration says of the published weights, and of no others.
 _OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids', 'notes')
 _OF_THIS_MACHINE = ('file', 'url', 'source', 'state_dict', 'hf_hub_id', 'hf_hub_filename', 'hf_hub_revision')
+_OTHERS = 'they are not the published ones'
 _PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
 
 
@@ -40,6 +41,7 @@ def export(
     license: str | None = None,
     dtype: torch.dtype | None = None,
     force: bool = False,
+    require_license: bool = False,
 ) -> Path:
     """Write a model as timm and transformers load it: `model.safetensors`, `config.json` and a model card.
 
@@ -54,12 +56,14 @@ def export(
         name: The published model that it is. Its training, classes and license are stated if its tensors are the
             published ones (`unproven`); otherwise the card says that this is not known, and a warning is logged.
         label_names: Names of the classes, if `name` does not say them.
-        license: License of the weights, if `name` does not say it.
+        license: License of the weights, as the Hub spells it, if `name` does not say it.
         dtype: Data type of the written floating-point tensors; None keeps that of each.
         force: Replace an exported model that is there.
+        require_license: Write nothing whose license is not known, as whoever publishes has to say it.
 
     Raises:
-        ValueError: `folder` is there, the model is not timm's, or `name` or `label_names` do not fit it.
+        ValueError: `folder` is there, the model is not timm's, `name` or `label_names` do not fit it, or the license is
+            not known though required.
         OSError: The disk is full or read-only.
     """
     folder = Path(folder)
@@ -73,7 +77,11 @@ def export(
     doubt = unproven(model, record) if record else None
     if record and doubt:
         _logger.warning('not identified as %s of %s: %s', record.name, record.zoo, doubt)
-        doubt, record = f'said to be `{record.name}` of {record.zoo}, which is not claimed here: {doubt}', None
+        # Weights that were compared and are others are one's own, of which nothing more is to be said.
+        doubt = '' if doubt.startswith(_OTHERS) else f'said to be `{record.name}` of {record.zoo}, but {doubt}'
+        record = None
+    if require_license and license is None:
+        check_license(record)
     rows = getattr(timm_model.get_classifier(), 'out_features', 0)
     if rows != timm_model.num_classes:
         raise ValueError(
@@ -127,12 +135,29 @@ def unproven(model: nn.Module, record: catalogue.Checkpoint) -> str | None:
     published = to_timm(read_weights(path, mapped=True).tensors)
     own = model.state_dict()
     if lost := [key for key in published if key not in own and not MAY_BE_LEFT.match(key)]:
-        return f'they are not the published ones ({lost[0]} is missing)'
+        return f'{_OTHERS} ({lost[0]} is missing)'
     for key, ours in own.items():
         theirs = published.get(key)
         if theirs is None or not torch.equal(ours.cpu(), theirs.to(ours.dtype)):
-            return f'they are not the published ones ({key} differs)'
+            return f'{_OTHERS} ({key} differs)'
     return None
+
+
+def check_license(record: catalogue.Checkpoint | None) -> None:
+    """Raise a ValueError if nobody has said under which license the weights are that a record is of."""
+    if record is None:
+        raise UserError(
+            'the license of these weights is not given: {license} states it, as the Hub spells it ({})',
+            'mit, cc-by-4.0, other',
+            license=None,
+        )
+    if record.license.startswith('not stated'):
+        raise UserError(
+            'the license of {} is {}: ask before you redistribute these weights, and then {license} states it',
+            record.name,
+            record.license,
+            license=None,
+        )
 
 
 def check_folder(folder: Path, force: bool = False) -> None:

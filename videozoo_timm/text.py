@@ -1,5 +1,7 @@
-"""Text from untrusted files, made safe to show."""
+"""Text that others read: from untrusted files, made safe to show, and JSON."""
 
+import json
+import math
 import unicodedata
 from typing import Any
 
@@ -26,3 +28,16 @@ def printable(text: Any, limit: int | None = None, lines: bool = False) -> str:
         else c
         for c in text
     )
+
+
+def to_json(content: Any, indent: int | None = 2) -> str:
+    """JSON, in which null stands for numbers that it has no word for: NaN and infinity."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, (list, tuple)) else content

@@ -3,31 +3,36 @@
 import logging
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
+from ..inference.checks import NOT_FINITE
 from ..inference.reporting import Reporter
-from ..synthetic import is_drawn
+from ..paths import as_path
 from ..text import printable
 from ..video import find_media
 
 _logger = logging.getLogger(__name__)
 
 
-def listed(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    """The files that are meant: of a folder, or of a set of synthetic videos, those in it.
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+def listed(paths: Paths) -> list[str]:
+    """The files that are meant: of a folder, a pattern or a set of synthetic videos, those that it stands for.
 
     A list keeps files that do not exist: they are reported one by one, as others are that cannot be read.
 
     Raises:
         FileNotFoundError: The one path that is given does not exist.
+        TypeError: Something that is given is no path.
         ValueError: There are none.
     """
-    if isinstance(paths, (str, os.PathLike)):
+    if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Iterable):
+        paths = as_path(paths)
         files = find_media(paths)
     else:
         given = list(paths)
-        files = [file for path in given for file in (find_media(path) if _is_folder(path) else [path])]
-        paths = f'a list of {len(given)}'
+        files = [file for path in given for file in _files_of(path)]
+        paths = f'the {len(given)} paths' if given else 'an empty list'
     if not files:
         raise ValueError(f'no files: there are no videos or images in {os.fspath(paths)}')
     return [os.fspath(file) for file in files]
@@ -42,11 +47,17 @@ WARNING = Reporter(report=warn_of, lose=warn_of)
 
 
 def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:
-    """The words for files of which none could be read, with the first reasons."""
+    """The words for files of which none could be read, or none gave numbers, with the first reasons."""
     reasons = list(dict.fromkeys(reasons))
     shown = '; '.join(reasons[:3]) + (f'; and {len(reasons) - 3} more' if len(reasons) > 3 else '')
-    return f'none of {number} files{f" in {folder}" if folder else ""} could be read: {shown}'
+    lack = 'gave a result' if any(NOT_FINITE in reason for reason in reasons) else 'could be read'
+    return f'none of {number} files{f" in {folder}" if folder else ""} {lack}: {shown}'
 
 
-def _is_folder(path: str | os.PathLike[str]) -> bool:
-    return is_drawn(path) or Path(path).is_dir()
+def _files_of(path: str | os.PathLike[str]) -> Iterable[str | os.PathLike[str]]:
+    if as_path(path).is_file():
+        return [path]
+    try:
+        return find_media(path)
+    except FileNotFoundError:  # is told when it is read
+        return [path]

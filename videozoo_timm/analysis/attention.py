@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from ..figures import Grid, heat, overlay, png_of, upsample
-from ..inference.checks import checked_clip, checked_model, name_of
+from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
+from .features import checked_block
 
 __all__ = ['AttentionMaps', 'attend', 'check_attention', 'keep_fraction', 'strongest_head']
 
@@ -119,7 +120,7 @@ def strongest_head(maps: torch.Tensor) -> torch.Tensor:
     Returns:
         [3, H, W] in [0, 1].
     """
-    strength, head = maps.max(dim=0)  # [H, W] both
+    strength, head = torch.as_tensor(maps).max(dim=0)  # [H, W] both
     angles = torch.arange(len(maps)).float() / len(maps) * 2 * math.pi
     shifts = angles.new_tensor([0.0, -2 * math.pi / 3, 2 * math.pi / 3])
     hues = (0.5 + torch.cos(angles.unsqueeze(1) + shifts)).clamp(0, 1)  # [heads, 3]
@@ -129,9 +130,11 @@ def strongest_head(maps: torch.Tensor) -> torch.Tensor:
 
 def check_attention(model: nn.Module) -> None:
     """Raise a ValueError unless the model has a class token whose attention can be shown."""
-    if getattr(checked_model(model), 'cls_token', None) is None:
+    model = checked_model(model)
+    if getattr(model, 'cls_token', None) is None or not hasattr(model, 'cls_attention'):
         raise ValueError(
-            f'this {name_of(model)} has no class token, and so no attention of one; take a ViT (`videozoo list`)'
+            f'this {name_of(model)} has no class token whose attention can be shown; take a ViT of this package '
+            f'(`videozoo list`)'
         )
 
 
@@ -149,17 +152,20 @@ def attend(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> AttentionMa
 
     Raises:
         ValueError: The model has no class token, or `x` is no such clip.
-        IndexError: No such block.
+        IndexError, TypeError: No such block.
+        NotFiniteError: The attention holds NaN.
     """
     check_attention(model)
-    vit, x = checked_model(model), checked_clip(x)
-    with evaluating(model):
-        weights = vit.cls_attention(x.unsqueeze(0).to(**placement_of(model)), block)[0].float().cpu()
+    vit, placement = checked_model(model), placement_of(model)
+    x, block = checked_clip(x, vit), checked_block(vit, block)
+    with evaluating(vit):
+        weights = vit.cls_attention(x.unsqueeze(0).to(**placement), block)[0].float().cpu()
+    check_finite(weights, f'the attention in block {block}', x, placement['dtype'])
     config = vit.pretrained_cfg
     if x.ndim == 3:
         x, weights = x.unsqueeze(1), weights.unsqueeze(1)  # [3, 1, H, W], [heads, 1, H', W']
     frames = denormalize(x, config['mean'], config['std']).transpose(0, 1)
-    return AttentionMaps(frames, weights, block % len(vit.blocks))
+    return AttentionMaps(frames, weights, block)
 
 
 def keep_fraction(weights: torch.Tensor, fraction: float) -> torch.Tensor:
@@ -174,6 +180,7 @@ def keep_fraction(weights: torch.Tensor, fraction: float) -> torch.Tensor:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f'threshold={fraction}: must be a fraction of the attention, above 0 and at most 1')
+    weights = torch.as_tensor(weights)
     flat = weights.flatten(1)
     ordered, order = flat.sort(dim=1, descending=True, stable=True)
     before = ordered.double().cumsum(dim=1) - ordered  # what larger patches hold already

@@ -4,15 +4,15 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..figures import Grid, png_of, to_bytes
-from ..inference.checks import checked_clip, checked_model, name_of
+from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
+from ..paths import as_path, not_found
 from ..video import denormalize
 
 __all__ = ['Completion', 'box_mask', 'check_mae', 'complete', 'read_mask']
@@ -74,22 +74,34 @@ def complete(
     Args:
         model: A masked autoencoder of this package.
         clip: Normalized [3, T, H, W], as `clip_transform` gives it.
-        mask_type: 'random', 'temporal' (the end is dropped) or 'center' (the middle is), as published.
-        mask_ratio: Fraction of the tokens that is dropped.
-        mask: A mask of one's own instead, bool [T', H', W'], True where a token is dropped.
+        mask_type: 'random', 'temporal' (the end is masked) or 'center' (the middle is), as published.
+        mask_ratio: Fraction of the tokens that is masked.
+        mask: A mask of one's own instead of another type or ratio: [T', H', W'], True (or 1) where a token is masked;
+            a tensor or an array.
         seed: Random seed of the mask.
 
     Raises:
         ValueError: The model is no masked autoencoder, `clip` is no such clip, or the mask is invalid.
+        NotFiniteError: The completion holds NaN or infinity.
     """
     check_mae(model)
-    mae, placement = checked_model(model), placement_of(model)
-    x = checked_clip(clip).unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
+    if mask is not None and (mask_type, mask_ratio) != ('random', 0.9):
+        given = f'mask_type={mask_type!r}' if mask_type != 'random' else f'mask_ratio={mask_ratio}'
+        raise ValueError(f'mask and {given} both say what is masked: give one of them')
+    mae = checked_model(model)
+    placement = placement_of(mae)
+    x = checked_clip(clip, mae).unsqueeze(0).to(**placement)  # [1, 3, T, H, W]
     devices = [placement['device']] if placement['device'].type == 'cuda' else []
-    with evaluating(model), torch.random.fork_rng(devices):
+    with evaluating(mae), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        own = None if mask is None else torch.as_tensor(mask).unsqueeze(0)
-        *_, masks, comparison = mae(x, mask_ratio=mask_ratio, mask_type=mask_type, mask=own, visualize=True)
+        *_, masks, comparison = mae(
+            x,
+            mask_ratio=mask_ratio,
+            mask_type=mask_type,
+            mask=None if mask is None else _own_mask(mask),
+            visualize=True,
+        )
+    check_finite(comparison[0], 'the completion', x, x.dtype)
     dropped_tokens = masks[0].bool().cpu().unflatten(0, mae.patch_embed.grid_of(x))  # [T', H', W']
     config = mae.pretrained_cfg
     original, masked, completed = denormalize(comparison[0].float().cpu(), config['mean'], config['std'])
@@ -99,6 +111,12 @@ def complete(
     error = (completed - original)[:, dropped].double().square()
     mse = error.mean().item() if error.numel() else 0.0
     return Completion(original, masked, completed, dropped_tokens, mse)
+
+
+def _own_mask(mask: torch.Tensor | Any) -> torch.Tensor:
+    if isinstance(mask, (str, os.PathLike)):
+        raise TypeError(f'a mask is wanted, got the path {str(mask)!r}; read_mask({str(mask)!r}, grid) reads it')
+    return torch.as_tensor(mask).unsqueeze(0)
 
 
 def box_mask(model: nn.Module, box: Sequence[int]) -> torch.Tensor:
@@ -150,9 +168,9 @@ def read_mask(path: str | os.PathLike[str], grid: tuple[int, int, int]) -> torch
     """
     import numpy as np
 
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
-        raise FileNotFoundError(f'no file {path}')
+        raise not_found(path, 'file')
     if not path.is_file():  # opening a FIFO may never end
         raise ValueError(f'{path} is not a file')
     try:

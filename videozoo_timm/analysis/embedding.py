@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..inference.checks import checked_model
 from ..inference.journal import COLUMNS, Journal, checksum_of, digest_of, remaining
 from ..inference.losses import losses_of
@@ -20,7 +21,7 @@ from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, grou
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
-from ._inputs import WARNING, listed, none_read
+from ._inputs import WARNING, Paths, listed, none_read
 from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
 
@@ -33,10 +34,10 @@ _logger = logging.getLogger(__name__)
 
 def embed(
     model: nn.Module,
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Paths,
     *,
     tokens: str = 'class',
-    blocks: Sequence[int] | None = None,
+    blocks: Sequence[int] | int | None = None,
     norm: bool = False,
     num_clips: int = 1,
     stride: float | None = None,
@@ -62,7 +63,8 @@ def embed(
 
     Args:
         model: A model of this package.
-        paths: Video files, or image files; folders stand for those in them (`find_media`).
+        paths: Video files, or image files: a list, or one path; folders and patterns stand for their files
+            (`find_media`).
         tokens: As in `Features`.
         blocks: As in `Features`.
         norm: As in `Features`.
@@ -76,7 +78,7 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
-        out: `.npz`, `.safetensors` or a folder to write, as in `Embeddings.save`.
+        out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
         team: The processes that share the work; with `out` only.
@@ -90,17 +92,19 @@ def embed(
 
     Raises:
         VideoError: None of the files could be read.
+        NotFiniteError: All features are NaN or infinite; `out` is written without rows, so that none of an earlier run
+            are taken for these.
         ValueError: An option that the model or the files do not allow, or another call's results or unfinished run in
             `out`, in words.
     """
-    checked_model(model)
+    model = checked_model(model)
     reading, reporter = with_fields(reading, reporter, fields)
     if stride is not None and num_clips != 1:
         raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
     if clock not in CLOCKS:
         raise ValueError(f'clock={clock!r}: must be one of {list(CLOCKS)}')
     files = listed(paths)
-    features = Features(tokens, None if blocks is None else tuple(blocks), norm)
+    features = Features(tokens, blocks, norm)
     resolved = features.resolved(model)
     own_size = {} if size is None else dict(size=size)
     views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, offset=offset, **own_size)
@@ -115,15 +119,16 @@ def embed(
                 files,
                 views,
                 batch_size=batch_size,
+                what='features' if resolved is None else [f'features of block {block}' for block in resolved],
                 reading=reading,
                 reporter=reporter,
                 **placement,
             )
 
     if out is None:
-        return _collect(batches_of(groups), files, resolved, np.empty, clock, strict, reporter)
+        return _checked(_collect(batches_of(groups), files, resolved, np.empty, clock, strict, reporter))
     out, team = Path(out), team or ProcessGroup()
-    check_output(out)
+    check_output(out, tokens)
     settings = dict(
         tokens=tokens,
         blocks=resolved,
@@ -187,7 +192,7 @@ def embed(
             journal.remove()  # there is nothing in it
             raise
         journal.remove()
-        return result
+        return _checked(result)
     finally:
         journal.close()
 
@@ -254,11 +259,12 @@ def _collect(
             failed[file] = f'{paths[file]}: all its clips repeat a frame at an end of the video or lack some: left out'
             reporter.report(paths[file], failed[file])
     readable = [file for file in range(len(paths)) if file not in failed]
-    if not readable:
+    if not readable and all(np.isfinite(np.asarray(batch.values)).all() for batch in batches):
         raise VideoError(none_read(len(paths), failed.values()))
     kept = [(batch, [k for k, file in enumerate(batch.files) if file not in failed]) for batch in batches]
-    shape = next(batch.values.shape[1:] for batch, rows in kept if rows)
-    features = allocate((sum(len(rows) for _, rows in kept), *shape), np.float32)
+    shape = next(batch.values.shape[1:] for batch in batches if batch.files)
+    number = sum(len(rows) for _, rows in kept)
+    features = (allocate if number else np.empty)((number, *shape), np.float32)
     row, place = 0, {file: k for k, file in enumerate(readable)}
     for batch, rows in kept:
         if rows:
@@ -297,3 +303,9 @@ def _sound_rows(batch: RowBatch) -> RowBatch:
         return batch
     columns = {name: [getattr(batch, name)[k] for k in kept] for name in ('files', *COLUMNS)}
     return batch._replace(values=np.asarray(batch.values)[kept], **columns)
+
+
+def _checked(result: Embeddings) -> Embeddings:
+    if not result.paths:
+        raise NotFiniteError(none_read(len(result.failed), [reason for _, reason in result.failed]))
+    return result

@@ -1,10 +1,7 @@
 """How well a model recognizes."""
 
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +13,18 @@ from ..inference.checks import checked_model, name_of
 from ..inference.losses import losses_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
+from ..paths import as_path
+from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
-from ._inputs import WARNING, none_read
+from ._inputs import WARNING, Paths, listed, none_read
+from .intervals import wilson_interval
 
 __all__ = [
     'PUBLISHED_JITTER',
     'TABLES',
     'ClassFolders',
     'Evaluation',
+    'NothingEvaluatedError',
     'check_head',
     'check_same_classes',
     'class_folders',
@@ -85,40 +86,36 @@ class Evaluation:
         return index.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Name, number of files, top-1 and top-5 of each class; None where a class has no file."""
-        first, fifth = self.hits(1), self.hits(5)
+        """Name, number of files, top-1 and top-5 of each class with their intervals; None where a class has no file."""
+        hits = {f'top{k}': self.hits(k) for k in (1, 5)}
         rows = []
         for index, name in enumerate(self.classes):
             mine = self.targets == index
-            number = int(mine.sum())
-            rows.append(
-                {
-                    'class': name,
-                    'files': number,
-                    'top1': first[mine].double().mean().item() if number else None,
-                    'top5': fifth[mine].double().mean().item() if number else None,
-                }
-            )
+            row = {'class': name, 'files': int(mine.sum())}
+            for key, right in hits.items():
+                row |= _with_interval(key, right[mine])
+            rows.append(row)
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """Numbers of files and classes, top-1, top-5 and loss."""
+        """Numbers of files and classes, top-1 and top-5 with their 95% intervals (`wilson_interval`), and loss."""
         return dict(
             files=len(self.paths),
             failed=len(self.failed),
             classes=len(self.classes),
-            top1=self.top(1),
-            top5=self.top(5),
+            **_with_interval('top1', self.hits(1)),
+            **_with_interval('top5', self.hits(5)),
             loss=self.loss,
         )
 
-    def save(self, folder: Path, about: dict[str, Any] | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], about: dict[str, Any] | None = None) -> None:
         """Write `summary.json`, `per_class.csv`, `predictions.csv`, `confusion.csv` and `confusion.png`.
 
         Args:
             folder: Folder to write to; created if it does not exist.
             about: More entries of `summary.json`.
         """
+        folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_csv(self.per_class(), folder / 'per_class.csv')
         probabilities, best = self.log_probabilities.exp().topk(min(5, len(self.classes)))  # [N, 5] both
@@ -144,12 +141,35 @@ class Evaluation:
             folder / 'confusion.csv',
         )
         with atomic_write(folder / 'summary.json') as partial:
-            partial.write_text(json.dumps({**self.summary(), **(about or {})}, indent=2) + '\n')
+            partial.write_text(to_json({**self.summary(), **(about or {})}) + '\n')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
+
+
+def _with_interval(name: str, hits: torch.Tensor) -> dict[str, float | None]:
+    """The fraction of hits bool [N], and the ends of its interval; None of no files."""
+    if not len(hits):
+        return dict.fromkeys((name, f'{name}_low', f'{name}_high'))
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return {name: hits.double().mean().item(), f'{name}_low': low, f'{name}_high': high}
 
 
 # What `Evaluation.save` writes.
 TABLES = ('summary.json', 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
+
+
+class NothingEvaluatedError(ValueError):
+    """None of the files could be used.
+
+    Attributes:
+        failed: The files, with the reasons.
+    """
+
+    def __init__(self, text: str, failed: list[tuple[str, str]]) -> None:
+        super().__init__(text, failed)
+        self.failed = failed
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = None, seed: int = 0) -> Views:
@@ -180,10 +200,15 @@ def parse_views(protocol: str, views: Views, jitter: tuple[int, int] | None = No
     return replace(views, num_clips=int(num_clips), crops=(0, 1, 2), short_side=views.size)
 
 
+def _views_for(model: nn.Module, views: Views | str | None) -> Views:
+    center = views_of(checked_model(model))
+    return parse_views(views, center) if isinstance(views, str) else views or center
+
+
 def predict(
     model: nn.Module,
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    views: Views | None = None,
+    paths: Paths,
+    views: Views | str | None = None,
     *,
     batch_size: int = 4,
     team: ProcessGroup | None = None,
@@ -195,8 +220,8 @@ def predict(
 
     Args:
         model: A model with a classification head.
-        paths: Videos, or images.
-        views: Which views of each; the centered one if None.
+        paths: Videos, or images: a list, or one path; folders and patterns stand for their files (`find_media`).
+        views: Which views of each, or a protocol (`parse_views`); the centered one if None.
         batch_size: Views at a time.
         team: The processes that share the work; all get the whole result.
         reading: How the files are read.
@@ -211,24 +236,23 @@ def predict(
     """
     check_head(model)
     reading, reporter = with_fields(reading, reporter, fields)
-    timm_model, views = checked_model(model), views or views_of(model)
-    files = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    if not files:
-        raise ValueError('no files to predict the classes of')
+    views, placement = _views_for(model, views), placement_of(model)
+    files = listed(paths)
     team = team or ProcessGroup()
     groups = groups_of(len(files), views, batch_size)[team.rank :: team.size]
     with evaluating(model):
         batches: list[RowBatch] = list(
             process(
                 # In float64, so that the loss is as exact as the logits.
-                lambda x: timm_model(x).cpu().double().log_softmax(dim=-1),
+                lambda x: model(x).cpu().double().log_softmax(dim=-1),
                 groups,
                 files,
                 views,
                 batch_size=batch_size,
+                what='class scores',
                 reading=reading,
                 reporter=reporter,
-                **placement_of(model),
+                **placement,
             )
         )
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
@@ -254,7 +278,7 @@ def predict(
 def evaluate(
     model: nn.Module,
     files: ClassFolders | str | os.PathLike[str],
-    views: Views | None = None,
+    views: Views | str | None = None,
     **options: Any,
 ) -> Evaluation:
     """Accuracy on files of known classes.
@@ -262,15 +286,16 @@ def evaluate(
     Args:
         model: A model with a classification head.
         files: What `class_folders` finds, or the folder where it looks.
-        views: Which views of each file (`parse_views`); the centered one if None.
+        views: Which views of each file, or a protocol (`parse_views`); the centered one if None.
         **options: `batch_size`, `team`, `reading`, `reporter` and their fields, as in `predict`.
 
     Raises:
-        ValueError: The classes are not as many as the model's, or none of the files could be read.
+        ValueError: The classes are not as many as the model's; or, with the attribute `failed`, none of the files could
+            be read, or all class scores are NaN or infinite.
     """
     check_head(model)
     classes, paths, targets, folder = files if isinstance(files, ClassFolders) else class_folders(files)
-    views = views or views_of(model)
+    views = _views_for(model, views)
     num_classes = checked_model(model).num_classes
     if len(classes) != num_classes:
         raise ValueError(f'{folder} has {len(classes)} class folders, the model has {num_classes} classes')
@@ -278,7 +303,9 @@ def evaluate(
         raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)
     if not answers:
-        raise ValueError(none_read(len(paths), failed.values(), folder))
+        raise NothingEvaluatedError(
+            none_read(len(paths), failed.values(), folder), [(paths[file], reason) for file, reason in failed.items()]
+        )
     read = sorted(answers)
     return Evaluation(
         classes,

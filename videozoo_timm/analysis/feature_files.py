@@ -12,6 +12,7 @@ import torch
 from ..files import MAKE_ROOM, atomic_write, check_regular
 from ..outputs import Output
 from ..weights.writing import save_tensors
+from .feature_tables import TABLES, check_table, read_about, save_table
 
 __all__ = ['Embeddings', 'check_output', 'read_origin']
 
@@ -62,12 +63,13 @@ class Embeddings:
         return f'Embeddings({", ".join(parts)})'
 
     def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
-        """Write `.npz`, `.safetensors` or, with a name without ending, a folder of `.npy` files; whole or not at all.
+        """Write a file or, with a name without ending, a folder of `.npy` files; whole or not at all.
 
         `paths` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a folder.
+        `.csv` and `.parquet` are tables with the path, the times and the features f0, f1, ... in each row.
 
         Args:
-            out: File or folder to write.
+            out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write.
             about: Strings to store beside them: which model, for instance.
 
         Raises:
@@ -84,6 +86,12 @@ class Embeddings:
         arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
         if self.blocks is not None:
             arrays['blocks'] = torch.tensor(self.blocks)
+        if out.suffix in TABLES:
+            columns = {name: getattr(self, name).numpy() for name in _COLUMNS if name != 'video_index'}
+            paths = [self.paths[index] for index in self.video_index.tolist()]
+            content = {'paths': self.paths, **about}
+            save_table(out, self.features.numpy(), paths, columns, self.blocks, content, **options)
+            return
         if out.suffix == '.safetensors':
             save_tensors(arrays, out, {'paths': self.paths, **about}, **options)
             return
@@ -99,11 +107,13 @@ class Embeddings:
             (partial / 'about.json').write_text(json.dumps({'paths': self.paths, **about}, indent=1))
 
 
-def check_output(out: Path) -> None:
-    """Raise a ValueError unless features can be written there."""
+def check_output(out: Path, tokens: str = 'class') -> None:
+    """Raise a ValueError unless features of these tokens can be written there."""
     output = Output(out, force='start_over')
     if out.suffix:
-        output.check_file(('.npz', '.safetensors'), or_folder=True)
+        output.check_file(('.npz', '.safetensors', *TABLES), or_folder=True)
+        if out.suffix in TABLES:
+            check_table(out, tokens)
     else:
         arrays = [f'{name}.npy' for name in ('features', 'blocks', *_COLUMNS)]
         output.check_own_folder(('about.json', *arrays), 'features')
@@ -112,6 +122,10 @@ def check_output(out: Path) -> None:
 def read_origin(out: Path) -> dict[str, Any]:
     """What is stored about features beside them: `paths`, `settings`, `model`; nothing of any other file."""
     try:
+        if out.suffix in TABLES:
+            about = read_about(out)
+            paths = about.pop('paths')
+            return dict(about, paths=paths) if _are_names(paths) else {}
         check_regular(out if out.suffix else out / 'about.json')
         if out.suffix == '.npz':
             with np.load(out) as arrays:
@@ -131,5 +145,8 @@ def read_origin(out: Path) -> dict[str, Any]:
             paths = about['paths']
     except Exception:  # whatever it is, it is not ours
         return {}
-    is_ours = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
-    return dict(about, paths=paths) if is_ours else {}
+    return dict(about, paths=paths) if _are_names(paths) else {}
+
+
+def _are_names(paths: Any) -> bool:
+    return isinstance(paths, list) and all(isinstance(path, str) for path in paths)

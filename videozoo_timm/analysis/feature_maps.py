@@ -1,17 +1,18 @@
 """Patch tokens as colors: one PCA over all frames of all clips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..figures import Grid, png_of
-from ..inference.checks import checked_clip, checked_model
+from ..inference.checks import check_finite, checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
-from .features import num_blocks
+from .features import checked_block
 
 __all__ = ['ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors']
 
@@ -55,21 +56,25 @@ def pca(
 
     Args:
         model: A model of this package.
-        clips: Normalized clips [3, T, H, W] or images [3, H, W], as `clip_transform` gives them; a list, or one.
+        clips: Normalized clips [3, T, H, W] or images [3, H, W], as `clip_transform` gives them; a list or a batch, or
+            one.
         block: Index of the block; negative ones count from the end.
         foreground: As in `pca_colors`.
         invert: As in `pca_colors`.
 
     Raises:
-        IndexError: No such block.
+        IndexError, TypeError: No such block.
         ValueError: As `pca_colors`; or there are no clips.
     """
-    clips = [clips] if isinstance(clips, torch.Tensor) else list(clips)
+    if not isinstance(clips, (list, tuple)):
+        is_batch = getattr(clips, 'ndim', 0) == 5
+        clips = list(clips) if is_batch or isinstance(clips, Iterator) else [clips]
     if not clips:
         raise ValueError('no clips: a PCA needs at least one')
-    clips = [checked_clip(x) for x in clips]
+    model = checked_model(model)
+    clips, block = [checked_clip(x, model) for x in clips], checked_block(model, block)
     tokens = [patch_tokens(model, x, block=block) for x in clips]
-    config, block = checked_model(model).pretrained_cfg, block % num_blocks(model)
+    config = model.pretrained_cfg
     maps = []
     for x, colors in zip(clips, pca_colors(tokens, foreground=foreground, invert=invert), strict=True):
         frames = denormalize(x if x.ndim == 4 else x.unsqueeze(1), config['mean'], config['std']).transpose(0, 1)
@@ -89,18 +94,17 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
         float32 [T', H', W', C] on the CPU; of an image T' is 1.
 
     Raises:
-        IndexError: No such block.
+        IndexError, TypeError: No such block.
         ValueError: `x` is no such clip.
+        NotFiniteError: The tokens hold NaN or infinity.
     """
-    depth, x = num_blocks(model), checked_clip(x)
-    if not -depth <= block < depth:
-        raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
+    model = checked_model(model)
+    x, block, placement = checked_clip(x, model), checked_block(model, block), placement_of(model)
     with evaluating(model):
         maps = (
-            checked_model(model)
-            .forward_intermediates(
-                x.unsqueeze(0).to(**placement_of(model)),
-                indices=[block % depth],
+            model.forward_intermediates(
+                x.unsqueeze(0).to(**placement),
+                indices=[block],
                 norm=True,
                 intermediates_only=True,
                 stop_early=True,
@@ -108,6 +112,7 @@ def patch_tokens(model: nn.Module, x: torch.Tensor, *, block: int = -1) -> torch
             .float()
             .cpu()
         )
+    check_finite(maps, f'the patch tokens of block {block}', x, placement['dtype'])
     maps = maps.unsqueeze(1) if x.ndim == 3 else maps
     return maps.movedim(0, -1)  # [C, T', H', W'] -> [T', H', W', C]
 
@@ -134,8 +139,15 @@ def pca_colors(
         Of each file, [T', 3, H', W'] in [0, 1].
 
     Raises:
-        ValueError: The threshold leaves nothing, or there are fewer than three components.
+        ValueError: There are no tokens, the threshold leaves nothing, or there are fewer than three components.
+        NotFiniteError: The tokens hold NaN or infinity.
     """
+    tokens = [torch.as_tensor(t) for t in ([tokens] if hasattr(tokens, 'ndim') else tokens)]
+    if not tokens:
+        raise ValueError('no tokens: a PCA needs those of at least one file')
+    for k, x in enumerate(tokens):
+        if not x.isfinite().all():
+            raise NotFiniteError(f'tokens[{k}] holds NaN or infinity, which has no principal components')
     if tokens[0].shape[-1] < 3:
         raise ValueError(f'tokens of width {tokens[0].shape[-1]} have no three components')
     flat = torch.cat([t.flatten(0, 2) for t in tokens])  # [N, C]
@@ -156,6 +168,7 @@ def pca_colors(
 
 def color_frames(colors: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
     """Colors [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, *size], each patch one even square."""
+    colors = torch.as_tensor(colors)
     colors = colors.repeat_interleave(num_frames // len(colors), dim=0)
     return F.interpolate(colors, size, mode='nearest-exact')
 

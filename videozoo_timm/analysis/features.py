@@ -1,13 +1,16 @@
 """Which features of a model: of which tokens, of which blocks."""
 
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..inference.checks import checked_model
 
-__all__ = ['Features', 'num_blocks']
+__all__ = ['Features', 'checked_block', 'num_blocks']
 
 TOKENS = ('class', 'mean', 'all')
 
@@ -24,12 +27,15 @@ class Features:
     """
 
     tokens: str = 'class'
-    blocks: tuple[int, ...] | None = None
+    blocks: Sequence[int] | int | None = None
     norm: bool = False
 
     def __post_init__(self):
         if self.tokens not in TOKENS:
             raise ValueError(f'tokens must be one of {list(TOKENS)}, got {self.tokens!r}')
+        if self.blocks is not None:
+            blocks = self.blocks if isinstance(self.blocks, Iterable) else [self.blocks]
+            object.__setattr__(self, 'blocks', tuple(_index('blocks', block) for block in blocks))
 
     def resolved(self, model: nn.Module) -> list[int] | None:
         """The blocks counted from 0, in the order of the request.
@@ -78,6 +84,26 @@ class Features:
             else:
                 rows.append(maps.movedim(1, -1))
         return rows[0] if blocks is None else torch.stack(rows, dim=1)
+
+
+def checked_block(model: nn.Module, block: int) -> int:
+    """A block counted from 0.
+
+    Raises:
+        IndexError: No such block.
+        TypeError: It is no whole number.
+    """
+    index, depth = _index('block', block), num_blocks(model)
+    if not -depth <= index < depth:
+        raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
+    return index % depth
+
+
+def _index(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f'{name}={value!r}: blocks are whole numbers') from error
 
 
 def num_blocks(model: nn.Module) -> int:

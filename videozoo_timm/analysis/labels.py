@@ -3,12 +3,12 @@
 import json
 import os
 import re
-from pathlib import Path
 
 from torch import nn
 
 from ..inference.checks import checked_model
-from ..video.class_folders import subfolders_of
+from ..paths import as_path, not_found
+from ..video.class_folders import class_names
 
 __all__ = ['known_labels', 'read_labels']
 
@@ -27,12 +27,12 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
         FileNotFoundError: No such file or folder.
         ValueError: It has another number of names, or is none of these.
     """
-    path = Path(labels)
+    path = as_path(labels)
     if path.is_dir():
-        names = [folder.name for folder in subfolders_of(path)]
+        names = class_names(path)
     else:
         if not path.exists():
-            raise FileNotFoundError(f'{path}: no such file or folder')
+            raise not_found(path)
         if not path.is_file():  # opening a FIFO may never end
             raise ValueError(f'{path} is neither a file nor a folder')
         if path.stat().st_size > _LARGEST_LABELS:

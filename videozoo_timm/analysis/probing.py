@@ -1,6 +1,5 @@
 """What can be read out of a model's frozen features: linear, nearest-neighbor and attentive probes."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..files import atomic_write, check_own_folder, remove_known
 from ..inference.checks import checked_model
 from ..inference.losses import losses_of
 from ..inference.pipeline import RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
+from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders
 from ._inputs import WARNING, none_read
 from .evaluation import TABLES, Evaluation, check_same_classes
@@ -25,7 +26,6 @@ __all__ = [
     'PROBES',
     'FrozenFeatures',
     'ProbeResult',
-    'bootstrap_interval',
     'check_classes',
     'check_folder',
     'check_linear',
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 PROBES = ('linear', 'neighbours', 'attentive')
+_HALF = torch.finfo(torch.float16).max  # the patch tokens are kept in float16, in which more would be infinity
 REGULARIZATIONS = tuple(10.0**k for k in range(-4, 4))  # C of scikit-learn's logistic regression
 
 
@@ -80,13 +81,10 @@ class ProbeResult:
     def _repr_png_(self) -> bytes | None:
         return self.evaluation._repr_png_()
 
-    def summary(self, seed: int = 0) -> dict[str, Any]:
-        """Accuracies with their intervals, and the settings."""
-        result = dict(probe=self.probe, **self.settings)
-        for k in (1, 5):
-            low, high = bootstrap_interval(self.evaluation.hits(k), seed=seed)
-            result |= {f'top{k}': self.evaluation.top(k), f'top{k}_low': low, f'top{k}_high': high}
-        return result
+    def summary(self) -> dict[str, Any]:
+        """Accuracies with their 95% intervals (`wilson_interval`), and the settings."""
+        accuracies = {key: value for key, value in self.evaluation.summary().items() if key.startswith('top')}
+        return dict(probe=self.probe, **self.settings, **accuracies)
 
 
 def frozen_features(
@@ -116,7 +114,10 @@ def frozen_features(
         ValueError: None of the files could be read.
     """
     reading, reporter = with_fields(reading, reporter, fields)
-    timm_model, views = checked_model(model), views or views_of(model)
+    timm_model = checked_model(model)
+    if isinstance(views, str):
+        raise TypeError(f'views={views!r}: a probe takes one view of each file, as views_of(model) gives it')
+    views = views or views_of(timm_model)
     files = files if isinstance(files, ClassFolders) else class_folders(files)
 
     def compute(x: torch.Tensor) -> torch.Tensor:
@@ -136,27 +137,29 @@ def frozen_features(
     failed: dict[int, str] = {}
     read_rows: list[RowBatch] = []  # without their values
     groups = groups_of(len(files.paths), views, batch_size)
-    with evaluating(model):
+    with evaluating(timm_model):
         for batch in process(
             compute,
             groups,
             files.paths,
             views,
             batch_size=batch_size,
+            what='features',
             reading=reading,
             reporter=reporter,
-            **placement_of(model),
+            **placement_of(timm_model),
         ):
             failed |= batch.failed
             read_rows.append(batch._replace(values=torch.empty(0)))
-            if not batch.files:
+            rows = [k for k, file in enumerate(batch.files) if file not in failed]
+            if not rows:
                 continue
-            kept += batch.files
-            features.append(batch.values[:, 0].float())
+            kept += [batch.files[k] for k in rows]
+            features.append(batch.values[rows, 0].float())
             if tokens:
                 if patches is None:  # at once, so that memory holds them once
                     patches = torch.empty(len(files.paths), *batch.values[0, 1:].shape, dtype=torch.float16)
-                patches[len(kept) - len(batch.files) : len(kept)] = batch.values[:, 1:]
+                patches[len(kept) - len(rows) : len(kept)] = batch.values[rows, 1:].clamp(-_HALF, _HALF)
     for path, reason in losses_of(read_rows, files.paths):
         reporter.lose(path, reason)
     if not kept:
@@ -194,11 +197,17 @@ def probe(
         progress: Told the number of epochs that was just done.
 
     Raises:
+        TypeError: `train` or `held_out` is not what `frozen_features` gives.
         ValueError: No such probe, classes that differ, or a class with too few files to fit.
+        NotFiniteError: The probe's predictions are NaN.
         ImportError: scikit-learn is not installed (for 'linear').
     """
     if name not in PROBES:
         raise ValueError(f'no probe {name!r}; there are {list(PROBES)}')
+    for argument, features in (('train', train), ('held_out', held_out)):
+        if not isinstance(features, FrozenFeatures):
+            kind = type(features).__name__
+            raise TypeError(f'{argument} must be features, got {kind}; frozen_features(model, folder) gives them')
     check_classes(train.files, held_out.files)
     if name == 'linear':
         log_probabilities, settings = _linear(train, held_out, seed)
@@ -206,6 +215,10 @@ def probe(
         log_probabilities, settings = _neighbours(train, held_out)
     else:
         log_probabilities, settings = _attentive(train, held_out, epochs, seed, device, progress)
+    if log_probabilities.isnan().any():
+        raise NotFiniteError(
+            f'the {name} probe gives NaN: its features are too large, or its training diverged; nothing is measured'
+        )
     files = held_out.files
     evaluation = Evaluation(
         files.classes, files.paths, torch.tensor(files.targets), log_probabilities.float(), held_out.failed
@@ -225,32 +238,6 @@ def check_classes(train: ClassFolders, held_out: ClassFolders) -> None:
         )
 
 
-def bootstrap_interval(
-    hits: torch.Tensor,
-    share: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of a mean, over resamples of the files.
-
-    Args:
-        hits: bool [N].
-        share: Fraction of the resamples that lie inside.
-        draws: Number of resamples.
-        seed: Random seed.
-
-    Returns:
-        Lower and upper end.
-    """
-    # The number of hits among N files drawn with replacement is binomial: drawing the files themselves is not needed.
-    generator = torch.Generator().manual_seed(seed)
-    mean = hits.double().mean()
-    counts = torch.binomial(torch.full((draws,), float(len(hits))).double(), mean.expand(draws), generator=generator)
-    tail = (1 - share) / 2
-    low, high = (counts / len(hits)).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return low, high
-
-
 def check_folder(folder: Path) -> None:
     """Raise a ValueError if what stands where the tables of a probe go is a link, or another user's."""
     for name in PROBES:
@@ -258,7 +245,7 @@ def check_folder(folder: Path) -> None:
             check_own_folder(folder / name, 'the tables of a probe')
 
 
-def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, Any], seed: int = 0) -> None:
+def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, Any]) -> None:
     """Write `probes.json`, and of the last probe a folder with the tables of an evaluation.
 
     Called after each probe, it keeps what is done; tables of other probes are removed with the first.
@@ -274,9 +261,9 @@ def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, An
             with suppress(OSError):  # something else is in it, or there is none
                 (folder / name).rmdir()
     probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
-    content = dict(about, probes=[probed.summary(seed) for probed in probes])
+    content = dict(about, probes=[probed.summary() for probed in probes])
     with atomic_write(folder / 'probes.json') as partial:
-        partial.write_text(json.dumps(content, indent=2) + '\n')
+        partial.write_text(to_json(content) + '\n')
 
 
 def check_linear(train: ClassFolders) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, Checkpoint
 from .generators import GENERATORS, find_generator
-from .zoos import DEFAULT_ZOO, OLD_SPELLING, check_zoo
+from .zoos import DEFAULT_ZOO, OLD_SPELLING, ZOOS, check_zoo
 
 _logger = logging.getLogger(__name__)
 
@@ -82,7 +82,14 @@ def _unknown(name: str) -> str:
             f'no model {name!r}: models of imagenet_3 were announced but never published; there are imagenet100, '
             f'imagenet10 and imagenet1'
         )
+    if '://' in name:
+        return f'no model {name!r}; a URL is no name: download the file, load_file(path) takes it'
+    if re.search(r'\.(pth?|ckpt|bin|safetensors)$', name):
+        return f'no model {name!r}; a file is no name: load_file({name!r}) takes it, and commands do as weights'
+    if name in ZOOS:
+        return f'no model {name!r}, which is a zoo; get_available_models({name!r}) lists its models'
     known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+    near = near or sorted((k for k in known if name and name.lower() in re.split('[._]', k)), key=len)[:3]
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
     return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'

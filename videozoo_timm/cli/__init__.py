@@ -46,6 +46,7 @@ from . import (
     verify,
 )
 from .base import Commands, Settings, flag_of
+from .inputs import unquoted
 from .output import ERRORS, complain, worded
 
 __all__ = ['commands', 'main']
@@ -126,7 +127,7 @@ def _result(argv: list[str]) -> int | Callable[[], int]:
     except click.exceptions.Exit as done:  # --help, --version
         return done.exit_code
     except click.UsageError as error:
-        complain(_worded(error))
+        _fail(_worded(error), argv)
         return 2
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args and error.args[0] in _ENDS else signal.SIGINT
@@ -139,15 +140,21 @@ def _result(argv: list[str]) -> int | Callable[[], int]:
         if settings.debug:
             print(printable(traceback.format_exc(), lines=True), file=sys.stderr)
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
-            complain(printable(f'{error.filename}: {error.strerror}'))
+            _fail(f'{error.filename}: {error.strerror}', argv)
         elif isinstance(error, MemoryError):
             complain('memory ran out')
         elif isinstance(error, ERRORS) and str(error):
-            complain(printable(worded(error)))
+            _fail(worded(error), argv)
         else:
             what = ' '.join(f'{type(error).__name__}: {error}'.split()).removesuffix(':')
             complain(f'internal error: {what}' + ('' if settings.debug else ' (--debug shows the traceback)'))
         return 2
+
+
+def _fail(text: str, argv: list[str]) -> None:
+    """Tell why a command ends; perhaps it is a path that the shell has cut at its spaces."""
+    hint = unquoted(argv)
+    complain(printable(f'{text}; {hint}' if hint else text))
 
 
 def _worded(error: click.UsageError) -> str:

@@ -16,7 +16,7 @@ from .options import (
     span_option,
 )
 from .output import Losses, echo, exit_code, number_of, table
-from .pictures import captions, each_view, save_picture
+from .pictures import captions, each_view, leave_out, save_picture
 
 
 @command(
@@ -52,6 +52,7 @@ def attend(
 
     from ..analysis.attention import attend as attention_of
     from ..analysis.attention import check_attention, keep_fraction
+    from ..errors import NotFiniteError
     from ..inference.pipeline import takes_clips
     from ..outputs import Output
     from ..video import find_media
@@ -70,7 +71,11 @@ def attend(
     whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
     called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
     for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
-        result = attention_of(model, view.x, block=block)
+        try:
+            result = attention_of(model, view.x, block=block)
+        except NotFiniteError as error:
+            leave_out(path, error, failed)
+            continue
         what = f'attention_block{result.block}' + ('_heads' if heads else '')
         title = f'{shown(path)}, {called}, class token in block {result.block}'
         if threshold is not None:

@@ -1,9 +1,9 @@
 """videozoo bench."""
 
-import json
 from dataclasses import asdict
 from typing import Any, cast
 
+from ..text import to_json
 from .base import command, option
 from .loading import load
 from .options import ModelOptions, batch_option, json_option, model_options
@@ -75,7 +75,7 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
         model=name, device=str(device), shape=list(shape), torch=torch.__version__, threads=torch.get_num_threads()
     )
     if as_json:
-        echo(json.dumps(dict(head, results=rows), indent=2))
+        echo(to_json(dict(head, results=rows)))
     else:
         _print(head, rows, 'clips' if frames else 'images')
     return 0

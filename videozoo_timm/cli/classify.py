@@ -1,9 +1,8 @@
 """videozoo classify."""
 
-import json
 from pathlib import Path
 
-from ..text import printable
+from ..text import printable, to_json
 from .base import command, option
 from .inputs import files
 from .loading import load, views_for
@@ -86,7 +85,7 @@ def classify(
             )
         )
     if as_json:
-        echo(json.dumps(results, indent=2))
+        echo(to_json(results))
     else:
         for result in results:
             echo(printable(result['path']))

@@ -18,7 +18,7 @@ from .options import (
     span_option,
 )
 from .output import Losses, echo, exit_code, number_of, table
-from .pictures import captions, each_view, save_picture
+from .pictures import captions, each_view, leave_out, save_picture
 from .types import FILE, Choice, Integers, Number
 
 
@@ -79,9 +79,10 @@ def complete(
     """Show what a masked autoencoder predicts for masked patches."""
     from ..analysis.completion import box_mask, check_mae, read_mask
     from ..analysis.completion import complete as fill_in
+    from ..errors import NotFiniteError
     from ..figures import save_animation
     from ..outputs import Output
-    from ..video import find_videos
+    from ..video import find_videos, seed_of
 
     Output(pictures.out).check_folder()
     if not mask_ratio and mask_file is None and mask_box is None:
@@ -101,10 +102,13 @@ def complete(
     failed: list[str] = []
     losses = Losses()
     called, views = short_name(chosen, model), views_for(chosen, model, span)
-    for index, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
-        result = fill_in(
-            model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=pictures.seed + index
-        )
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
+        seed = seed_of(pictures.seed, path)
+        try:
+            result = fill_in(model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=seed)
+        except NotFiniteError as error:
+            leave_out(path, error, failed)
+            continue
         fraction = result.mask.double().mean().item()
         title = (
             f'{shown(path)}, {called}, mask: {kind}, {100 * fraction:.0f}% masked, '

@@ -22,6 +22,11 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [CompletionItem(name) for name in names]
 
 
+def complete_model_or_zoo(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    zoos = [CompletionItem(name) for name in (*catalogue.ZOOS, 'all') if name.startswith(incomplete)]
+    return complete_model(ctx, param, incomplete) + zoos
+
+
 def complete_generator(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(g.name) for g in catalogue.GENERATORS if g.name.startswith(incomplete)]
 

@@ -1,16 +1,25 @@
 """videozoo download."""
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import catalogue
 from .base import argument, command, option
-from .completion import complete_model
+from .completion import complete_model_or_zoo
+from .list_models import gigabytes
 from .options import zoo_option
 from .output import ERRORS, complain, echo, worded
 from .types import Number
+
+if TYPE_CHECKING:
+    from ..weights import Source
 
 
 @command(
     examples="""
     videozoo download vit_hvm1_none vit_say_none
     videozoo download vit_kinetics_none --zoo hvm-1
+    videozoo download silicon-menagerie
 """
 )
 @argument(
@@ -18,8 +27,8 @@ from .types import Number
     nargs=-1,
     required=True,
     metavar='NAME...',
-    shell_complete=complete_model,
-    help='Published names or timm names.',
+    shell_complete=complete_model_or_zoo,
+    help='Published names or timm names; a zoo stands for all its models, `all` for those of every zoo.',
 )
 @zoo_option()
 @option(
@@ -35,9 +44,12 @@ def download(names: tuple[str, ...], zoo: str | None, patience: float | None) ->
     from ..weights import cached, locate
 
     # A typo stops here, before any download.
-    sources = [(name, source) for name in names for source in resolve(name, zoo=zoo).sources()]
+    wanted = [(name, source) for name, zoo in _models(names, zoo) for source in resolve(name, zoo=zoo).sources()]
+    sources: dict[Any, tuple[str, Source]] = {}  # models share files: a ViT and its MAE, generators their VQGAN
+    for name, source in wanted:
+        sources.setdefault(source.file or (source.repo, source.filename), (name, source))
     skipped = unchecked = 0
-    for name, source in sources:
+    for name, source in sources.values():
         try:
             echo(f'{name}: {locate(source, refresh=True, say=echo, patience=patience)}')
         except ERRORS as error:
@@ -49,3 +61,18 @@ def download(names: tuple[str, ...], zoo: str | None, patience: float | None) ->
             complain(f'{name}: {worded(error)}')
             skipped += 1
     return 2 if skipped == len(sources) else 1 if skipped or unchecked else 0
+
+
+def _models(names: Sequence[str], zoo: str | None) -> Iterator[tuple[str, str | None]]:
+    """Names of models, and the zoo of each; what a zoo stands for is told before."""
+    for name in names:
+        if name != 'all' and name not in catalogue.ZOOS:
+            yield name, zoo
+            continue
+        every = (*catalogue.CHECKPOINTS, *catalogue.GENERATORS)
+        records = [record for record in every if name in ('all', record.zoo) and zoo in (None, record.zoo)]
+        if not records:
+            raise ValueError(f'{name} has no models of the zoo {zoo}')
+        files = {(r.repo, getattr(r, 'safetensors', r.name)): r.num_bytes for r in records}
+        echo(f'{name}: {len(records)} models, at most {gigabytes(sum(files.values()))} GB')
+        yield from ((record.name, record.zoo) for record in records)

@@ -28,6 +28,7 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
     videozoo embed VIDEOS --model vit_hvm1_none --stride 1.5 --offset 1.5 --align causal --clock file --out trs.npz
+    videozoo embed VIDEOS --model vit_hvm1_none --from-scratch --out control.csv
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
 """,
 )
@@ -87,8 +88,15 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     type=FILE,
     default=Path('features.npz'),
     metavar='FILE',
-    help='.npz, .safetensors, or a folder of memory-mapped arrays (a name without an extension).',
+    help='.npz, .safetensors, .csv, .parquet, or a folder of memory-mapped arrays (a name without an extension).',
 )
+@option(
+    '--from-scratch',
+    is_flag=True,
+    section='Model',
+    help='Random weights instead of the published ones: the control for what training adds.',
+)
+@option('--seed', type=int, metavar='N', section='Model', show_default='0', help='Random seed of --from-scratch.')
 @option('--force', is_flag=True, help='Replace FILE even if it holds something else, and start an unfinished run over.')
 def embed(
     inputs: Inputs,
@@ -106,6 +114,8 @@ def embed(
     span: int,
     batch_size: int,
     out: Path,
+    from_scratch: bool,
+    seed: int | None,
     force: bool,
 ) -> int:
     """Extract features from videos or images, one row per clip."""
@@ -114,17 +124,20 @@ def embed(
     from ..inference.pipeline import ProcessGroup, sampling_of
     from ..video import find_media
 
-    check_output(out)
+    check_output(out, tokens)
+    if seed is not None and not from_scratch:
+        raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
     paths, missing = files(inputs, find_media, chosen)
     team = ProcessGroup()
-    model, name = load(chosen, device=team.device)
+    about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
+    model, name = load(chosen, device=team.device, untrained=(seed or 0) if from_scratch else None)
     losses = Losses()
     with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = extract(
             model,
             paths,
             out=out,
-            about=dict(model=name),
+            about=dict(about, model=name),
             tokens=tokens,
             blocks=blocks,
             norm=norm,

@@ -1,11 +1,12 @@
 """videozoo evaluate."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..text import to_json
 from .base import command, option
+from .inputs import telling
 from .loading import load, views_for
 from .options import (
     Inputs,
@@ -18,7 +19,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import Losses, echo, exit_code, progress, report, table, tell_pace
+from .output import Losses, echo, exit_code, progress, report, table, tell_pace, with_interval
 
 
 @command(
@@ -40,6 +41,7 @@ from .output import Losses, echo, exit_code, progress, report, table, tell_pace
     help="Sample the short side in pixels from this range; implies '--views random'.",
 )
 @option('--seed', type=int, default=0, metavar='N', help="Random seed of '--views random'.")
+@option('--allow-empty', is_flag=True, help='Take class folders without files too.')
 @folder_option('--out', '--out-dir', 'out', default=Path('evaluation'), help='Folder for the tables and the picture.')
 @json_option()
 @option('--force', is_flag=True, help="Replace another evaluation's results in DIR.")
@@ -50,13 +52,14 @@ def evaluate(
     view: ViewOptions,
     train_jitter_scales: tuple[int, int] | None,
     seed: int,
+    allow_empty: bool,
     out: Path,
     as_json: bool,
     force: bool,
 ) -> int:
     """Measure accuracy on a folder with one subfolder per class."""
+    from ..analysis.evaluation import NothingEvaluatedError, parse_views
     from ..analysis.evaluation import evaluate as measure
-    from ..analysis.evaluation import parse_views
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
     from ..outputs import Output
@@ -76,36 +79,44 @@ def evaluate(
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)
     check_pictures()  # now, rather than after hours
-    folders = class_folders(inputs.given[0])
+    unreadable: list[OSError] = []
+    folders = class_folders(inputs.given[0], telling(unreadable), allow_empty=allow_empty)
     losses = Losses()
-    with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
-        result = measure(
-            model,
-            folders,
-            views,
-            batch_size=view.batch_size,
-            team=team,
-            progress=update,
-            report=report,
-            lose=losses,
-            pace=tell_pace,
-            **vars(reading),
-        )
+    try:
+        with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
+            result = measure(
+                model,
+                folders,
+                views,
+                batch_size=view.batch_size,
+                team=team,
+                progress=update,
+                report=report,
+                lose=losses,
+                pace=tell_pace,
+                **vars(reading),
+            )
+    except NothingEvaluatedError as error:
+        if as_json and team.is_main:  # who reads JSON gets it
+            nothing = dict.fromkeys(('top1', 'top5', 'loss'))
+            counts = dict(files=0, failed=len(error.failed), classes=len(folders.classes))
+            echo(to_json({**about, **counts, **nothing, 'per_class': [], 'failed_files': error.failed}))
+        raise
     if not team.is_main:
         return 0
     about['pyav'] = pyav_version()  # which an update of PyAV may change
     result.save(out, about)
     summary = result.summary()
     if as_json:
-        echo(json.dumps({**about, **summary, 'per_class': result.per_class(), 'failed_files': result.failed}, indent=2))
+        echo(to_json({**about, **summary, 'per_class': result.per_class(), 'failed_files': result.failed}))
     else:
         hardest = sorted((row for row in result.per_class() if row['files']), key=lambda row: row['top1'])
         if len(hardest) > 12:
             hardest = hardest[:5]
         table(
-            ['class', 'files', 'top-1', 'top-5'],
+            ['class', 'files', 'top-1', '95% interval', 'top-5', '95% interval'],
             [
-                [row['class'], str(row['files']), f'{100 * row["top1"]:.1f}%', f'{100 * row["top5"]:.1f}%']
+                [row['class'], str(row['files']), *with_interval(row, 'top1'), *with_interval(row, 'top5')]
                 for row in [*hardest, {**summary, 'class': f'all {summary["classes"]}'}]
             ],
         )
@@ -113,4 +124,5 @@ def evaluate(
             f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
             f'({summary["files"]} files, views {protocol}, {name}); all results in {out}'
         )
-    return exit_code(len(result.failed), len(result.failed) + len(result.paths), losses)
+    left_out = len(result.failed) + len(unreadable)
+    return exit_code(left_out, left_out + len(result.paths), losses)

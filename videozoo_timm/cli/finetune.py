@@ -3,7 +3,7 @@
 import os
 
 from .base import command, option
-from .inputs import tell_shared
+from .inputs import tell_shared, telling
 from .options import ModelOptions, ReadingOptions, folder_option, model_options, reading_options
 from .output import Losses, complain
 from .training import (
@@ -150,10 +150,11 @@ def finetune(
     from ..video import class_folders
 
     accelerator = make_accelerator(chosen, training)
-    fitted = class_folders(train)
+    unreadable: list[OSError] = []
+    fitted = class_folders(train, telling(unreadable))
     if shots is not None:
         fitted = few_shots(fitted, shots, training.seed, matched)
-    held_out = None if val is None else class_folders(val)
+    held_out = None if val is None else class_folders(val, telling(unreadable))
     if held_out and accelerator.is_main_process:
         tell_shared(fitted.paths, held_out.paths)
     if chosen.model is None and chosen.contents is not None:  # what `pretrain` results in is finetuned as a ViT
@@ -214,7 +215,7 @@ def finetune(
             lose=losses,
             **reading_of(reading),
         )
-    return training_done(accelerator, path, losses.number)
+    return training_done(accelerator, path, len(unreadable) + losses.number)
 
 
 def _vit_of(architecture: str | None) -> str | None:

@@ -144,16 +144,12 @@ def generate(
 
 def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
     """Refuse what cannot be before gigabytes are loaded."""
-    from ..models.gpt import check_sampling
+    from ..models import SamplingConfig
     from ..outputs import Output
 
     if not 0 < keep < 1:
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
-    try:
-        check_sampling(sampling.temperature, sampling.top_k, sampling.top_p)
-    except ValueError as error:  # in the words of the command line
-        words = str(error).replace(', or None for all codes', '').replace('_', '-', 1).replace('=', ' ', 1)
-        raise ValueError(f'--{words}') from error
+    SamplingConfig(sampling.temperature, sampling.top_k, sampling.top_p)
     output = Output(out)
     if out.suffix:
         output.check_file(_EXTENSIONS, or_folder=True)

@@ -1,9 +1,9 @@
 """The files that a command reads: which they are, and what they are called."""
 
 import os
-import random
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..text import printable
@@ -12,12 +12,22 @@ from .options import Inputs, ModelOptions, Pictures
 from .output import complain
 
 
+def telling(left_out: list[OSError]) -> Callable[[OSError], None]:
+    """What is done about a folder that cannot be listed: it is told, and counts as left out."""
+
+    def tell(error: OSError) -> None:
+        complain(f'{error.filename}: {error.strerror}: what is in it is left out' if error.filename else error)
+        left_out.append(error)
+
+    return tell
+
+
 def files(
     inputs: Inputs,
-    find: Callable[[str | Iterable[str | os.PathLike]], list[Path]],
+    find: Callable[..., list[Path]],
     chosen: ModelOptions | None = None,
 ) -> tuple[list[str], int]:
-    """The files that PATH... names, each once, and how many of PATH... are not there (which is told).
+    """The files that PATH... names, each once, and how many files and folders cannot be read (which is told).
 
     Args:
         inputs: Files and folders.
@@ -31,21 +41,36 @@ def files(
     if not inputs.given:
         raise ValueError('name files or folders')
     found: list[Path] = []
-    missing: list[FileNotFoundError] = []
+    missing: list[OSError] = []
+    unreadable: list[OSError] = []
     for path in inputs.given:
         try:
-            found += find(path)
+            found += find(path, telling(unreadable))
         except FileNotFoundError as error:
             missing.append(error)
     if len(missing) == len(inputs.given):
         raise FileNotFoundError('; '.join(map(str, missing)))
     for error in missing:
         complain(error)
-    found = find(found)  # each once
-    if not found:
+    if missing and (hint := unquoted(inputs.given)):
+        complain(hint)
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), str(path))
+    if not once:
         what = 'videos' if find is find_videos else 'videos or images'
         raise ValueError(f'no {what} in {", ".join(inputs.given)}')
-    return [str(path) for path in found], len(missing)
+    return list(once.values()), len(missing) + len(unreadable)
+
+
+def unquoted(words: list[str]) -> str:
+    """What to say if words that are no paths would be one, had they been quoted; '' if not."""
+    for first, word in enumerate(words):
+        for last in range(first + 2, min(first + 8, len(words)) + 1) if not os.path.exists(word) else ():
+            path = ' '.join(words[first:last])
+            if os.path.exists(path):
+                return f'a path that holds spaces needs quotes: {shlex.quote(path)}'
+    return ''
 
 
 def sample(paths: list[str], pictures: Pictures) -> list[str]:
@@ -55,7 +80,10 @@ def sample(paths: list[str], pictures: Pictures) -> list[str]:
         if number is not None and number > len(paths):
             complain(f'there are {len(paths)} files, fewer than --num-vids {number}: all are taken')
         return paths
-    return sorted(random.Random(pictures.seed).sample(paths, number), key=paths.index)
+    from ..video import seed_of
+
+    ranked = sorted(range(len(paths)), key=lambda k: seed_of(pictures.seed, paths[k]))  # another file moves one at most
+    return [paths[k] for k in sorted(ranked[:number])]
 
 
 def tell_shared(train: list[str], held_out: list[str]) -> None:

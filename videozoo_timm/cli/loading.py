@@ -18,10 +18,12 @@ def load(
     default: str = 'vit_shapes_motion',
     device: 'torch.device | None' = None,
     pretrained: bool = True,
+    untrained: int | None = None,
 ) -> tuple[Any, str]:
     """The model that the options name, the default if they name none, and what to call it.
 
-    Without `pretrained` it comes with random weights, unless --weights names a file.
+    Without `pretrained` it comes with random weights, unless --weights names a file; with `untrained` it does in any
+    case: those of `load_model(name, pretrained=False)` on the CPU after `torch.manual_seed(untrained)`.
     """
     import torch
 
@@ -41,7 +43,14 @@ def load(
         device = pick_device(chosen.device)
     if chosen.dtype == 'bfloat16' and device.type in ('cpu', 'cuda') and not fast_in_bfloat16(device):
         complain(f'--dtype bfloat16: this {device} seems to have no instructions for it; float32 may be far faster')
-    return _load(chosen, default, device=device, dtype=getattr(torch, chosen.dtype or 'float32'), **options)
+    dtype = getattr(torch, chosen.dtype or 'float32')
+    if untrained is not None:
+        if chosen.weights is not None:
+            raise ValueError('--from-scratch and --weights contradict each other')
+        torch.manual_seed(untrained)
+        model, _ = _load(chosen, default, **dict(options, pretrained=False))
+        return model.to(device, dtype), f'{model.pretrained_cfg["architecture"]} from scratch, seed {untrained}'
+    return _load(chosen, default, device=device, dtype=dtype, **options)
 
 
 def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
@@ -119,6 +128,13 @@ def pick_device(name: str | None) -> 'torch.device':
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        if name.lower() != name:
+            return pick_device(name.lower())
+        near = 'cuda' if name in ('gpu', 'nvidia') else re.sub(r'^(cuda|gpu)?:?(?=\d+$)', 'cuda:', name)
+        hint = '' if near == name else f'; did you mean {near}?'
+        raise ValueError(f'--device {name}: must be cpu, cuda, cuda:1, mps or another of PyTorch{hint}') from error
+    try:
         torch.empty(0, device=device)
     except Exception as error:
         raise ValueError(f'--device {name}: {str(error).splitlines()[0]}') from error

@@ -91,6 +91,12 @@ def table(header: list[str], rows: list[list[str]]) -> None:
     )
 
 
+def with_interval(row: dict[str, Any], name: str) -> tuple[str, str]:
+    """An accuracy and its interval, in percent."""
+    low, high = (100 * row[f'{name}_{end}'] for end in ('low', 'high'))
+    return f'{100 * row[name]:.1f}%', f'{low:.1f} to {high:.1f}%'
+
+
 def bar_class() -> Any:
     """The class tqdm with a lock for threads; its own may start a Python process in the current folder."""
     from tqdm import tqdm
@@ -124,7 +130,7 @@ def number_of(things: list[Any], name: str) -> str:
 def exit_code(skipped: int, total: int, losses: Losses | None = None) -> int:
     """The exit code of a command that skipped some of its files, or lacks parts of them, which is told."""
     if skipped:
-        complain(f'{skipped} of {total} files could not be read')
+        complain(f'{skipped} of {total} files could not be read or gave no result')
     lost = losses.number if losses else 0
     if lost:
         complain(f'{lost} of {total} files lack a part; what was made of the rest is there')

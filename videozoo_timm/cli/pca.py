@@ -18,7 +18,7 @@ from .options import (
     span_option,
 )
 from .output import Losses, echo, exit_code, number_of
-from .pictures import captions, each_view, save_picture
+from .pictures import captions, each_view, leave_out, save_picture
 
 
 @command(
@@ -54,6 +54,7 @@ def pca(
 
     from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
     from ..analysis.features import num_blocks
+    from ..errors import NotFiniteError
     from ..figures import Grid
     from ..outputs import Output
     from ..video import denormalize, find_media
@@ -72,7 +73,12 @@ def pca(
         x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
         # As bytes they take a quarter of the memory.
         frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
-        done.append((path, stem, view._replace(x=frames), patch_tokens(model, view.x, block=block)))
+        try:
+            tokens = patch_tokens(model, view.x, block=block)
+        except NotFiniteError as error:
+            leave_out(path, error, failed)
+            continue
+        done.append((path, stem, view._replace(x=frames), tokens))
     if done:
         colors = pca_colors([tokens for *_, tokens in done], foreground=foreground, invert=invert)
         block %= num_blocks(model)

@@ -43,6 +43,12 @@ def each_view(
             update(1)
 
 
+def leave_out(path: str, error: Exception, failed: list[str]) -> None:
+    """Report a file of which there is no picture."""
+    report(path, f'{path}: {error}')
+    failed.append(path)
+
+
 def save_picture(picture: Any, path: str, stem: str, what: str, folder: Path) -> Path:
     """Write the picture of a file; that of another file, which an earlier command has left, stays."""
     from ..synthetic import is_drawn

@@ -1,12 +1,12 @@
 """videozoo probe."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..text import to_json
 from .base import Several, command, option
-from .inputs import tell_shared
+from .inputs import tell_shared, telling
 from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
@@ -19,7 +19,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import Losses, bar_class, echo, progress, report, table, tell_pace
+from .output import Losses, bar_class, echo, progress, report, table, tell_pace, with_interval
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -81,7 +81,8 @@ def probe(
     from ..outputs import Output
     from ..video import Reading, class_folders, pyav_version
 
-    fitted, held_out = class_folders(train), class_folders(val)
+    unreadable: list[OSError] = []
+    fitted, held_out = (class_folders(folder, telling(unreadable)) for folder in (train, val))
     check_classes(fitted, held_out)
     tell_shared(fitted.paths, held_out.paths)
     names = list(dict.fromkeys(probes))
@@ -133,24 +134,17 @@ def probe(
                     kind, *frozen, epochs=epochs, seed=seed, device=next(model.parameters()).device, progress=bar.update
                 )
             )
-        save_probes(probed, out, about, seed)  # kept, whatever becomes of the next
-    summaries = [one.summary(seed) for one in probed]
+        save_probes(probed, out, about)  # kept, whatever becomes of the next
+    summaries = [one.summary() for one in probed]
     if as_json:
-        echo(json.dumps(dict(about, probes=summaries), indent=2))
+        echo(to_json(dict(about, probes=summaries)))
     else:
         table(
             ['probe', 'top-1', '95% interval', 'top-5', '95% interval', 'chosen'],
             [
                 [
                     row['probe'],
-                    *(
-                        text
-                        for k in (1, 5)
-                        for text in (
-                            f'{100 * row[f"top{k}"]:.1f}%',
-                            f'{100 * row[f"top{k}_low"]:.1f} to {100 * row[f"top{k}_high"]:.1f}%',
-                        )
-                    ),
+                    *(text for k in (1, 5) for text in with_interval(row, f'top{k}')),
                     ', '.join(f'{key}={value:g}' for key, value in one.settings.items()),
                 ]
                 for row, one in zip(summaries, probed, strict=True)
@@ -160,4 +154,4 @@ def probe(
             f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
             f'{len(fitted.classes)} classes, {name}; all results in {out}'
         )
-    return 1 if frozen[0].failed or frozen[1].failed or losses.number else 0
+    return 1 if frozen[0].failed or frozen[1].failed or unreadable or losses.number else 0

@@ -36,7 +36,7 @@ from .types import FILE, Choice
 @option(
     '--license',
     metavar='LICENSE',
-    help='License of weights of your own, as the Hub spells it, for instance mit or cc-by-4.0.',
+    help='License of the weights, as the Hub spells it, for instance mit or cc-by-4.0; needed where it is not known.',
 )
 @option('--force', is_flag=True, help='Replace the model that is in --out or in the repository.')
 def publish(
@@ -60,7 +60,7 @@ def publish(
     from ..contents import Contents
     from ..factory import build
     from ..identity import resolve
-    from ..publishing import check_folder, check_login, export, upload
+    from ..publishing import check_folder, check_license, check_login, export, upload
     from ..weights import read_header
 
     if name is None and weights is None:
@@ -77,6 +77,8 @@ def publish(
     record = resolved.record if contents is None else contents.record or resolved.record
     labels = contents.header.get('label_names') if contents else None
     claim = record.timm_name if isinstance(record, catalogue.Checkpoint) else None
+    if license is None:  # before gigabytes are loaded
+        check_license(record if isinstance(record, catalogue.Checkpoint) else None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(to.split('/')[1] if dry_run else f'{temporary}/model')
         check_folder(folder, force)
@@ -90,18 +92,13 @@ def publish(
             license=license,
             dtype=getattr(torch, dtype) if dtype else None,
             force=force,
+            require_license=True,
         )
         published = claim if read_header(folder / 'model.safetensors').get('name') else None
         called = published or model.pretrained_cfg['architecture']
         if dry_run or out:
             files = ', '.join(sorted(path.name for path in folder.iterdir()))
             echo(f'{folder}: {called}, {files}' + ('; nothing is uploaded' if dry_run else ''))
-        stated = license or (catalogue.find(published).license if published else 'not stated')
-        if stated.startswith('not stated'):
-            complain(
-                'the license of these weights is not stated: ask their publisher before you redistribute them, or '
-                'state yours with --license (and --force, which replaces what is there)'
-            )
         if not dry_run:
             url = upload(folder, to, private=private, force=force, say=complain)
             echo(f'{url}: {called}')

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from .. import catalogue
+from ..paths import not_found
 from .base import argument, command
 from .completion import complete_model_or_file
 from .options import zoo_option
@@ -29,7 +30,7 @@ def verify(name: str, zoo: str | None) -> int:
 
     path = Path(name)
     if path.suffix == '.safetensors' and not path.is_file():
-        raise FileNotFoundError(f'no file {path}')
+        raise not_found(name, 'file')
     sources = [] if path.is_file() else resolve(name, zoo=zoo).sources()
     files = [path.resolve()] if path.is_file() else [source.file for source in sources]
     packaged = [file for file in files if file and catalogue.packaged_as(str(file))]

@@ -44,20 +44,26 @@ class ClipTransform:
 
         Args:
             frames: What `read_clip` or `read_image` gives; or uint8 [T, H, W, 3] or [T, 3, H, W], of an image [H, W, 3]
-                or [3, H, W] too: a tensor or an array.
+                or [3, H, W] too: a tensor, an array, a PIL image, or a list of frames.
 
         Returns:
             float32 [3, T, size, size], of a single frame [3, size, size]; on the device of `frames`. A model takes a
             batch: `transform(frames).unsqueeze(0)`.
 
         Raises:
+            TypeError: It is no array of numbers; `read` takes paths.
             ValueError: The frames are of another shape or type, or smaller than the model's input once resized.
         """
-        pixels = torch.as_tensor(frames.frames if isinstance(frames, Clip) else frames)
+        if isinstance(frames, (str, os.PathLike)):
+            raise TypeError(
+                f'frames are wanted, got the path {str(frames)!r}; read({str(frames)!r}) reads and prepares it'
+            )
+        pixels = frames.frames if isinstance(frames, Clip) else frames
+        if isinstance(pixels, (list, tuple)):  # of frames
+            pixels = torch.stack([_pixels_of(frame) for frame in pixels])
+        pixels = _pixels_of(pixels)
         if pixels.ndim == 3:
             pixels = pixels.unsqueeze(0)
-        if pixels.ndim == 4 and pixels.shape[-1] != 3 and pixels.shape[1] == 3:
-            pixels = pixels.permute(0, 2, 3, 1)  # [T, 3, H, W] -> [T, H, W, 3]
         x = prepare_view(pixels, self.views)
         return x[:, 0] if x.shape[1] == 1 else x
 
@@ -95,12 +101,23 @@ def clip_transform(model: nn.Module, sampling: Sampling | None = None, **changes
         TypeError: No such field; or a name where a model belongs.
         ValueError: The model's input is not square, or a size is no multiple of the patch.
     """
-    checked_model(model)
+    model = checked_model(model)
     if sampling is None:
         sampling = COMPLETION if hasattr(model, 'forward_decoder') else RECOGNITION
     if unknown := sorted(changes.keys() - {field.name for field in fields(Views)}):
         raise TypeError(f'clip_transform has no option {unknown[0]!r}; it takes the fields of `Views`')
     return ClipTransform(views_of(model, sampling, **changes))
+
+
+def _pixels_of(frames: Any) -> torch.Tensor:
+    if hasattr(frames, 'convert'):  # a PIL image
+        import numpy as np
+
+        frames = np.array(frames.convert('RGB'))
+    try:
+        return torch.as_tensor(frames)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f'frames are wanted, got {type(frames).__name__}') from error
 
 
 def _shortest(values: tuple[float, ...]) -> float | tuple[float, ...]:

@@ -17,9 +17,8 @@ def losses_of(batches: Iterable[RowBatch], paths: Sequence[str]) -> list[tuple[s
     """
     rows: dict[int, list[tuple[float, float, float]]] = {}
     for batch in batches:
-        columns = zip(batch.files, batch.lost, batch.durations, batch.damaged, strict=True)
-        for file, *row in columns:
-            rows.setdefault(file, []).append(tuple(row))
+        for file, *row in zip(batch.files, batch.lost, batch.durations, batch.damaged, strict=True):
+            rows.setdefault(file, []).append((row[0], row[1], row[2]))
     told = ((paths[file], _in_words(paths[file], rows[file])) for file in sorted(rows))
     return [(path, reason) for path, reason in told if reason]
 

@@ -18,6 +18,7 @@ from timm.models import get_model_input_config
 from torch import nn
 
 from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
+from .checks import fault_of_values
 from .reporting import SILENT, Pace, Reporter, with_fields
 
 
@@ -53,7 +54,8 @@ class RowBatch(NamedTuple):
         damaged: Fraction of each row's frames that are damaged or did not decode.
         clock_offsets: Presentation time of the first frame on the clock of each row's file.
         lost: Seconds at the end of each row's video that the file lacks.
-        failed: The group's files that could not be read, or not to their end, with the reasons; as far as known.
+        failed: The group's files that could not be read, or not to their end, or for which the model gives numbers that
+            are not finite, with the reasons; as far as known. Their rows are no results.
         values: float32 [R, ...] on the CPU, one row per view.
     """
 
@@ -96,8 +98,11 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
         **changes: Other fields of `Views`. Image encoders take any `size` that is a multiple of their patch size.
 
     Raises:
+        TypeError: `sampling` is no `Sampling`.
         ValueError: The model's input is not square, or `size` is not a multiple of the patch size.
     """
+    if not isinstance(sampling, Sampling):
+        raise TypeError(f'sampling={sampling!r}: Sampling(num_frames, span) is wanted, or RECOGNITION or COMPLETION')
     config = resolve_model_data_config(model)
     height, width = get_model_input_config(model)['input_size'][-2:]
     if height != width:
@@ -133,11 +138,14 @@ def process(
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
+    what: str | Sequence[str] = 'the output of the model',
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = SILENT,
     **fields: Any,
 ) -> Iterator[RowBatch]:
     """Apply a function to the views of files, batch by batch.
+
+    A file with a row that is not finite has failed, as one that cannot be read.
 
     Args:
         function: From a batch [B, C, T, H, W] (of images [B, C, H, W]) to one row per view.
@@ -147,8 +155,9 @@ def process(
         device: Of the function's input.
         dtype: Of the function's input.
         batch_size: Views per batch.
+        what: What a row holds, for errors; or each entry of its first dimension.
         reading: How the files are read.
-        reporter: How progress and files that cannot be read are reported.
+        reporter: How progress and files that have failed are reported.
         **fields: Fields of `reading` and `reporter` to replace.
 
     Yields:
@@ -170,11 +179,15 @@ def process(
         x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
         return function(x).float().cpu()
 
+    def fault_of(row: torch.Tensor, view: View) -> str | None:
+        where = f' of the clip at {view.start:.2f} s' if view.duration else ''
+        return fault_of_values(row, what, view.x, dtype, where)
+
     watch = _Stopwatch()
     with closing(load_views(jobs, views, reading)) as loaded:
         timed = watch.waits_for(loaded)
         for group in groups:
-            yield from _process_group(rows_of, group, timed, paths, batch_size, reporter)
+            yield from _process_group(rows_of, fault_of, group, timed, paths, batch_size, reporter)
     reporter.pace(watch.pace(reading.num_workers))
 
 
@@ -200,6 +213,7 @@ class _Stopwatch:
 
 def _process_group(
     rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
+    fault_of: Callable[[torch.Tensor, View], str | None],
     group: Group,
     loaded: Iterator[tuple[Job, View | Failure | None]],
     paths: Sequence[str],
@@ -210,8 +224,17 @@ def _process_group(
     pending: list[tuple[int, View]] = []
     failed: dict[int, str] = {}
 
+    def fail(file: int, reason: str) -> None:
+        if file not in failed:
+            failed[file] = reason
+            reporter.report(paths[file], reason)
+
     def batch(last: bool) -> RowBatch:
-        views = [view for _, view in pending]
+        views, values = [view for _, view in pending], rows_of(pending)
+        if not values.isfinite().all():
+            for (file, view), row in zip(pending, values, strict=True):
+                if fault := fault_of(row, view):
+                    fail(file, f'{paths[file]}: {fault}')
         return RowBatch(
             group.index,
             number,
@@ -226,7 +249,7 @@ def _process_group(
             clock_offsets=[view.clock_offset for view in views],
             lost=[view.lost for view in views],
             failed=dict(failed),
-            values=rows_of(pending),
+            values=values,
         )
 
     while to_come:
@@ -240,8 +263,7 @@ def _process_group(
                 number += 1
             continue
         if isinstance(item, Failure):
-            failed[job.index] = item.reason
-            reporter.report(paths[job.index], item.reason)
+            fail(job.index, item.reason)
             reporter.progress(1)
         to_come -= 1
     yield batch(last=True)

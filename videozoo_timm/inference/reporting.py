@@ -1,5 +1,6 @@
 """Reporting the progress of long work."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -64,7 +65,11 @@ def with_fields(reading: Reading, reporter: Reporter, values: Mapping[str, Any])
         TypeError: A name is no field of either record.
         ValueError: A value that `reading` cannot have.
     """
-    names = {field.name for field in fields(Reading)}
+    names, others = ({field.name for field in fields(record)} for record in (Reading, Reporter))
+    for name in values.keys() - names - others:
+        near = difflib.get_close_matches(name, [*names, *others], n=1, cutoff=0.5)
+        hint = f'did you mean {near[0]!r}? ' if near else ''
+        raise TypeError(f'no option {name!r}; {hint}there are {sorted(names | others)} beside those of the function')
     return (
         replace(reading, **{name: value for name, value in values.items() if name in names}),
         replace(reporter, **{name: value for name, value in values.items() if name not in names}),

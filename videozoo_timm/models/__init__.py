@@ -5,6 +5,7 @@ from .building import build_filled, build_model
 from .generator import ImageGenerator
 from .gpt import GPT
 from .image_encoders import ImageResNet, ImageVisionTransformer
+from .sampling import SamplingConfig
 from .video_mae import VideoMaskedAutoencoder
 from .video_vit import VideoVisionTransformer
 from .vqgan import VQGAN
@@ -15,6 +16,7 @@ __all__ = [
     'ImageGenerator',
     'ImageResNet',
     'ImageVisionTransformer',
+    'SamplingConfig',
     'VideoMaskedAutoencoder',
     'VideoVisionTransformer',
     'build_filled',

@@ -109,6 +109,14 @@ def build_model(
         feature_cfg: As in timm; None is that of a ViT.
         **kwargs: Arguments of the model class, `features_only` and the like.
     """
+    if pretrained is not None and not isinstance(pretrained, (bool, int)):
+        raise TypeError(
+            f'pretrained={str(pretrained)!r}: must be True or False; pretrained_cfg_overlay=dict(file=...) names a file'
+        )
+    if kwargs.pop('use_naflex', None):
+        raise ValueError(
+            f'use_naflex=True: {variant} has no NaFlex variant; dynamic_img_size=True takes any image size'
+        )
     pretrained_cfg = _of_its_own(pretrained_cfg)
     overlay = dict(pretrained_cfg_overlay or {})
     state_dict = overlay.pop('state_dict', None)  # timm would copy it twice

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .gpt import GPT, check_sampling
+from ..errors import NotFiniteError
+from .gpt import GPT, PUBLISHED
+from .sampling import SamplingConfig
 from .vqgan import VQGAN
 
 __all__ = ['ImageGenerator']
-
-TOP_K = 128  # published defaults of sampling, at temperature 1
 
 
 class ImageGenerator(nn.Module):
@@ -64,43 +64,43 @@ class ImageGenerator(nn.Module):
 
         Raises:
             ValueError: A code that is not in the codebook, or another grid.
+            NotFiniteError: The images hold NaN.
         """
         grid = self.vqgan.grid_size
         if codes.ndim != 3 or codes.shape[1:] != (grid, grid):
             raise ValueError(f'codes must be [N, {grid}, {grid}], got {list(codes.shape)}')
         if codes.is_floating_point() or not len(codes):
             raise ValueError(f'codes must be whole numbers of an image or more, got {codes.dtype} {list(codes.shape)}')
-        return torch.cat(
+        images = torch.cat(
             [
                 ((self.vqgan.decode(batch.to(self._pixel_like.device)).float() + 1) / 2).clamp_(0, 1)
                 for batch in codes.split(self._at_once)
             ]
         )
+        if not images.isfinite().all():
+            raise NotFiniteError('the images that the VQGAN decodes hold NaN: its weights are damaged or too large')
+        return images
 
     def generate(
         self,
         num_images: int,
         *,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = TOP_K,
-        top_p: float | None = None,
+        sampling: SamplingConfig = PUBLISHED,
         batch_size: int | None = None,
         use_cache: bool = True,
         progress: Callable[[float], Any] = lambda images: None,
+        **fields: Any,
     ) -> torch.Tensor:
         """Sample images.
 
         Args:
             num_images: How many.
-            seed: Random seed; None samples other images each time.
-            temperature: As in `GPT.sample`.
-            top_k: As in `GPT.sample`; 128 and temperature 1 are the published defaults.
-            top_p: As in `GPT.sample`.
+            sampling: How codes are sampled.
             batch_size: Images at a time; None for as many as fit the free memory. The same seed gives the same images
                 only in the same batches.
             use_cache: As in `GPT.sample`.
             progress: Called with how many more images were sampled, a fraction at a time.
+            **fields: Fields of `sampling` to replace: `generate(4, seed=0, temperature=0.9)`.
 
         Returns:
             [N, 3, H, W] in [0, 1].
@@ -108,48 +108,26 @@ class ImageGenerator(nn.Module):
         Raises:
             ValueError: An invalid setting.
         """
-        return torch.cat(
-            list(
-                self.batches(
-                    num_images,
-                    seed=seed,
-                    temperature=temperature,
-                    top_k=top_k,
-                    top_p=top_p,
-                    batch_size=batch_size,
-                    use_cache=use_cache,
-                    progress=progress,
-                )
-            )
-        )
+        options: dict[str, Any] = dict(batch_size=batch_size, use_cache=use_cache, progress=progress)
+        return torch.cat(list(self.batches(num_images, sampling=sampling.with_fields(fields), **options)))
 
     def batches(
         self,
         num_images: int,
         *,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = TOP_K,
-        top_p: float | None = None,
+        sampling: SamplingConfig = PUBLISHED,
         batch_size: int | None = None,
         use_cache: bool = True,
         progress: Callable[[float], Any] = lambda images: None,
+        **fields: Any,
     ) -> Iterator[torch.Tensor]:
         """As `generate`, which has the arguments too, but batch by batch, for more images than memory holds."""
         if num_images < 1:
             raise ValueError(f'num_images={num_images}: must be at least 1')
-        generator = _generator(seed, self._code_device)
+        sampling = sampling.with_fields(fields)
+        generator = sampling.generator(self._code_device)
         first = torch.randint(self.gpt.vocab_size, (num_images, 1), generator=generator, device=self._code_device)
-        grids = self._continue(
-            first,
-            generator,
-            batch_size,
-            progress,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            use_cache=use_cache,
-        )
+        grids = self._continue(first, sampling, generator, batch_size, progress, use_cache)
         return map(self.decode, grids)
 
     def complete(
@@ -158,13 +136,11 @@ class ImageGenerator(nn.Module):
         *,
         keep: float = 0.5,
         samples: int = 2,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = TOP_K,
-        top_p: float | None = None,
+        sampling: SamplingConfig = PUBLISHED,
         batch_size: int | None = None,
         use_cache: bool = True,
         progress: Callable[[float], Any] = lambda images: None,
+        **fields: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sample the rest of images whose upper part is given.
 
@@ -173,13 +149,11 @@ class ImageGenerator(nn.Module):
             keep: Fraction of the rows of codes that is given, from the top; rounded to whole rows, at least one, and
                 at least one is sampled.
             samples: Completions of each image.
-            seed: As in `generate`.
-            temperature: As in `generate`.
-            top_k: As in `generate`.
-            top_p: As in `generate`.
+            sampling: As in `generate`.
             batch_size: As in `generate`.
             use_cache: As in `generate`.
             progress: As in `generate`.
+            **fields: As in `generate`.
 
         Returns:
             The originals [N, 3, H, W] and the samples [N, samples, 3, H, W]. The given part of a sample has gone
@@ -190,17 +164,15 @@ class ImageGenerator(nn.Module):
         """
         if samples < 1:
             raise ValueError(f'samples={samples}: must be at least 1')
-        rows = self.rows_kept(keep)
+        sampling, rows = sampling.with_fields(fields), self.rows_kept(keep)
         given = self.encode(images)[:, :rows].flatten(1).to(self._code_device)  # [N, rows * W']
         grids = self._continue(
             given.repeat_interleave(samples, dim=0),
-            _generator(seed, self._code_device),
+            sampling,
+            sampling.generator(self._code_device),
             batch_size,
             progress,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            use_cache=use_cache,
+            use_cache,
         )
         return images, self.decode(torch.cat(list(grids))).unflatten(0, (len(images), samples))
 
@@ -247,15 +219,13 @@ class ImageGenerator(nn.Module):
     def _continue(
         self,
         prefix: torch.Tensor,
+        sampling: SamplingConfig,
         generator: torch.Generator,
         batch_size: int | None,
         progress: Callable[[float], Any],
-        *,
         use_cache: bool,
-        **sampling: Any,
     ) -> Iterable[torch.Tensor]:
         """Grids of codes [B, H', W'], batch by batch."""
-        check_sampling(**sampling)
         length = self.gpt.block_size + 1
         batch_size = self._fitting(len(prefix)) if batch_size is None else batch_size
         if batch_size < 1:
@@ -266,10 +236,10 @@ class ImageGenerator(nn.Module):
             codes = self.gpt.sample(
                 batch,
                 length,
+                sampling=sampling,
                 generator=generator,
                 use_cache=use_cache,
                 progress=lambda codes: progress(images_per_code * codes),
-                **sampling,
             )
             return codes.unflatten(1, (self.vqgan.grid_size,) * 2)
 
@@ -316,12 +286,3 @@ def free_memory(device: torch.device) -> int:
             if line.startswith('MemAvailable'):
                 return 1024 * int(line.split()[1])
     return 4 << 30
-
-
-def _generator(seed: int | None, device: torch.device) -> torch.Generator:
-    generator = torch.Generator(device)
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    return generator

@@ -3,7 +3,6 @@
 Paper: https://arxiv.org/abs/2305.15372. The architecture is that of https://arxiv.org/abs/2012.09841's second stage.
 """
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .sampling import SamplingConfig, sample_codes
+
 __all__ = ['GPT', 'Cache']
+
+PUBLISHED = SamplingConfig()
 
 
 class Cache:
@@ -154,24 +157,22 @@ class GPT(nn.Module):
         prefix: torch.Tensor,
         length: int,
         *,
-        temperature: float = 1.0,
-        top_k: int | None = 128,
-        top_p: float | None = None,
+        sampling: SamplingConfig = PUBLISHED,
         generator: torch.Generator | None = None,
         use_cache: bool = True,
         progress: Callable[[int], Any] = lambda codes: None,
+        **fields: Any,
     ) -> torch.Tensor:
         """Continue sequences of codes.
 
         Args:
             prefix: int64 [B, N], N at least 1.
             length: Length of the result, the prefix included.
-            temperature: Divides the logits; 0 takes the most probable code.
-            top_k: Sample from this many of the most probable codes; None from all.
-            top_p: Sample from the smallest set of codes that holds this fraction of the probability; None from all.
-            generator: Random number generator.
+            sampling: How codes are sampled.
+            generator: Random number generator, instead of one that starts from the seed.
             use_cache: False computes the whole prefix again for every code, for comparison.
             progress: Called with the number of codes that were just sampled in each sequence.
+            **fields: Fields of `sampling` to replace: `temperature=0.9`.
 
         Returns:
             int64 [B, length], the prefix included.
@@ -179,7 +180,9 @@ class GPT(nn.Module):
         Raises:
             ValueError: An invalid setting, an empty prefix, or more codes than the model can sample.
         """
-        check_sampling(temperature, top_k, top_p)
+        sampling = sampling.with_fields(fields)
+        if generator is None and sampling.seed is not None:  # without either PyTorch's own
+            generator = sampling.generator(prefix.device)
         if prefix.shape[1] < 1:
             raise ValueError('the prefix is empty: a GPT continues at least one code')
         if length - 1 > self.block_size:
@@ -193,43 +196,10 @@ class GPT(nn.Module):
         done = 0
         for end in range(prefix.shape[1], length):
             x = self.forward_features(codes[:, done:end], cache)[:, -1]  # [B, C]
-            codes[:, end] = sample_codes(self.head(x), temperature, top_k, top_p, generator)
+            codes[:, end] = sample_codes(self.head(x), sampling.temperature, sampling.top_k, sampling.top_p, generator)
             done = end if use_cache else 0
             progress(1)
         return codes
-
-
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raise a ValueError unless these are valid settings of `GPT.sample`."""
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f'temperature={temperature}: must be a number, at least 0')
-    if top_k is not None and top_k < 1:
-        raise ValueError(f'top_k={top_k}: must be at least 1, or None for all codes')
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f'top_p={top_p}: must be above 0 and at most 1, or None for all codes')
-
-
-def sample_codes(
-    logits: torch.Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """Sample codes [B] from logits [B, vocab_size]; the arguments are those of `GPT.sample`."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits.float() / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        # Codes as probable as the last of these stay, as in the published sampling.
-        lowest = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < lowest, -float('inf'))
-    probabilities = logits.softmax(dim=-1)
-    if top_p is not None and top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        ordered = ordered.masked_fill(ordered.cumsum(dim=-1) - ordered >= top_p, 0)
-        probabilities = torch.zeros_like(probabilities).scatter(1, order, ordered)
-    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
 
 
 def __getattr__(name: str) -> Any:

@@ -37,13 +37,19 @@ def published_order(
 
 
 def order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, int]:
-    """The same for a mask [B, T', H', W'] of a caller's own, checked."""
-    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
+    """The same for a mask [B, T', H', W'] of a caller's own, boolean or of zeros and ones, checked."""
+    mask = torch.as_tensor(mask, device=device)
+    kind, given = str(mask.dtype).removeprefix('torch.'), list(mask.shape)
+    if tuple(given) != shape:
+        remedy = '; with a batch dimension: mask.unsqueeze(0)' if (1, *given) == shape else ''
         raise ValueError(
-            f"mask must be boolean [B, T', H', W'] = {list(shape)}, True where a token is dropped; "
-            f'got {mask.dtype} {list(mask.shape)}'
+            f"mask must be [B, T', H', W'] = {list(shape)}, True where a token is masked; got {kind} {given}{remedy}"
         )
-    mask = mask.to(device).flatten(1)
+    if mask.dtype != torch.bool:
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ValueError(f'mask must be boolean, or of zeros and ones; got {kind} with other values')
+        mask = mask == 1
+    mask = mask.flatten(1)
     counts = mask.sum(dim=1).tolist()
     if len(set(counts)) > 1:
         raise ValueError(f'mask drops {counts} tokens of the samples; every sample must drop the same number')

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -17,7 +16,7 @@ from ..analysis.evaluation import check_head, check_same_classes, evaluate
 from ..errors import UserError
 from ..inference.pipeline import ProcessGroup, views_of
 from ..inference.reporting import SILENT, Reporter, with_fields
-from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, ClassFolders, Reading, Sampling
+from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, ClassFolders, Reading, Sampling, seed_of
 from ..video.transforms import RAND_AUGMENT
 from .log import Log, read_log
 from .loop import Hook, train
@@ -25,6 +24,7 @@ from .run_folder import BEST, MODEL, Keeping, save_model, writing
 from .schedule import Schedule
 from .stream import Batch
 
+_LOGGED = ('files', 'failed', 'classes', 'top1', 'top5', 'loss')  # columns of validation.csv
 FIELD = Augmentation(auto_augment=RAND_AUGMENT)
 
 
@@ -150,12 +150,12 @@ def finetune(
             reading=reading,
             reporter=reporter_of_validation,
         )
-        is_best = [False]
+        is_best, summary = [False], result.summary()
         with writing(accelerator, keeping.folder / 'validation.csv'):
             if accelerator.is_main_process:
                 with closing(Log(keeping.folder, step - 1, True, 'validation')) as log:
                     is_best = [all(result.top(1) > float(row['top1']) for row in read_log(log.path))]
-                    log.add(dict(step=step, **result.summary()))
+                    log.add(dict(step=step, **{key: summary[key] for key in _LOGGED}))
         broadcast_object_list(is_best)
         if is_best[0]:
             save(model, BEST)
@@ -192,7 +192,7 @@ def finetune(
 
 
 def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = False) -> ClassFolders:
-    """A random sample of each class.
+    """A random sample of each class: of the seed and the files' names, so that another file moves one at most.
 
     Args:
         files: The result of `class_folders`.
@@ -211,7 +211,7 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
             raise ValueError(
                 f'{files.folder} has {len(common)} names that all classes share, fewer than {shots} matched shots'
             )
-        sampled = set(random.Random(f'{seed}').sample(common, shots))
+        sampled = set(sorted(common, key=partial(seed_of, seed))[:shots])
         chosen = [k for k, path in enumerate(files.paths) if os.path.basename(path) in sampled]
         return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
     chosen = []
@@ -219,7 +219,7 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
         mine = [k for k, t in enumerate(files.targets) if t == target]
         if len(mine) < shots:
             raise ValueError(f'{files.folder} has {len(mine)} files of the class {name!r}, fewer than {shots} shots')
-        chosen += sorted(random.Random(f'{seed} {name}').sample(mine, shots))
+        chosen += sorted(sorted(mine, key=lambda k: seed_of(seed, files.paths[k]))[:shots])
     return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
 
 

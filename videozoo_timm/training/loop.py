@@ -132,7 +132,7 @@ def train(
         ValueError: The folder holds another run or a damaged checkpoint, or belongs to a run that is not over; or too
             many files cannot be read.
         OSError: The disk is full, or the folder cannot be written; the last checkpoint is kept.
-        FloatingPointError: The loss is not finite; names the step and the files.
+        FloatingPointError: The loss or the gradient is not finite; names the step and the files.
         Stopped: SIGINT, SIGTERM or SIGHUP came; a checkpoint has been written.
     """
     from accelerate.utils import broadcast_object_list, set_seed
@@ -225,6 +225,9 @@ def train(
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(model.parameters(), schedule.clip_grad or math.inf)
+                        # Of float16 the scaler looks for infinity itself, and leaves such a step out.
+                        if accelerator.scaler is None and not math.isfinite(float(norm)):
+                            raise _divergence('gradient', step, _names(stream, batch))
                     optimizer.step()
                     optimizer.zero_grad()
             step += 1
@@ -291,6 +294,22 @@ def _call(hooks: Sequence[Hook], step: int, model: nn.Module) -> None:
         model.train()
 
 
+def _names(stream: Stream, batch: Batch) -> list[str]:
+    return list(dict.fromkeys(stream.paths[file] for file in batch.files))
+
+
+def _divergence(what: str, step: int, names: Sequence[str]) -> DivergenceError:
+    return DivergenceError(
+        'the {} is not finite at step {}; the files of its batch: {}. A lower learning rate, float32 or training '
+        'without one of these files may help, as a new run: name another {folder}, or {force} starts over',
+        what,
+        step + 1,
+        ', '.join(names),
+        folder=None,
+        force=True,
+    )
+
+
 def _agree(
     accelerator: Any,
     loss: torch.Tensor,
@@ -307,21 +326,13 @@ def _agree(
         torch.tensor([[loss.detach().float(), len(stream.failed), stop.noted]], device=accelerator.device)
     ).tolist()
     if not all(math.isfinite(value) for value, *_ in values):
-        names = list(dict.fromkeys(stream.paths[file] for file in batch.files))
         names = [
             name
-            for is_finite, part in gather_object([(math.isfinite(loss.item()), names)])
+            for is_finite, part in gather_object([(math.isfinite(loss.item()), _names(stream, batch))])
             if not is_finite
             for name in part
         ]
-        raise DivergenceError(
-            'the loss is not finite at step {}; the files of its batch: {}. A lower learning rate, float32 or training '
-            'without one of these files may help, as a new run: name another {folder}, or {force} starts over',
-            step + 1,
-            ', '.join(names),
-            folder=None,
-            force=True,
-        )
+        raise _divergence('loss', step, names)
     stop.asked |= any(noted for *_, noted in values)
     counts = sum(failed for _, failed, _ in values)
     if counts > stop.counts:  # a file may have failed in several processes

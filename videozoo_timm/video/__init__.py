@@ -6,7 +6,7 @@ from .finding import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_media, find_videos
 from .images import read_image
 from .pixels import AS_PLAYED, Pixels, pyav_version
 from .reading import Clip, VideoInfo, probe, read_clip, read_clips
-from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centred_starts
+from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centred_starts, seed_of
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
 from .workers import IN_THIS_PROCESS, Reading, load_views
@@ -48,6 +48,7 @@ __all__ = [
     'read_clips',
     'read_image',
     'read_views',
+    'seed_of',
 ]
 
 

@@ -7,6 +7,7 @@ use (8K video, cameras of 150 megapixels, panoramas). The environment variable t
 import os
 
 from ..files import check_regular
+from ..paths import as_path, not_found
 
 MAX_IMAGE_PIXELS = 200_000_000  # of a still image; VIDEOZOO_MAX_PIXELS instead
 MAX_FRAME_PIXELS = 2**26  # 8192 x 8192, of a frame of a video: a clip holds many; VIDEOZOO_MAX_PIXELS instead
@@ -63,9 +64,9 @@ def check_file(path: str | os.PathLike) -> None:
         VideoError: It is a folder, a pipe, a socket or a device.
     """
     try:
-        check_regular(path)
+        check_regular(as_path(path))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{path}: no such file') from error
+        raise not_found(path, 'file') from error
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or str(error)
         raise VideoError(reason if str(path) in reason else f'{path}: {reason}') from error

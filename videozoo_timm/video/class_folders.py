@@ -1,11 +1,22 @@
 """Folders with one subfolder of videos or images for each class."""
 
+import logging
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import UserError
+from ..paths import as_path, not_found
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
-from .finding import find_media, on_disk
+from ..text import printable
+from .finding import OnError, files_below, is_ours, media_among, on_disk
+
+_logger = logging.getLogger(__name__)
+
+_OF_THE_SYSTEM = ('desktop.ini', 'thumbs.db')
 
 
 class ClassFolders(NamedTuple):
@@ -27,38 +38,86 @@ class ClassFolders(NamedTuple):
         return f'ClassFolders({self.folder}: {len(self.paths)} files, {len(self.classes)} classes)'
 
 
-def class_folders(folder: str | os.PathLike) -> ClassFolders:
+def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_empty: bool = False) -> ClassFolders:
     """The files of a folder with one subfolder per class.
+
+    A name that is written in several Unicode forms (NFC, as on Linux and Windows; NFD, as macOS has it) is one class.
+    Files that are left out, loose ones and those of other kinds, are warned of.
 
     Args:
         folder: Searched one class after the other, each recursively, for videos, or for images where it has no video.
             `drawn:COUNT@SEED` stands for drawn videos, their classes are their motions.
+        on_error: As in `find_videos`.
+        allow_empty: Take classes without files too: to measure accuracy on some of a model's classes.
 
     Raises:
         FileNotFoundError: No such folder.
-        ValueError: It has no subfolders, or no videos or images in them.
+        NotADirectoryError: It is a file.
+        ValueError: It has no subfolders, or one of them holds no videos or images.
+        OSError: A folder cannot be listed.
     """
+    path = as_path(folder)
     if is_drawn(folder):
         paths = drawn_videos(folder)
         targets = [MOTIONS.index(path.parts[-2]) for path in paths]
         return ClassFolders(list(MOTIONS), list(map(str, paths)), targets, str(folder))
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder')
-    subfolders = subfolders_of(folder)
-    paths, targets = [], []
-    for target, subfolder in enumerate(subfolders):
-        files = find_media(on_disk(subfolder))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f'{path} is a file; a folder with one subfolder for each class is wanted')
+    if not path.is_dir():
+        raise not_found(folder, 'folder')
+    folder = path
+    classes = _classes_in(folder)
+    paths, targets, others, empty = [], [], [], []
+    for target, (name, places) in enumerate(classes.items()):
+        there = [file for place in places for file in files_below(on_disk(place), on_error)]
+        files = media_among(there)
         paths += map(str, files)
         targets += [target] * len(files)
+        others += sorted(set(there) - set(files))
+        if not files:
+            empty.append((name, there))
     if not paths:
-        raise ValueError(f'{folder} has {len(subfolders)} class folders, but no videos or images in them')
-    return ClassFolders([subfolder.name for subfolder in subfolders], paths, targets, str(folder))
+        raise ValueError(f'{folder} has {len(classes)} class folders, but no videos or images in them')
+    _tell_of(folder, 'loose files, which belong to no class', _loose_in(folder))
+    _tell_of(folder, 'files in class folders that are no videos or images, or images beside videos', others)
+    if empty and not allow_empty:
+        name, there = empty[0]
+        holds = f'holds {len(there)} files, but no video or image ({there[0].name})' if there else 'is empty'
+        more = f' (and so are {len(empty) - 1} more)' if len(empty) > 1 else ''
+        raise UserError(
+            '{}: the class folder {!r} {}{}: fill or remove it, or {allow_empty} takes classes without files',
+            folder,
+            name,
+            holds,
+            more,
+            allow_empty=True,
+        )
+    return ClassFolders(list(classes), paths, targets, str(folder))
 
 
-def subfolders_of(folder: Path) -> list[Path]:
-    """The subfolders that stand for classes, sorted by code point; a ValueError if there are none."""
-    subfolders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith('.'))
-    if not subfolders:
+def class_names(folder: Path) -> list[str]:
+    """The names of a folder's classes, sorted by code point; a ValueError if there are none."""
+    return list(_classes_in(folder))
+
+
+def _classes_in(folder: Path) -> dict[str, list[Path]]:
+    """The classes by name, sorted by code point, and the subfolders of each."""
+    classes: dict[str, list[Path]] = {}
+    for place in sorted(folder.iterdir()):
+        if is_ours(place.name) and place.is_dir():
+            classes.setdefault(unicodedata.normalize('NFC', place.name), []).append(place)
+    if not classes:
         raise ValueError(f'{folder} has no subfolders: one is expected for each class')
-    return subfolders
+    return dict(sorted(classes.items()))
+
+
+def _loose_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_ours(path.name) and not path.is_dir())
+
+
+def _tell_of(folder: Path, what: str, files: Sequence[Path]) -> None:
+    files = [file for file in files if file.name.lower() not in _OF_THE_SYSTEM]
+    if files:
+        counts = Counter(file.suffix.lower() or 'without ending' for file in files).most_common(4)
+        kinds = ', '.join(f'{number} {kind}' for kind, number in counts)
+        _logger.warning('%s', printable(f'{folder}: left out {len(files)} {what} ({kinds}; {files[0]})'))

@@ -1,9 +1,11 @@
 """Which files are videos and images: by the endings of their names, in folders and below."""
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from ..paths import as_path, matching, not_found
 from ..synthetic import drawn_videos, is_drawn
 
 VIDEO_EXTENSIONS = frozenset(
@@ -26,34 +28,72 @@ VIDEO_EXTENSIONS = frozenset(
     )
 )
 
-IMAGE_EXTENSIONS = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'))
+IMAGE_EXTENSIONS = frozenset(('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'))
+
+# What systems and programs keep beside files of one's own, in lower case; hidden ones need no row.
+_NOT_OURS = frozenset(
+    (
+        '@eadir',  # Synology: thumbnails with the endings of images
+        '@recently-snapshot',
+        '@recycle',
+        '@sharebin',
+        '@tmp',
+        '#recycle',
+        '#snapshot',
+        '$recycle.bin',
+        '__macosx',
+        '__pycache__',
+        'found.000',
+        'lost+found',
+        'network trash folder',
+        'recycler',
+        'system volume information',
+        'temporary items',
+    )
+)
+
+OnError = Callable[[OSError], object] | None
 
 
-def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error: OnError = None) -> list[Path]:
     """List the videos that `paths` name.
 
     Args:
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
-            `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped. `drawn:COUNT@SEED`
-            stands for synthetic videos (`videozoo_timm.synthetic`).
+            `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped, and folders of the
+            system (`lost+found`, `@eaDir`, `__MACOSX` and the like). A pattern (`'videos/*.mp4'`) stands for what it
+            matches, `drawn:COUNT@SEED` for synthetic videos (`videozoo_timm.synthetic`).
+        on_error: Called with the error of a folder that cannot be listed, to go on without it; None raises it.
 
     Returns:
         Every file once, in the order of `paths`, sorted within each folder.
 
     Raises:
-        FileNotFoundError: One of `paths` does not exist.
+        FileNotFoundError: One of `paths` does not exist, or matches nothing.
+        TypeError, ValueError: One of `paths` is no path, or is empty.
+        OSError: A folder cannot be listed.
     """
-    return _find(paths, lambda folder: _search(folder, VIDEO_EXTENSIONS))
+    return _find(paths, lambda folder: _of(files_below(folder, on_error), VIDEO_EXTENSIONS))
 
 
-def find_media(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+def find_media(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error: OnError = None) -> list[Path]:
     """As `find_videos`, but of a folder that holds no video at all, its images (`IMAGE_EXTENSIONS`) are listed."""
-    return _find(paths, lambda folder: _search(folder, VIDEO_EXTENSIONS) or _search(folder, IMAGE_EXTENSIONS))
+    return _find(paths, lambda folder: media_among(files_below(folder, on_error)))
+
+
+def media_among(files: Collection[Path]) -> list[Path]:
+    """The videos among files; the images if there is no video."""
+    return _of(files, VIDEO_EXTENSIONS) or _of(files, IMAGE_EXTENSIONS)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a folder's or file's name is neither hidden nor one that a system gives."""
+    return not name.startswith('.') and name.casefold() not in _NOT_OURS
 
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is read as a still image, by the ending of its name."""
-    return Path(path).suffix.lower() in IMAGE_EXTENSIONS
+    return as_path(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def on_disk(path: Path) -> Path:
@@ -65,30 +105,67 @@ def _find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     search: Callable[[Path], list[Path]],
 ) -> list[Path]:
-    if isinstance(paths, (str, os.PathLike)):
+    if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Iterable):
         paths = [paths]
     found: dict[str, Path] = {}  # absolute path -> path as given
-    for path in map(Path, paths):
+    for given in paths:
+        path = as_path(given)
         if is_drawn(path) and path.suffix and path.exists():  # as shells expand `*`
             path = on_disk(path)
         if is_drawn(path):
             found.update((str(name), name) for name in drawn_videos(path))
             continue
-        if not path.exists():
-            raise FileNotFoundError(f'{path}: no such file or folder')
-        for file in search(path) if path.is_dir() else [path]:
-            found.setdefault(os.path.abspath(file), file)
+        there = [path] if path.exists() else matching(path)
+        if not there:
+            raise not_found(given)
+        for place in there:
+            for file in search(place) if place.is_dir() else [place]:
+                found.setdefault(os.path.abspath(file), file)
     return list(found.values())
 
 
-def _search(folder: Path, extensions: Collection[str]) -> list[Path]:
+def files_below(folder: Path, on_error: OnError = None) -> list[Path]:
+    """All files in a folder and below that are not hidden, sorted; links are followed."""
     found: list[Path] = []
     visited: set[str] = set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
+    todo = [folder]
+    while todo:
+        place = todo.pop()
         real = os.path.realpath(place)
-        # A link to a folder above would go round for ever.
-        subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith('.')]
-        if real not in visited:
-            found += [on_disk(Path(place, name)) for name in names if not name.startswith('.')]
+        if real in visited:  # a link to a folder above would go round for ever
+            continue
         visited.add(real)
-    return sorted(file for file in found if file.suffix.lower() in extensions and file.is_file())
+        try:
+            with os.scandir(place) as entries:
+                ours = sorted((entry for entry in entries if is_ours(entry.name)), key=lambda entry: entry.name)
+            folders = {entry.name: _is_folder(entry, on_error) for entry in ours}
+            found += [Path(place, name) for name, is_folder in folders.items() if not is_folder]
+            todo += [Path(place, name) for name in reversed(folders) if folders[name]]
+        except OSError as error:  # no permission, a network drive that is gone
+            if on_error is None:
+                raise
+            on_error(error)
+    return sorted(on_disk(file) for file in found)
+
+
+def _is_folder(entry: 'os.DirEntry[str]', on_error: OnError) -> bool:
+    """Whether an entry is a folder; if the system cannot say, this is an error, as it may be one."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if on_error is None:
+            raise
+        on_error(error)
+        return False
+
+
+def _of(files: Collection[Path], extensions: Collection[str]) -> list[Path]:
+    """Those with one of these endings; without pipes and devices, but with links to nothing, which reading reports."""
+    return [file for file in files if file.suffix.lower() in extensions and _may_be_read(file)]
+
+
+def _may_be_read(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:
+        return True

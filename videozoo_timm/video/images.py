@@ -13,7 +13,7 @@ from .checks import MAX_IMAGE_PIXELS, VideoError, check_file, check_size
 from .pixels import AS_PLAYED, Pixels, laid_on
 
 # Of `IMAGE_EXTENSIONS`, and no others: Pillow hands PostScript to an external program.
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF')
 _ORIENTATION = 0x0112  # EXIF
 _BITS, _WHITE_AND_BLACK, _TILE_SIDES = 258, 262, (322, 323)  # TIFF
 _pillow = threading.Lock()
@@ -44,6 +44,8 @@ def read_image(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: An
             image = Image.open(path, formats=_FORMATS)
         with image:
             check_size(path, *image.size, MAX_IMAGE_PIXELS)
+            if image.format == 'GIF' and getattr(image, 'is_animated', False):
+                raise VideoError(f'{path}: a moving GIF is read neither as an image nor as a video; convert it to MP4')
             tile = [getattr(image, 'tag_v2', {}).get(tag) for tag in _TILE_SIDES]
             if any(side is not None for side in tile):  # decoded whole, whatever the picture shows of it
                 width, height = (side if isinstance(side, int) else 0 for side in tile)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..paths import as_path
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
 from .clock import IN_ORDER, Damage, TimedFrame
@@ -121,7 +122,7 @@ def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) ->
         VideoError: It cannot be read as a video.
         ImportError: PyAV is not installed.
     """
-    path, pixels = Path(path), replace(pixels, **fields)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
@@ -199,7 +200,7 @@ def read_clips(
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
         ValueError: A start is not finite or not before the end of the video, or the starts do not ascend.
     """
-    path, pixels = Path(path), replace(pixels, **fields)
+    path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
         yield from _synthetic_clips(path, starts, sampling, skip)
         return

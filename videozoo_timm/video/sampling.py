@@ -1,13 +1,17 @@
-"""Which frames make a clip.
+"""Which frames make a clip, and the random seed of what is drawn for a file.
 
 The published models see video at 30 frames a second. Positions are those of a grid of that rate.
 """
 
+import hashlib
 import math
+import os
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..synthetic import is_drawn
 from .checks import MAX_CLIPS, limit
 
 GRID_RATE = 30
@@ -111,3 +115,18 @@ def even_starts(
     else:
         number = max(math.ceil(number - 1e-9), 1)
     return _EvenStarts(number, stride, offset - before)
+
+
+def seed_of(seed: int, path: str | os.PathLike) -> int:
+    """The random seed of a file's mask, crop or place in a sample: of its name alone, wherever it lies or is listed.
+
+    Args:
+        seed: Of the command.
+        path: Its last part counts, with the ending; of a synthetic video the whole name.
+
+    Returns:
+        0 to 2**32 - 1.
+    """
+    name = str(path) if is_drawn(path) else os.path.basename(os.path.abspath(path))
+    text = unicodedata.normalize('NFC', f'{seed} {name}')  # in which macOS and others differ
+    return int.from_bytes(hashlib.sha256(text.encode('utf-8', 'surrogateescape')).digest()[:4], 'big')

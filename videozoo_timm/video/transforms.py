@@ -31,7 +31,7 @@ def prepare_clip(
     """Resize, crop and normalize the frames of a clip, as the published evaluation does.
 
     Args:
-        frames: uint8 [T, H, W, 3], a tensor or an array.
+        frames: uint8 [T, H, W, 3] or [T, 3, H, W], a tensor or an array.
         size: Height and width of the output, in pixels.
         mean: Of pixels in [0, 1], one for all channels or one per channel.
         std: As `mean`.
@@ -46,8 +46,8 @@ def prepare_clip(
         float32 [3, T, size, size], on the device of `frames`.
 
     Raises:
-        ValueError: `frames` are not uint8 [T, H, W, 3], too large or too narrow (`checks`), smaller than `size` once
-            resized, or an option is unknown.
+        ValueError: `frames` are not of this type and shape, too large or too narrow (`checks`), or smaller than `size`
+            once resized; or an option is unknown.
     """
     frames = _checked(frames)
     if interpolation not in _INTERPOLATIONS:
@@ -78,7 +78,7 @@ def prepare_whole(
     """Resize and normalize whole frames, as the published pictures of an image's attention do.
 
     Args:
-        frames: uint8 [T, H, W, 3].
+        frames: uint8 [T, H, W, 3] or [T, 3, H, W].
         short_side: Length of the short side, in pixels (bilinear, as PIL has it).
         patch_size: The right and the bottom are cut so that both sides are multiples of it.
         mean: As in `prepare_clip`.
@@ -88,7 +88,7 @@ def prepare_whole(
         float32 [3, T, H', W'].
 
     Raises:
-        ValueError: `frames` are not uint8 [T, H, W, 3], or the short side is less than a patch.
+        ValueError: `frames` are not of this type and shape, or the short side is less than a patch.
     """
     frames = _checked(frames)
     if short_side < patch_size:
@@ -102,11 +102,27 @@ _Floats = float | Sequence[float]
 _Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-def _checked(frames: torch.Tensor) -> torch.Tensor:
-    frames = torch.as_tensor(frames)
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        shape = list(frames.shape)
-        raise ValueError(f'frames must be uint8 [T, H, W, 3], got {frames.dtype} {shape}'.replace('torch.', ''))
+def _checked(frames: torch.Tensor | Any) -> torch.Tensor:
+    """Frames as uint8 [T, H, W, 3], a view."""
+    try:
+        frames = torch.as_tensor(frames)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(frames).__name__
+        raise TypeError(f'frames must be uint8 [T, H, W, 3] or [T, 3, H, W], got {kind}') from error
+    shape, kind = list(frames.shape), str(frames.dtype).removeprefix('torch.')
+    if frames.ndim == 4 and shape[-1] != 3 and shape[1] == 3:
+        frames = frames.permute(0, 2, 3, 1)  # [T, 3, H, W] -> [T, H, W, 3]
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in shape:
+        remedy = ''
+        if frames.ndim == 4 and shape[0] == 3 and 3 not in (shape[1], shape[3]):
+            remedy = '; with time before colors: x.transpose(0, 1)'
+        elif frames.ndim == 3:
+            remedy = '; an image is one frame: x[None]'
+        elif frames.ndim == 5 and len(frames) == 1:
+            remedy = '; without the batch dimension: x[0]'
+        elif frames.is_floating_point():
+            remedy = '; pixels in [0, 1] become such by (255 * x).round().to(torch.uint8)'
+        raise ValueError(f'frames must be uint8 [T, H, W, 3] or [T, 3, H, W], got {kind} {shape}{remedy}')
     fault = fault_of_size(frames.shape[2], frames.shape[1], MAX_IMAGE_PIXELS)
     if fault:
         raise ValueError(f'frames of {fault}')
@@ -177,7 +193,7 @@ def augment_clip(
     """A random training view of a clip: a random resized crop, flip and augmentation, the same in all frames.
 
     Args:
-        frames: uint8 [T, H, W, 3].
+        frames: uint8 [T, H, W, 3] or [T, 3, H, W].
         size: Height and width of the output, in pixels.
         augmentation: The crop, the flip and the further augmentation.
         seed: Random seed.
@@ -187,7 +203,11 @@ def augment_clip(
 
     Returns:
         float32 [3, T, size, size].
+
+    Raises:
+        ValueError: `frames` are not uint8 [T, H, W, 3] or [T, 3, H, W].
     """
+    frames = _checked(frames)
     # torchvision samples the crop from torch's generator; 32 bits are what NumPy's takes.
     from torchvision.transforms import RandomResizedCrop
 
@@ -240,7 +260,7 @@ def denormalize(clip: torch.Tensor, mean: float | Sequence[float], std: float | 
     """Undo the normalization of `prepare_clip`.
 
     Args:
-        clip: [..., C, T, H, W].
+        clip: [..., C, T, H, W], or an image [C, H, W]; a tensor or an array.
         mean: As it was normalized with.
         std: As it was normalized with.
 
@@ -250,6 +270,9 @@ def denormalize(clip: torch.Tensor, mean: float | Sequence[float], std: float | 
     Raises:
         ValueError: `mean` or `std` has neither one number nor one per channel.
     """
+    clip = torch.as_tensor(clip)
+    if clip.ndim == 3:
+        return denormalize(clip.unsqueeze(1), mean, std).squeeze(1)
     return (clip * _per_channel(std, clip, 'std') + _per_channel(mean, clip, 'mean')).clamp_(0, 1)
 
 

@@ -12,7 +12,7 @@ from .finding import is_image
 from .images import read_image
 from .pixels import AS_PLAYED, Pixels
 from .reading import Clip, read_clips
-from .sampling import RECOGNITION, Sampling, centered_starts, even_starts
+from .sampling import RECOGNITION, Sampling, centered_starts, even_starts, seed_of
 from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
@@ -141,7 +141,7 @@ class Job(NamedTuple):
         index: The caller's number for it.
         path: The file.
         skip: Number of its views to skip, from the first.
-        view_seed: Random seed of its views, beside `Views.seed`; the index if None.
+        view_seed: Random seed of its views, beside `Views.seed`; that of its name if None (`seed_of`).
     """
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
@@ -151,7 +151,7 @@ class Job(NamedTuple):
 
     def rng(self, seed: int) -> random.Random:
         """The generator of its random views."""
-        return random.Random(f'{seed} {self.index if self.view_seed is None else self.view_seed}')
+        return random.Random(seed_of(seed, self.path) if self.view_seed is None else f'{seed} {self.view_seed}')
 
 
 def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS_PLAYED) -> Generator[View, None, None]:

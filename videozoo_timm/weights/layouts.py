@@ -15,7 +15,8 @@ Tensors = dict[str, torch.Tensor]
 _MOST_SHARED = 16  # tensors of a model that share one storage, on average: tied layers are few
 
 # DINO and Mugs keep the encoder beside a projection head, and all of it twice, as teacher and as student.
-_CONTAINERS = ('teacher', 'model', 'state_dict', 'model_state_dict')
+# Averaged weights come before those that were trained, as in timm.
+_CONTAINERS = ('teacher', 'state_dict_ema', 'model_ema', 'model', 'state_dict', 'model_state_dict')
 _WRAPPERS = ('backbone.', 'encoder.')
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into keys, around all or a part.
 _AROUND = re.compile(r'^(module\.|_orig_mod\.)+|(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
@@ -31,7 +32,7 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     Args:
         checkpoint: `{'model': {key: tensor}, ...}` as the MAEs are published, `{'teacher': {key: tensor}, ...}` as
             DINO and Mugs are, or `{key: tensor}` itself, or a dictionary that has it as `state_dict` (VQGAN) or
-            `model_state_dict` (GPT).
+            `model_state_dict` (GPT); of a training run with averaged weights those (`state_dict_ema`).
         origin: Where it is from, for errors.
 
     Raises:

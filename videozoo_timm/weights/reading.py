@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ..files import check_regular
+from ..paths import as_path, not_found
 from ..text import printable
 from .header import LARGEST, parse_header, torch_dtypes
 from .layouts import Tensors, model_tensors
@@ -53,9 +54,13 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
         FileNotFoundError: No such file.
         ValueError: It holds no model.
     """
-    path = Path(path)
-    if not path.exists() or path.is_dir():
-        raise FileNotFoundError(f'{path} is a folder, not a file' if path.is_dir() else f'no file {path}')
+    path = as_path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f'{path} is a folder, not a file')
+    if not path.exists():
+        raise not_found(path, 'file')
+    if path.suffix.lower() in ('.npy', '.npz'):
+        raise ValueError(f'{path} holds NumPy arrays and no model: a checkpoint is a .pth or .safetensors file')
     check_regular(path)
     if path.stat().st_size == 0:
         raise ValueError(f'{path} is empty')

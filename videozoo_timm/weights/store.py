@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ..files import atomic_write, check_regular
+from ..paths import not_found
 from .digests import digest_in_name, hash_file, sha256_of
 from .hub import cached, download, in_hub_cache
 from .layouts import to_timm
@@ -222,7 +223,7 @@ def _local_file(path: Path) -> Path:
             raise FileNotFoundError(f'no .safetensors, .pth or .bin file in {path}')
         return found
     if not path.exists():
-        raise FileNotFoundError(f'no file {path}')
+        raise not_found(path, 'file')
     check_regular(path)
     return path
 
