@@ -38,11 +38,12 @@ def _entrypoint(checkpoint):
     kind = 'spatiotemporal MAE' if checkpoint.architecture.startswith('mae') else 'video ViT'
     if checkpoint.is_image_encoder:
         kind = 'image encoder'
+    series = ' finetuned=True loads the one finetuned on ImageNet (NAME_in1k).' if checkpoint.series else ''
     classes = _catalogue.CLASS_NAMES[checkpoint.num_classes]
     head = f'classes of {classes}' if classes else 'no head'
     entrypoint.__doc__ = f"""{kind} ({checkpoint.architecture}), {checkpoint.img_size} px, {head}.
 
-    Zoo: {' and '.join(both)}. timm name: {checkpoint.timm_name}. Returned in eval mode.
+    Zoo: {' and '.join(both)}. timm name: {checkpoint.timm_name}. Returned in eval mode.{series}
 
     Args:
         pretrained (bool): Load the published weights.

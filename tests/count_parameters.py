@@ -8,14 +8,14 @@ import json
 import timm
 from torch import nn
 
-from videozoo_timm.catalogue import CHECKPOINTS, GENERATORS
+from videozoo_timm.catalogue import CHECKPOINTS, GENERATORS, WHOLE
 from videozoo_timm.models import GPT, VQGAN
 
 
 def count_parameters() -> dict[str, int]:
     """By what tells them apart: architecture, input size and classes; of a generator's parts size and codes."""
     counts = {}
-    for c in CHECKPOINTS:
+    for c in (*CHECKPOINTS, *WHOLE):
         key = f'{c.architecture} {c.img_size} {c.num_classes}'
         if key not in counts:
             counts[key] = _count(timm.create_model(c.timm_name, device='meta', weight_init='skip'))

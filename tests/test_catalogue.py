@@ -25,13 +25,16 @@ def test_every_published_name_in_published_order():
     assert videozoo_timm.get_available_models('shapes') == SHIPPED
     names = videozoo_timm.get_available_models()
     of_videos = list(dict.fromkeys(PUBLISHED['hvm-1'] + PUBLISHED['video-models']))
-    assert names == of_videos + IMAGES + SHIPPED
-    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 2, 96 + 2)
+    series = videozoo_timm.get_available_models('humanlike-vits')
+    assert names == of_videos + IMAGES + series + SHIPPED
+    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 156 + 2, 96 + 156 + 2)
 
 
 def test_every_checkpoint_is_a_timm_tag_with_its_repo_and_file():
     listed = timm.list_pretrained(['*_st.*', '*_im.*'])
-    assert sorted(n for n in listed if '.' in n) == sorted(c.timm_name for c in catalogue.CHECKPOINTS)
+    assert sorted(n for n in listed if '.' in n) == sorted(
+        c.timm_name for c in (*catalogue.CHECKPOINTS, *catalogue.WHOLE)
+    )
     published = [c for c in catalogue.CHECKPOINTS if c.zoo in ('hvm-1', 'video-models')]
     for c in published:
         cfg = get_pretrained_cfg(c.timm_name)

@@ -70,7 +70,7 @@ def here(monkeypatch, tmp_path, capsys):
 
 def test_list(run):
     rows = json.loads(run('list', '--json').stdout)
-    assert len(rows) == 98 + 26 and len({row['timm_name'] for row in rows}) == 98 + 1  # generators have none
+    assert len(rows) == 254 + 26 and len({row['timm_name'] for row in rows}) == 254 + 1  # generators have none
     assert rows[0]['name'] == 'mae_hvm1_none' and rows[0]['bytes'] == 4 * 645534104 and rows[0]['on_disk'] is None
     table = run('list', '--zoo', 'hvm-1').stdout.splitlines()
     assert len(table) == 22 and '1000 ImageNet-1k' in table[7] and '448' in table[8]
@@ -329,7 +329,8 @@ sys.exit(main())"""
         ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
         (
             'list --zoo hvm1',
-            '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did you mean hvm-1?',
+            '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, humanlike-vits, shapes; did you mean '
+            'hvm-1?',
         ),
         ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
         ('', 'missing command; see videozoo --help'),

@@ -201,6 +201,16 @@ def test_evaluate(videozoo, colors, tmp_path):
             assert 0.3 < float(row['top1_high']) - float(row['top1_low']) < 1
     code, _, err = videozoo('evaluate', colors, '--views', '2x3')
     assert code == 2 and 'another run (views was 1x1, is 2x3)' in err
+    told = json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())
+    assert told['folder'] == str(colors) and told['torch'] and told['pyav'] and len(told['checksum']) == 64
+    for options, differs in (
+        (['--span', '65'], 'span was 128, is 65'),
+        (['--num-frames', '4'], 'num_frames was 16, is 4'),
+        (['--img-size', '56'], 'size was 112, is 56'),
+        (['--dtype', 'bfloat16'], 'dtype was float32, is bfloat16'),
+    ):
+        code, _, err = videozoo('evaluate', colors, *options)
+        assert code == 2 and 'another run' in err and differs in err
     # The published script's flags, as people type them: its one random clip and crop.
     published = [
         'evaluate',
@@ -265,7 +275,10 @@ def test_what_cannot_be_evaluated(videozoo, colors, tmp_path):
     (tmp_path / 'two' / 'b').mkdir()
     shutil.copy(colors / 'red' / '0.mp4', tmp_path / 'two' / 'a')
     for args, words in (
-        (['two'], "two: the class folder 'b' is empty: fill or remove it, or --allow-empty takes"),
+        (
+            ['two'],
+            "two: the class folder 'b' is empty: fill it or remove it, or measure the other classes with --allow",
+        ),
         (['two', '--allow-empty'], 'two has 2 class folders, the model has 6 classes'),
         (['nowhere'], 'nowhere: no such folder'),
         (['two/a'], 'two/a has no subfolders'),

@@ -43,10 +43,10 @@ save_file(answers, 'answers.safetensors')
 def through_the_hub(tmp_path):
     """Publish a checkpoint's .pth on a loopback Hub, load it through three doors and return what the model answers."""
 
-    def answers(tensors, filename, name, timm_name, check):
+    def answers(tensors, filename, name, timm_name, check, repo='eminorhan/hvm-1'):
         path = save_published(tensors, tmp_path / 'published.pth')
         hub = LoopbackHub()
-        hub.add('eminorhan/hvm-1', filename, path)
+        hub.add(repo, filename, path)
         hub.start()
         try:
             code = THREE_DOORS.format(
@@ -165,6 +165,22 @@ def test_vit_at_448(through_the_hub):
         "answers['output'] = model(clip('vit_huge_448', (1, 3, 16, 448, 448)))",
     )
     assert relative_error(ours['output'], golden('vit_huge_448')['output']) < 1e-5
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('size', ['vitl14', 'vith14@476'])
+def test_an_image_encoder_of_humanlike_vits(through_the_hub, size):
+    from videozoo_timm import catalogue
+
+    ours = through_the_hub(
+        published(f'humanlike_{size}'),
+        f'{size}/{size}_1.0_1.pth',
+        f'{size}_1.0_1',
+        catalogue.find(f'{size}_1.0_1').timm_name,
+        "answers['output'] = model(torch.ones(1, 3, *model.pretrained_cfg['input_size'][1:]))",
+        repo='eminorhan/humanlike-vits',
+    )
+    assert ours['output'].shape[0] == 1 and ours['output'].isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,10 +381,31 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     small = lambda name, **kwargs: generator  # noqa: E731
     monkeypatch.setattr('videozoo_timm.factory.load_model', small)
-    assert main(['generate', '--model', 'say_gimel', '-n', '5', '--seed', '1', '--out', 'samples.png']) == 0
+    assert main(['generate', '--model', 'say_gimel', '-n', '5', '--seed', '1', '--dtype', 'float32']) == 0
     assert 'seed 1, ' in capsys.readouterr().out
     assert json.loads(Image.open('samples.png').info['Comment'])['seed'] == 1
     assert Image.open('samples.png').size == (3 * 34 + 2, 2 * 34 + 2)
+    first = Path('samples.png').read_bytes()
+    draw = ['generate', '--model', 'say_gimel', '-n', '5', '--dtype', 'float32', '--out', 'samples.png']
+    assert main([*draw, '--seed', '1']) == 0 and Path('samples.png').read_bytes() == first  # its own
+    for other, differs in (
+        (['--seed', '2'], 'seed was 1, is 2'),
+        ([], 'seed was 1, is '),
+        (['--seed', '1', '--temperature', '0.5'], 'temperature was 1.0, is 0.5'),
+        (['--seed', '1', '--dtype', 'bfloat16'], 'dtype was float32, is bfloat16'),
+    ):
+        capsys.readouterr()
+        assert main([*draw, *other]) == 2 and Path('samples.png').read_bytes() == first
+        err = capsys.readouterr().err
+        assert 'samples.png holds the results of another run' in err and differs in err and 'or --force replaces' in err
+    with torch.no_grad():
+        parameter = next(generator.parameters())
+        parameter += 1
+        assert main([*draw, '--seed', '1']) == 2 and 'weights was' in capsys.readouterr().err
+        parameter -= 1
+    shutil.copy(REPOSITORY / 'docs' / 'clip.jpg', 'mine.jpg')
+    assert main([*draw[:-1], 'mine.jpg']) == 2 and 'it is not known of which' in capsys.readouterr().err
+    assert main([*draw, '--seed', '2', '--force']) == 0 and Path('samples.png').read_bytes() != first
     assert main(['generate', '--model', 'say_gimel', '-n', '3', '--out', 'many']) == 0
     assert sorted(p.name for p in (tmp_path / 'many').iterdir()) == [f'{k:06}.png' for k in range(3)]
     (tmp_path / 'given').mkdir()

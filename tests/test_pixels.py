@@ -417,7 +417,7 @@ def write_cover(path, with_video):
     with av.open(str(path), 'w') as container:
         cover = container.add_stream('mjpeg', rate=1)
         cover.width, cover.height, cover.pix_fmt = 600, 600, 'yuvj420p'
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value  # below PyAV 17 a number
         sound = container.add_stream('aac', rate=44100, layout='mono')
         video = container.add_stream('mpeg4', rate=30) if with_video else None
         if video:

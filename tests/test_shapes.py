@@ -196,6 +196,11 @@ def test_videos_are_drawn_into_class_folders(tmp_path, capsys):
     start = read_clip(file).start
     truth = drawn.render([start + k / 30 for k in range(0, 128)], 64)[[k * 127 // 15 for k in range(16)]]
     assert psnr([(ours.float() - truth.float()) / 255]) > 28
+    before = file.read_bytes()
+    again = ['draw', '--out', str(tmp_path / 'drawn'), '--num', '1', '--seed', '5', '--motion', 'left']
+    assert main([*again, '--size', '32']) == 2 and file.read_bytes() == before
+    assert 'something else than a video of 32 x 32 pixels; name another --out' in capsys.readouterr().err
+    assert main([*again, '--size', '64']) == 0  # its own
     assert main(['draw', '--out', str(tmp_path / 'some'), '--num', '16', '--motion', 'up', '--size', '32']) == 0
     assert len(find_videos(tmp_path / 'some')) == 16
     assert main(['draw', '--out', str(tmp_path / 'odd'), '--size', '33']) == 2 and not (tmp_path / 'odd').exists()

@@ -75,7 +75,10 @@ def numbers(clip):
 def decode_all(path):
     """Every frame of a video as (seconds from the first, RGB), in the plainest way there is."""
     with av.open(str(path)) as container:
-        frames = [(float(f.pts * f.time_base), f.to_ndarray(format='rgb24')) for f in container.decode(video=0)]
+        frames = [
+            (float(f.pts * f.time_base), f.to_ndarray(format='rgb24', interpolation='BICUBIC'))
+            for f in container.decode(video=0)
+        ]
     return [time - frames[0][0] for time, _ in frames], [image for _, image in frames]
 
 

@@ -42,7 +42,7 @@ __getattr__, _ = _lazy_names(
     },
 )
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = ['clip_transform', 'get_available_models', 'load_model']
 
 

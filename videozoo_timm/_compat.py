@@ -14,7 +14,10 @@ from timm.models._hub import (
     download_cached_file,  # weights of a configuration's `url`, in timm's own cache
     save_config_for_hf,  # `config.json` of an exported folder; the public call writes weights too
 )
-from timm.models._input import update_model_input_size  # without it a resized model is saved with its former size
+from timm.models._input import (
+    update_model_args,  # without it a model is saved without what its tag, not its caller, asked for
+    update_model_input_size,  # without it a resized model is saved with its former size
+)
 from torch import nn
 from torch.cpu import _is_amx_tile_supported, _is_avx512_bf16_supported  # torch has no public word for a CPU's bfloat16
 
@@ -28,6 +31,7 @@ __all__ = [
     'guard_timm_downloads',
     'hub_http',
     'save_config_for_hf',
+    'update_model_args',
     'update_model_input_size',
 ]
 

@@ -13,6 +13,7 @@ AUTHORS = {
     'hvm-1': 'Orhan, A. Emin',
     'video-models': 'Orhan, A. Emin and Wang, Wentao and Wang, Alex N. and Ren, Mengye and Lake, Brenden M.',
     'silicon-menagerie': 'Orhan, A. Emin and Lake, Brenden M.',
+    'humanlike-vits': 'Orhan, A. Emin',
 }
 
 # What the parts of a published name stand for.
@@ -46,10 +47,16 @@ FINETUNING = {
     'imagenet-2pt': '2% of the training images of ImageNet-1k',
     'motion': 'recognizing the motion in synthetic videos',
 }
+HUMANLIKE_HOURS = {'1.0': '5,000 hours', '0.1': '500 hours', '0.01': '50 hours', '0.001': '5 hours'}
 
 
 def trained_on(checkpoint: Checkpoint) -> str:
     """How and on what a checkpoint was trained, in words."""
+    if checkpoint.zoo == 'humanlike-vits':
+        _, fraction, seed = checkpoint.name.split('_')[:3]
+        hours = HUMANLIKE_HOURS.get(fraction, 'half an hour')
+        words = f'trained {METHODS["mae"]} on about {hours} of human-like video, seed {seed}'
+        return f'{words}, then finetuned on {FINETUNING["imagenet-2pt"]}' if checkpoint.num_classes else words
     method, data, last = checkpoint.name.split('_')
     words = f'trained {METHODS[method]} on {DATA[data]}'
     return f'{words}, then finetuned on {FINETUNING[last]}' if last in FINETUNING else words
@@ -114,7 +121,7 @@ def model_card(
         ('takes', f'{takes}; mean {list(cfg["mean"])}, std {list(cfg["std"])}'),
         (
             'gives',
-            'loss, prediction and mask; the encoder is the video ViT'
+            f'loss, prediction and mask; the encoder is the {"video" if is_video else "image"} ViT'
             if is_mae
             else f'{model.num_classes} classes'
             if model.num_classes

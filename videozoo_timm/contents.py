@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Model classes outside timm's registry, needed to recognize their files; `models` adds them.
 builders: dict[str, Callable[..., Any]] = {}
+HEADS = ('head', 'head.1', 'fc')  # linear layers that classify: of a ViT, of one with a batch norm, of a ResNet
 _KEYS_OF_PARTS = {'gpt': 'tok_emb.weight', 'vqgan': 'quantize.embedding.weight'}  # by which they are told apart
 
 
@@ -74,9 +75,8 @@ class Contents:
     @property
     def num_classes(self) -> int:
         """Rows of its head, 0 without one."""
-        head = self._ranked('head.weight', 2)
-        head = self._ranked('fc.weight', 2) if head is None else head
-        return 0 if head is None else head.shape[0]
+        heads = (self._ranked(f'{name}.weight', 2) for name in HEADS)
+        return next((head.shape[0] for head in heads if head is not None), 0)
 
     @property
     def input_size(self) -> tuple[int, int, int] | None:
@@ -105,6 +105,8 @@ class Contents:
         """The fields of timm's `PretrainedCfg` that it tells."""
         told = {k: self.header[k] for k in ('mean', 'std', 'interpolation', 'label_names') if k in self.header}
         size = self.header.get('input_size') or self.input_size
+        if self._ranked('head.1.weight', 2) is not None:
+            told['classifier'] = 'head.1'
         return told | dict(num_classes=self.num_classes) | (dict(input_size=size) if size else {})
 
     def take(self) -> 'Tensors':
@@ -159,13 +161,16 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     from timm import create_model
 
     for architecture in catalogue.ALL_ARCHITECTURES:
+        if architecture.startswith('mae_') and 'decoder_pred.weight' not in shapes:
+            continue
         model = create_model(architecture, num_classes=0, device='meta', weight_init='skip')
         # Position embeddings follow the input's size, the head the classes.
         fixed = {k: tuple(v.shape) for k, v in model.state_dict().items() if 'pos_embed' not in k}
         rest = {k for k in shapes if k not in fixed and 'pos_embed' not in k}
-        if catalogue.takes_images(architecture):  # an image MAE's file holds a decoder, which is not in this package
+        if catalogue.takes_images(architecture):  # a decoder of another size than the published
             rest = {k for k in rest if not k.startswith(('decoder_', 'mask_token'))}
-        heads = {'head.weight', 'head.bias', 'fc.weight', 'fc.bias'}
+        heads = {f'{name}.{part}' for name in HEADS for part in ('weight', 'bias')}
+        heads |= {f'head.0.{part}' for part in ('running_mean', 'running_var', 'num_batches_tracked')}
         if all(shapes.get(k) == shape for k, shape in fixed.items()) and rest <= heads:
             return architecture
     return None

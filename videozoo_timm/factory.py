@@ -18,8 +18,8 @@ def get_available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order.
 
     Args:
-        zoo: Only those of `'hvm-1'`, `'video-models'`, `'silicon-menagerie'` or `'shapes'` (the small ones that come
-            with this package).
+        zoo: Only those of `'hvm-1'`, `'video-models'`, `'silicon-menagerie'`, `'humanlike-vits'` or `'shapes'` (the
+            small ones that come with this package).
 
     Raises:
         ValueError: No such zoo.
@@ -32,6 +32,8 @@ def load_model(
     *,
     zoo: str | None = None,
     pretrained: bool = True,
+    finetuned: bool = False,
+    whole: bool = False,
     refresh: bool = False,
     **timm_kwargs: Any,
 ) -> nn.Module:
@@ -44,6 +46,9 @@ def load_model(
         name: Published name (`'vit_hvm1@448_none'`) or timm name (`'vit_h14_st.hvm1_448'`).
         zoo: `'hvm-1'` or `'video-models'`, for the six names that stand in both; a bare one means video-models.
         pretrained: Load the published weights.
+        finetuned: Of a model of humanlike-vits the one that was finetuned on ImageNet, whose own name ends with
+            `_in1k`.
+        whole: Of an image MAE the encoder with its decoder (`mae_..._im`); its published name means the encoder.
         refresh: Ask the Hub first whether the publisher has replaced the file.
         **timm_kwargs: What `timm.create_model` takes: `num_classes`, `img_size`, `num_frames`, `features_only`,
             `dtype`, `pretrained_cfg_overlay=dict(file=...)`, `cache_dir` and the rest.
@@ -55,6 +60,10 @@ def load_model(
     """
     if name is None:
         raise ValueError("name a model, for instance 'vit_hvm1_none'; get_available_models() lists them all")
+    if finetuned:
+        name = catalogue.finetuned_of(name, zoo)
+    if whole:
+        name, zoo = catalogue.whole_of(name, zoo).timm_name, None
     return build(resolve(name, zoo=zoo), pretrained=pretrained, refresh=refresh, **timm_kwargs)
 
 

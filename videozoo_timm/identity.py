@@ -6,7 +6,7 @@ resolved without PyTorch, and a file is opened once, when something in it is fir
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,21 @@ class Resolved:
     def is_mae(self) -> bool:
         return self.architecture.startswith('mae_')
 
+    @property
+    def whole(self) -> 'Resolved':
+        """The image MAE whose encoder was named, if its decoder is there; anything else as it is."""
+        record = self.record.whole if isinstance(self.record, Checkpoint) else None
+        if record is None or (self.contents and 'decoder_pred.weight' not in self.contents.shapes):
+            return self
+        return replace(self, architecture=record.architecture, record=record)
+
     @cached_property
     def published(self) -> Checkpoint | None:
         """The published checkpoint; for a bare architecture, its default one."""
         if isinstance(self.record, Checkpoint):
             return self.record
-        return next((c for c in catalogue.CHECKPOINTS if c.architecture == self.architecture), None)
+        every = (*catalogue.CHECKPOINTS, *catalogue.WHOLE)
+        return next((c for c in every if c.architecture == self.architecture), None)
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -169,7 +178,10 @@ class Resolved:
             f'{printable(key, 80)} {list(v.shape)} is empty' for key, v in contents.shapes.items() if not v.numel()
         ][:4]
         stored = contents.architecture
-        if stored and not serves(stored, self.architecture):
+        # Conversions of version 0.1.0 hold the decoder of an image MAE, and say that they are of the encoder.
+        has_decoder = 'decoder_pred.weight' in contents.shapes
+        encoder = self.architecture.replace('mae_', 'vit_', 1)
+        if stored and not serves(stored, self.architecture) and not (has_decoder and stored == encoder):
             problems.append(f'architecture {stored}, the model is {self.architecture}')
         theirs, ours = contents.record, self.published if self.tag else None
         if theirs and ours and (theirs.repo, theirs.safetensors) != (ours.repo, ours.safetensors):
@@ -264,6 +276,9 @@ def source_of(cfg: Mapping[str, Any], cache_dir: str | Path | None = None) -> So
         label=catalogue.find(timm_name).name if stored else '',
         about=about,
         digests=catalogue.digests_of(repo),
+        series={c.name: c.safetensors for c in catalogue.CHECKPOINTS if c.series == stored.series and c != stored}
+        if stored and stored.series
+        else {},
     )
 
 

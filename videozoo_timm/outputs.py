@@ -1,11 +1,14 @@
 """Whether results may be written where they shall: one rule for every command, told in one voice.
 
 What is not there is written, if its folder can be. What is there of the same run is continued or replaced by it; of
-another run, it is replaced if the caller says so; anything else is never replaced.
+another run, it is replaced if the caller says so; anything else is never replaced. In a folder that collects the
+pictures of many runs, those of other settings stay, and the new ones get names of their own (`own_stem`).
 """
 
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+
+PICTURES = ('.png', '.jpg', '.jpeg', '.pdf', '.svg')  # endings of pictures
+_BESIDE = ('.npz', '.gif', '.mp4')  # and of what is written beside them under the same name
 
 
 @dataclass(frozen=True)
@@ -168,3 +174,80 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         else:
             parts.append(f'{key} was {old}, is {new}')
     return '; '.join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What tells whose a picture is: digests of the file that it shows, and of the settings that decide about it.
+
+    It stands in the picture's comment, whatever the format, and in the row of its table. Names of folders do not.
+    """
+
+    source: str
+    settings: str
+
+    @classmethod
+    def of(cls, source: str, settings: Mapping[str, Any]) -> 'Mark':
+        """The mark of a picture: `source` is the file's absolute path."""
+        texts = source, json.dumps(settings, sort_keys=True)
+        return cls(*(hashlib.sha256(os.fsencode(text)).hexdigest()[:16] for text in texts))
+
+    def __str__(self) -> str:
+        return f'videozoo {self.source} {self.settings}'
+
+    @classmethod
+    def found(cls, content: bytes | str) -> 'Mark | None':
+        """The mark in a picture or in the cell of a table; None if there is none, as in a picture of version 0.1."""
+        text = content if isinstance(content, bytes) else os.fsencode(content)
+        match = re.search(rb'videozoo ([0-9a-f]{16}) ([0-9a-f]{16})', text)
+        return cls(*(part.decode() for part in match.groups())) if match else None
+
+
+def own_stem(folder: Path, stems: Sequence[str], mark: Mark, told: Mapping[str, Mark | None]) -> str:
+    """What to call a picture, without ending, so that it replaces none but an earlier one of the same mark.
+
+    Args:
+        folder: Where it goes.
+        stems: Names in the order of preference, which tell the file from others.
+        mark: Of the picture.
+        told: By their names, the marks of pictures that a table tells of.
+
+    Returns:
+        The first name that is free or its own. Where a picture of the same file with other settings has it, a digest of
+        the settings is added.
+
+    Raises:
+        ValueError: All names are taken.
+    """
+
+    def may_be(stem: str) -> bool:
+        return marks.get(stem) in (set(), {mark})
+
+    marks: dict[str, set[Mark | None]] = {}
+    for stem in stems:
+        marks[stem] = _marks_of(folder, stem, told)
+        if may_be(stem):
+            return stem
+        if any(other and other.source == mark.source for other in marks[stem]):
+            break
+    last = f'{next(reversed(marks))}_{mark.settings[:8]}'
+    marks[last] = _marks_of(folder, last, told)
+    if not may_be(last):
+        raise Output(folder).refusal('holds other pictures of the name {}', last)
+    return last
+
+
+def _marks_of(folder: Path, stem: str, told: Mapping[str, Mark | None]) -> set[Mark | None]:
+    """The marks of what has this name; None stands for what has none."""
+    from .files import check_regular
+
+    marks = {told[stem]} if stem in told else set()
+    there = [path for ending in (*PICTURES, *_BESIDE) if os.path.lexists(path := folder / f'{stem}{ending}')]
+    for path in there:
+        if path.suffix in PICTURES:
+            try:
+                check_regular(path)
+                marks.add(Mark.found(path.read_bytes()))
+            except (OSError, ValueError):  # not to be read, so not ours to replace
+                marks.add(None)
+    return marks or ({None} if there else set())

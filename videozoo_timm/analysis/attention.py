@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from ..figures import Grid, heat, overlay, png_of, upsample
+from ..figures import Grid, heat, overlay, upsample
 from ..inference.checks import check_finite, checked_clip, checked_model, name_of
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .features import checked_block
+from .pictured import Pictured
 
 __all__ = ['AttentionMaps', 'attend', 'check_attention', 'keep_fraction', 'strongest_head']
 
 
 @dataclass(repr=False)
-class AttentionMaps:
+class AttentionMaps(Pictured):
     """The class token's attention to the patches of a clip or an image, in one block.
 
     A picture of a clip has rows over time; one of an image has what the heads attend to side by side.
@@ -40,9 +42,6 @@ class AttentionMaps:
             f'AttentionMaps(frames={list(self.frames.shape)}, weights={list(self.weights.shape)}, block={self.block})'
         )
 
-    def _repr_png_(self) -> bytes | None:
-        return png_of(self.picture)
-
     def maps(self, heads: bool = False, threshold: float | None = None) -> torch.Tensor:
         """The attention on the frames that it belongs to, upsampled as published (nearest-exact).
 
@@ -57,12 +56,35 @@ class AttentionMaps:
         Raises:
             ValueError: The threshold is no fraction.
         """
-        weights = self.weights if heads else self.weights.mean(dim=0, keepdim=True)
-        if threshold is not None:
-            weights = keep_fraction(weights, threshold)
+        weights = self._shown(heads, threshold)
         height, width = self.frames.shape[-2:]
         maps = upsample(weights, len(self.frames), (height, width))
         return maps if heads else maps[0]
+
+    def arrays(self, heads: bool = False, threshold: float | None = None) -> dict[str, np.ndarray]:
+        """`frames`, `weights` and `block` as the attributes of these names, and what a picture shows of the weights.
+
+        That is `maps` [T', H', W'], with `heads` [heads, T', H', W'], and `highest`, the value (of each head) that has
+        the brightest color.
+        """
+        maps = self._shown(heads, threshold)
+        highest = self._highest(heads)
+        return dict(
+            frames=self.frames.numpy(),
+            weights=self.weights.numpy(),
+            block=np.array(self.block),
+            maps=(maps if heads else maps[0]).numpy(),
+            highest=np.array(highest if heads else highest[0]),
+        )
+
+    def _shown(self, heads: bool, threshold: float | None) -> torch.Tensor:
+        """[heads, T', H', W'], or their mean [1, T', H', W']."""
+        weights = self.weights if heads else self.weights.mean(dim=0, keepdim=True)
+        return weights if threshold is None else keep_fraction(weights, threshold)
+
+    def _highest(self, heads: bool) -> list[float]:
+        """The value that has the brightest color, of each head or of their mean."""
+        return [_brightest(weights) for weights in (self.weights if heads else [self.weights.mean(dim=0)])]
 
     def picture(
         self,
@@ -73,39 +95,43 @@ class AttentionMaps:
     ) -> Grid:
         """Rows of frames, heat maps and overlays; with `heads`, of frames and one heat map for each head.
 
-        Of an image: the image, the sum of the heads, the two on each other, and `strongest_head`; with `heads` a mosaic
-        of the heads.
+        Of an image: the image, the mean of the heads, the two on each other, and `strongest_head` with a legend; with
+        `heads` a mosaic of the heads.
 
         A map's darkest color is 0 and its brightest the 99.5th percentile over the whole clip (before the threshold),
-        so that frames can be compared, and one patch that attracts everything leaves the others visible.
+        so that frames can be compared, and one patch that attracts everything leaves the others visible. A scale beside
+        the map tells the value, a fraction of the attention that the class token pays.
         """
-        maps = self.maps(heads, threshold)
+        maps, highest = self.maps(heads, threshold), self._highest(heads)
         if len(self.frames) == 1:
-            return self._picture_of_image(maps, title, heads, threshold)
+            return self._picture_of_image(maps, highest, title, captions, heads, threshold)
         rows = [('frames', self.frames)]
         if heads:
-            rows += [(f'head {head}', heat(maps[head], _brightest(self.weights[head]))) for head in range(len(maps))]
-        else:
-            highest = _brightest(self.weights.mean(dim=0))
-            rows += [('attention', heat(maps, highest)), ('overlay', overlay(self.frames, maps, highest))]
-        return Grid(rows, captions, title)
+            rows += [(f'head {head}', heat(maps[head], highest[head])) for head in range(len(maps))]
+            return Grid(rows, captions, title, scales=dict(enumerate(highest, 1)))
+        rows += [('attention', heat(maps, highest[0])), ('overlay', overlay(self.frames, maps, highest[0]))]
+        return Grid(rows, captions, title, scales={1: highest[0]})
 
-    def _picture_of_image(self, maps, title, heads, threshold):
+    def _picture_of_image(self, maps, highest, title, captions, heads, threshold):
         if heads:
-            tiles = torch.cat([heat(map, _brightest(w)) for map, w in zip(maps, self.weights, strict=True)])
+            tiles = torch.cat([heat(map, value) for map, value in zip(maps, highest, strict=True)])
+            names = [f'head {head}: ≥ {value:.2g}' for head, value in enumerate(highest)]
             columns = math.ceil(math.sqrt(len(tiles)))
-            rows = [
-                (f'heads {i} to {min(i + columns, len(tiles)) - 1}', tiles[i : i + columns])
-                for i in range(0, len(tiles), columns)
-            ]
-            return Grid(rows, (), title)
-        highest = _brightest(self.weights.mean(dim=0))
+            starts = range(0, len(tiles), columns)
+            return Grid(
+                [('', tiles[i : i + columns]) for i in starts],
+                title=title,
+                scales=dict.fromkeys(range(len(starts)), 'as below'),
+                notes=[names[i : i + columns] for i in starts],
+            )
         strongest = strongest_head(self.maps(heads=True, threshold=threshold)[:, 0]).unsqueeze(0)
-        tiles = torch.cat([self.frames, heat(maps, highest), overlay(self.frames, maps, highest), strongest])
-        names = ['image', 'sum of the heads', 'overlay', 'strongest head']
+        tiles = torch.cat([self.frames, heat(maps, highest[0]), overlay(self.frames, maps, highest[0]), strongest])
+        names = [', '.join(('image', *captions)), 'mean of the heads', 'overlay', 'strongest head']
+        legend = [(f'head {head}', color) for head, color in enumerate(_hues(len(self.weights)).tolist())]
         if tiles.shape[-1] > 2 * tiles.shape[-2]:  # panoramas one below the other
-            return Grid([(name, tile[None]) for name, tile in zip(names, tiles, strict=True)], (), title)
-        return Grid([('', tiles)], names, title)
+            rows = [(name, tile[None]) for name, tile in zip(names, tiles, strict=True)]
+            return Grid(rows, (), title, scales={1: highest[0]}, legend=legend)
+        return Grid([('', tiles)], names, title, scales={0: highest[0]}, scale_of='of the mean', legend=legend)
 
 
 def strongest_head(maps: torch.Tensor) -> torch.Tensor:
@@ -121,11 +147,15 @@ def strongest_head(maps: torch.Tensor) -> torch.Tensor:
         [3, H, W] in [0, 1].
     """
     strength, head = torch.as_tensor(maps).max(dim=0)  # [H, W] both
-    angles = torch.arange(len(maps)).float() / len(maps) * 2 * math.pi
-    shifts = angles.new_tensor([0.0, -2 * math.pi / 3, 2 * math.pi / 3])
-    hues = (0.5 + torch.cos(angles.unsqueeze(1) + shifts)).clamp(0, 1)  # [heads, 3]
     brightness = (strength / max(_brightest(strength), 1e-30)).clamp(0, 1)
-    return hues[head].permute(2, 0, 1) * brightness
+    return _hues(len(maps))[head].permute(2, 0, 1) * brightness
+
+
+def _hues(number: int) -> torch.Tensor:
+    """A color for each head, [heads, 3] in [0, 1]."""
+    angles = torch.arange(number).float() / number * 2 * math.pi
+    shifts = angles.new_tensor([0.0, -2 * math.pi / 3, 2 * math.pi / 3])
+    return (0.5 + torch.cos(angles.unsqueeze(1) + shifts)).clamp(0, 1)
 
 
 def check_attention(model: nn.Module) -> None:

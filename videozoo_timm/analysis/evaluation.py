@@ -228,7 +228,7 @@ def predict(
         **fields: Fields of `reading` and `reporter` to replace.
 
     Returns:
-        By the files' indices: natural logarithms of the probabilities, float32 [C]; and why files failed.
+        Natural logarithms of the probabilities, float32 [C], by the files' indices; and why files failed.
 
     Raises:
         ValueError: The model has no head, or there are no files.

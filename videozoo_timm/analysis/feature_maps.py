@@ -4,22 +4,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..errors import NotFiniteError
-from ..figures import Grid, png_of
+from ..figures import Grid
 from ..inference.checks import check_finite, checked_clip, checked_model
 from ..inference.pipeline import evaluating, placement_of
 from ..video import denormalize
 from .features import checked_block
+from .pictured import Pictured
 
 __all__ = ['ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors']
 
 
 @dataclass(repr=False)
-class ColorMaps:
+class ColorMaps(Pictured):
     """The patch tokens of a clip or an image as colors.
 
     Attributes:
@@ -35,14 +37,16 @@ class ColorMaps:
     def __repr__(self) -> str:
         return f'ColorMaps(frames={list(self.frames.shape)}, colors={list(self.colors.shape)}, block={self.block})'
 
-    def _repr_png_(self) -> bytes | None:
-        return png_of(self.picture)
-
     def picture(self, title: str = '', captions: Sequence[str] = ()) -> Grid:
         """The frames and their colors, one row each; a column for each frame."""
         height, width = self.frames.shape[-2:]
         colors = color_frames(self.colors, len(self.frames), (height, width))
-        return Grid([('frames', self.frames), ('features', colors)], captions, title)
+        what = 'image' if len(self.frames) == 1 else 'frames'
+        return Grid([(what, self.frames), ('features', colors)], captions, title)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`frames`, `colors` and `block`, as the attributes of these names."""
+        return {name: np.asarray(getattr(self, name)) for name in ('frames', 'colors', 'block')}
 
 
 def pca(
@@ -169,7 +173,7 @@ def pca_colors(
 
 
 def color_frames(colors: torch.Tensor, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """Colors [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, *size], each patch one even square."""
+    """Colors [T', 3, H', W'] on the frames that they belong to, [num_frames, 3, H, W], each patch one even square."""
     colors = torch.as_tensor(colors)
     colors = colors.repeat_interleave(num_frames // len(colors), dim=0)
     return F.interpolate(colors, size, mode='nearest-exact')

@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def read_about(out: Path) -> dict[str, Any]:
     """
     if out.suffix == '.parquet':
         check_regular(out)
-        metadata = _pyarrow(out).read_schema(out).metadata or {}
+        metadata = _pyarrow(out).parquet.read_schema(out).metadata or {}
         return json.loads(metadata[_KEY])
     with suppress(OSError, ValueError, RecursionError):
         check_regular(_beside(out))
@@ -96,10 +97,10 @@ def _beside(out: Path) -> Path:
 
 def _pyarrow(out: Path) -> Any:
     try:
-        import pyarrow.parquet
+        import_module('pyarrow.parquet')
     except ImportError as error:
         raise ImportError(f'{out}: Parquet needs pyarrow: pip install pyarrow (a .csv needs nothing)') from error
-    return pyarrow.parquet
+    return import_module('pyarrow')
 
 
 def _pieces(
@@ -129,15 +130,13 @@ def _write_csv(partial: Path, pieces: Iterator[tuple[dict[str, Any], np.ndarray]
 
 
 def _write_parquet(partial: Path, pieces: Iterator[tuple[dict[str, Any], np.ndarray]], about: dict[str, Any]) -> None:
-    import pyarrow as pa
-
-    parquet, writer = _pyarrow(partial), None
+    pa, writer = _pyarrow(partial), None
     for before, values in pieces:
         before['path'] = [path.encode('utf-8', 'backslashreplace').decode() for path in before['path']]
         table = pa.table({**before, **{f'f{j}': column for j, column in enumerate(values.T)}})
         if writer is None:
             table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
-            writer = parquet.ParquetWriter(partial, table.schema)
+            writer = pa.parquet.ParquetWriter(partial, table.schema)
         writer.write_table(table.cast(writer.schema))
     if writer is not None:
         writer.close()

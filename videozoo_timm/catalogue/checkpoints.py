@@ -1,11 +1,12 @@
 """The published backbones: one record each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from . import humanlike
 from .zoos import CLASSES, MOTIONS, PACKAGED, PAPERS, SAYCAM, num_params
 
 ARCHITECTURES = {'vit': 'vit_h14_st', 'mae': 'mae_h14_st'}
@@ -15,21 +16,33 @@ IMAGE_ARCHITECTURES = {
     'vitb16': 'vit_b16_im',
     'vitb14': 'vit_b14_im',
     'vitl16': 'vit_l16_im',
+    'vits14': 'vit_s14_im',
+    'vitl14': 'vit_l14_im',
+    'vith14': 'vit_h14_im',
     'resnext50': 'resnext50_im',
 }
-SMALL_IMAGE_ARCHITECTURE = 'vit_t16_im'  # no weights of it are published
+SMALL_IMAGE_ARCHITECTURE, SMALL_IMAGE_MAE = 'vit_t16_im', 'mae_t16_im'  # no weights of them are published
+IMAGE_MAES = tuple(name.replace('vit_', 'mae_') for name in IMAGE_ARCHITECTURES.values() if name.startswith('vit_'))
 ALL_ARCHITECTURES = (
     *ARCHITECTURES.values(),
     *SMALL_ARCHITECTURES.values(),
+    *IMAGE_MAES,  # before their encoders, which a file of theirs also fits
+    SMALL_IMAGE_MAE,
     *IMAGE_ARCHITECTURES.values(),
     SMALL_IMAGE_ARCHITECTURE,
 )
+# Licenses that the pages of repositories on the Hub state. Nothing was found for the others.
+LICENSES = {
+    'eminorhan/dino_imagenet100_vitb14': 'mit',
+    'eminorhan/dino_ego4d-200h_vitb14': 'mit',
+    'eminorhan/humanlike-vits': 'mit',
+}
 VIDEO_MEAN, VIDEO_STD = (0.45,) * 3, (0.225,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def takes_images(architecture: str) -> bool:
-    """Whether it is an image encoder; the others take clips, and images as still clips."""
+    """Whether it is an image encoder or MAE; the others take clips, and images as still clips."""
     return architecture.endswith('_im')
 
 
@@ -38,7 +51,7 @@ class Checkpoint:
     """One published checkpoint.
 
     Attributes:
-        name: Published name, `x_y_z`.
+        name: Published name, `x_y_z`; `x_y_z_in1k` of what humanlike-vits loads with `finetuned=True`.
         zoo: The zoo that published it; 'shapes' is this package's own.
         architecture: timm architecture.
         tag: timm tag; `architecture.tag` is the timm name.
@@ -68,8 +81,18 @@ class Checkpoint:
         return self.filename.rsplit('.', 1)[0] + '.safetensors'
 
     @property
+    def series(self) -> str:
+        """The folder of its repository that holds it with other seeds and amounts of data; '' if it has none."""
+        return self.filename.rpartition('/')[0]
+
+    @property
+    def finetuned(self) -> str | None:
+        """Name of what humanlike-vits loads with `finetuned=True`; None if there is none."""
+        return self.name.removesuffix(humanlike.FINETUNED) + humanlike.FINETUNED if self.series else None
+
+    @property
     def is_image_encoder(self) -> bool:
-        """Whether it is an image encoder."""
+        """Whether it is an image encoder (an image MAE included)."""
         return takes_images(self.architecture)
 
     @property
@@ -80,12 +103,22 @@ class Checkpoint:
     @property
     def stored_architecture(self) -> str:
         """Architecture of the file's content: the MAE's file also serves the ViT that was not finetuned."""
-        return self.architecture.replace('vit_', 'mae_') if self.name.endswith('_none') else self.architecture
+        if self.whole is None and not self.name.endswith('_none'):
+            return self.architecture
+        return self.architecture.replace('vit_', 'mae_')
+
+    @property
+    def whole(self) -> 'Checkpoint | None':
+        """The image MAE of the same file: this encoder with its decoder; None where no decoder was published."""
+        of_images = self.zoo == 'humanlike-vits' or self.name.endswith(('_vits16', '_vitb16', '_vitl16'))
+        if not of_images or not (self.series or self.name.startswith('mae_')) or self.num_classes:
+            return None
+        return replace(self, architecture=self.architecture.replace('vit_', 'mae_'))
 
     @property
     def license(self) -> str:
-        """License of the weights."""
-        return 'not stated by the publisher' if self.repo else 'mit'
+        """License of the weights, as their page on the Hub states it."""
+        return LICENSES.get(self.repo, 'not stated by the publisher') if self.repo else 'mit'
 
     @property
     def num_params(self) -> int:
@@ -112,9 +145,10 @@ class Checkpoint:
         """
         cfg = dict(
             preprocessing(self.img_size, self.trained_on_images),
-            fixed_input_size=not self.is_image_encoder,
+            # timm builds the model in this size then; image encoders take others all the same.
+            fixed_input_size=not self.is_image_encoder or self.img_size != 224,
             num_classes=self.num_classes,
-            **_layers(self.architecture),
+            **_layers(self.architecture, bool(self.series and self.num_classes)),
             description=f'{self.name} of {self.zoo}',
         )
         if self.repo:
@@ -136,12 +170,15 @@ class Checkpoint:
         return cfg
 
 
-def _layers(architecture: str) -> dict[str, Any]:
-    """What timm's `PretrainedCfg` calls a model's first and last layer."""
+def _layers(architecture: str, head_norm: bool) -> dict[str, Any]:
+    """What timm's `PretrainedCfg` calls a model's first and last layer; `head_norm` if a batch norm is before it."""
     if architecture == 'resnext50_im':
         return dict(first_conv='conv1', classifier='fc', pool_size=(7, 7))
     # timm cannot adapt a kernel of rank 5 to other numbers of channels; given no name, it does not try.
-    return dict(first_conv='patch_embed.proj' if architecture.endswith('_im') else (), classifier='head')
+    return dict(
+        first_conv='patch_embed.proj' if architecture.endswith('_im') else (),
+        classifier='head.1' if head_norm else 'head',
+    )
 
 
 def preprocessing(img_size: int, of_images: bool) -> dict[str, Any]:
@@ -195,6 +232,23 @@ def _image_encoder(name: str) -> Checkpoint:
     )
 
 
+def _humanlike(name: str) -> Checkpoint:
+    published, is_finetuned = name.removesuffix(humanlike.FINETUNED), name.endswith(humanlike.FINETUNED)
+    size, fraction, seed = published.split('_')
+    architecture, _, pixels = size.partition('@')
+    tag = '_'.join(filter(None, ('humanlike', pixels, fraction.replace('.', '_'), seed)))
+    return Checkpoint(
+        name=name,
+        zoo='humanlike-vits',
+        architecture=IMAGE_ARCHITECTURES[architecture],
+        tag=tag + humanlike.FINETUNED * is_finetuned,
+        repo='eminorhan/humanlike-vits',
+        filename=humanlike.file_of(name),
+        img_size=int(pixels or 224),
+        num_classes=CLASSES['imagenet'] if is_finetuned else 0,
+    )
+
+
 def _shapes(name: str) -> Checkpoint:
     kind, _, finetuned_on = name.split('_')
     return Checkpoint(
@@ -236,5 +290,8 @@ _IMAGE_ENCODERS = [
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     *(_checkpoint(zoo, name) for zoo, names in _PUBLISHED.items() for name in names),
     *map(_image_encoder, _IMAGE_ENCODERS),
+    *(_humanlike(name + ending) for ending in ('', humanlike.FINETUNED) for name in humanlike.NAMES),
     *(_shapes(name) for name in ('mae_shapes_none', 'vit_shapes_motion')),
 )
+# The image MAEs whole: timm names beside those of their encoders, of the same published names and files.
+WHOLE = tuple(c.whole for c in CHECKPOINTS if c.whole)

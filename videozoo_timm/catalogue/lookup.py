@@ -5,7 +5,8 @@ import logging
 import re
 from collections.abc import Callable
 
-from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, Checkpoint
+from . import humanlike
+from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, WHOLE, Checkpoint
 from .generators import GENERATORS, find_generator
 from .zoos import DEFAULT_ZOO, OLD_SPELLING, ZOOS, check_zoo
 
@@ -16,7 +17,7 @@ def available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order."""
     if zoo is not None:
         check_zoo(zoo)
-    published = (*(c for c in CHECKPOINTS if c.repo), *GENERATORS, *(c for c in CHECKPOINTS if not c.repo))
+    published = sorted((*CHECKPOINTS, *GENERATORS), key=lambda record: ZOOS.index(record.zoo))
     return list(dict.fromkeys(c.name for c in published if zoo in (None, c.zoo)))
 
 
@@ -36,8 +37,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
         check_zoo(zoo)
     name = OLD_SPELLING.sub(r'imagenet\1', name)
     matches = [c for c in CHECKPOINTS if name in (c.name, c.timm_name)]
-    if not matches:
-        matches = [c for c in CHECKPOINTS if c.architecture == name][:1]
+    matches = matches or [c for c in WHOLE if c.timm_name == name]
+    matches = matches or [c for c in (*CHECKPOINTS, *WHOLE) if c.architecture == name][:1]
     if not matches and find_generator(name):
         raise ValueError(f'{name!r} is an image generator, no backbone: load_model({name!r}), `videozoo generate`')
     if not matches:
@@ -58,6 +59,38 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     return matches[0]
 
 
+def finetuned_of(name: str, zoo: str | None = None) -> str:
+    """The name of what humanlike-vits loads as `name` with `finetuned=True`.
+
+    Raises:
+        ValueError: No such model, or it is of another zoo, whose finetuned models have names of their own only.
+    """
+    record = find(name, zoo)
+    if record.finetuned:
+        return record.finetuned
+    data = record.name.split('_')[1]
+    own = [c.name for c in CHECKPOINTS if c.zoo == record.zoo and c.num_classes and c.name.split('_')[1] == data]
+    hint = f'they have names of their own: {", ".join(own)}' if own else 'none are published of it'
+    raise ValueError(f'{name!r}: finetuned=True is for the models of humanlike-vits; {hint}')
+
+
+def whole_of(name: str, zoo: str | None = None) -> Checkpoint:
+    """The image MAE whose encoder has this name.
+
+    Raises:
+        ValueError: No such model, or no decoder of it was published.
+    """
+    record = find(name, zoo)
+    if record.architecture.startswith('mae_'):
+        return record
+    if record.whole is None:
+        raise ValueError(
+            f'{name!r}: no decoder of it was published; those of silicon-menagerie whose names begin with mae_ and the '
+            f'pretrained ones of humanlike-vits have one, and so have the video models whose names begin with mae_'
+        )
+    return record.whole
+
+
 def packaged_as(file: str | None) -> Checkpoint | None:
     """The record of a file that comes with this package."""
     return next((c for c in CHECKPOINTS if c.packaged and str(c.packaged) == file), None)
@@ -65,7 +98,9 @@ def packaged_as(file: str | None) -> Checkpoint | None:
 
 def stored_in(repo: str, filename: str) -> Checkpoint | None:
     """The record that describes the content of a file; the MAE, if a ViT shares its file."""
-    sharing = [c for c in CHECKPOINTS if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)]
+    sharing = [
+        c for c in (*CHECKPOINTS, *WHOLE) if c.repo and c.repo == repo and filename in (c.filename, c.safetensors)
+    ]
     return next((c for c in sharing if c.architecture == c.stored_architecture), None)
 
 
@@ -88,8 +123,11 @@ def _unknown(name: str) -> str:
         return f'no model {name!r}; a file is no name: load_file({name!r}) takes it, and commands do as weights'
     if name in ZOOS:
         return f'no model {name!r}, which is a zoo; get_available_models({name!r}) lists its models'
-    known = published + [c.timm_name for c in CHECKPOINTS] + list(ALL_ARCHITECTURES)
+    why = humanlike.why_not(name)
+    known = published + [c.timm_name for c in (*CHECKPOINTS, *WHOLE)] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     near = near or sorted((k for k in known if name and name.lower() in re.split('[._]', k)), key=len)[:3]
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
+    if why:
+        return f'no model {name!r}: {why}; {hint}get_available_models(zoo="humanlike-vits") lists them all'
     return f'no model {name!r}; {hint}get_available_models() (`videozoo list`) lists them all'

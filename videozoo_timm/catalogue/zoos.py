@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-ZOOS = ('hvm-1', 'video-models', 'silicon-menagerie', 'shapes')
+ZOOS = ('hvm-1', 'video-models', 'silicon-menagerie', 'humanlike-vits', 'shapes')
 DEFAULT_ZOO = 'video-models'  # the zoo of a bare name that is in two
 PAPERS = {
     'hvm-1': (
@@ -17,6 +17,11 @@ PAPERS = {
     'silicon-menagerie': (
         "Learning high-level visual representations from a child's perspective without strong inductive biases",
         '2305.15372',
+    ),
+    'humanlike-vits': (
+        'Scaling may be all you need for achieving human-level object recognition capacity with human-like visual '
+        'experience',
+        '2308.03712',
     ),
 }
 SAYCAM = ('say', 's', 'a', 'y')  # all three children, and each alone

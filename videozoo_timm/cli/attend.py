@@ -16,7 +16,7 @@ from .options import (
     span_option,
 )
 from .output import echo, exit_code, number_of, table
-from .pictures import captions, each_view, leave_out, save_picture
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 
 
 @command(
@@ -52,38 +52,57 @@ def attend(
 
     from ..analysis.attention import attend as attention_of
     from ..analysis.attention import check_attention, keep_fraction
+    from ..analysis.features import num_blocks
     from ..errors import NotFiniteError
     from ..inference.pipeline import takes_clips
+    from ..inference.provenance import versions
     from ..outputs import Output
     from ..video import find_media
 
     Output(pictures.out).check_folder()
+    check_table(pictures.out / 'attention.csv')
     if threshold is not None:
         keep_fraction(torch.ones(1, 1), threshold)  # a wrong fraction is refused before any work
     paths, missing = files(inputs, find_media, chosen)
     paths = sample(paths, pictures)
-    model, _ = load(chosen)
+    model, name = load(chosen)
     check_attention(model)
-    rows: list[list[str]] = []
     failed: list[str] = []
     # Of an image encoder's images the whole is shown, as in the published pictures.
     whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
     called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
+    settings = dict(
+        settings_of(model, views, reading), block=block % num_blocks(model), heads=heads, threshold=threshold
+    )
+    made = PictureFolder(pictures, 'attention.csv', settings, versions())
+    rows: list[list[str]] = []
     for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
         try:
             result = attention_of(model, view.x, block=block)
         except NotFiniteError as error:
             leave_out(path, error, failed)
             continue
-        what = f'attention_block{result.block}' + ('_heads' if heads else '')
-        title = f'{shown(path)}, {called}, class token in block {result.block}'
+        what, title = f'attention_block{result.block}', f'{name}, class token in block {result.block}'
+        if heads:
+            what += '_heads'
         if threshold is not None:
             what += f'_top{100 * threshold:g}'
             title += f', patches that hold {100 * threshold:g}%'
-        picture = result.picture(title, captions(view, len(result.frames), span), heads, threshold)
-        target = save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
-        rows.append([shown(path), f'{result.weights.mean(dim=0).max():.5f}', target.name])
+        highest = result.weights.mean(dim=0).max().item()
+        target = made.add(
+            result,
+            path,
+            stem,
+            f'{called}_{what}',
+            dict(model=name, start=view.start, end=view.end, highest=highest),
+            title,
+            captions(view, len(result.frames), span),
+            heads=heads,
+            threshold=threshold,
+        )
+        rows.append([shown(path), f'{highest:.5f}', target.name])
+    made.tell()
     if rows:
         table(['file', 'highest', 'picture'], rows)
-        echo(f'{pictures.out}: {number_of(rows, "picture")}')
+        echo(f'{pictures.out}: {number_of(rows, "picture")}, and {made.table.name}')
     return exit_code(len(failed) + missing, len(paths) + missing)

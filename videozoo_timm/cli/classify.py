@@ -58,7 +58,7 @@ def classify(
     if names is None:
         complain(f'{name} does not name its {model.num_classes} classes: they are numbered from 0; --labels names them')
         names = [f'class {k}' for k in range(model.num_classes)]
-    views = parse_views(view.views or '1x1', views_for(chosen, model, view.span))
+    views = parse_views(view.views or '1x1', views_for(chosen, model, view.span, view.frames))
     with progress(len(paths)) as update:
         answers, failed = predict(
             model,

@@ -1,11 +1,11 @@
 """videozoo complete."""
 
+import hashlib
 from pathlib import Path
-from typing import Any
 
 from .base import command, option
-from .inputs import files, sample, shown
-from .loading import load, short_name, views_for
+from .inputs import files, sample
+from .loading import load, short_name, takes_images, views_for
 from .options import (
     COMPLETION_SPAN,
     Inputs,
@@ -18,7 +18,7 @@ from .options import (
     span_option,
 )
 from .output import echo, exit_code, number_of, table
-from .pictures import captions, each_view, leave_out, save_picture
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 from .types import FILE, Choice, Integers, Number
 
 
@@ -27,9 +27,10 @@ from .types import FILE, Choice, Integers, Number
     videozoo complete VIDEOS --model mae_hvm1_none --out completions
     videozoo complete VIDEOS --model mae_hvm1@448_none --mask-type center --mask-ratio 0.5 --num-vids 16
     videozoo complete clip.mp4 --mask-box 0,16,32,80,32,80 --animate gif
+    videozoo complete IMAGES --model mae_say_vitl16
 """
 )
-@input_options('Video files, or folders to search.')
+@input_options('Video files (of a model of images, image files), or folders to search.')
 @model_options()
 @picture_options('completions')
 @option(
@@ -41,22 +42,22 @@ from .types import FILE, Choice, Integers, Number
 @option(
     '--mask-ratio',
     type=Number(0, 1, below=True),
-    default=0.9,
     metavar='FRACTION',
-    help='Fraction of the tokens that is masked.',
+    help='Fraction of the tokens that is masked; by default 0.9, of images 0.75, as the models were trained.',
 )
 @option(
     '--mask-file',
     type=FILE,
     metavar='FILE',
     instead_of='--mask-box',
-    help="Mask of your own instead: .npy, boolean (T', H', W'), True where a token is masked.",
+    help="Mask of your own instead: .npy, boolean (T', H', W'), of images (H', W'), True where a token is masked.",
 )
 @option(
     '--mask-box',
     type=Integers(),
     metavar='t0,t1,y0,y1,x0,x1',
-    help='Mask every token that touches this box instead: frames and pixels of the clip, upper bounds excluded.',
+    help='Mask every token that touches this box instead: frames and pixels of the clip, upper bounds excluded; of '
+    'images y0,y1,x0,x1.',
 )
 @option(
     '--animate',
@@ -70,57 +71,73 @@ def complete(
     chosen: ModelOptions,
     pictures: Pictures,
     mask_type: str,
-    mask_ratio: float,
+    mask_ratio: float | None,
     mask_file: Path | None,
     mask_box: tuple[int, ...] | None,
     animate: str | None,
     span: int,
 ) -> int:
-    """Show what a masked autoencoder predicts for masked patches."""
-    from ..analysis.completion import box_mask, check_mae, read_mask
+    """Show what a masked autoencoder predicts for masked patches.
+
+    Of an image MAE (mae_say_vitl16, vith14@476_1.0_1) the whole is taken, encoder and decoder.
+    """
+    from ..analysis.completion import box_mask, check_mae, mask_shape, read_mask
     from ..analysis.completion import complete as fill_in
     from ..errors import NotFiniteError
     from ..figures import save_animation
+    from ..inference.provenance import versions
     from ..outputs import Output
-    from ..video import find_videos, seed_of
+    from ..video import find_media, find_videos, seed_of
 
     Output(pictures.out).check_folder()
-    if not mask_ratio and mask_file is None and mask_box is None:
+    check_table(pictures.out / 'completions.csv')
+    if mask_ratio == 0 and mask_file is None and mask_box is None:
         raise ValueError('--mask-ratio 0 drops nothing, so there is nothing to complete')
-    paths, missing = files(inputs, find_videos, chosen)
+    of_images = takes_images(chosen)
+    if of_images and animate:
+        raise ValueError(f'--animate is for clips, {chosen.model or chosen.weights} takes images')
+    paths, missing = files(inputs, find_media if of_images else find_videos, chosen)
     paths = sample(paths, pictures)
-    model, name = load(chosen, 'mae_shapes_none')
+    model, name = load(chosen, 'mae_shapes_none', whole=True)
     check_mae(model)
+    img_size = chosen.img_size if of_images else None
+    if mask_ratio is None:
+        mask_ratio = float(model.default_mask_ratio)
     mask, kind = None, mask_type
     if mask_file is not None:
-        mask, kind = read_mask(mask_file, model.patch_embed.video_grid_size), 'file'
+        mask, kind = read_mask(mask_file, mask_shape(model, img_size)), 'file'
     elif mask_box is not None:
-        mask, kind = box_mask(model, mask_box), 'box'
+        mask, kind = box_mask(model, mask_box, img_size), 'box'
+    how = dict(mask_type=mask_type, mask_ratio=mask_ratio) if mask is None else dict(mask=mask)
     # In the pictures' names, so that those of several ratios stay.
     what = f'{kind}{100 * mask_ratio:g}' if mask is None else kind
-    rows: list[dict[str, Any]] = []
     failed: list[str] = []
     called, views = short_name(chosen, model), views_for(chosen, model, span)
+    settings = dict(
+        settings_of(model, views, reading),
+        mask=kind,
+        mask_ratio=mask_ratio if mask is None else None,
+        seed=pictures.seed if kind == 'random' else None,
+        mask_box=','.join(map(str, mask_box)) if mask_box else None,
+        mask_file=mask_file.name if mask_file else None,
+        mask_digest=None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()[:16],
+    )
+    made = PictureFolder(pictures, 'completions.csv', settings, versions(), source='video')
     for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
         seed = seed_of(pictures.seed, path)
         try:
-            result = fill_in(model, view.x, mask_type=mask_type, mask_ratio=mask_ratio, mask=mask, seed=seed)
+            result = fill_in(model, view.x, seed=seed, **how)
         except NotFiniteError as error:
             leave_out(path, error, failed)
             continue
         fraction = result.mask.double().mean().item()
-        title = (
-            f'{shown(path)}, {called}, mask: {kind}, {100 * fraction:.0f}% masked, '
-            f'PSNR of the masked pixels {result.psnr:.2f} dB'
-        )
-        picture = result.picture(title, captions(view, result.original.shape[1], span))
-        target = save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
-        if animate:
-            save_animation(result.frames(), target.with_suffix(f'.{animate}'), view.end - view.start)
-        rows.append(
+        told = f'{kind} {settings["mask_box"]}' if mask_box else kind
+        target = made.add(
+            result,
+            path,
+            stem,
+            f'{called}_{what}',
             dict(
-                picture=target.name,
-                video=path,
                 model=name,
                 mask=kind,
                 masked=fraction,
@@ -128,10 +145,14 @@ def complete(
                 end=view.end,
                 mse=result.mse,
                 psnr=result.psnr,
-            )
+            ),
+            f'{name}, mask: {told}, {100 * fraction:.0f}% masked, PSNR of the masked pixels {result.psnr:.2f} dB',
+            captions(view, result.num_frames, span),
         )
-        _add_to_csv(rows[-1:], pictures.out / 'completions.csv')
-    if rows:
+        if animate:
+            save_animation(result.frames(), target.with_suffix(f'.{animate}'), view.end - view.start)
+    made.tell()
+    if rows := made.rows:
         table(
             ['picture', 'MSE', 'PSNR (dB)'],
             [[row['picture'], f'{row["mse"]:.5f}', f'{row["psnr"]:.2f}'] for row in rows]
@@ -147,21 +168,3 @@ def complete(
         )
         echo(f'{pictures.out}: {number_of(rows, "picture")}, and completions.csv')
     return exit_code(len(failed) + missing, len(paths) + missing)
-
-
-def _add_to_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows into a table; those of other pictures stay."""
-    import csv
-
-    from ..files import check_regular, save_csv
-
-    before: list[dict[str, Any]] = []
-    if path.exists():
-        check_regular(path)
-        with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
-            try:
-                before = [row for row in csv.DictReader(file) if row.keys() == rows[0].keys()]
-            except csv.Error as error:
-                raise ValueError(f'{path} cannot be read as a table: {error}; move it away') from error
-    new = {row['picture'] for row in rows}
-    save_csv([row for row in before if row['picture'] not in new] + rows, path)

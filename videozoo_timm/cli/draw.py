@@ -1,5 +1,6 @@
 """videozoo draw."""
 
+import os
 from pathlib import Path
 
 from ..catalogue import MOTIONS
@@ -45,10 +46,28 @@ def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...]) -> 
         raise ValueError('--seed: must have at most 18 digits')
     Output(out).check_folder()
     motions = list(dict.fromkeys(motion or MOTIONS))
-    for k in tqdm(range(num), unit=' videos'):
-        motion_of, scene = motions[k % len(motions)], k // len(motions)
-        folder = out / motion_of
-        folder.mkdir(parents=True, exist_ok=True)
-        save_video(make_scene(seed, scene, motion_of).images(size), folder / f'{seed}_{scene:06}.mp4', RATE, quality=18)
+    scenes = [(motions[k % len(motions)], k // len(motions)) for k in range(num)]
+    targets = [out / motion_of / f'{seed}_{scene:06}.mp4' for motion_of, scene in scenes]
+    for target in targets:
+        if os.path.lexists(target) and not _has_size(target, size):
+            raise Output(target).refusal('holds something else than a video of {} x {} pixels', size, size)
+    for (motion_of, scene), target in zip(tqdm(scenes, unit=' videos'), targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_video(make_scene(seed, scene, motion_of).images(size), target, RATE, quality=18)
     echo(f'{out}: {num} videos in {min(num, len(motions))} folders')
     return 0
+
+
+def _has_size(path: Path, size: int) -> bool:
+    """Whether a file is a video of this height and width, as an earlier run has left it."""
+    import av
+
+    from ..files import check_regular
+
+    try:
+        check_regular(path)
+        with av.open(str(path)) as file:
+            stream = file.streams.video[0]
+            return (stream.width, stream.height) == (size, size)
+    except Exception:  # no video
+        return False

@@ -11,6 +11,7 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     batch_option,
+    frames_option,
     input_options,
     model_options,
     span_option,
@@ -62,6 +63,7 @@ ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its
     help='Where in its clip the timestamp of a row lies; causal: at the end.',
 )
 @span_option(RECOGNITION_SPAN)
+@frames_option()
 @batch_option(4, 'Clips')
 @option(
     '--out',
@@ -89,6 +91,7 @@ def embed(
     stride: float | None,
     align: str,
     span: int,
+    frames: str,
     batch_size: int,
     out: Path,
     from_scratch: bool,
@@ -120,7 +123,7 @@ def embed(
             num_clips=num_clips,
             stride=stride,
             align=align,
-            sampling=sampling_of(model, span),
+            sampling=sampling_of(model, span, frames),
             batch_size=batch_size,
             start_over=force,
             team=team,

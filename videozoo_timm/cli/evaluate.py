@@ -6,7 +6,7 @@ from typing import Any
 
 from ..text import to_json
 from .base import command, option
-from .inputs import telling
+from .inputs import absolute, telling
 from .loading import load, views_for
 from .options import (
     Inputs,
@@ -62,8 +62,10 @@ def evaluate(
     from ..analysis.evaluation import evaluate as measure
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
+    from ..inference.provenance import versions, weights_of
     from ..outputs import Output
-    from ..video import Reading, class_folders, pyav_version
+    from ..video import Reading, class_folders
+    from ..video.class_folders import EmptyClassError
 
     if len(inputs.given) != 1:
         raise ValueError('name one folder, with one subfolder for each class')
@@ -72,15 +74,29 @@ def evaluate(
     protocol = view.views or ('random' if train_jitter_scales else '1x1')
     team = ProcessGroup()
     model, name = load(chosen, device=team.device)
-    views = parse_views(protocol, views_for(chosen, model, view.span), train_jitter_scales, seed)
-    about: dict[str, Any] = dict(model=name, folder=inputs.given[0], views=protocol, dtype=chosen.dtype)
-    about |= asdict(Reading(**vars(reading)).pixels)
+    views = parse_views(protocol, views_for(chosen, model, view.span, view.frames), train_jitter_scales, seed)
+    about: dict[str, Any] = dict(
+        model=name,
+        **weights_of(model),
+        folder=absolute(inputs.given[0]),
+        views=protocol,
+        size=views.size,
+        num_frames=views.sampling.num_frames,
+        span=view.span,
+        **asdict(Reading(**vars(reading)).pixels),
+    )
+    if view.frames:
+        about |= dict(frames=view.frames)
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)
+    about |= versions()  # which updates may change
     check_pictures()  # now, rather than after hours
     unreadable: list[OSError] = []
-    folders = class_folders(inputs.given[0], telling(unreadable), allow_empty=allow_empty)
+    try:
+        folders = class_folders(inputs.given[0], telling(unreadable), allow_empty=allow_empty)
+    except EmptyClassError as error:
+        raise ValueError(f'{error}, or measure the other classes with --allow-empty') from error
     try:
         with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
             result = measure(
@@ -102,7 +118,6 @@ def evaluate(
         raise
     if not team.is_main:
         return 0
-    about['pyav'] = pyav_version()  # which an update of PyAV may change
     result.save(out, about)
     summary = result.summary()
     if as_json:

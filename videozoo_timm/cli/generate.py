@@ -4,6 +4,7 @@ import json
 import math
 import random
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..identity import resolve
 from .base import command, family, option
 from .completion import complete_generator
-from .inputs import unique_stems
+from .inputs import digest_of_files, unique_stems
 from .loading import pick_device
 from .options import device_option, folder_option, zoo_option
 from .output import complain, echo, progress
@@ -92,6 +93,7 @@ class SamplingOptions:
     metavar='FILE|DIR',
     help='One picture of all images, or a folder (a name without an extension) for one file per image.',
 )
+@option('--force', is_flag=True, help='Replace FILE even if it holds other images.')
 def generate(
     model: str | None,
     zoo: str | None,
@@ -105,6 +107,7 @@ def generate(
     device: str | None,
     dtype: str | None,
     out: Path,
+    force: bool,
 ) -> int:
     """Generate images, or complete images of which the upper part is given."""
     if model is None:
@@ -113,21 +116,29 @@ def generate(
         raise ValueError(f'{model} is no image generator; take say_gimel or another of `videozoo list`')
     _check(keep, sampling, out)
     paths = _images_in(originals) if originals is not None else []
+    if sampling.seed is None:
+        sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
+    about: dict[str, Any] = dict(model=model, **asdict(sampling))
+    about |= (
+        dict(keep=keep, samples=samples, originals=digest_of_files(paths)) if paths else dict(num_images=num_images)
+    )
+    _refuse_other(out, about, force)
     import torch
 
     from ..factory import load_model
+    from ..inference.journal import digest_of
+    from ..inference.provenance import versions
     from ..models.attention import fast_in_bfloat16
 
     place = pick_device(device)
     computed_in = getattr(torch, dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
     files = {kind: file for kind, file in (('gpt', gpt), ('vqgan', vqgan)) if file is not None}
     generator: Any = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
-    if sampling.seed is None:
-        sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
+    about |= dict(weights=digest_of(generator.state_dict().items()), dtype=str(computed_in).removeprefix('torch.'))
+    _refuse_other(out, about, force)
+    about |= versions()
     start = time.perf_counter()
-    about = dict(model=model, **asdict(sampling), num_images=num_images)
     if paths:
-        about |= dict(keep=keep, samples=samples)
         number, failed = _complete(generator, paths, keep, samples, sampling, out, _about(about))
     else:
         number, failed = _generate(generator, num_images, sampling, out, _about(about))
@@ -157,6 +168,26 @@ def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
     output.check_folder()
     if output.exists:
         raise output.refusal('is not empty')
+
+
+def _refuse_other(out: Path, now: dict[str, Any], force: bool) -> None:
+    """Refuse to replace a picture of other settings; those of `now` are compared."""
+    from ..outputs import Output
+
+    output = Output(out)
+    if not output.exists or not out.suffix:
+        return
+    before: dict[str, Any] = {}
+    with suppress(Exception):  # no picture, or none of ours
+        from PIL import Image
+
+        from ..files import check_regular
+
+        check_regular(out)
+        with Image.open(out, formats=['PNG', 'JPEG']) as there:
+            before = dict(json.loads(there.info.get('Comment') or there.info['comment']))
+    known = {name: before[name] for name in now if name in before}
+    output.refuse_other(known, {name: value for name, value in now.items() if value is not None}, force)
 
 
 def _generate(

@@ -68,6 +68,10 @@ def _published_rows(name: str, record: catalogue.Checkpoint) -> list[list[str]]:
     rows = [['published name', f'{record.name} ({record.zoo})']]
     if record.repo:
         rows += [['on the Hub', f'{record.repo}: {record.safetensors}, or {record.filename}']]
+    if record.whole and record.whole != record:
+        rows += [['with its decoder', f'{record.whole.timm_name}, of the same file']]
+    if record.finetuned and record.finetuned != record.name:
+        rows += [['finetuned', f'{record.finetuned}, on ImageNet']]
     title, paper = catalogue.PAPERS.get(record.zoo, ('', ''))
     rows += [
         ['on disk', str(path) if path else f'no, `videozoo download {name}` fetches it'],

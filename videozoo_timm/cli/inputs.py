@@ -1,9 +1,10 @@
 """The files that a command reads: which they are, and what they are called."""
 
+import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..text import printable
@@ -101,6 +102,18 @@ def shown(path: str) -> str:
     from ..synthetic import is_drawn
 
     return path if is_drawn(path) else printable(Path(path).name)
+
+
+def absolute(path: str) -> str:
+    """The whole path, by which a file or folder is the same for every command; the name of synthetic videos."""
+    from ..synthetic import is_drawn
+
+    return path if is_drawn(path) else os.path.abspath(path)
+
+
+def digest_of_files(paths: Iterable[str]) -> str:
+    """A digest of which files these are, in whatever order; it does not tell the names of their folders."""
+    return hashlib.sha256(os.fsencode('\0'.join(sorted(map(absolute, paths))))).hexdigest()[:16]
 
 
 def names_of(path: str) -> Iterator[str]:

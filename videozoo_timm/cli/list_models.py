@@ -1,7 +1,9 @@
 """videozoo list."""
 
 import json
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from .. import catalogue
 from .base import command, option
@@ -22,46 +24,15 @@ from .output import echo, table
     '--markdown', is_flag=True, instead_of='--json', help='Print the list as a Markdown table, without what is on disk.'
 )
 def list_models(zoo: str | None, as_json: bool, markdown: bool) -> int:
-    """List the published models."""
+    """List the published models; those of a series in one line, unless a zoo is named or JSON is asked for."""
     if markdown:
         echo(markdown_table(zoo))
         return 0
-    rows = []
-    for c in catalogue.CHECKPOINTS:
-        if zoo in (None, c.zoo):
-            path = on_disk(c)
-            rows.append(
-                dict(
-                    name=c.name,
-                    zoo=c.zoo,
-                    timm_name=c.timm_name,
-                    img_size=c.img_size,
-                    num_classes=c.num_classes,
-                    classes=catalogue.CLASS_NAMES[c.num_classes],
-                    parameters=c.num_params,
-                    bytes=c.num_bytes,
-                    on_disk=str(path) if path else None,
-                )
-            )
-    for g in catalogue.GENERATORS:
-        if zoo in (None, g.zoo):
-            gpt, vqgan = parts_on_disk(g)
-            rows.append(
-                dict(
-                    name=g.name,
-                    zoo=g.zoo,
-                    timm_name=None,
-                    img_size=256,
-                    num_classes=0,
-                    classes='generator',
-                    parameters=g.num_params,
-                    bytes=g.num_bytes,
-                    on_disk=str(gpt) if gpt and vqgan else None,
-                )
-            )
+    rows = [_row(record) for record in _records(zoo)]
     if as_json:
-        echo(json.dumps(rows, indent=2))
+        echo(json.dumps([{k: v for k, v in row.items() if k != 'series'} for row in rows], indent=2))
         return 0
+    shown = rows if zoo else _grouped(rows)
     table(
         ['name', 'zoo', 'timm name', 'px', 'classes', 'GB', 'on disk'],
         [
@@ -72,12 +43,68 @@ def list_models(zoo: str | None, as_json: bool, markdown: bool) -> int:
                 str(r['img_size']),
                 f'{r["num_classes"] or ""} {r["classes"]}'.strip() or '-',
                 gigabytes(r['bytes']),
-                'yes' if r['on_disk'] else '-',
+                str(r['on_disk'] or '-') if r.get('number') else 'yes' if r['on_disk'] else '-',
             ]
-            for r in rows
+            for r in shown
         ],
     )
+    if not zoo:
+        echo(f'\n*_* is the fraction of the video and the random seed: {_SERIES}.')
+        echo('`videozoo list --zoo humanlike-vits` lists each of these models.')
     return 0
+
+
+def _records(zoo: str | None) -> list[catalogue.Checkpoint | catalogue.Generator]:
+    return [r for r in (*catalogue.CHECKPOINTS, *catalogue.GENERATORS) if zoo in (None, r.zoo)]
+
+
+def _row(record: catalogue.Checkpoint | catalogue.Generator) -> dict[str, Any]:
+    """What is told of a model; `series` is None of one that belongs to none."""
+    if isinstance(record, catalogue.Generator):
+        gpt, vqgan = parts_on_disk(record)
+        timm_name, img_size, num_classes, path = None, 256, 0, gpt if gpt and vqgan else None
+        classes, series = 'generator', None
+    else:
+        timm_name, img_size, num_classes, path = record.timm_name, record.img_size, record.num_classes, on_disk(record)
+        classes, series = catalogue.CLASS_NAMES[num_classes], record.series or None
+    return dict(
+        name=record.name,
+        zoo=record.zoo,
+        timm_name=timm_name,
+        img_size=img_size,
+        num_classes=num_classes,
+        classes=classes,
+        parameters=record.num_params,
+        bytes=record.num_bytes,
+        on_disk=str(path) if path else None,
+        series=series,
+    )
+
+
+_SERIES = ', '.join(f'{fraction}_{seed}' for fraction, seeds in catalogue.humanlike.SEEDS.items() for seed in seeds)
+
+
+def _grouped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, those of a series as one, whose names hold a * for fraction and seed."""
+    shown = []
+    for series, group in groupby(rows, key=lambda row: row['series']):
+        members = list(group)
+        if series is None:
+            shown += members
+            continue
+        first, number = members[0], len(members)
+        size, _, _, *ending = first['name'].split('_')
+        here = sum(row['on_disk'] is not None for row in members)
+        shown.append(
+            first
+            | dict(
+                name='_'.join((size, '*', '*', *ending)),
+                timm_name=first['timm_name'].replace('_1_0_1', '_*'),
+                on_disk=f'{here} of {number}' if here else None,
+                number=number,
+            )
+        )
+    return shown
 
 
 def on_disk(record: catalogue.Checkpoint) -> Path | None:
@@ -103,20 +130,17 @@ def _cached(repo: str, filename: str) -> Path | None:
 
 
 def markdown_table(zoo: str | None = None) -> str:
-    """The table of the README."""
+    """The table of the README; a series is a row of it, unless a zoo is named."""
     lines = ['| name | zoo | timm name | px | classes | parameters | GB |', '|---|---|---|---|---|---|---|']
-    lines += [
-        f'| `{c.name}` | {c.zoo} | `{c.timm_name}` | {c.img_size} '
-        f'| {f"{c.num_classes} {catalogue.CLASS_NAMES[c.num_classes]}" if c.num_classes else "-"} '
-        f'| {_millions(c.num_params)} | {gigabytes(c.num_bytes)} |'
-        for c in catalogue.CHECKPOINTS
-        if zoo in (None, c.zoo)
-    ]
-    lines += [
-        f'| `{g.name}` | {g.zoo} | - | 256 | generator | {_millions(g.num_params)} | {gigabytes(g.num_bytes)} |'
-        for g in catalogue.GENERATORS
-        if zoo in (None, g.zoo)
-    ]
+    rows = [_row(record) for record in _records(zoo)]
+    for row in rows if zoo else _grouped(rows):
+        timm_name = f'`{row["timm_name"]}`' if row['timm_name'] else '-'
+        classes = f'{row["num_classes"] or ""} {row["classes"]}'.strip() or '-'
+        number = f' ({row["number"]} models)' if 'number' in row else ''
+        lines.append(
+            f'| `{row["name"]}`{number} | {row["zoo"]} | {timm_name} | {row["img_size"]} | {classes} '
+            f'| {_millions(row["parameters"])} | {gigabytes(row["bytes"])} |'
+        )
     return '\n'.join(lines)
 
 

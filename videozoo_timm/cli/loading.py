@@ -19,11 +19,13 @@ def load(
     device: 'torch.device | None' = None,
     pretrained: bool = True,
     untrained: int | None = None,
+    whole: bool = False,
 ) -> tuple[Any, str]:
     """The model that the options name, the default if they name none, and what to call it.
 
     Without `pretrained` it comes with random weights, unless --weights names a file; with `untrained` it does in any
-    case: those of `load_model(name, pretrained=False)` on the CPU after `torch.manual_seed(untrained)`.
+    case: those of `load_model(name, pretrained=False)` on the CPU after `torch.manual_seed(untrained)`. `whole` takes
+    an image MAE with its decoder where the name means its encoder.
     """
     import torch
 
@@ -31,7 +33,7 @@ def load(
 
     refuse_generator(chosen)
     options: dict[str, Any] = dict(chosen.sizes)
-    if options and _takes_images(chosen):
+    if options and takes_images(chosen):
         if 'num_frames' in options:
             raise ValueError(
                 f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out'
@@ -48,17 +50,17 @@ def load(
         if chosen.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')
         torch.manual_seed(untrained)
-        model, _ = _load(chosen, default, **dict(options, pretrained=False))
+        model, _ = _load(chosen, default, whole, **dict(options, pretrained=False))
         return model.to(device, dtype), f'{model.pretrained_cfg["architecture"]} from scratch, seed {untrained}'
-    return _load(chosen, default, device=device, dtype=dtype, **options)
+    return _load(chosen, default, whole, device=device, dtype=dtype, **options)
 
 
-def load_trainable(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
+def load_trainable(chosen: ModelOptions, default: str, whole: bool = False, **options: Any) -> tuple[Any, str]:
     """As `load`, but on the CPU in float32, with more arguments of `timm.create_model`."""
-    return _load(chosen, default, **options, **chosen.sizes)
+    return _load(chosen, default, whole, **options, **chosen.sizes)
 
 
-def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]:
+def _load(chosen: ModelOptions, default: str, whole: bool = False, **options: Any) -> tuple[Any, str]:
     from ..factory import build
 
     if chosen.model is None and chosen.weights is None:
@@ -67,7 +69,7 @@ def _load(chosen: ModelOptions, default: str, **options: Any) -> tuple[Any, str]
         chosen.model = default
         if os.environ.get('RANK', '0') == '0':
             complain(f'no --model, so the small one that comes with this package is taken: {default}')
-    resolved = chosen.resolved
+    resolved = chosen.resolved.whole if whole else chosen.resolved
     if resolved.is_guess:
         raise ValueError(f'{chosen.weights} does not say which model it is: name it (--model NAME)')
     model: Any = build(resolved, **options)
@@ -85,18 +87,21 @@ def refuse_generator(chosen: ModelOptions) -> None:
         )
 
 
-def check_trainable(chosen: ModelOptions) -> None:
-    """Raise a ValueError if the model that the options name is no video model."""
+def check_trainable(chosen: ModelOptions, whole: bool = False) -> None:
+    """Raise a ValueError if the model that the options name is no video model, nor (`whole`) an image MAE."""
     if chosen.model is not None and chosen.resolved.is_generator:
         raise ValueError(f'{chosen.model} is an image generator; what is trained here are video models')
-    if _takes_images(chosen):
+    maes = ' and masked autoencoders of images (mae_..._im)' if whole else ''
+    if takes_images(chosen) and not (whole and chosen.resolved.whole.is_mae):
         raise ValueError(
-            f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models. `videozoo '
-            f'probe` trains on its frozen features, timm.create_model gives it to any training script for images'
+            f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models{maes}. '
+            f'`videozoo probe` trains on its frozen features, timm.create_model gives it to any training script for '
+            f'images'
         )
 
 
-def _takes_images(chosen: ModelOptions) -> bool:
+def takes_images(chosen: ModelOptions) -> bool:
+    """Whether the options name a model that takes images."""
     return (chosen.model is not None or chosen.weights is not None) and chosen.resolved.takes_images
 
 
@@ -113,11 +118,11 @@ def view_size(chosen: ModelOptions, model: 'nn.Module') -> dict[str, Any]:
     return {} if chosen.img_size is None or takes_clips(model) else dict(size=chosen.img_size)
 
 
-def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, **changes: Any) -> Any:
-    """The view of a file that the options ask for."""
+def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, frames: str = '', **changes: Any) -> Any:
+    """The view of a file that the options ask for; `frames` is the order of the frames."""
     from ..inference.pipeline import sampling_of, views_of
 
-    return views_of(model, sampling_of(model, span), **view_size(chosen, model), **changes)
+    return views_of(model, sampling_of(model, span, frames), **view_size(chosen, model), **changes)
 
 
 def pick_device(name: str | None) -> 'torch.device':

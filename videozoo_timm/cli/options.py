@@ -219,6 +219,17 @@ def span_option(default: int, section: str = 'Options') -> Callable[[Any], Any]:
     )
 
 
+def frames_option() -> Callable[[Any], Any]:
+    return option(
+        '--frames',
+        metavar='ORDER',
+        default='',
+        show_default='as they come',
+        help='A control for what is taken from time: the frames of each clip shuffled (shuffled@7 with a random seed '
+        'other than 0), reversed, or static (the middle one alone).',
+    )
+
+
 def batch_option(default: int, what: str) -> Callable[[Any], Any]:
     return option('--batch-size', type=Count(), metavar='N', default=default, help=f'{what} per batch.')
 
@@ -240,15 +251,20 @@ def json_option(help: str = 'Print the results as JSON.') -> Callable[[Any], Any
 
 @dataclass
 class Pictures:
-    """Of which files pictures are made, and where they go."""
+    """Of which files pictures are made, how they look, and where they go."""
 
     num_vids: int | None
     seed: int
     out: Path
+    format: str
+    dpi: int
+    title: bool
+    save_arrays: bool
 
 
 def picture_options(out: str) -> Callable[[Any], Any]:
-    """--num-vids, --seed, --out."""
+    """--num-vids, --seed, --out, --format, --dpi, --no-title, --save-arrays."""
+    of_pictures = functools.partial(option, section='Pictures')
     return family(
         'pictures',
         Pictures,
@@ -260,7 +276,29 @@ def picture_options(out: str) -> Callable[[Any], Any]:
             help='Use a random sample of this many of the files.',
         ),
         option('--seed', type=int, default=0, metavar='N', help='Random seed.'),
-        folder_option('--out', default=Path(out), help='Folder for the pictures.'),
+        folder_option(
+            '--out', default=Path(out), section='Pictures', help='Folder for the pictures, and for a table of them.'
+        ),
+        of_pictures(
+            '--format',
+            type=Choice(['jpg', 'png', 'pdf', 'svg']),
+            default='jpg',
+            help='Format of the pictures. The text of a PDF stays text, that of an SVG becomes outlines.',
+        ),
+        of_pictures(
+            '--dpi',
+            type=Count(10, 1200),
+            default=100,
+            metavar='N',
+            help='Dots per inch of JPEG and PNG: at 100 a frame has the pixels that the model receives, at 300 three '
+            'times as many along each side.',
+        ),
+        of_pictures('--no-title', 'title', flag_value=False, default=True, help='Leave the title out.'),
+        of_pictures(
+            '--save-arrays',
+            is_flag=True,
+            help='Also write what each picture shows as numbers, with all settings, in a .npz of its name.',
+        ),
     )
 
 
@@ -271,10 +309,11 @@ class ViewOptions:
     views: str | None
     batch_size: int
     span: int
+    frames: str
 
 
 def view_options() -> Callable[[Any], Any]:
-    """--views, --batch-size, --span."""
+    """--views, --batch-size, --span, --frames."""
     return family(
         'view',
         ViewOptions,
@@ -287,4 +326,5 @@ def view_options() -> Callable[[Any], Any]:
         ),
         batch_option(4, 'Views'),
         span_option(RECOGNITION_SPAN),
+        frames_option(),
     )

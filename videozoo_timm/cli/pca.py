@@ -3,7 +3,7 @@
 from typing import Any
 
 from .base import command, option
-from .inputs import files, sample, shown
+from .inputs import digest_of_files, files, sample
 from .loading import load, short_name, views_for
 from .options import (
     COMPLETION_SPAN,
@@ -18,7 +18,7 @@ from .options import (
     span_option,
 )
 from .output import echo, exit_code, number_of
-from .pictures import captions, each_view, leave_out, save_picture
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 
 
 @command(
@@ -52,19 +52,20 @@ def pca(
     """Show patch tokens as colors: one PCA over all frames and files."""
     import torch
 
-    from ..analysis.feature_maps import color_frames, patch_tokens, pca_colors
+    from ..analysis.feature_maps import ColorMaps, patch_tokens, pca_colors
     from ..analysis.features import num_blocks
     from ..errors import NotFiniteError
-    from ..figures import Grid
+    from ..inference.provenance import versions
     from ..outputs import Output
     from ..video import denormalize, find_media
 
     Output(pictures.out).check_folder()
+    check_table(pictures.out / 'pca.csv')
     if foreground is not None and not 0 <= foreground < 1:
         raise ValueError(f'--foreground {foreground}: must be at least 0 and below 1')
     paths, missing = files(inputs, find_media, chosen)
     paths = sample(paths, pictures)
-    model, _ = load(chosen)
+    model, name = load(chosen)
     done: list[Any] = []
     failed: list[str] = []
     called, config, views = short_name(chosen, model), model.pretrained_cfg, views_for(chosen, model, span)
@@ -86,11 +87,20 @@ def pca(
             end = 'inverted' if invert else ''
             what += f'_foreground{100 * foreground:g}{end}'
             shows += f', foreground {foreground:g}' + (f' ({end})' if end else '')
+        settings = dict(
+            settings_of(model, views, reading),
+            block=block,
+            foreground=foreground,
+            invert=invert,
+            files=len(done),
+            files_digest=digest_of_files(path for path, *_ in done),  # the colors are those of all of them together
+        )
+        made = PictureFolder(pictures, 'pca.csv', settings, versions())
         for (path, stem, view, _), color in zip(done, colors, strict=True):
-            frames = view.x.transpose(0, 1).float() / 255
-            color = color_frames(color, len(frames), tuple(frames.shape[-2:]))
-            rows = [('frames', frames), ('features', color)]
-            picture = Grid(rows, captions(view, len(frames), span), f'{shown(path)}, {called}, {shows}')
-            save_picture(picture, path, stem, f'{called}_{what}', pictures.out)
-        echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}')
+            result = ColorMaps(view.x.transpose(0, 1).float() / 255, color, block)
+            row = dict(model=name, start=view.start, end=view.end)
+            under = captions(view, len(result.frames), span)
+            made.add(result, path, stem, f'{called}_{what}', row, f'{name}, {shows}', under)
+        made.tell()
+        echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}, and {made.table.name}')
     return exit_code(len(failed) + missing, len(paths) + missing)

@@ -1,15 +1,116 @@
-"""What complete, attend and pca share: a view of each file, and a picture of it."""
+"""What complete, attend and pca share: a view of each file, a picture of it, and the table of the pictures."""
 
-import hashlib
-import os
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .inputs import names_of, unique_stems
+from ..text import to_json
+from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import progress, report
+from .output import complain, progress, report
+
+_KEY, _MARK = 'picture', 'mark'  # columns: of the name, and of whose it is
+
+
+class PictureFolder:
+    """Pictures in their folder, each with a row in the table that tells all settings.
+
+    A picture of the same file and the same settings is replaced, as is its row; all others stay.
+
+    Args:
+        pictures: The options of the command.
+        table: Name of the table.
+        settings: What decides about all pictures.
+        about: What else the rows tell of all pictures.
+        source: What the rows call the file.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        table: str,
+        settings: Mapping[str, Any],
+        about: Mapping[str, Any],
+        source: str = 'file',
+    ) -> None:
+        self.pictures, self.table, self.source = pictures, pictures.out / table, source
+        self.settings, self.about = dict(settings), dict(about)
+        self.rows: list[dict[str, Any]] = []
+        self._apart = 0
+
+    def add(
+        self,
+        result: Any,
+        path: str,
+        stem: str,
+        what: str,
+        row: Mapping[str, Any],
+        title: str,
+        captions: list[str],
+        **options: Any,
+    ) -> Path:
+        """Write the picture of a file and its row, and with --save-arrays what it shows.
+
+        Args:
+            result: A `Pictured`.
+            path: The file.
+            stem: What its pictures are called by.
+            what: What the picture shows, as a part of its name.
+            row: What the table tells of it.
+            title: What the title says, behind the name of the file.
+            captions: Under the columns.
+            **options: Of `result.save`.
+        """
+        from ..outputs import Mark, own_stem
+
+        mark = Mark.of(absolute(path), self.settings)
+        before = _read_table(self.table)
+        told = {Path(row[_KEY]).stem: Mark.found(row.get(_MARK) or '') for row in before}
+        # Under names of other folders, a picture of another file that an earlier command has left stays.
+        stems = [f'{name}_{what}' for name in (stem, *list(names_of(path))[2:])]
+        name = own_stem(self.pictures.out, stems, mark, told)
+        self._apart += name.endswith(f'_{mark.settings[:8]}')
+        target = self.pictures.out / f'{name}.{self.pictures.format}'
+        tells = {**row, **self.settings, **self.about}
+        result.save(
+            target,
+            title=f'{shown(path)}, {title}' if self.pictures.title else '',
+            captions=captions,
+            dpi=self.pictures.dpi,
+            about=f'{mark} {to_json({self.source: shown(path), **tells}, indent=None)}',  # not where the file is
+            **options,
+        )
+        if self.pictures.save_arrays:
+            result.save(target.with_suffix('.npz'), settings={self.source: path, **tells}, **options)
+        self.rows.append({_KEY: target.name, self.source: path, **tells, _MARK: str(mark)})
+        _write_row(self.rows[-1], before, self.table)
+        return target
+
+    def tell(self) -> None:
+        """Tell of pictures that are called otherwise, as others have their names."""
+        if self._apart:
+            complain(
+                f'{self._apart} of {len(self.rows)} pictures have a digest in their names, as pictures of other '
+                f'settings are there; {self.table.name} tells the settings'
+            )
+
+
+def settings_of(model: Any, views: Any, reading: ReadingOptions) -> dict[str, Any]:
+    """What decides about a picture of whatever kind: the weights, and how files are read."""
+    from ..inference.provenance import weights_of
+    from ..video import Reading
+
+    return {
+        **weights_of(model),
+        **asdict(Reading(**vars(reading)).pixels),
+        'size': views.size,
+        'num_frames': views.sampling.num_frames,
+        'span': views.sampling.span,
+        'views': json.dumps(asdict(views)),
+    }
 
 
 def each_view(
@@ -42,32 +143,6 @@ def leave_out(path: str, error: Exception, failed: list[str]) -> None:
     failed.append(path)
 
 
-def save_picture(picture: Any, path: str, stem: str, what: str, folder: Path) -> Path:
-    """Write the picture of a file; that of another file, which an earlier command has left, stays."""
-    from ..synthetic import is_drawn
-
-    source = path if is_drawn(path) else os.path.abspath(path)
-    about = f'videozoo {hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}'  # without the names of folders
-    targets = [folder / f'{name}_{what}.jpg' for name in (stem, *list(names_of(path))[2:])]  # with folders
-    target = next((target for target in targets if not _is_of_another(target, about)), targets[-1])
-    picture.save(target, about)
-    return target
-
-
-def _is_of_another(target: Path, about: str) -> bool:
-    from PIL import Image
-
-    from ..files import check_regular
-
-    try:
-        check_regular(target)
-        with Image.open(target, formats=['JPEG']) as there:
-            comment = there.info.get('comment')
-    except Exception:  # not there, or no picture
-        return False
-    return isinstance(comment, bytes) and comment.startswith(b'videozoo ') and comment != about.encode()
-
-
 def captions(view: Any, num_frames: int, span: int) -> list[str]:
     """The time of each frame; nothing under an image."""
     from ..video import Sampling
@@ -75,3 +150,35 @@ def captions(view: Any, num_frames: int, span: int) -> list[str]:
     if view.duration == 0:
         return []
     return [f'{view.start + position / 30:.2f} s' for position in Sampling(num_frames, span).positions]
+
+
+def check_table(path: Path) -> None:
+    """Refuse, before the work, a table to which no rows can be added."""
+    _read_table(path)
+
+
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    import csv
+
+    from ..files import check_regular
+
+    if not path.exists():
+        return []
+    check_regular(path)
+    with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
+        try:
+            rows = [{key: cell for key, cell in row.items() if key is not None} for row in csv.DictReader(file)]
+        except csv.Error as error:
+            raise ValueError(f'{path} cannot be read as a table: {error}; move it away') from error
+    if any(not row.get(_KEY) for row in rows):
+        raise ValueError(f'{path} is no table of pictures (it has no column {_KEY}); move it away')
+    return rows
+
+
+def _write_row(row: dict[str, Any], before: list[dict[str, Any]], path: Path) -> None:
+    """Add a row to a table; the rows of other pictures stay, those of other versions too."""
+    from ..files import save_csv
+
+    columns = dict.fromkeys([*row, *(key for other in before for key in other)])
+    rows = [*(other for other in before if other[_KEY] != row[_KEY]), row]
+    save_csv([{key: one.get(key, '') for key in columns} for one in rows], path)

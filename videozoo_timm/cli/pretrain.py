@@ -2,6 +2,7 @@
 
 from .base import Several, command, option
 from .inputs import files
+from .loading import takes_images
 from .options import Inputs, ModelOptions, ReadingOptions, input_options, model_options
 from .training import (
     AugmentationOptions,
@@ -29,7 +30,7 @@ from .types import Choice, Count
     torchrun --nproc-per-node 4 -m videozoo_timm pretrain VIDEOS --dtype bfloat16 --resume
 """,
 )
-@input_options('Video files, or folders to search.')
+@input_options('Video files (of a model of images, image files), or folders to search.')
 @model_options(dtype=None)
 @option(
     '--init',
@@ -53,10 +54,11 @@ from .types import Choice, Count
     '--mask-ratio',
     cls=Several,
     type=float,
-    default=[0.9],
+    default=[],
     metavar='FRACTION',
     section='Training',
-    help='Fraction of the tokens that is masked; one for all mask types, or one for each.',
+    help='Fraction of the tokens that is masked; one for all mask types, or one for each; by default 0.9, of images '
+    '0.75.',
 )
 @option(
     '--pictures-every',
@@ -78,17 +80,20 @@ def pretrain(
     pictures_every: int,
     augmentation: AugmentationOptions,
 ) -> int:
-    """Train a masked autoencoder on videos."""
+    """Train a masked autoencoder on videos, or one of images (mae_..._im) on images."""
     from ..analysis.completion import check_mae
     from ..inference.pipeline import sampling_of
     from ..models.video_mae import initialize_local
     from ..training.pretrain import pretrain as train
-    from ..video import find_videos
+    from ..video import find_media, find_videos
 
     accelerator = make_accelerator(chosen, training)
-    paths, missing = files(inputs, find_videos, chosen)
-    model, name = model_to_train(chosen, training, 'mae_shapes_none')
+    of_images = takes_images(chosen)
+    paths, missing = files(inputs, find_media if of_images else find_videos, chosen)
+    model, name = model_to_train(chosen, training, 'mae_shapes_none', whole=True)
     if init == 'local':
+        if of_images:
+            raise ValueError('--init local is for models of clips')
         if not training.from_scratch:
             raise ValueError('--init is for random weights (--from-scratch)')
         check_mae(model)
@@ -106,7 +111,7 @@ def pretrain(
             augmentation=augmentation_of(augmentation),
             sampling=sampling_of(model, augmentation.span),
             mask_types=list(mask_type),
-            mask_ratios=list(mask_ratio),
+            mask_ratios=list(mask_ratio) or [float(model.default_mask_ratio)],
             pictures_every=pictures_every,
             seed=training.seed,
             about=dict(model=name),

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..text import to_json
 from .base import Several, command, option
-from .inputs import tell_shared, telling
+from .inputs import absolute, tell_shared, telling
 from .loading import load, views_for
 from .options import (
     RECOGNITION_SPAN,
@@ -14,6 +14,7 @@ from .options import (
     ReadingOptions,
     batch_option,
     folder_option,
+    frames_option,
     json_option,
     model_options,
     reading_options,
@@ -54,6 +55,7 @@ PROBES = ('linear', 'neighbours', 'attentive')
 @option('--seed', type=int, default=0, metavar='N', help='Random seed.')
 @batch_option(4, 'Files')
 @span_option(RECOGNITION_SPAN)
+@frames_option()
 @folder_option('--out', default=Path('probe'), help='Folder for the tables.')
 @json_option()
 @option('--force', is_flag=True, help="Replace other probes' results in DIR.")
@@ -67,6 +69,7 @@ def probe(
     seed: int,
     batch_size: int,
     span: int,
+    frames: str,
     out: Path,
     as_json: bool,
     force: bool,
@@ -77,9 +80,9 @@ def probe(
     from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
-    from ..inference.journal import digest_of
+    from ..inference.provenance import versions, weights_of
     from ..outputs import Output
-    from ..video import Reading, class_folders, pyav_version
+    from ..video import Reading, class_folders
 
     unreadable: list[OSError] = []
     fitted, held_out = (class_folders(folder, telling(unreadable)) for folder in (train, val))
@@ -90,13 +93,12 @@ def probe(
     if 'linear' in names:
         check_linear(fitted)
     model, name = load(chosen)
-    views = views_for(chosen, model, span)
+    views = views_for(chosen, model, span, frames)
     about = dict(
         model=name,
-        weights=digest_of(model.state_dict().items()),
-        train=train,
-        val=val,
-        dtype=chosen.dtype,
+        **weights_of(model),
+        train=absolute(train),
+        val=absolute(val),
         size=views.size,
         num_frames=views.sampling.num_frames,
         span=span,
@@ -104,9 +106,10 @@ def probe(
         seed=seed,
         names=names,
         **asdict(Reading(**vars(reading)).pixels),
+        **(dict(frames=frames) if frames else {}),
     )
     Output(out).check_recorded('probes.json', about, force)
-    about['pyav'] = pyav_version()  # which an update of PyAV may change
+    about |= versions()  # which updates may change
     check_folder(out)
     frozen: list[Any] = []
     for folders in (fitted, held_out):

@@ -189,13 +189,15 @@ def make_accelerator(chosen: ModelOptions, training: TrainingOptions) -> Any:
     return make_accelerator(chosen.device, chosen.dtype, training.accumulate)
 
 
-def model_to_train(chosen: ModelOptions, training: TrainingOptions, default: str, **kwargs: Any) -> tuple[Any, str]:
-    """The model to train, on the CPU in float32, with the same new weights in all processes."""
+def model_to_train(
+    chosen: ModelOptions, training: TrainingOptions, default: str, whole: bool = False, **kwargs: Any
+) -> tuple[Any, str]:
+    """The model to train, on the CPU in float32, with the same new weights in all processes; `whole` as in `load`."""
     import torch
 
     from ..factory import build
 
-    check_trainable(chosen)
+    check_trainable(chosen, whole)
     torch.manual_seed(training.seed)
     if training.force and chosen.weights is not None and training.out.resolve() in chosen.weights.resolve().parents:
         raise ValueError(f'--force would remove --weights {chosen.weights}: name another --out')
@@ -203,10 +205,11 @@ def model_to_train(chosen: ModelOptions, training: TrainingOptions, default: str
         if chosen.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')
         chosen.model = chosen.model or default
-        model: Any = build(chosen.resolved, pretrained=False, **chosen.sizes, **kwargs).train()
-        name = f'{chosen.resolved.architecture} from scratch'
+        resolved = chosen.resolved.whole if whole else chosen.resolved
+        model: Any = build(resolved, pretrained=False, **chosen.sizes, **kwargs).train()
+        name = f'{resolved.architecture} from scratch'
     else:
-        model, name = load_trainable(chosen, default, **kwargs)
+        model, name = load_trainable(chosen, default, whole=whole, **kwargs)
     if training.grad_checkpointing:
         model.set_grad_checkpointing()
     return model, name

@@ -10,17 +10,18 @@ import click
 
 
 class Count(click.ParamType):
-    """A whole number of things."""
+    """A whole number of things, from `least` to `most`."""
 
     name = 'N'
 
-    def __init__(self, least: int = 1) -> None:
-        self.least = least
+    def __init__(self, least: int = 1, most: int | None = None) -> None:
+        self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value)
-        if not re.fullmatch(r'\+?[0-9]+', text) or int(text) < self.least:
-            self.fail(f'{text}: must be a whole number of at least {self.least}', param, ctx)
+        if not re.fullmatch(r'\+?[0-9]+', text) or not self.least <= int(text) <= (self.most or math.inf):
+            bound = f' and at most {self.most:,}' if self.most else ''
+            self.fail(f'{text}: must be a whole number of at least {self.least}{bound}', param, ctx)
         return int(text)
 
 

@@ -72,13 +72,18 @@ def takes_clips(model: nn.Module) -> bool:
     return hasattr(model, 'num_frames')
 
 
-def sampling_of(model: nn.Module, span: int) -> Sampling:
+def sampling_of(model: nn.Module, span: int, frames: str = '') -> Sampling:
     """The sampling of clips for a model: as many frames as it takes, spread over `span` frames at 30 a second.
 
     For an image encoder a clip is one frame.
+
+    Raises:
+        ValueError: `frames`, their order, is none that there is, or the model takes one frame.
     """
     num_frames: Any = getattr(model, 'num_frames', None)
-    return Sampling(1, 1) if num_frames is None else Sampling(num_frames, span)
+    if num_frames is None and frames:
+        raise ValueError(f'frames={frames!r}: the model takes single frames, which have no order')
+    return Sampling(1, 1) if num_frames is None else Sampling(num_frames, span, frames)
 
 
 def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any) -> Views:
@@ -104,7 +109,7 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
         mean=tuple(config['mean']),
         std=tuple(config['std']),
         interpolation=config['interpolation'],
-        sampling=sampling_of(model, sampling.span),
+        sampling=sampling_of(model, sampling.span, sampling.frames),
     )
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):

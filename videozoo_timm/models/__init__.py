@@ -5,6 +5,7 @@ from .building import build_filled, build_model
 from .generator import ImageGenerator
 from .gpt import GPT
 from .image_encoders import ImageResNet, ImageVisionTransformer
+from .image_mae import ImageMaskedAutoencoder
 from .sampling import SamplingConfig
 from .video_mae import VideoMaskedAutoencoder
 from .video_vit import VideoVisionTransformer
@@ -14,6 +15,7 @@ __all__ = [
     'GPT',
     'VQGAN',
     'ImageGenerator',
+    'ImageMaskedAutoencoder',
     'ImageResNet',
     'ImageVisionTransformer',
     'SamplingConfig',

@@ -1,10 +1,12 @@
-"""The image encoders of silicon-menagerie (DINO, Mugs, MAE) on timm's `VisionTransformer` and `ResNet`.
+"""The image encoders of silicon-menagerie and humanlike-vits on timm's `VisionTransformer` and `ResNet`.
 
-What differs from timm's own is how position embeddings follow the size of the image, and what the published code
-returns besides the output: the attention of the last block and the normalized tokens of several.
+What differs from timm's own is how position embeddings follow the size of the image, the finetuned head of
+humanlike-vits, and what the published code returns besides the output: the attention of the last block and the
+normalized tokens of several.
 
-Papers: https://arxiv.org/abs/2305.15372 (the models); https://arxiv.org/abs/2104.14294 (DINO),
-https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377 (MAE), how they were trained.
+Papers: https://arxiv.org/abs/2305.15372 and https://arxiv.org/abs/2308.03712 (the models);
+https://arxiv.org/abs/2104.14294 (DINO), https://arxiv.org/abs/2203.14415 (Mugs), https://arxiv.org/abs/2111.06377
+(MAE), how they were trained.
 """
 
 from typing import Any, cast
@@ -12,16 +14,43 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from timm.layers.helpers import to_2tuple
-from timm.models import ResNet, VisionTransformer, adapt_input_conv, generate_default_cfgs, register_model
+from timm.models import (
+    ResNet,
+    VisionTransformer,
+    adapt_input_conv,
+    generate_default_cfgs,
+    register_model,
+    resolve_pretrained_cfg,
+)
 from timm.models.resnet import Bottleneck
 from torch import nn
 
-from .._compat import update_model_input_size
+from .._compat import update_model_args, update_model_input_size
 from ..catalogue import CHECKPOINTS, SMALL_IMAGE_ARCHITECTURE, preprocessing
 from .attention import AttentionRows, TokenAttention
 from .building import PublishedLayout, build_model, stored_grid
 
-__all__ = ['ImageResNet', 'ImageVisionTransformer']
+__all__ = ['BatchNormHead', 'ImageResNet', 'ImageVisionTransformer']
+
+BATCH_NORM_HEAD = 'head.1'  # its linear layer, by which timm's configurations name a classifier
+
+
+class BatchNormHead(nn.Sequential):
+    """A linear layer behind a batch norm without scale and shift, as the MAE's published code classifies.
+
+    Args:
+        linear: From features to classes.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        dd: dict[str, Any] = dict(device=linear.weight.device, dtype=linear.weight.dtype)
+        super().__init__(nn.BatchNorm1d(linear.in_features, eps=1e-6, affine=False, **dd), linear)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """[..., C] -> [..., classes]."""
+        x = self[0](x.reshape(-1, self.in_features)).reshape(x.shape)
+        return self[1](x)
 
 
 class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
@@ -32,10 +61,12 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
 
     Args:
         dynamic_img_size: False accepts images of `img_size` only.
+        head_norm: Whether a head has a batch norm before its linear layer, as the finetuned models of humanlike-vits.
         weight_init: As in timm; `'skip'` leaves the weights as allocated.
         **kwargs: Everything else that timm's `VisionTransformer` takes.
     """
 
+    position_names = ('pos_embed',)  # parameters that follow the input's size
     _no_split_modules = ('Block',)  # what Accelerate shards by
 
     def __init__(
@@ -44,10 +75,22 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         dynamic_img_size: bool = True,
         weight_init: str = '',
         num_classes: int = 0,
+        head_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault('attn_layer', TokenAttention)
         super().__init__(dynamic_img_size=dynamic_img_size, weight_init=weight_init, num_classes=num_classes, **kwargs)
+        self.head_norm = head_norm
+        self._add_head_norm()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head for another number of classes, with a batch norm if the present one has it; 0 for none."""
+        super().reset_classifier(num_classes, global_pool)
+        self._add_head_norm()
+
+    def _add_head_norm(self) -> None:
+        if self.head_norm and isinstance(self.head, nn.Linear):
+            self.head = BatchNormHead(self.head)
 
     def set_input_size(
         self,
@@ -70,11 +113,12 @@ class ImageVisionTransformer(PublishedLayout, AttentionRows, VisionTransformer):
         if height % patch[0] or width % patch[1]:
             raise ValueError(f'img_size={img_size}: must be multiples of the patch size {patch}')
         self.patch_embed.set_input_size(img_size=(height, width))
-        if self.pos_embed is not None:
+        for name in self.position_names if self.pos_embed is not None else ():
+            positions = getattr(self, name)
             resampled = resample_as_published(
-                self.pos_embed.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions
+                positions.detach(), list(old), list(self.patch_embed.grid_size), self._num_prefix_positions
             )
-            self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
+            setattr(self, name, nn.Parameter(resampled, positions.requires_grad))
         update_model_input_size(self, self.patch_embed.img_size)
 
     @property
@@ -219,18 +263,15 @@ def adapt_checkpoint(
     kernel = tensors.get(first)
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] != in_chans:
         tensors[first] = adapt_input_conv(in_chans, kernel, base_chans=kernel.shape[1])
-    positions = tensors.get('pos_embed')
-    if (
-        positions is not None
-        and positions.ndim == 3
-        and isinstance(model, ImageVisionTransformer)
-        and (positions.shape[0] == 1 and positions.shape[2] == model.embed_dim)
-    ):
+    if not isinstance(model, ImageVisionTransformer) or model.pos_embed is None:
+        return tensors
+    for name in model.position_names:
+        positions = tensors.get(name)
+        if positions is None or positions.ndim != 3 or positions.shape[::2] != getattr(model, name).shape[::2]:
+            continue  # of another model, which `fill` says: before something is made of them
         num_prefix = model._num_prefix_positions
         old = stored_grid(positions.shape[1] - num_prefix, model)
-        tensors['pos_embed'] = resample_as_published(
-            positions, list(old), list(model.patch_embed.grid_size), num_prefix
-        )
+        tensors[name] = resample_as_published(positions, list(old), list(model.patch_embed.grid_size), num_prefix)
     return tensors
 
 
@@ -246,13 +287,23 @@ default_cfgs = generate_default_cfgs(
 
 TINY = dict(patch_size=16, embed_dim=192, depth=12, num_heads=3)
 SMALL = dict(patch_size=16, embed_dim=384, depth=12, num_heads=6)
+SMALL_14 = dict(SMALL, patch_size=14)
 BASE = dict(patch_size=16, embed_dim=768, depth=12, num_heads=12)
 BASE_14 = dict(BASE, patch_size=14)
 LARGE = dict(patch_size=16, embed_dim=1024, depth=24, num_heads=16)
+LARGE_14 = dict(LARGE, patch_size=14)
+HUGE_14 = dict(patch_size=14, embed_dim=1280, depth=32, num_heads=16)
 
 
 def _vit(variant: str, pretrained: bool, model_args: dict[str, Any]) -> ImageVisionTransformer:
-    return build_model(ImageVisionTransformer, variant, pretrained, adapt_checkpoint, **model_args)
+    overlay = model_args.get('pretrained_cfg_overlay') or {}
+    configured = resolve_pretrained_cfg(variant, pretrained_cfg=model_args.get('pretrained_cfg'))
+    if overlay.get('classifier', configured.classifier) == BATCH_NORM_HEAD:  # the file's head has a norm
+        model_args = dict(head_norm=True) | model_args
+    model = build_model(ImageVisionTransformer, variant, pretrained, adapt_checkpoint, **model_args)
+    if model_args.get('head_norm'):
+        update_model_args(model, head_norm=True)
+    return model
 
 
 @register_model
@@ -265,6 +316,12 @@ def vit_t16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransforme
 def vit_s16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
     """ViT-S/16, 22M parameters."""
     return _vit('vit_s16_im', pretrained, dict(SMALL, **kwargs))
+
+
+@register_model
+def vit_s14_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-S/14, 22M parameters."""
+    return _vit('vit_s14_im', pretrained, dict(SMALL_14, **kwargs))
 
 
 @register_model
@@ -283,6 +340,18 @@ def vit_b14_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransforme
 def vit_l16_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
     """ViT-L/16, 303M parameters."""
     return _vit('vit_l16_im', pretrained, dict(LARGE, **kwargs))
+
+
+@register_model
+def vit_l14_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-L/14, 303M parameters."""
+    return _vit('vit_l14_im', pretrained, dict(LARGE_14, **kwargs))
+
+
+@register_model
+def vit_h14_im(pretrained: bool = False, **kwargs: Any) -> ImageVisionTransformer:
+    """ViT-H/14, 631M parameters."""
+    return _vit('vit_h14_im', pretrained, dict(HUGE_14, **kwargs))
 
 
 @register_model

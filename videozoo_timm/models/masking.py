@@ -31,7 +31,7 @@ def published_order(
     if mask_type == 'random':
         rank = torch.rand(num_batch, num_tokens, device=device, dtype=torch.float32) if noise is None else noise
         if rank.shape != (num_batch, num_tokens):
-            raise ValueError(f"noise must be [B, T' * H' * W'] = {[num_batch, num_tokens]}, got {list(rank.shape)}")
+            raise ValueError(f'noise must be [B, N] = {[num_batch, num_tokens]}, got {list(rank.shape)}')
     elif mask_type == 'temporal':
         rank = position.expand(num_batch, -1)
     else:  # the ends first; equal distances in the order of the clip
@@ -39,14 +39,18 @@ def published_order(
     return rank.argsort(dim=1, stable=True), num_kept
 
 
+def _axes(shape: tuple[int, ...]) -> str:
+    return "[B, T', H', W']" if len(shape) == 4 else "[B, H', W']"
+
+
 def order_of(mask: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, int]:
-    """The same for a mask [B, T', H', W'] of a caller's own, boolean or of zeros and ones, checked."""
+    """The same for a mask [B, T', H', W'] (of images [B, H', W']) of a caller's own, boolean or of 0 and 1."""
     mask = torch.as_tensor(mask, device=device)
     kind, given = str(mask.dtype).removeprefix('torch.'), list(mask.shape)
     if tuple(given) != shape:
         remedy = '; with a batch dimension: mask.unsqueeze(0)' if (1, *given) == shape else ''
         raise ValueError(
-            f"mask must be [B, T', H', W'] = {list(shape)}, True where a token is masked; got {kind} {given}{remedy}"
+            f'mask must be {_axes(shape)} = {list(shape)}, True where a token is masked; got {kind} {given}{remedy}'
         )
     if mask.dtype != torch.bool:
         if not ((mask == 0) | (mask == 1)).all():

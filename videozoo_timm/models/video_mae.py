@@ -1,39 +1,33 @@
 """The spatiotemporal masked autoencoder of HVM-1 and video-models: the video ViT followed by a small decoder.
 
-The encoder sees the tokens that the mask leaves, the decoder predicts the pixels of all. Without a mask the encoder is
-the video ViT, which is what `forward_features` and `features_only` run.
+What it shares with that of images is in `masked_autoencoder.py`.
 
 Papers: https://arxiv.org/abs/2205.09113 (method), https://arxiv.org/abs/2407.18067 and
 https://arxiv.org/abs/2402.00300 (published models, `temporal` and `center` masks).
 """
 
-import logging
 import math
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torch.nn.functional as F
 from timm.layers.weight_init import trunc_normal_
-from timm.models import checkpoint_seq, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from .._compat import forward_hooks
 from ..catalogue import CHECKPOINTS
 from .attention import TokenAttention
 from .building import build_model
-from .masking import order_of, published_order
+from .masked_autoencoder import MaskedAutoencoder
 from .tubelets import Grid, add_positions
 from .video_vit import HUGE, TINY, VideoVisionTransformer, adapt_checkpoint
 
 __all__ = ['VideoMaskedAutoencoder', 'initialize_local']
 
-_logger = logging.getLogger(__name__)
 
-
-class VideoMaskedAutoencoder(VideoVisionTransformer):
+class VideoMaskedAutoencoder(MaskedAutoencoder, VideoVisionTransformer):
     """Spatiotemporal MAE.
 
     For features take the ViT's name (`vit_h14_st`, `vit_t14_st`: it reads the same file), `features_only=True`,
@@ -51,10 +45,14 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
     """
 
     position_prefixes = ('', 'decoder_')
-    _has_warned_of_hooks = False
+    default_mask_ratio = 0.9
+    vit_name = 'vit_h14_st or vit_t14_st'
     if TYPE_CHECKING:  # never None here
-        cls_token: nn.Parameter
         pos_embed_class: nn.Parameter
+        decoder_cls_token: nn.Parameter
+        decoder_pos_embed_class: nn.Parameter
+        decoder_pos_embed_spatial: nn.Parameter
+        decoder_pos_embed_temporal: nn.Parameter
 
     def __init__(
         self,
@@ -69,78 +67,29 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
-        if num_classes:
-            raise ValueError(_no_classes(num_classes))
+        self._check_classes(num_classes)
         super().__init__(mlp_ratio=mlp_ratio, weight_init='skip', device=device, dtype=dtype, **kwargs)
-        if self.cls_token is None or self.reg_token is not None:
-            raise ValueError('the MAE has a class token and no register tokens; leave class_token and reg_tokens out')
-        dd = {'device': device, 'dtype': dtype}
-        embed = self.patch_embed
-        steps, height, width = embed.video_grid_size
-        dim = decoder_embed_dim
-        norm_layer = type(self.blocks[0].norm1)
+        self._check_encoder()
+        steps, height, width = self.patch_embed.video_grid_size
         self.norm_pix_loss = norm_pix_loss
-        self.decoder_embed = nn.Linear(self.embed_dim, dim, **dd)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, dim, **dd))
-        self.decoder_cls_token = nn.Parameter(torch.empty(1, 1, dim, **dd))
-        self.decoder_pos_embed_class = nn.Parameter(torch.empty(1, 1, dim, **dd))
-        self.decoder_pos_embed_spatial = nn.Parameter(torch.empty(1, height * width, dim, **dd))
-        self.decoder_pos_embed_temporal = nn.Parameter(torch.empty(1, steps, dim, **dd))
-        self.decoder_blocks = nn.Sequential(
-            *[
-                Block(
-                    dim,
-                    decoder_num_heads,
-                    mlp_ratio=mlp_ratio,
-                    qkv_bias=True,
-                    norm_layer=norm_layer,
-                    attn_layer=TokenAttention,
-                    **dd,
-                )
-                for _ in range(decoder_depth)
-            ]
+        tokens = dict(
+            decoder_cls_token=1,
+            decoder_pos_embed_class=1,
+            decoder_pos_embed_spatial=height * width,
+            decoder_pos_embed_temporal=steps,
         )
-        self.decoder_norm = norm_layer(dim, **dd)
-        self.decoder_pred = nn.Linear(dim, embed.proj.weight[0].numel(), **dd)
+        num_pixels = self.patch_embed.proj.weight[0].numel()
+        self._add_decoder(
+            decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio, num_pixels, tokens, device, dtype
+        )
         if weight_init != 'skip':
             self.weight_init_mode = weight_init
             self.init_weights(needs_reset=False)
 
-    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
-        """Initialize as the published code does: matrices Xavier uniform, biases 0, tokens and positions std 0.02.
-
-        Another `mode` than the default is timm's.
-        """
-        super().init_weights(mode, needs_reset)
+    def _init_positions(self) -> None:
         for name in ('class', 'spatial', 'temporal'):
             trunc_normal_(getattr(self, f'decoder_pos_embed_{name}'), std=0.02)
-        nn.init.normal_(self.mask_token, std=0.02)
         nn.init.zeros_(self.decoder_cls_token)
-        if not (mode or self.weight_init_mode):
-            nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
-            for module in self.modules():
-                if isinstance(module, nn.Linear):
-                    nn.init.xavier_uniform_(module.weight)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
-
-    @torch.jit.ignore()
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay leaves out."""
-        decoder = {'decoder_pos_embed_class', 'decoder_pos_embed_spatial', 'decoder_pos_embed_temporal'}
-        return super().no_weight_decay() | decoder | {'decoder_cls_token', 'mask_token'}
-
-    @torch.jit.ignore()
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers for layer-wise learning rates; the decoder is above the last block."""
-        groups = super().group_matcher(coarse)
-        return dict(groups, blocks=[*groups['blocks'], (r'^decoder_|^mask_token', (99999,))])
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Change the pooling; an MAE has no classes."""
-        if num_classes:
-            raise ValueError(_no_classes(num_classes))
-        super().reset_classifier(0, global_pool)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the published signature of an MAE
         self,
@@ -163,31 +112,22 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
                 the smallest are kept.
 
         Returns:
-            loss: Mean squared error of the masked tokens' (normalized) pixels, scalar.
-            pred: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
-            mask: [B, T' * H' * W'], 1 where a token is masked.
-            comparison: With `visualize`, [B, 3, C, T, H, W]: the clip, the clip with masked tokens at 0, and the clip
-                with the predictions in their place.
+            `(loss, pred, mask)`, with `visualize` also the comparison:
+
+            - `loss`: Mean squared error of the masked tokens' (normalized) pixels, scalar.
+            - `pred`: Predicted pixels [B, T' * H' * W', tubelet * patch * patch * C]; see `unpatchify`.
+            - `mask`: [B, T' * H' * W'], 1 where a token is masked.
+            - comparison: [B, 3, C, T, H, W]: the clip, the clip with masked tokens at 0, and the clip with the
+              predictions in their place.
 
         Raises:
             ValueError: An invalid mask, mask ratio or mask type.
         """
-        if not torch.compiler.is_compiling() and not self._has_warned_of_hooks:
-            self._warn_of_hooks()
-        latent, mask, ids_restore = self.forward_encoder(clips, mask_ratio, mask_type, mask, noise)
-        grid = self.patch_embed.grid_of(clips)
-        pred = self.forward_decoder(latent, ids_restore, grid)
-        target = self.patchify(clips)
-        loss = self.forward_loss(target, pred, mask)
-        if not visualize:
-            return loss, pred, mask
-        hidden = mask.unsqueeze(-1)
-        pixels = pred
-        if self.norm_pix_loss:  # the prediction is of normalized pixels
-            mean, std = _patch_statistics(target)
-            pixels = pred * std + mean
-        rows = (target, target * (1 - hidden), pixels * hidden + target * (1 - hidden))
-        return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
+        return self._forward(clips, visualize, mask_ratio, mask_type, mask, noise)
+
+    def grid_of(self, x: torch.Tensor) -> Grid:
+        """Tokens of a clip (or a still) along time, height and width."""
+        return self.patch_embed.grid_of(x)
 
     def forward_encoder(
         self,
@@ -200,21 +140,15 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
         """Encode the tokens that the mask leaves; no work is spent on the others.
 
         Returns:
-            latent: Normalized tokens [B, K, C] of the K kept patches, without the class token.
-            mask: [B, N], 1 where a token is masked.
-            ids_restore: [B, N], for `forward_decoder`.
-        """
-        grid = self.patch_embed.grid_of(clips)
-        view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
-        num_tokens = grid[0] * grid[1] * grid[2]
-        if mask is None:
-            order, num_kept = published_order(view.shape[0], num_tokens, mask_ratio, mask_type, clips.device, noise)
-        else:
-            order, num_kept = order_of(mask, (view.shape[0], *grid), clips.device)
-        ids_restore = order.argsort(dim=1)
-        kept = order[:, :num_kept]  # [B, K]
-        masked = (ids_restore >= num_kept).to(torch.float32)
+            `(latent, mask, ids_restore)`:
 
+            - `latent`: Normalized tokens [B, K, C] of the K kept patches, without the class token.
+            - `mask`: [B, N], 1 where a token is masked.
+            - `ids_restore`: [B, N], for `forward_decoder`.
+        """
+        kept, masked, ids_restore = self._order(clips, mask_ratio, mask_type, mask, noise)
+        grid = self.grid_of(clips)
+        view = self.patch_embed.tubelets(clips)  # [B, T' (1 of a still), H', W', C, t, h, w]
         step, row, column = kept // (grid[1] * grid[2]), kept // grid[2] % grid[1], kept % grid[2]
         sample = torch.arange(view.shape[0], device=clips.device).unsqueeze(1)
         visible = view[sample, step if clips.ndim == 5 else torch.zeros_like(step), row, column]  # [B, K, C, t, h, w]
@@ -244,10 +178,7 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             [B, N, tubelet * patch * patch * C].
         """
         x = self.decoder_embed(latent)
-        num_batch, num_tokens = ids_restore.shape
-        mask_tokens = self.mask_token.expand(num_batch, num_tokens - x.shape[1], -1)
-        x = torch.cat([x, mask_tokens], dim=1)  # kept first, then masked
-        x = x.gather(1, ids_restore.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # [B, N, D] in the clip's order
+        x = self._with_mask_tokens(x, ids_restore)  # [B, N, D]
         x = x.unflatten(1, grid or self.patch_embed.video_grid_size)
         x = add_positions(
             x,
@@ -256,17 +187,9 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             self.patch_embed.video_grid_size,
             self.dynamic_img_size,
         )
-        cls_token = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(num_batch, -1, -1)
+        cls_token = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(x.shape[0], -1, -1)
         x = self._run(self.decoder_blocks, torch.cat([cls_token, x], dim=1))
         return self.decoder_pred(self.decoder_norm(x))[:, 1:]
-
-    def forward_loss(self, target: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Mean squared error over the masked tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
-        if self.norm_pix_loss:
-            mean, std = _patch_statistics(target)
-            target = (target - mean) / std
-        error = F.mse_loss(pred, target, reduction='none').mean(dim=-1)
-        return (error * mask).sum() / mask.sum().clamp(min=1)
 
     def patchify(self, clips: torch.Tensor) -> torch.Tensor:
         """Pixels of each token, [B, C, T, H, W] -> [B, N, tubelet * patch * patch * C], in the published order."""
@@ -296,21 +219,6 @@ class VideoMaskedAutoencoder(VideoVisionTransformer):
             self.patch_embed.video_grid_size,
             self.dynamic_img_size,
         )
-
-    def _warn_of_hooks(self) -> None:
-        """A caller's hook on a block is meant for features; torch's own hooks (of FSDP) are not."""
-        encoder = nn.ModuleList([self.patch_embed, self.norm_pre, self.blocks, self.norm])
-        hooks = (hook for module in encoder.modules() for hook in forward_hooks(module))
-        if any(not getattr(hook, '__module__', '').startswith('torch.') for hook in hooks):
-            self._has_warned_of_hooks = True
-            _logger.warning(
-                'a forward hook on the encoder of an MAE sees only the tokens that the mask keeps, by default a random '
-                "tenth; for features take the ViT's name (vit_h14_st or vit_t14_st, it reads the same file), or call "
-                'forward_features()'
-            )
-
-    def _run(self, blocks: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-        return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
 
 
 @torch.no_grad()
@@ -347,15 +255,6 @@ def _sines(num: int, dim: int) -> torch.Tensor:
     waves = math.pi / num * num ** torch.linspace(0, 1, (dim + 1) // 2)
     angles = torch.arange(num).unsqueeze(1) * waves
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :dim]
-
-
-def _patch_statistics(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each token's pixels, [B, N, P] -> [B, N, 1] both."""
-    return target.mean(dim=-1, keepdim=True), (target.var(dim=-1, keepdim=True) + 1e-6) ** 0.5
-
-
-def _no_classes(num_classes: int) -> str:
-    return f'num_classes={num_classes}: the MAE has no classification head; use vit_h14_st (or vit_t14_st) instead'
 
 
 def __getattr__(name: str) -> Any:

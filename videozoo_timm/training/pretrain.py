@@ -50,7 +50,7 @@ def pretrain(
     Args:
         accelerator: The result of `make_accelerator`.
         model: A masked autoencoder of this package, trained in place.
-        paths: Videos.
+        paths: Videos; of a model of images, images.
         schedule: The optimizer and its learning rate.
         keeping: What the run writes, where and when.
         batch_size: Views per batch, in each process.

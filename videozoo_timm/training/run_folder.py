@@ -199,7 +199,7 @@ def save_model(
             header: dict[str, Any] = dict(
                 format='pt',
                 architecture=config['architecture'],
-                input_size=[embed.in_chans, *embed.img_size],
+                input_size=[tensors['patch_embed.proj.weight'].shape[1], *embed.img_size],
                 mean=config['mean'],
                 std=config['std'],
                 interpolation=config['interpolation'],

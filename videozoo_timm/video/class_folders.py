@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
 from ..paths import as_path, not_found
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
 from ..text import printable
@@ -17,6 +16,10 @@ from .finding import OnError, files_below, is_ours, media_among, on_disk
 _logger = logging.getLogger(__name__)
 
 _OF_THE_SYSTEM = ('desktop.ini', 'thumbs.db')
+
+
+class EmptyClassError(ValueError):
+    """A class without files; `class_folders(folder, allow_empty=True)` takes it."""
 
 
 class ClassFolders(NamedTuple):
@@ -53,7 +56,7 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
     Raises:
         FileNotFoundError: No such folder.
         NotADirectoryError: It is a file.
-        ValueError: It has no subfolders, or one of them holds no videos or images.
+        EmptyClassError, ValueError: One of its subfolders holds no videos or images; or it has no subfolders.
         OSError: A folder cannot be listed.
     """
     path = as_path(folder)
@@ -84,14 +87,7 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
         name, there = empty[0]
         holds = f'holds {len(there)} files, but no video or image ({there[0].name})' if there else 'is empty'
         more = f' (and so are {len(empty) - 1} more)' if len(empty) > 1 else ''
-        raise UserError(
-            '{}: the class folder {!r} {}{}: fill or remove it, or {allow_empty} takes classes without files',
-            folder,
-            name,
-            holds,
-            more,
-            allow_empty=True,
-        )
+        raise EmptyClassError(f'{folder}: the class folder {name!r} {holds}{more}: fill it or remove it')
     return ClassFolders(list(classes), paths, targets, str(folder))
 
 

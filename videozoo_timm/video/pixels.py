@@ -111,7 +111,9 @@ def to_images(
             continue
         blends = pixels.color == 'file' and _has_alpha(frame.format)
         wanted = dict(format='rgba' if blends else 'rgb24', width=width, height=height)
-        image = frame.to_ndarray(**wanted, **_conversion(path, frame, pixels.color))  # [H, W, 3 or 4]
+        scaler = _BILINEAR if pixels.color == 'published' else _BICUBIC | _EXACT * blends
+        stated = _conversion(path, frame, pixels.color)
+        image = frame.to_ndarray(**wanted, interpolation=scaler, **stated)  # [H, W, 3 or 4]
         if blends:
             image = laid_on(image, pixels.rgb)
         image = image.transpose(1, 0, 2) if turned else image
@@ -179,6 +181,10 @@ _LIMITED, _FULL = 1, 2  # FFmpeg's AVColorRange
 _BT709, _BT601 = 1, 5  # FFmpeg's AVColorSpace and the numbers of its scaler, which agree where both have one
 _MATRICES = {_BT709: 1, 4: 4, _BT601: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # to those of the scaler
 _OTHERS = {8: 'YCgCo', 11: 'YDzDx', 12: 'chroma-derived', 13: 'chroma-derived', 14: 'ICtCp', 15: 'IPT', 16: 'YCgCo'}
+# FFmpeg's SWS_BILINEAR, which PyAV takes by itself, and of which versions differ by up to 17 levels where 10 bits have
+# fewer colors than pixels; SWS_BICUBIC, which FFmpeg takes by itself, and of which they do not; SWS_ACCURATE_RND,
+# without which PyAV below 17 writes behind the end of images with transparency.
+_BILINEAR, _BICUBIC, _EXACT = 0x2, 0x4, 0x40000
 _FULL_UNLESS_SAID = ('yuvj', 'gray', 'ya', 'mono')  # as FFmpeg has it
 
 

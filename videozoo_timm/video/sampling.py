@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..synthetic import is_drawn
 from .checks import MAX_CLIPS, limit
+from .ordering import check_order
 
 GRID_RATE = 30
 # Containers round presentation times, Matroska to whole milliseconds. Without some slack, frame k of a 30 fps file
@@ -24,19 +25,23 @@ TOLERANCE = 0.002
 class Sampling:
     """Which frames make a clip: `num_frames`, spread evenly over `span` frames at 30 a second, both ends included.
 
-    `dataclasses.replace(RECOGNITION, num_frames=4)` takes 4 frames over the same time.
+    `dataclasses.replace(RECOGNITION, num_frames=4)` takes 4 frames over the same time. `frames` is the order in which a
+    model is given them: '' as they come, or as a control 'shuffled' ('shuffled@7' with that random seed), 'reversed' or
+    'static' (the middle one alone).
     """
 
     num_frames: int
     span: int
+    frames: str = ''
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.span < 1:
             raise ValueError(f'num_frames and span must be at least 1, got {self.num_frames} and {self.span}')
+        check_order(self.frames)
 
     @property
     def positions(self) -> list[int]:
-        """Positions on the 30 Hz grid, from the start of the window: floor(linspace(0, span - 1, num_frames))."""
+        """Positions on the 30 Hz grid, from the start of the window, floor(linspace(0, span - 1, num_frames))."""
         gaps = max(self.num_frames - 1, 1)
         return [k * (self.span - 1) // gaps for k in range(self.num_frames)]
 

@@ -10,6 +10,7 @@ import torch
 
 from .finding import is_image
 from .images import read_image
+from .ordering import reordered
 from .pixels import AS_PLAYED, Pixels
 from .reading import Clip, read_clips
 from .sampling import RECOGNITION, Sampling, centered_starts, even_starts, seed_of
@@ -169,8 +170,9 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
     for clip in read_clips(
         job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads, pixels=pixels
     ):
+        frames = _in_order(clip, job, views)
         for crop in views.crops[skip_crops:]:
-            x = _prepare(clip.frames, views, crop=crop)
+            x = _prepare(frames, views, crop=crop)
             yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops)
         skip_crops = 0
 
@@ -183,7 +185,7 @@ def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: i
 
     clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads, pixels=pixels))
     short_side, crop = round(rng.uniform(*jitter)), (rng.random(), rng.random())
-    x = _prepare(clip.frames, replace(views, short_side=short_side), crop=crop)
+    x = _prepare(_in_order(clip, job, views), replace(views, short_side=short_side), crop=crop)
     x = x.flip(-1) if rng.random() < 0.5 else x
     return View(_as_image(x, views), *_times(clip, views), 1)
 
@@ -219,6 +221,12 @@ def _augmented_views(
             interpolation=views.interpolation,
         )
         yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats)
+
+
+def _in_order(clip: Clip, job: Job, views: Views) -> torch.Tensor:
+    """The frames of a clip in the order that the sampling asks for."""
+    file = job.index if job.view_seed is None else job.view_seed
+    return reordered(clip.frames, views.sampling.frames, f'{file} {clip.start:.3f}')
 
 
 def _times(clip: Clip, views: Views) -> tuple[float, float, float, float]:

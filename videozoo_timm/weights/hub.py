@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,7 +74,18 @@ def download(
                 return path
             except RemoteEntryNotFoundError:
                 continue
-    raise FileNotFoundError(f'{repo} has no file {" or ".join(filenames)}')
+    raise FileNotFoundError(f'{repo} has no file {" or ".join(filenames)}{_others_of_series(source)}')
+
+
+def _others_of_series(source: Source) -> str:
+    if not source.series:
+        return ''
+    sources = {name: replace(source, filename=filename) for name, filename in source.series.items()}
+    here = [name for name, other in sources.items() if cached(other) or in_hub_cache(other, other.pickles)]
+    return (
+        ': its name is known from the code of its publisher, and whether the Hub has it could not be checked before; '
+        f'of the same series {", ".join(here) or "none"} {"are" if len(here) > 1 else "is"} on this machine'
+    )
 
 
 def published_digests(source: Source, say: Callable[[str], None]) -> dict[str, str]:

@@ -22,6 +22,8 @@ class Source:
         label: What the user calls it, for messages.
         about: Header fields of the converted file: name, architecture, input_size, mean, std.
         digests: The known sha256 of files in the repository, by name; a file with another one is refused.
+        series: The safetensors files of a series of which nobody could check what the Hub has, by what the user calls
+            them; an error of one that is not there names those that are on this machine.
 
     Raises:
         ValueError: `repo`, `filename` or `published` could name something outside of the repository.
@@ -35,6 +37,7 @@ class Source:
     label: str = ''
     about: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    series: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.file is None:

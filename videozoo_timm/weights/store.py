@@ -71,7 +71,9 @@ def locate(
         return path
     with _lock(source.converted):
         digest = sha256_of(path)
-        known = next((known for name, known in source.digests.items() if Path(name).name == path.name), digest)
+        # In full, since files of several folders have one name.
+        published = next((name for name in source.pickles if Path(name).name == path.name), '')
+        known = source.digests.get(published, digest)
         if known != digest:
             raise ValueError(
                 f'{path} has the sha256 {digest}, this package knows {known}: delete it, and download it again'

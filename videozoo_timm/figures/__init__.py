@@ -1,0 +1,28 @@
+"""Pictures: rows of frames with labels, heat maps, animations, confusion matrices."""
+
+from .colors import colorbar, heat, overlay, to_bytes, upsample
+from .confusion import confusion_figure, figure_png, save_confusion
+from .fonts import check_pictures
+from .grid import Grid, png_of
+from .saving import PICTURES, save_animation, save_image
+
+__all__ = [
+    'PICTURES',
+    'Grid',
+    'check_pictures',
+    'colorbar',
+    'confusion_figure',
+    'figure_png',
+    'heat',
+    'overlay',
+    'png_of',
+    'save_animation',
+    'save_confusion',
+    'save_image',
+    'to_bytes',
+    'upsample',
+]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
