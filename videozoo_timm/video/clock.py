@@ -19,7 +19,7 @@ _REORDERED = {'h264': 16, 'hevc': 16}  # how many frames may be shown before one
 _REORDERED_ELSEWHERE = 8  # of MPEG-1, 2 and 4, which set no limit; encoders take 2 to 4
 
 
-class Mark(NamedTuple):
+class EntryPoint(NamedTuple):
     """A key frame's packet: its number in the file, its time in seconds, and what is added to its clock, in ticks."""
 
     number: int
@@ -36,11 +36,11 @@ class Timing(NamedTuple):
     """
 
     window: int = 0
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[EntryPoint, ...] = ()
 
-    def mark_before(self, time: float) -> Mark:
+    def mark_before(self, time: float) -> EntryPoint:
         """The last mark not after `time`."""
-        return next((mark for mark in reversed(self.marks) if mark.time <= time), Mark(0, time, 0))
+        return next((mark for mark in reversed(self.marks) if mark.time <= time), EntryPoint(0, time, 0))
 
 
 IN_ORDER = Timing()
@@ -71,7 +71,7 @@ def unrolled(container: Any, packets: Iterable[Any], step: float, shift: int = 0
         yield packet, shift
 
 
-def from_mark(container: Any, packets: Iterable[Any], step: float, mark: Mark) -> Iterator[Any]:
+def from_mark(container: Any, packets: Iterable[Any], step: float, mark: EntryPoint) -> Iterator[Any]:
     """The packets from a mark on."""
     for packet, _ in unrolled(container, islice(packets, mark.number, None), step, mark.shift):
         yield packet

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .clock import IN_ORDER, Mark, Timing, reordering_of, unrolled
+from .clock import IN_ORDER, EntryPoint, Timing, reordering_of, unrolled
 from .decoding import SLACK, first_frame, import_av, opened, packets_of, step_of, timed_frames
 
 # The formats whose header states a length. Of others FFmpeg guesses one from a bit rate or from the times at both ends.
@@ -124,12 +124,12 @@ def _ends_from_here(container: Any, stream: Any) -> tuple[dict[int, float], bool
     return ends, is_joined
 
 
-def _counted(path: Path, origin: float) -> tuple[float, tuple[Mark, ...]]:
+def _counted(path: Path, origin: float) -> tuple[float, tuple[EntryPoint, ...]]:
     """When the last picture ends by all packets, and where to begin decoding if no seek leads there."""
     with opened(path, num_threads=1) as (container, stream):
         step, end, number = step_of(stream), -math.inf, 0
         unsound = container.format.name == 'mpeg'  # few packets have times there; after a seek others are guessed wrong
-        marks: list[Mark] = []
+        marks: list[EntryPoint] = []
         packets = unrolled(container, packets_of(container, stream), step)
         for place, (packet, shift) in enumerate(packets):
             if packet is None or not packet.size:
@@ -139,7 +139,7 @@ def _counted(path: Path, origin: float) -> tuple[float, tuple[Mark, ...]]:
                 time = float(packet.pts * stream.time_base)
                 end = max(end, time + (float((packet.duration or 0) * stream.time_base) or step))
                 if packet.is_keyframe:
-                    marks.append(Mark(place, time, shift))
+                    marks.append(EntryPoint(place, time, shift))
     if end == -math.inf:
         end = origin + number * step
     return end, tuple(marks) if unsound else ()
