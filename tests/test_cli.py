@@ -324,7 +324,10 @@ sys.exit(main())"""
         ('download hvm1', "no model 'hvm1'; did you mean 'mae_hvm1_none' or 'vit_hvm1_none' or"),
         ('embed drawn:1 --model hvm1', "no model 'hvm1'; did you mean 'mae_hvm1_none' or 'vit_hvm1_none' or"),
         ('info hvm-1', "no model 'hvm-1', which is a zoo; get_available_models('hvm-1') lists its models"),
-        ('download all --zoo hvm1', '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, shapes; did'),
+        (
+            'download all --zoo hvm1',
+            '--zoo: hvm1: must be one of hvm-1, video-models, silicon-menagerie, humanlike-vits, ',
+        ),
         ('download hvm-1 --zoo shapes', 'hvm-1 has no models of the zoo shapes'),
         ('embed drawn:1 --tokens clas', '--tokens: clas: must be one of class, mean, all; did you mean class? See'),
         (
