@@ -81,7 +81,7 @@ def test_parquet(vit, tmp_path):
 def test_parquet_without_its_library(vit, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
     monkeypatch.setitem(sys.modules, 'pyarrow.parquet', None)
-    with pytest.raises(ImportError, match='Parquet needs pyarrow: pip install pyarrow'):
+    with pytest.raises(ImportError, match="Parquet needs pyarrow: pip install 'videozoo-timm"):
         embed(vit, VIDEOS, out=tmp_path / 'f.parquet')
 
 

@@ -99,7 +99,8 @@ def _pyarrow(out: Path) -> Any:
     try:
         import_module('pyarrow.parquet')
     except ImportError as error:
-        raise ImportError(f'{out}: Parquet needs pyarrow: pip install pyarrow (a .csv needs nothing)') from error
+        remedy = "pip install 'videozoo-timm[tables]' (a .csv needs nothing)"
+        raise ImportError(f'{out}: Parquet needs pyarrow: {remedy}') from error
     return import_module('pyarrow')
 
 
