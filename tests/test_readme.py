@@ -109,8 +109,7 @@ def checkout(zoo, tmp_path):
     (tmp_path / 'tests').mkdir()
     (tmp_path / 'tests' / 'clips').symlink_to(CLIPS)
     (tmp_path / 'VIDEOS').mkdir()
-    for name in ('cat.mp4', 'motorcycle.mkv'):
-        (tmp_path / 'VIDEOS' / name).symlink_to(CLIPS / 'pans' / 'things' / name)
+    (tmp_path / 'VIDEOS' / 'cat.mp4').symlink_to(CLIPS / 'pans' / 'things' / 'cat.mp4')
     (tmp_path / 'hvm1_none.pth').symlink_to(Path(zoo['HF_HOME']).with_name('hvm1_none.pth'))
     for k in range(1000):
         (tmp_path / 'VAL' / f'{k:03}').mkdir(parents=True)
