@@ -72,8 +72,24 @@ def pytest_runtest_call(item):
     torch.manual_seed(0)  # and what a test draws, whichever fixtures were drawn for it
 
 
+ERRORS = {}  # of each test the largest relative error so far
+
+
 def relative_error(ours, theirs):
-    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    test = os.environ['PYTEST_CURRENT_TEST'].removesuffix(' (call)')
+    ERRORS[test] = max(error, ERRORS.get(test, 0))
+    return error
+
+
+def pytest_addoption(parser):
+    parser.addoption('--errors', action='store_true', help='with -n 0: print the largest relative error of each test')
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.option.errors:
+        for test, error in ERRORS.items():
+            terminalreporter.write_line(f'{error:.0e}  {test}')
 
 
 @pytest.fixture
@@ -85,19 +101,24 @@ def hub():
     server.stop()
 
 
-@pytest.fixture
-def environment(hub, tmp_path):
-    """Environment of a process that sees the loopback Hub, and empty caches."""
+def hub_environment(hub, folder):
+    """Environment of a process that sees the loopback Hub, and caches in `folder`."""
     return dict(
         os.environ,
         HF_ENDPOINT=hub.url,
-        HF_HOME=str(tmp_path / 'hf'),
-        TORCH_HOME=str(tmp_path / 'torch'),
+        HF_HOME=str(folder / 'hf'),
+        TORCH_HOME=str(folder / 'torch'),
         HF_HUB_DISABLE_TELEMETRY='1',
         HF_HUB_DISABLE_PROGRESS_BARS='1',
         NO_PROXY='127.0.0.1',
         PYTHONPATH=str(REPOSITORY),
     )
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    """Environment of a process that sees the loopback Hub, and empty caches."""
+    return hub_environment(hub, tmp_path)
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_a_transform_gives_what_the_commands_give(vit, mae, encoder):
 
 def test_a_transform_prepares_stills(vit, encoder, tmp_path):
     path = tmp_path / 'still.png'
-    Image.open(REPOSITORY / 'docs' / 'clip.jpg').save(path)
+    Image.open(REPOSITORY / 'docs' / 'static' / 'clip.jpg').save(path)
     for model in (vit, encoder):
         transform = clip_transform(model)
         (view,) = read_views(Job(0, str(path)), views_of(model))

@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from conftest import CLIPS, REPOSITORY, relative_error
+from documents import blocks_of
 from PIL import Image
 
 import videozoo_timm
@@ -21,8 +22,11 @@ from videozoo_timm.video import prepare_clip, read_clip
 
 pytestmark = pytest.mark.frameworks
 
-SECTION = (REPOSITORY / 'README.md').read_text().split('## In the frameworks you already use')[1].split('\n## ')[0]
-SNIPPETS = dict(re.findall(r'#### ([^\n]+)\n(.*?)(?=\n####|\Z)', SECTION, flags=re.S))
+PAGE = (REPOSITORY / 'docs' / 'frameworks.md').read_text()
+SNIPPETS = {
+    title: [block.text for block in blocks_of(text) if block.language == 'python' and block.reason is None]
+    for title, text in re.findall(r'^## ([^\n]+)\n(.*?)(?=\n## |\Z)', PAGE, flags=re.S | re.M)
+}
 
 
 def random(*shape, seed=0):
@@ -85,12 +89,10 @@ def in_processes(code, number, tmp_path):
     return done.stdout
 
 
-@pytest.mark.parametrize('name', SNIPPETS)
-def test_snippets_of_the_readme(name, tmp_path):
-    snippets = re.findall(r'```python\n(.*?)```', SNIPPETS[name], flags=re.S)
-    assert snippets or 'videozoo_timm run' in SNIPPETS[name]
+@pytest.mark.parametrize('name', [name for name, snippets in SNIPPETS.items() if snippets])
+def test_snippets_of_the_handbook(name, tmp_path):
     (tmp_path / 'docs').symlink_to(REPOSITORY / 'docs')
-    for snippet in snippets:
+    for snippet in SNIPPETS[name]:
         done = subprocess.run(
             [sys.executable, '-c', snippet],
             env=dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1'),
@@ -245,7 +247,7 @@ def test_transformers(vit, folder, x, tmp_path):
 def test_transformers_from_pixels_to_names(vit, folder):
     from transformers import AutoImageProcessor, pipeline
 
-    image = Image.open(REPOSITORY / 'docs' / 'clip.jpg').convert('RGB')
+    image = Image.open(REPOSITORY / 'docs' / 'static' / 'clip.jpg').convert('RGB')
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(vit))
     processed = AutoImageProcessor.from_pretrained(folder)(image, return_tensors='pt')['pixel_values']
     assert torch.equal(processed, transform(image).unsqueeze(0))
@@ -270,7 +272,7 @@ def test_transformers_backbone(vit, x, tmp_path):
 
 
 def test_a_limit_of_transformers(tmp_path):
-    """What TimmBackbone saves, its own from_pretrained does not find, whatever model it is (README)."""
+    """What TimmBackbone saves, its own from_pretrained does not find, whatever model it is (docs/limits.md)."""
     from transformers import TimmBackbone, TimmBackboneConfig
 
     for name in ('vit_t14_st', 'vit_tiny_patch16_224'):

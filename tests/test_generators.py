@@ -403,7 +403,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
         parameter += 1
         assert main([*draw, '--seed', '1']) == 2 and 'weights was' in capsys.readouterr().err
         parameter -= 1
-    shutil.copy(REPOSITORY / 'docs' / 'clip.jpg', 'mine.jpg')
+    shutil.copy(REPOSITORY / 'docs' / 'static' / 'clip.jpg', 'mine.jpg')
     assert main([*draw[:-1], 'mine.jpg']) == 2 and 'it is not known of which' in capsys.readouterr().err
     assert main([*draw, '--seed', '2', '--force']) == 0 and Path('samples.png').read_bytes() != first
     assert main(['generate', '--model', 'say_gimel', '-n', '3', '--out', 'many']) == 0

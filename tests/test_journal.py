@@ -26,7 +26,7 @@ GROUPS = [Group(k, [2 * k, 2 * k + 1]) for k in range(3)]
 def batch(group, failed=None):
     files = [2 * group, 2 * group + 1]
     times = [0.25, 0.5]
-    return RowBatch(group, 0, True, files, times, times, times, times, failed or {}, torch.randn(2, 3))
+    return RowBatch(group, 0, True, files, *[times] * 8, failed or {}, torch.randn(2, 3))
 
 
 BATCHES = [batch(0), batch(1, {3: 'broken } 0123456789abcdef0123456789abcdef {'}), batch(2)]
@@ -161,6 +161,10 @@ def test_rows_of_another_run_are_none_of_this(tmp_path):
         dict(ends=['0', '1']),
         dict(times={}),
         dict(durations=[True, 0.0]),
+        dict(padded=[0.5]),
+        dict(damaged=['0', '1']),
+        dict(clock_offsets=[None, 0.0]),
+        dict(lost=0.0),
         dict(failed=[]),
         dict(failed={'5': 'of another group'}),
         dict(failed={'x': ''}),

@@ -273,9 +273,7 @@ def test_a_disk_that_fills_up_loses_nothing(command, tmp_path):
 
 def batch(group, number, last, files, failed=None, value=0.0):
     times = [float(k) for k in range(len(files))]
-    return RowBatch(
-        group, number, last, files, times, times, times, times, failed or {}, torch.full((len(files), 3), value)
-    )
+    return RowBatch(group, number, last, files, *[times] * 8, failed or {}, torch.full((len(files), 3), value))
 
 
 def test_what_remains_of_a_journal(tmp_path):

@@ -39,11 +39,11 @@ def listed(paths: Paths) -> list[str]:
 
 
 def warn_of(path: str, reason: str) -> None:
-    """What is done about a file that cannot be read, unless the caller has another way to tell."""
+    """What is done about a file that cannot be read, or not whole, unless the caller has another way to tell."""
     _logger.warning('%s', printable(reason))
 
 
-WARNING = Reporter(report=warn_of)
+WARNING = Reporter(report=warn_of, lose=warn_of)
 
 
 def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:

@@ -15,7 +15,8 @@ from torch import nn
 
 from ..errors import NotFiniteError
 from ..inference.checks import checked_model
-from ..inference.journal import Journal, checksum_of, digest_of, remaining
+from ..inference.journal import COLUMNS, Journal, checksum_of, digest_of, remaining
+from ..inference.losses import losses_of
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
@@ -25,6 +26,8 @@ from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
 
 __all__ = ['embed']
+
+CLOCKS = ('first-frame', 'file')  # what the times of rows count from
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ def embed(
     num_clips: int = 1,
     stride: float | None = None,
     align: str = 'center',
+    offset: float = 0.0,
+    clock: str = 'first-frame',
+    strict: bool = False,
     sampling: Sampling = RECOGNITION,
     size: int | None = None,
     batch_size: int = 4,
@@ -65,6 +71,10 @@ def embed(
         num_clips: As in `Views`.
         stride: As in `Views`; not together with `num_clips`.
         align: As in `Views`.
+        offset: As in `Views`; with `stride` only.
+        clock: Whether times count from each video's first frame ('first-frame') or are those of its file ('file'), on
+            whose clock the first frame comes at `clock_offset`.
+        strict: Leave out rows with frames that repeat the video's first or last one, are damaged or did not decode.
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
@@ -91,11 +101,13 @@ def embed(
     reading, reporter = with_fields(reading, reporter, fields)
     if stride is not None and num_clips != 1:
         raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
+    if clock not in CLOCKS:
+        raise ValueError(f'clock={clock!r}: must be one of {list(CLOCKS)}')
     files = listed(paths)
     features = Features(tokens, cast('Any', blocks), norm)
     resolved = features.resolved(model)
     own_size = {} if size is None else dict(size=size)
-    views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, **own_size)
+    views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, offset=offset, **own_size)
     placement = placement_of(model)
     groups = groups_of(len(files), views, batch_size)
 
@@ -114,7 +126,7 @@ def embed(
             )
 
     if out is None:
-        return _checked(_collect(batches_of(groups), files, resolved, np.empty))
+        return _checked(_collect(batches_of(groups), files, resolved, np.empty, clock, strict, reporter))
     out, team = Path(out), team or ProcessGroup()
     check_output(out, tokens)
     settings = dict(
@@ -122,6 +134,8 @@ def embed(
         blocks=resolved,
         norm=norm,
         views=asdict(views),
+        clock=clock,
+        strict=strict,
         **asdict(reading.pixels),
         batch_size=batch_size,
         dtype=str(placement['dtype']).removeprefix('torch.'),
@@ -172,7 +186,7 @@ def embed(
                     f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
                     f'the same command computes them again'
                 )
-            result = _collect(done, files, resolved, journal.array)
+            result = _collect(done, files, resolved, journal.array, clock, strict, reporter)
             result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
             journal.remove()  # there is nothing in it
@@ -228,10 +242,22 @@ def _collect(
     paths: list[str],
     blocks: list[int] | None,
     allocate: Callable[[tuple[int, ...], type], np.ndarray],
+    clock: str,
+    strict: bool,
+    reporter: Reporter,
 ) -> Embeddings:
-    """All rows in the order of the files, without those of files that failed."""
+    """All rows in the order of the files, without those of files that failed; what else is missing is told."""
     batches = list(batches)
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
+    lost = losses_of(batches, paths)
+    for path, reason in lost:
+        reporter.lose(path, reason)
+    if strict:
+        batches = [_sound_rows(batch) for batch in batches]
+        left = {file for batch in batches for file in batch.files}
+        for file in sorted(set(range(len(paths))) - failed.keys() - left):
+            failed[file] = f'{paths[file]}: all its clips repeat a frame at an end of the video or lack some: left out'
+            reporter.report(paths[file], failed[file])
     readable = [file for file in range(len(paths)) if file not in failed]
     if not readable and all(np.isfinite(np.asarray(batch.values)).all() for batch in batches):
         raise VideoError(none_read(len(paths), failed.values()))
@@ -251,17 +277,32 @@ def _collect(
     def seconds(name: str) -> torch.Tensor:
         return torch.tensor(column(name), dtype=torch.float64)
 
+    offsets = seconds('clock_offsets')
+    zero = offsets if clock == 'file' else torch.zeros_like(offsets)
     return Embeddings(
         torch.from_numpy(features),
         torch.tensor([place[file] for file in column('files')]),
-        seconds('times'),
-        seconds('starts'),
-        seconds('ends'),
+        seconds('times') + zero,
+        seconds('starts') + zero,
+        seconds('ends') + zero,
         seconds('durations'),
+        seconds('padded'),
+        seconds('damaged'),
+        offsets,
         [paths[file] for file in readable],
         [(paths[file], reason) for file, reason in sorted(failed.items())],
         blocks,
+        lost,
     )
+
+
+def _sound_rows(batch: RowBatch) -> RowBatch:
+    """The rows of a batch whose frames are all their own."""
+    kept = [k for k in range(len(batch.files)) if not batch.padded[k] and not batch.damaged[k]]
+    if len(kept) == len(batch.files):
+        return batch
+    columns = {name: [getattr(batch, name)[k] for k in kept] for name in ('files', *COLUMNS)}
+    return batch._replace(values=np.asarray(batch.values)[kept], **columns)
 
 
 def _checked(result: Embeddings) -> Embeddings:

@@ -10,6 +10,7 @@ from torch import nn
 from ..figures import confusion_figure, figure_png, save_confusion
 from ..files import atomic_write, save_csv
 from ..inference.checks import checked_model, name_of
+from ..inference.losses import losses_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..paths import as_path
@@ -264,10 +265,13 @@ def predict(
         for file, views in rows.items()
         if file not in failed
     }
-    pieces = team.gather([(answers, failed)])
+    pieces = team.gather([(answers, failed, losses_of(batches, files))])
+    if team.is_main:
+        for path, reason in (one for *_, lost in pieces for one in lost):
+            reporter.lose(path, reason)
     return (
-        {file: row for piece, _ in pieces for file, row in piece.items()},
-        {file: reason for _, piece in pieces for file, reason in piece.items()},
+        {file: row for piece, *_ in pieces for file, row in piece.items()},
+        {file: reason for _, piece, _ in pieces for file, reason in piece.items()},
     )
 
 

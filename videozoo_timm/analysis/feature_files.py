@@ -16,7 +16,7 @@ from .feature_tables import TABLES, check_table, read_about, save_table
 
 __all__ = ['Embeddings', 'check_output', 'read_origin']
 
-_COLUMNS = ('video_index', 'time', 'start', 'end', 'duration')
+_COLUMNS = ('video_index', 'time', 'start', 'end', 'duration', 'padded', 'damaged', 'clock_offset')
 
 
 @dataclass(repr=False)
@@ -27,14 +27,19 @@ class Embeddings:
         features: float32 [R, C]; with `tokens='all'` [R, T', H', W', C] of clips, [R, H', W', C] of images; with
             `blocks` these have the blocks as their second dimension, [R, K, ...].
         video_index: int64 [R], which of `paths` a row is of.
-        time: float64 [R], the time that a row stands for, in seconds from the video's first frame.
+        time: float64 [R], the time that a row stands for, in seconds from the video's first frame, or on the file's own
+            clock (`clock='file'`); `start` and `end` are on the same clock.
         start: float64 [R], start of the row's window.
         end: float64 [R], end of the window.
-        duration: float64 [R], of the row's video. A window that begins before 0 or ends later than this repeats the
-            first or the last frame.
+        duration: float64 [R], of the row's video; of one that is cut off, of what is there.
+        padded: float64 [R], fraction of the row's frames that repeat the video's first or last frame, as the window
+            begins before the one or ends after the other.
+        damaged: float64 [R], fraction of the row's frames that are damaged or did not decode.
+        clock_offset: float64 [R], presentation time of the first frame on the file's own clock, in seconds.
         paths: The files that could be read.
         failed: Those that could not, with the reason.
         blocks: The blocks asked for, counted from 0, in the order of the request.
+        lost: The files of which a part is missing, with what it is.
     """
 
     features: torch.Tensor
@@ -43,13 +48,17 @@ class Embeddings:
     start: torch.Tensor
     end: torch.Tensor
     duration: torch.Tensor
+    padded: torch.Tensor
+    damaged: torch.Tensor
+    clock_offset: torch.Tensor
     paths: list[str]
     failed: list[tuple[str, str]] = field(default_factory=list)
     blocks: list[int] | None = None
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
     def __repr__(self) -> str:
         parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
-        told = dict(blocks=self.blocks, failed=len(self.failed) or None)
+        told = dict(blocks=self.blocks, failed=len(self.failed) or None, lost=len(self.lost) or None)
         parts += [f'{name}={value}' for name, value in told.items() if value is not None]
         return f'Embeddings({", ".join(parts)})'
 

@@ -14,7 +14,8 @@ from torch import nn
 from ..errors import NotFiniteError
 from ..files import atomic_write, check_own_folder, remove_known
 from ..inference.checks import checked_model
-from ..inference.pipeline import evaluating, groups_of, placement_of, process, views_of
+from ..inference.losses import losses_of
+from ..inference.pipeline import RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders
@@ -134,6 +135,7 @@ def frozen_features(
     patches: torch.Tensor | None = None
     kept: list[int] = []
     failed: dict[int, str] = {}
+    read_rows: list[RowBatch] = []  # without their values
     groups = groups_of(len(files.paths), views, batch_size)
     with evaluating(timm_model):
         for batch in process(
@@ -148,6 +150,7 @@ def frozen_features(
             **placement_of(timm_model),
         ):
             failed |= batch.failed
+            read_rows.append(batch._replace(values=torch.empty(0)))
             rows = [k for k, file in enumerate(batch.files) if file not in failed]
             if not rows:
                 continue
@@ -157,6 +160,8 @@ def frozen_features(
                 if patches is None:  # at once, so that memory holds them once
                     patches = torch.empty(len(files.paths), *batch.values[0, 1:].shape, dtype=torch.float16)
                 patches[len(kept) - len(rows) : len(kept)] = batch.values[rows, 1:].clamp(-_HALF, _HALF)
+    for path, reason in losses_of(read_rows, files.paths):
+        reporter.lose(path, reason)
     if not kept:
         raise ValueError(none_read(len(files.paths), failed.values(), files.folder))
     read = files._replace(paths=[files.paths[k] for k in kept], targets=[files.targets[k] for k in kept])

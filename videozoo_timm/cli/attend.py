@@ -15,7 +15,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import echo, exit_code, number_of, table
+from .output import Losses, echo, exit_code, number_of, table
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 
 
@@ -68,6 +68,7 @@ def attend(
     model, name = load(chosen)
     check_attention(model)
     failed: list[str] = []
+    losses = Losses()
     # Of an image encoder's images the whole is shown, as in the published pictures.
     whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
     called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
@@ -76,7 +77,7 @@ def attend(
     )
     made = PictureFolder(pictures, 'attention.csv', settings, versions())
     rows: list[list[str]] = []
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
         try:
             result = attention_of(model, view.x, block=block)
         except NotFiniteError as error:
@@ -105,4 +106,4 @@ def attend(
     if rows:
         table(['file', 'highest', 'picture'], rows)
         echo(f'{pictures.out}: {number_of(rows, "picture")}, and {made.table.name}')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

@@ -16,7 +16,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import complain, echo, exit_code, progress, report, tell_pace
+from .output import Losses, complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE
 
 
@@ -59,6 +59,7 @@ def classify(
         complain(f'{name} does not name its {model.num_classes} classes: they are numbered from 0; --labels names them')
         names = [f'class {k}' for k in range(model.num_classes)]
     views = parse_views(view.views or '1x1', views_for(chosen, model, view.span, view.frames))
+    losses = Losses()
     with progress(len(paths)) as update:
         answers, failed = predict(
             model,
@@ -67,6 +68,7 @@ def classify(
             batch_size=view.batch_size,
             progress=update,
             report=report,
+            lose=losses,
             pace=tell_pace,
             **vars(reading),
         )
@@ -89,4 +91,4 @@ def classify(
             echo(printable(result['path']))
             for prediction in result['predictions']:
                 echo(f'  {100 * prediction["probability"]:5.1f}%  {printable(prediction["label"])}')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

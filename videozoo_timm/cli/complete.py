@@ -18,7 +18,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import echo, exit_code, number_of, table
+from .output import Losses, echo, exit_code, number_of, table
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 from .types import FILE, Choice, Integers, Number
 
@@ -113,6 +113,7 @@ def complete(
     # In the pictures' names, so that those of several ratios stay.
     what = f'{kind}{100 * mask_ratio:g}' if mask is None else kind
     failed: list[str] = []
+    losses = Losses()
     called, views = short_name(chosen, model), views_for(chosen, model, span)
     settings = dict(
         settings_of(model, views, reading),
@@ -124,7 +125,7 @@ def complete(
         mask_digest=None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()[:16],
     )
     made = PictureFolder(pictures, 'completions.csv', settings, versions(), source='video')
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
         seed = seed_of(pictures.seed, path)
         try:
             result = fill_in(model, view.x, seed=seed, **how)
@@ -168,4 +169,4 @@ def complete(
             ],
         )
         echo(f'{pictures.out}: {number_of(rows, "picture")}, and completions.csv')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

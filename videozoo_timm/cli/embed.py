@@ -16,10 +16,11 @@ from .options import (
     model_options,
     span_option,
 )
-from .output import complain, echo, exit_code, progress, report, tell_pace
+from .output import Losses, complain, echo, exit_code, progress, report, tell_pace
 from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
+CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 
 
 @command(
@@ -27,6 +28,7 @@ ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its
     examples="""
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
+    videozoo embed VIDEOS --model vit_hvm1_none --stride 1.5 --offset 1.5 --align causal --clock file --out trs.npz
     videozoo embed VIDEOS --model vit_hvm1_none --from-scratch --out control.csv
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
 """,
@@ -62,6 +64,24 @@ ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its
     default='center',
     help='Where in its clip the timestamp of a row lies; causal: at the end.',
 )
+@option(
+    '--offset',
+    type=float,
+    default=0.0,
+    metavar='SECONDS',
+    help='Timestamp of the first row of a time course, from the first frame; rows go up to the end of the video.',
+)
+@option(
+    '--clock',
+    type=Choice(CLOCKS),
+    default='first-frame',
+    help="What timestamps count from: each video's first frame, or the clock of its file, as other programs do.",
+)
+@option(
+    '--strict',
+    is_flag=True,
+    help="Leave out rows with frames that repeat a video's first or last one, are damaged or did not decode.",
+)
 @span_option(RECOGNITION_SPAN)
 @frames_option()
 @batch_option(4, 'Clips')
@@ -90,6 +110,9 @@ def embed(
     num_clips: int,
     stride: float | None,
     align: str,
+    offset: float,
+    clock: str,
+    strict: bool,
     span: int,
     frames: str,
     batch_size: int,
@@ -111,6 +134,7 @@ def embed(
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
     model, name = load(chosen, device=team.device, untrained=(seed or 0) if from_scratch else None)
+    losses = Losses()
     with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = extract(
             model,
@@ -123,6 +147,9 @@ def embed(
             num_clips=num_clips,
             stride=stride,
             align=align,
+            offset=offset,
+            clock=clock,
+            strict=strict,
             sampling=sampling_of(model, span, frames),
             batch_size=batch_size,
             start_over=force,
@@ -130,6 +157,7 @@ def embed(
             progress=update,
             say=complain,
             report=report,
+            lose=losses,
             pace=tell_pace,
             **vars(reading),
             **view_size(chosen, model),
@@ -138,4 +166,4 @@ def embed(
         return 0
     shape = ' x '.join(map(str, result.features.shape[1:]))
     echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
-    return exit_code(len(result.failed) + missing, len(paths) + missing)
+    return exit_code(len(result.failed) + missing, len(paths) + missing, losses)

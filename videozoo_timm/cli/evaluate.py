@@ -19,7 +19,7 @@ from .options import (
     model_options,
     view_options,
 )
-from .output import echo, exit_code, progress, report, table, tell_pace, with_interval
+from .output import Losses, echo, exit_code, progress, report, table, tell_pace, with_interval
 
 
 @command(
@@ -97,6 +97,7 @@ def evaluate(
         folders = class_folders(inputs.given[0], telling(unreadable), allow_empty=allow_empty)
     except EmptyClassError as error:
         raise ValueError(f'{error}, or measure the other classes with --allow-empty') from error
+    losses = Losses()
     try:
         with progress(len(folders.paths), rank=team.rank, size=team.size) as update:
             result = measure(
@@ -107,6 +108,7 @@ def evaluate(
                 team=team,
                 progress=update,
                 report=report,
+                lose=losses,
                 pace=tell_pace,
                 **vars(reading),
             )
@@ -138,4 +140,4 @@ def evaluate(
             f'({summary["files"]} files, views {protocol}, {name}); all results in {out}'
         )
     left_out = len(result.failed) + len(unreadable)
-    return exit_code(left_out, left_out + len(result.paths))
+    return exit_code(left_out, left_out + len(result.paths), losses)

@@ -5,7 +5,7 @@ import os
 from .base import command, option
 from .inputs import tell_shared, telling
 from .options import ModelOptions, ReadingOptions, folder_option, model_options, reading_options
-from .output import complain
+from .output import Losses, complain
 from .training import (
     RAND_AUGMENT,
     AugmentationOptions,
@@ -192,6 +192,7 @@ def finetune(
     steps = steps_of(training, augmentation, accelerator, len(fitted.paths))
     decay = None if freeze or lora or layer_decay == 1 else layer_decay
     every = validate_every or max(1, round(steps_per_epoch(training, augmentation, accelerator, len(fitted.paths))))
+    losses = Losses()
     with training_progress(accelerator, steps) as progress:
         path = fit(
             accelerator,
@@ -211,9 +212,10 @@ def finetune(
             seed=training.seed,
             about=dict(model=name, drop=drop, drop_path=drop_path, patch_drop=patch_drop, freeze=freeze, lora=lora),
             progress=progress,
+            lose=losses,
             **reading_of(reading),
         )
-    return training_done(accelerator, path, len(unreadable))
+    return training_done(accelerator, path, len(unreadable) + losses.number)
 
 
 def _vit_of(architecture: str | None) -> str | None:

@@ -59,6 +59,16 @@ def report(path: str, reason: Any) -> None:
     complain(printable(reason))
 
 
+class Losses:
+    """Tells of videos of which a part is missing, and counts them."""
+
+    number = 0
+
+    def __call__(self, path: str, reason: str) -> None:
+        self.number += 1
+        report(path, reason)
+
+
 def tell_pace(pace: Any) -> None:
     """Tell how fast a longer run went, and what would make it faster."""
     if pace.views == 0 or pace.seconds < _LONG_RUN:
@@ -117,8 +127,11 @@ def number_of(things: list[Any], name: str) -> str:
     return f'{len(things)} {name}' + ('' if len(things) == 1 else 's')
 
 
-def exit_code(skipped: int, total: int) -> int:
-    """The exit code of a command that skipped some of its files, which is told."""
+def exit_code(skipped: int, total: int, losses: Losses | None = None) -> int:
+    """The exit code of a command that skipped some of its files, or lacks parts of them, which is told."""
     if skipped:
         complain(f'{skipped} of {total} files could not be read or gave no result')
-    return 2 if skipped == total else 1 if skipped else 0
+    lost = losses.number if losses else 0
+    if lost:
+        complain(f'{lost} of {total} files lack a part; what was made of the rest is there')
+    return 2 if skipped == total else 1 if skipped or lost else 0

@@ -17,7 +17,7 @@ from .options import (
     picture_options,
     span_option,
 )
-from .output import echo, exit_code, number_of
+from .output import Losses, echo, exit_code, number_of
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 
 
@@ -68,8 +68,9 @@ def pca(
     model, name = load(chosen)
     done: list[Any] = []
     failed: list[str] = []
+    losses = Losses()
     called, config, views = short_name(chosen, model), model.pretrained_cfg, views_for(chosen, model, span)
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
         x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
         # As bytes they take a quarter of the memory.
         frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
@@ -103,4 +104,4 @@ def pca(
             made.add(result, path, stem, f'{called}_{what}', row, f'{name}, {shows}', under)
         made.tell()
         echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}, and {made.table.name}')
-    return exit_code(len(failed) + missing, len(paths) + missing)
+    return exit_code(len(failed) + missing, len(paths) + missing, losses)

@@ -10,7 +10,7 @@ from typing import Any
 from ..text import to_json
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import complain, progress, report
+from .output import Losses, complain, progress, report
 
 _KEY, _MARK = 'picture', 'mark'  # columns: of the name, and of whose it is
 
@@ -119,8 +119,13 @@ def each_view(
     reading: ReadingOptions,
     pictures: Pictures,
     failed: list[str],
+    losses: Losses,
 ) -> Iterator[tuple[int, str, str, Any]]:
-    """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`."""
+    """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`.
+
+    What is missing of a file is told to `losses`.
+    """
+    from ..inference.losses import loss_of_view
     from ..video import Job, View, load_views
 
     stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
@@ -129,6 +134,8 @@ def each_view(
         for job, item in loaded:
             if isinstance(item, View):
                 pictures.out.mkdir(parents=True, exist_ok=True)
+                if reason := loss_of_view(job.path, item):
+                    losses(job.path, reason)
                 yield job.index, job.path, stems[job.index], item
                 continue
             if item is not None:

@@ -20,7 +20,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import bar_class, echo, progress, report, table, tell_pace, with_interval
+from .output import Losses, bar_class, echo, progress, report, table, tell_pace, with_interval
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -112,6 +112,7 @@ def probe(
     about |= versions()  # which updates may change
     check_folder(out)
     frozen: list[Any] = []
+    losses = Losses()
     for folders in (fitted, held_out):
         with progress(len(folders.paths)) as update:
             frozen.append(
@@ -123,6 +124,7 @@ def probe(
                     batch_size=batch_size,
                     progress=update,
                     report=report,
+                    lose=losses,
                     pace=tell_pace,
                     **vars(reading),
                 )
@@ -155,4 +157,4 @@ def probe(
             f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
             f'{len(fitted.classes)} classes, {name}; all results in {out}'
         )
-    return 1 if frozen[0].failed or frozen[1].failed or unreadable else 0
+    return 1 if frozen[0].failed or frozen[1].failed or unreadable or losses.number else 0

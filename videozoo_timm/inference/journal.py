@@ -302,7 +302,7 @@ def _mapped(path: Path) -> np.ndarray:
     return np.memmap(path, np.uint8, 'r') if path.is_file() and path.stat().st_size else np.empty(0, np.uint8)
 
 
-_COLUMNS = ('starts', 'ends', 'times', 'durations')
+COLUMNS = ('starts', 'ends', 'times', 'durations', 'padded', 'damaged', 'clock_offsets', 'lost')
 _FIELDS = {*RowBatch._fields, 'shape', 'offset', 'rows'} - {'values'}
 
 
@@ -310,7 +310,7 @@ def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
     """Whether the fields of a line are valid for this run's groups."""
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         return False
-    if not all(isinstance(entry[name], list) for name in ('files', 'shape', *_COLUMNS)):
+    if not all(isinstance(entry[name], list) for name in ('files', 'shape', *COLUMNS)):
         return False
     files, shape, failed = entry['files'], entry['shape'], entry['failed']
     counts = (entry['group'], entry['number'], entry['offset'], *files, *shape)
@@ -319,8 +319,8 @@ def _is_sound(entry: Any, files_of: dict[int, set[int]] | None) -> bool:
         and type(entry['last']) is bool
         and (entry['last'] or len(files) > 0)
         and shape[:1] == [len(files)]
-        and all(len(entry[name]) == len(files) for name in _COLUMNS)
-        and all(type(value) in (int, float) for name in _COLUMNS for value in entry[name])
+        and all(len(entry[name]) == len(files) for name in COLUMNS)
+        and all(type(value) in (int, float) for name in COLUMNS for value in entry[name])
         and isinstance(failed, dict)
         and all(re.fullmatch('[0-9]{1,18}', file) and isinstance(reason, str) for file, reason in failed.items())
         and (

@@ -50,6 +50,10 @@ class RowBatch(NamedTuple):
         ends: End of each row's window.
         times: The time that each row stands for.
         durations: Of each row's video, in seconds.
+        padded: Fraction of each row's frames that repeat the first or the last one of the video.
+        damaged: Fraction of each row's frames that are damaged or did not decode.
+        clock_offsets: Presentation time of the first frame on the clock of each row's file.
+        lost: Seconds at the end of each row's video that the file lacks.
         failed: The group's files that could not be read, or not to their end, or for which the model gives numbers that
             are not finite, with the reasons; as far as known. Their rows are no results.
         values: float32 [R, ...] on the CPU, one row per view.
@@ -63,6 +67,10 @@ class RowBatch(NamedTuple):
     ends: list[float]
     times: list[float]
     durations: list[float]
+    padded: list[float]
+    damaged: list[float]
+    clock_offsets: list[float]
+    lost: list[float]
     failed: dict[int, str]
     values: torch.Tensor
 
@@ -241,6 +249,10 @@ def _process_group(
             ends=[view.end for view in views],
             times=[view.time for view in views],
             durations=[view.duration for view in views],
+            padded=[view.padded for view in views],
+            damaged=[view.damaged for view in views],
+            clock_offsets=[view.clock_offset for view in views],
+            lost=[view.lost for view in views],
             failed=dict(failed),
             values=values,
         )

@@ -37,6 +37,8 @@ class Reporter:
         progress: Of work on files: called with the number of files just finished, or the fraction of one. Of training:
             called with the step just finished, and the new row of the log (empty between rows).
         report: Called with the path of each file that cannot be read, and the reason.
+        lose: Called with the path of each video of which a part is missing (its end is cut off, or frames did not
+            decode), and what.
         say: Called with remarks, for instance that an unfinished run continues or that a signal stops it.
         pace: Called at the end with the `Pace` of this process.
     """
@@ -44,6 +46,7 @@ class Reporter:
     progress: Callable[..., Any] = _ignore
     report: Callable[[str, str], Any] = _ignore
     say: Callable[[str], Any] = _ignore
+    lose: Callable[[str, str], Any] = _ignore
     pace: Callable[[Pace], Any] = _ignore
 
 

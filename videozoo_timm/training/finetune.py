@@ -128,12 +128,17 @@ def finetune(
 
     from accelerate.utils import broadcast_object_list
 
-    def report_once(path: str, reason: str) -> None:
-        if path not in reported:  # each validation meets it again
-            reported.add(path)
-            reporter.report(path, reason)
+    def once(tell: Callable[[str, str], Any]) -> Callable[[str, str], None]:
+        told: set[str] = set()
 
-    reported: set[str] = set()
+        def tell_once(path: str, reason: str) -> None:
+            if path not in told:  # each validation meets it again
+                told.add(path)
+                tell(path, reason)
+
+        return tell_once
+
+    reporter_of_validation = Reporter(report=once(reporter.report), lose=once(reporter.lose))
 
     def validate(step: int, model: nn.Module, held_out: ClassFolders) -> None:
         result = evaluate(
@@ -143,7 +148,7 @@ def finetune(
             batch_size=batch_size,
             team=_team(accelerator),
             reading=reading,
-            reporter=Reporter(report=report_once),
+            reporter=reporter_of_validation,
         )
         is_best, summary = [False], result.summary()
         with writing(accelerator, keeping.folder / 'validation.csv'):

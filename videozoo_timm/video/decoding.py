@@ -3,12 +3,13 @@
 import errno
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .checks import MAX_FRAME_PIXELS, VideoError, check_file, check_size, limit
+from .clock import IN_ORDER, Damage, TimedFrame, Timing, ascending, from_mark, ordered
 from .sampling import GRID_RATE
 from .streams import decoder_of, main_stream, no_pictures
 
@@ -37,11 +38,6 @@ _FORMATS = (
     'dv',
     'mxf',
 )
-_BARE = ('mpegvideo', 'h264', 'hevc', 'm4v', 'obu', 'mjpeg')  # whose length FFmpeg guesses from a bit rate, if at all
-# Fewer bytes a second than any video has. A length that would mean less is counted instead, at little cost: the file is
-# small for it.
-_LEAST_BYTES = 20
-TimedFrame = tuple[float, Any]  # presentation time in seconds, PyAV's frame
 SLACK = 0.5  # seconds by which a stated length may go beyond the pictures: headers round, and sound often lasts longer
 
 
@@ -103,36 +99,75 @@ def _reason(path: str | os.PathLike, av: Any, error: Any) -> str:
     return 'not a video (no format that FFmpeg knows)'
 
 
-def timed_frames(container: Any, stream: Any, sought: bool = False) -> Iterator[TimedFrame]:
-    """Every frame that decodes from here on; `sought` says that a seek led here."""
+def timed_frames(
+    container: Any,
+    stream: Any,
+    sought: bool = False,
+    timing: Timing = IN_ORDER,
+    begin: float = -math.inf,
+    packets: Iterable[Any] | None = None,
+    damage: Damage | None = None,
+) -> Iterator[TimedFrame]:
+    """Every frame that decodes from here on, with ascending times.
+
+    Args:
+        container: PyAV's container.
+        stream: Its video stream.
+        sought: A seek led here.
+        timing: How presentation times come from those in the file.
+        begin: Where `seek` was asked to go.
+        packets: The packets to decode; if None those of the container.
+        damage: Notes what does not decode.
+    """
     step = step_of(stream)
+    if packets is None and timing.marks:
+        mark = timing.mark_before(begin if sought else -math.inf)
+        packets = from_mark(container, packets_of(container, stream), step, mark)
     # Raw streams have no times and are counted, which after a seek cannot be: such a frame is one that comes too late.
-    clock = math.inf if sought else 0.0
-    for frame in _frames(container, stream):
+    frames = _counting(_frames(container, stream, packets, damage), step, math.inf if sought else 0.0)
+    return ascending(ordered(frames, timing.window) if timing.window else frames, step)
+
+
+def _counting(frames: Iterator[Any], step: float, clock: float) -> Iterator[TimedFrame]:
+    for frame in frames:
         time = clock if frame.time is None else frame.time
         clock = time + step
         yield time, frame
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
+def _frames(
+    container: Any,
+    stream: Any,
+    packets: Iterable[Any] | None = None,
+    damage: Damage | None = None,
+) -> Iterator[Any]:
     av, decoder = import_av(), decoder_of(stream)
-    for packet in _packets(container, stream):
+    damage = Damage() if damage is None else damage
+    for packet in packets_of(container, stream) if packets is None else packets:
+        if packet is not None and not packet.size and packet.dts is not None:
+            continue  # the frame before is shown again; the decoder would take it for the end
+        damage.send(packet)
         try:
-            yield from decoder.decode(packet)
+            for frame in decoder.decode(packet):
+                damage.show(frame)
+                yield frame
         except av.FFmpegError:
-            continue
+            damage.fail()
 
 
-def _packets(container: Any, *streams: Any) -> Iterator[Any]:
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets from here on; None instead of the last one if the rest of the file cannot be read."""
     av = import_av()
     try:
         yield from container.demux(*streams)
     except av.FFmpegError:
-        yield None  # the rest of the file is lost, the frames that the decoder still holds are not
+        yield None  # the frames that the decoder still holds are not lost
 
 
-def seek(container: Any, stream: Any, time: float) -> bool:
+def seek(container: Any, stream: Any, time: float, timing: Timing = IN_ORDER) -> bool:
     """Go to the last place before `time` where decoding can begin; false where the file cannot be sought in."""
+    if timing.marks:  # `timed_frames` goes there by them
+        return True
     try:
         container.seek(math.floor(time / stream.time_base), stream=stream)
     except import_av().FFmpegError:  # no index, as in raw streams
@@ -140,74 +175,17 @@ def seek(container: Any, stream: Any, time: float) -> bool:
     return True
 
 
-def first_frame(path: Path, container: Any, stream: Any) -> TimedFrame:
+def first_frame(path: Path, container: Any, stream: Any, packets: Iterable[Any] | None = None) -> TimedFrame:
     """The first frame that decodes.
 
     Raises:
         VideoError: None does.
     """
-    first = next(timed_frames(container, stream), None)
+    first = next(timed_frames(container, stream, packets=packets), None)
     if first is None:
         hint = '' if stream.width else ' (or they are larger than the environment variable VIDEOZOO_MAX_PIXELS allows)'
         raise VideoError(f'{path}: no frame could be decoded{hint}')
     return first
-
-
-def duration_of(path: Path, container: Any, stream: Any, origin: float) -> float:
-    """Seconds from the first frame, which comes at `origin`, to the end of the last; the position in the file is lost.
-
-    The header is believed where it is plausible. In a truncated file it gives the length of the whole.
-    """
-    if container.format.name in _BARE:
-        return _counted(path, origin)
-    if stream.duration:
-        duration = float(stream.duration * stream.time_base)
-    else:
-        duration = (container.duration or 0) / 1e6 - origin  # Matroska: end of the file, not length
-    if not 0 < duration * _LEAST_BYTES < path.stat().st_size:
-        return _counted(path, origin)
-    # Where a stream has no length of its own, the file's is given for it.
-    if container.format.name[:3] not in ('mov', 'avi') and _ends_before(path, container, stream, origin + duration):
-        return _counted(path, origin)
-    return duration
-
-
-def _counted(path: Path, origin: float) -> float:
-    with opened(path, num_threads=1) as (container, stream):
-        step, end, number = step_of(stream), -math.inf, 0
-        for packet in _packets(container, stream):
-            if packet is not None and packet.size:
-                number += 1
-                if packet.pts is not None:
-                    length = float((packet.duration or 0) * stream.time_base) or step
-                    end = max(end, float(packet.pts * stream.time_base) + length)
-    return number * step if end == -math.inf else end - origin
-
-
-def _ends_before(path: Path, container: Any, stream: Any, end: float) -> bool:
-    """Whether the pictures end before a file that has other streams too, and is whole."""
-    if len(container.streams) == 1 or not container.duration or end < container.duration / 1e6 - SLACK:
-        return False
-    try:
-        container.seek(math.floor(max(end - 10, 0) * 1e6))
-        ends = _ends(container)
-    except import_av().FFmpegError:
-        ends = {}
-    if not ends:  # no index to seek by
-        with opened(path, num_threads=1) as (container, stream):
-            ends = _ends(container)
-    pictures = ends.pop(stream.index, -math.inf)
-    return pictures < end - SLACK < max(ends.values(), default=-math.inf)
-
-
-def _ends(container: Any) -> dict[int, float]:
-    """When each stream ends, by its index."""
-    ends: dict[int, float] = {}
-    for packet in _packets(container):
-        if packet is not None and packet.size and packet.pts is not None:
-            last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            ends[packet.stream_index] = max(last, ends.get(packet.stream_index, last))
-    return ends
 
 
 def step_of(stream: Any) -> float:

@@ -12,25 +12,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..paths import as_path
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
+from .clock import IN_ORDER, Damage, TimedFrame
 from .decoding import (
     SLACK,
-    TimedFrame,
-    duration_of,
     end_of,
-    first_frame,
     import_av,
     opened,
     seek,
     step_of,
     timed_frames,
 )
+from .extent import Extent, examine
 from .images import read_image
 from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
@@ -70,7 +69,12 @@ class Clip:
         times: float64 [T], the presentation times of the frames shown, in seconds from the video's first frame.
         start: Start of the sampled window, in seconds from the first frame.
         end: End of the sampled window; later than the video's end where the video is shorter than the window.
-        duration: Of the video, in seconds.
+        duration: Of the video, in seconds; of a file that is cut off, of what is there.
+        padded: Fraction of the frames that only repeat the video's first or last one, as the window goes beyond it.
+        damaged: Fraction of the frames that are damaged, or stand for others that did not decode.
+        clock_offset: Presentation time of the first frame on the file's own clock, in seconds. Added to the times
+            above it gives those of other streams and programs.
+        lost: Seconds at the end of the video that the file's header states and the file lacks.
     """
 
     frames: torch.Tensor
@@ -78,6 +82,10 @@ class Clip:
     start: float
     end: float
     duration: float
+    padded: float = 0.0
+    damaged: float = 0.0
+    clock_offset: float = 0.0
+    lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,20 +93,24 @@ class VideoInfo:
     """Duration, frame rate and size of a video file.
 
     Attributes:
-        duration: Seconds from the first frame to the end of the last, from the header (counted if it does not say).
+        duration: Seconds from the first frame to the end of the last; of a file that is cut off, as the header says.
         fps: Average frames per second, from the header.
         width: Pixels, as displayed: after rotation, and if pixels are not square after scaling to square ones.
         height: Pixels, as displayed.
+        clock_offset: Presentation time of the first frame on the file's own clock, in seconds.
+        lost: Seconds of the duration, at its end, that the file lacks.
     """
 
     duration: float
     fps: float
     width: int
     height: int
+    clock_offset: float = 0.0
+    lost: float = 0.0
 
 
 def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) -> VideoInfo:
-    """Read duration, frame rate and size of a video from its header and its first frame.
+    """Read duration, frame rate and size of a video from its header, its first frame and the end of the file.
 
     Args:
         path: A video file.
@@ -115,10 +127,11 @@ def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) ->
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
     with opened(path, num_threads=1) as (container, stream):
-        origin, frame = first_frame(path, container, stream)
+        extent, frame = examine(path, container, stream)
         width, height = shown_size(path, frame, stream.sample_aspect_ratio, pixels)
         rate = stream.average_rate or stream.guessed_rate or GRID_RATE
-        return VideoInfo(duration_of(path, container, stream, origin), float(rate), width, height)
+        whole = extent.duration + extent.lost
+        return VideoInfo(whole, float(rate), width, height, extent.origin, extent.lost)
 
 
 def read_clip(
@@ -133,8 +146,8 @@ def read_clip(
     """Read one clip from a video.
 
     Position k of the 30 Hz grid shows the last frame whose presentation time is not after `start + k / 30`. A video
-    that ends within the window repeats its last frame. One that ends before the window, though its header says
-    otherwise, gives no clip. Packets that do not decode are skipped.
+    that ends within the window repeats its last frame. Of a file that is cut off, what is there is the video. Packets
+    that do not decode are skipped. `Clip.padded`, `Clip.lost` and `Clip.damaged` tell of these.
 
     Args:
         path: A video file.
@@ -192,42 +205,53 @@ def read_clips(
         yield from _synthetic_clips(path, starts, sampling, skip)
         return
     with opened(path, num_threads=1) as (container, stream):
-        origin, _ = first_frame(path, container, stream)
+        extent, _ = examine(path, container, stream)
         aspect = stream.sample_aspect_ratio
-        duration = duration_of(path, container, stream, origin)
-    for run in _runs(_checked(path, starts, duration), sampling):
+    for run in _runs(_checked(path, starts, extent), sampling):
         if skip >= len(run):
             skip -= len(run)
             continue
-        wanted = [[origin + max(start + k / GRID_RATE, 0) for k in sampling.positions] for start in run]
-        for start, shown in zip(run, _read_run(path, origin, run, wanted, num_threads), strict=True):
+        for start, shown in zip(run, _read_run(path, extent, run, sampling, num_threads), strict=True):
             if skip:
                 skip -= 1
                 continue
-            times = torch.tensor([time - origin for time, _ in shown], dtype=torch.float64)
+            times = torch.tensor([time - extent.origin for time, _ in shown.frames], dtype=torch.float64)
             try:
-                images = to_images(path, [frame for _, frame in shown], aspect, pixels)
+                images = to_images(path, [frame for _, frame in shown.frames], aspect, pixels)
             except (import_av().FFmpegError, ValueError) as error:
                 reason = getattr(error, 'strerror', None) or error
                 raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
-            yield Clip(images, times, start, start + sampling.seconds, duration)
+            before = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
+            yield Clip(
+                images,
+                times,
+                start,
+                start + sampling.seconds,
+                extent.duration,
+                (before + shown.behind) / sampling.num_frames,
+                shown.damaged / sampling.num_frames,
+                extent.origin,
+                extent.lost,
+            )
 
 
 def _synthetic_clips(path: Path, starts: Starts, sampling: Sampling, skip: int) -> Iterator[Clip]:
     """Clips as of a file at 30 frames per second: a position shows the frame that began last."""
     scene = scene_of(path)
     last = round(DURATION * RATE) - 1
-    for start in islice(_checked(path, starts, DURATION), skip, None):
-        shown = [min(max(math.floor((start + TOLERANCE) * RATE + k), 0), last) for k in sampling.positions]
+    for start in islice(_checked(path, starts, Extent(0.0, DURATION)), skip, None):
+        asked = [math.floor((start + TOLERANCE) * RATE + k) for k in sampling.positions]
+        shown = [min(max(k, 0), last) for k in asked]
         times = torch.tensor(shown, dtype=torch.float64) / RATE
-        yield Clip(scene.render(times), times, start, start + sampling.seconds, DURATION)
+        padded = sum(k != there for k, there in zip(asked, shown, strict=True)) / len(asked)
+        yield Clip(scene.render(times), times, start, start + sampling.seconds, DURATION, padded)
 
 
-def _checked(path: Path, starts: Starts, duration: float) -> Iterator[float]:
+def _checked(path: Path, starts: Starts, extent: Extent) -> Iterator[float]:
     """The starts; those of a function are checked one by one, as a file may cause any number of them."""
     if not callable(starts):
-        return iter(list(_ascending(path, starts, duration)))
-    return _ascending(path, starts(duration), duration)
+        return iter(list(_ascending(path, starts, extent.duration + extent.lost)))
+    return _ascending(path, starts(extent.duration), extent.duration)
 
 
 def _ascending(path: Path, starts: Sequence[float], duration: float) -> Iterator[float]:
@@ -255,24 +279,40 @@ def _runs(starts: Iterator[float], sampling: Sampling) -> Iterator[list[float]]:
         yield run
 
 
+class _Shown(NamedTuple):
+    """What a window shows.
+
+    Attributes:
+        frames: (time, frame) at each of its positions.
+        behind: Number of positions behind the end of the last frame.
+        damaged: Number of positions that show a damaged frame, or whose own did not decode.
+    """
+
+    frames: list[TimedFrame]
+    behind: int
+    damaged: int
+
+
 def _read_run(
-    path: Path,
-    origin: float,
-    starts: list[float],
-    wanted: list[list[float]],
-    num_threads: int,
-) -> Iterator[list[TimedFrame]]:
-    """For each window the (time, frame) that it shows at each of its wanted times."""
+    path: Path, extent: Extent, starts: list[float], sampling: Sampling, num_threads: int
+) -> Iterator[_Shown]:
+    """What each window shows."""
+    wanted = [[extent.origin + max(start + k / GRID_RATE, 0) for k in sampling.positions] for start in starts]
     done = 0
     for margin in _SEEK_MARGINS:
-        begin, first = starts[done] - margin, done
-        for frames_of in (partial(shown_frames, wanted=sorted(chain(*wanted[done:]))), timed_frames):
+        begin, first, damage = starts[done] - margin, done, Damage()
+        sought = begin > 0
+        ways: list[Callable[..., Iterator[TimedFrame]]] = [
+            partial(shown_frames, wanted=sorted(chain(*wanted[done:]))),
+            partial(timed_frames, timing=extent.timing, begin=extent.origin + begin, damage=damage),
+        ]
+        for frames_of in ways if extent.timing == IN_ORDER else ways[1:]:
             with opened(path, num_threads) as (container, stream), suppress(Odd):
-                sought = begin > 0
-                if sought and not seek(container, stream, origin + begin):
+                if sought and not seek(container, stream, extent.origin + begin, extent.timing):
                     break
                 frames = frames_of(container, stream, sought=sought)
-                for shown in islice(_select(path, origin, step_of(stream), frames, wanted[first:]), done - first, None):
+                windows = _select(path, extent, step_of(stream), frames, wanted[first:], damage)
+                for shown in islice(windows, done - first, None):
                     yield shown
                     done += 1
                 break
@@ -283,11 +323,12 @@ def _read_run(
 
 def _select(
     path: Path,
-    origin: float,
+    extent: Extent,
     step: float,
     frames: Iterator[TimedFrame],
     windows: list[list[float]],
-) -> Iterator[list[TimedFrame]]:
+    damage: Damage,
+) -> Iterator[_Shown]:
     """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
 
     Yields nothing if the frames begin too late.
@@ -295,7 +336,20 @@ def _select(
     Raises:
         VideoError: The frames end before a window starts, so that it would show nothing of its own.
     """
-    order = sorted((time, window) for window, times in enumerate(windows) for time in times)
+
+    def window(shown: list[TimedFrame], times: list[float], end: float = math.inf) -> _Shown:
+        behind = [time > end - TOLERANCE for time in times]
+        return _Shown(
+            shown,
+            sum(behind),
+            sum(
+                damage.between(time, wanted) or (is_behind and wanted < missing_until)
+                for (time, _), wanted, is_behind in zip(shown, times, behind, strict=True)
+            ),
+        )
+
+    missing_until = -math.inf  # until when pictures should be there that are not
+    order = sorted((time, number) for number, times in enumerate(windows) for time in times)
     shown: list[list[TimedFrame]] = [[] for _ in windows]
     latest, next_window, position = None, 0, 0
     for time, frame in frames:
@@ -305,7 +359,7 @@ def _select(
             shown[order[position][1]].append(latest)
             position += 1
             while next_window < len(windows) and len(shown[next_window]) == len(windows[next_window]):
-                yield shown[next_window]
+                yield window(shown[next_window], windows[next_window])
                 shown[next_window] = []  # its frames are large
                 next_window += 1
         if position == len(order):
@@ -314,8 +368,10 @@ def _select(
     if latest is None:
         return
     end = end_of(*latest, step)
+    if extent.origin + extent.duration > end + SLACK:
+        missing_until = extent.origin + extent.duration
     for times, begun in zip(windows[next_window:], shown[next_window:], strict=True):
         if times[0] > end + SLACK:
-            ends, starts = f'{end - origin:.1f} s', f'{times[0] - origin:.1f} s'
+            ends, starts = f'{end - extent.origin:.1f} s', f'{times[0] - extent.origin:.1f} s'
             raise VideoError(f'{path}: the file ends at {ends}, the window starts at {starts}: cut off?')
-        yield begun + [latest] * (len(times) - len(begun))
+        yield window(begun + [latest] * (len(times) - len(begun)), times, end)

@@ -92,24 +92,34 @@ class _EvenStarts(Sequence[float]):
         return self.first + range(self.number)[k] * self.stride
 
 
-def even_starts(duration: float, stride: float, first: float = 0.0) -> Sequence[float]:
+def even_starts(
+    duration: float, stride: float, *, offset: float = 0.0, before: float = 0.0, with_end: bool = False
+) -> Sequence[float]:
     """Starts of a time course, from the first frame to the end; each is computed when it is needed.
 
     Args:
         duration: Of the video, in seconds.
         stride: Seconds from one to the next.
-        first: Where the first window starts, in seconds from the first frame.
+        offset: The time of the first row, in seconds from the first frame.
+        before: Seconds by which a window starts before the time of its row.
+        with_end: Whether there is a row whose time is the end of the video.
 
     Raises:
-        ValueError: There would be more than `MAX_CLIPS` (`checks`).
+        ValueError: There would be more than `MAX_CLIPS` (`checks`), or none.
     """
-    number, most = duration / stride, limit('VIDEOZOO_MAX_CLIPS', MAX_CLIPS)
+    number, most = (duration - offset) / stride, limit('VIDEOZOO_MAX_CLIPS', MAX_CLIPS)
     if number > most:
         raise ValueError(
             f'{duration:g} s of video with a stride of {stride:g} s are more than the {most:,} clips that are read of '
             f'one file (the environment variable VIDEOZOO_MAX_CLIPS raises this limit)'
         )
-    return _EvenStarts(max(math.ceil(number - 1e-9), 1), stride, first)
+    if offset > duration or (offset == duration and not with_end):
+        raise ValueError(f'offset={offset:g}: the video ends before, it lasts {duration:g} s')
+    if with_end:  # headers round, often to a frame
+        number = math.floor((duration + min(0.5 / GRID_RATE, 0.9 * before) - offset) / stride + 1e-9) + 1
+    else:
+        number = max(math.ceil(number - 1e-9), 1)
+    return _EvenStarts(number, stride, offset - before)
 
 
 def seed_of(seed: int, path: str | os.PathLike) -> int:

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .decoding import TimedFrame, import_av
+from .clock import TimedFrame
+from .decoding import import_av
 from .sampling import TOLERANCE
 
 # Whose non-reference frames are used by no other. Those of HEVC may be, by frames of a higher temporal layer; the

@@ -33,6 +33,8 @@ class Views:
         stride: Seconds between clips instead, from the first frame to the end: a time course.
         align: Which point of a clip's window its time is: 'start', 'center', or 'causal' (the end, so that no frame is
             later than the clip's time). Beyond the ends of the video a window repeats the first or the last frame.
+            Unless it is the start, a clip may have the time at which the video ends.
+        offset: The time of a time course's first clip, in seconds from the first frame.
         crops: As in `prepare_clip`; every clip is cropped in each of these ways.
         short_side: As in `prepare_clip`.
         jitter: Random views instead of `crops` and of centered clips, as in the published evaluation: a random start
@@ -53,6 +55,7 @@ class Views:
     num_clips: int = 1
     stride: float | None = None
     align: str = 'center'
+    offset: float = 0.0
     crops: tuple[str | int, ...] = ('center',)
     short_side: int | None = None
     jitter: tuple[int, int] | None = None
@@ -67,6 +70,8 @@ class Views:
             raise ValueError(f'stride must be more than 0 seconds, got {self.stride}')
         if self.align not in ALIGNMENTS:
             raise ValueError(f'align must be one of {list(ALIGNMENTS)}, got {self.align!r}')
+        if not 0 <= self.offset < math.inf or (self.offset and self.stride is None):
+            raise ValueError(f'offset={self.offset}: must be 0 or more seconds, and is of a time course (stride)')
         if self.jitter and not self.size <= self.jitter[0] <= self.jitter[1]:
             raise ValueError(
                 f'jitter={list(self.jitter)}: must be two ascending short sides of at least {self.size} pixels'
@@ -76,7 +81,13 @@ class Views:
         """Starts of the clips' windows in a video, in seconds from its first frame."""
         if self.stride is None:
             return centered_starts(duration, self.sampling, self.num_clips)
-        return even_starts(duration, self.stride, -ALIGNMENTS[self.align] * self.sampling.seconds)
+        return even_starts(
+            duration,
+            self.stride,
+            offset=self.offset,
+            before=ALIGNMENTS[self.align] * self.sampling.seconds,
+            with_end=self.align != 'start',
+        )
 
 
 class View(NamedTuple):
@@ -89,6 +100,10 @@ class View(NamedTuple):
         time: The time of the view (`Views.align`).
         duration: Of the video, in seconds; 0 of an image.
         total: Number of views of the file.
+        padded: Fraction of its frames that repeat the first or the last one of the video (`Clip`).
+        damaged: Fraction of its frames that are damaged or did not decode.
+        clock_offset: Presentation time of the video's first frame on the file's own clock, in seconds.
+        lost: Seconds at the end of the video that the file lacks.
     """
 
     x: torch.Tensor
@@ -97,6 +112,10 @@ class View(NamedTuple):
     time: float
     duration: float
     total: int
+    padded: float = 0.0
+    damaged: float = 0.0
+    clock_offset: float = 0.0
+    lost: float = 0.0
 
 
 class Failure(NamedTuple):
@@ -173,7 +192,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
         frames = _in_order(clip, job, views)
         for crop in views.crops[skip_crops:]:
             x = _prepare(frames, views, crop=crop)
-            yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops)
+            yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops, *_faults(clip))
         skip_crops = 0
 
 
@@ -187,7 +206,7 @@ def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: i
     short_side, crop = round(rng.uniform(*jitter)), (rng.random(), rng.random())
     x = _prepare(_in_order(clip, job, views), replace(views, short_side=short_side), crop=crop)
     x = x.flip(-1) if rng.random() < 0.5 else x
-    return View(_as_image(x, views), *_times(clip, views), 1)
+    return View(_as_image(x, views), *_times(clip, views), 1, *_faults(clip))
 
 
 def _augmented_views(
@@ -197,7 +216,7 @@ def _augmented_views(
     repeats = augmentation.repeats
     start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
     if is_image(job.path):
-        frames, times = read_image(job.path, pixels), (0.0, 0.0, 0.0, 0.0)
+        frames, times, faults = read_image(job.path, pixels), (0.0, 0.0, 0.0, 0.0), ()
     else:
         clip = next(
             read_clips(
@@ -208,7 +227,7 @@ def _augmented_views(
                 pixels=pixels,
             )
         )
-        frames, times = clip.frames, _times(clip, views)
+        frames, times, faults = clip.frames, _times(clip, views), _faults(clip)
     for seed in seeds[job.skip :]:
         x = _on_one_thread(
             augment_clip,
@@ -220,18 +239,23 @@ def _augmented_views(
             std=views.std,
             interpolation=views.interpolation,
         )
-        yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats)
+        yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats, *faults)
 
 
 def _in_order(clip: Clip, job: Job, views: Views) -> torch.Tensor:
     """The frames of a clip in the order that the sampling asks for."""
-    file = job.index if job.view_seed is None else job.view_seed
+    file = seed_of(0, job.path) if job.view_seed is None else job.view_seed
     return reordered(clip.frames, views.sampling.frames, f'{file} {clip.start:.3f}')
 
 
 def _times(clip: Clip, views: Views) -> tuple[float, float, float, float]:
     """Start, end and time of a view, and duration of its video."""
     return clip.start, clip.end, clip.start + ALIGNMENTS[views.align] * views.sampling.seconds, clip.duration
+
+
+def _faults(clip: Clip) -> tuple[float, float, float, float]:
+    """What a view says of the video beside its times: `padded`, `damaged`, `clock_offset`, `lost`."""
+    return clip.padded, clip.damaged, clip.clock_offset, clip.lost
 
 
 def _as_image(x: torch.Tensor, views: Views) -> torch.Tensor:
