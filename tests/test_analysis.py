@@ -175,7 +175,7 @@ def test_complete(videozoo, tmp_path):
     assert all(float(row['psnr']) == pytest.approx(-10 * math.log10(float(row['mse']))) for row in table)
     (tmp_path / 'file').touch()
     for wrong, words in (
-        (['--mask-ratio', '0'], '--mask-ratio 0 drops nothing'),
+        (['--mask-ratio', '0'], '--mask-ratio 0 masks nothing'),
         (['--out', 'file'], 'file is a file, not a folder; name another --out'),
         (['--out', 'file/a'], 'file is no folder'),
     ):

@@ -240,7 +240,7 @@ def test_weights_that_contradict_the_model_are_refused(here, small, tmp_path):
     [
         (['embed', str(CLIPS / 'pans'), '--model', 'vit_hvm2_none'], "did you mean 'vit_hvm1_none'"),
         (['embed', 'nowhere', '--model', 'vit_t14_st'], 'nowhere: no such file or folder'),
-        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.csv'], '.npz or .safetensors, or be a folder'),
+        (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'x.h5'], '.csv or .parquet, or be a folder'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--out', 'no/folder/x.npz'], 'no folder'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--device', 'gpu'], '--device gpu'),
         (['embed', str(CLIPS), '--model', 'vit_t14_st', '--weights', 'nowhere.pth'], 'nowhere.pth: no such file'),
@@ -370,7 +370,7 @@ def test_files_stand_before_and_behind_options(here, tmp_path):
     first, second = CLIPS / 'pans' / 'things' / 'cat.mp4', 'drawn:1'
     for paths in ([first, '--num-workers', '0', second], ['--num-workers', '0', second, '--seed', '0', first]):
         assert 'attention: 2 pictures' in here('attend', *paths).stdout
-    assert len(list((tmp_path / 'attention').iterdir())) == 2
+    assert len(list((tmp_path / 'attention').glob('*.jpg'))) == 2
     done = here('attend', first, '--seed', '0', '--', '-b.mp4', '--a.mp4', check=False)  # as dashes do elsewhere
     assert done.returncode == 1 and '--a.mp4: no such file' in done.stderr and '-b.mp4: no such file' in done.stderr
 

@@ -60,10 +60,13 @@ def test_random_views(videos):
 
 
 def test_samples(tmp_path):
+    def of_eight(paths, seed):
+        return sample(paths, Pictures(8, seed, tmp_path, format='jpg', dpi=150, title=True, save_arrays=False))
+
     paths = [f'{k}.mp4' for k in range(40)]
-    chosen = sample(paths, Pictures(num_vids=8, seed=3, out=tmp_path))
-    assert len(chosen) == 8 and chosen != sample(paths, Pictures(num_vids=8, seed=4, out=tmp_path))
-    more = sample(['new.mp4', *paths], Pictures(num_vids=8, seed=3, out=tmp_path))
+    chosen = of_eight(paths, 3)
+    assert len(chosen) == 8 and chosen != of_eight(paths, 4)
+    more = of_eight(['new.mp4', *paths], 3)
     assert len(set(chosen) - set(more)) <= 1 and chosen == sorted(chosen, key=paths.index)
 
 

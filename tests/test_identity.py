@@ -155,7 +155,7 @@ def test_a_file_that_says_nothing_is_recognized_but_not_loaded(tmp_path, capsys)
 def test_what_contradicts_itself_is_refused(tmp_path):
     save_file(Contents(VIT).take(), tmp_path / 'x.safetensors', dict(name='vit_kinetics_none', zoo='hvm-1'))
     for call, words in (
-        (lambda: resolve(), 'name a model or a file'),
+        (lambda: resolve(), 'name a model .* or a file'),
         (lambda: resolve('vit_shapes_none'), "did you mean .*'vit_shapes_motion'"),
         (lambda: resolve(file=tmp_path / 'x.safetensors', zoo='video-models'), "of the zoo 'hvm-1', not of"),
         (lambda: resolve('vit_shapes_motion', tmp_path / 'x.safetensors').check(), 'name vit_kinetics_none of'),

@@ -158,12 +158,16 @@ def test_views_can_be_skipped_one_by_one():
         assert all(torch.equal(a.x, b.x) and a[1:] == b[1:] for a, b in zip(everything[skip:], rest, strict=True))
 
 
-def test_random_views_are_those_of_their_seed_and_file(long_video):
-    def draw(index, seed):
-        (view,) = read_views(Job(index, str(long_video)), Views(**SMALL, jitter=(64, 80), seed=seed))
+def test_random_views_are_those_of_their_seed_and_file(long_video, tmp_path):
+    other = tmp_path / f'other{long_video.suffix}'
+    other.symlink_to(long_video)
+
+    def draw(path, seed, index=3):
+        (view,) = read_views(Job(index, str(path)), Views(**SMALL, jitter=(64, 80), seed=seed))
         return view
 
-    first, again, other_file, other_seed = draw(3, 1), draw(3, 1), draw(4, 1), draw(3, 2)
+    first, again = draw(long_video, 1), draw(long_video, 1, index=4)
+    other_file, other_seed = draw(other, 1), draw(long_video, 2)
     assert torch.equal(first.x, again.x)
     assert not torch.equal(first.x, other_file.x) and not torch.equal(first.x, other_seed.x)
     assert first.start != other_file.start and 0 <= first.start <= first.duration - RECOGNITION.seconds

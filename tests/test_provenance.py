@@ -65,7 +65,10 @@ def test_a_file_that_only_says_what_it_is_claims_nothing(change, tmp_path, monke
     with safe_open(tmp_path / 'x/model.safetensors', 'pt') as file:
         assert not {'name', 'zoo', 'source', 'source_sha256'} & file.metadata().keys()
     x = torch.randn(1, 3, 16, 112, 112)
-    assert torch.equal(load_file(tmp_path / 'x/model.safetensors')(x), load_file(mine)(x))
+    exported, own = load_file(tmp_path / 'x/model.safetensors'), load_file(mine)
+    assert all(torch.equal(a, b) for a, b in zip(exported.parameters(), own.parameters(), strict=True))
+    # Kernels may add in another order where memory is aligned otherwise.
+    assert torch.allclose(exported(x), own(x), atol=1e-5)
 
 
 def test_what_is_published_is_claimed_in_any_precision(tmp_path):

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from videozoo_timm.analysis.embedding import embed
 from videozoo_timm.inference.journal import Journal, remaining
 from videozoo_timm.inference.pipeline import Group, RowBatch
+from videozoo_timm.inference.reporting import SILENT
 
 # The last bits of a matrix product depend on the number of threads.
 ENVIRONMENT = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
@@ -310,7 +311,7 @@ def test_files_that_fail_half_way_leave_no_rows():
     from videozoo_timm.analysis.embedding import _collect
 
     batches = [batch(0, 0, False, [0, 0], value=1.0), batch(0, 1, True, [1], {0: 'hung after two clips'}, value=2.0)]
-    result = _collect(batches, ['a', 'b'], None, np.empty)
+    result = _collect(batches, ['a', 'b'], None, np.empty, 'first-frame', False, SILENT)
     assert result.paths == ['b'] and result.features.tolist() == [[2.0] * 3] and result.video_index.tolist() == [0]
     assert result.failed == [('a', 'hung after two clips')]
 

@@ -145,7 +145,7 @@ def test_published_recipe_is_the_default(capsys):
         ('--span', '128'),
         ('--clip-grad', '0.1'),
         ('--repeat-aug', '16'),
-        ('--mask-ratio', '0.9'),
+        ('--mask-ratio', '0.9; of images 0.75'),
     ):
         assert re.search(rf' {option} [^\[]*\[default: {default}\]', text), option
     model = small()

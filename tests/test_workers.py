@@ -238,7 +238,7 @@ def test_views_arrive_as_they_were_read_and_stay_so(through, monkeypatch):
     assert shared_while_compared(paths) == (through == 'shared memory')
     gc.collect()
     assert not shared_memory()  # it goes with the last view
-    assert psutil.Process().num_fds() == open_files
+    assert psutil.Process().num_fds() <= open_files
 
 
 def shared_while_compared(paths):

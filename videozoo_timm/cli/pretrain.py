@@ -57,8 +57,8 @@ from .types import Choice, Count
     default=[],
     metavar='FRACTION',
     section='Training',
-    help='Fraction of the tokens that is masked; one for all mask types, or one for each; by default 0.9, of images '
-    '0.75.',
+    show_default='0.9; of images 0.75',
+    help='Fraction of the tokens that is masked; one for all mask types, or one for each.',
 )
 @option(
     '--pictures-every',

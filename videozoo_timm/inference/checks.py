@@ -26,7 +26,7 @@ def checked_model(model: Any) -> Any:
     inner: Any = model
     while isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(inner, '_orig_mod'):
         inner = inner._orig_mod if hasattr(inner, '_orig_mod') else inner.module
-    if not hasattr(inner, 'forward_head'):
+    if not hasattr(inner, 'pretrained_cfg'):
         raise TypeError(f'a timm model is wanted, got {type(inner).__name__}; load_model gives one')
     return inner
 

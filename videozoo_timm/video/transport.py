@@ -117,9 +117,13 @@ def _allocate(num_bytes: int) -> Shared | None:
         fd = os.memfd_create('videozoo', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError:  # a sandbox forbids it
         return None
-    os.ftruncate(fd, _FLAGS + NUM_SLOTS * num_bytes)
-    # A decoder that a crafted file has taken over cannot make the parent touch memory that is gone.
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    try:
+        os.ftruncate(fd, _FLAGS + NUM_SLOTS * num_bytes)
+        # A decoder that a crafted file has taken over cannot make the parent touch memory that is gone.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError:  # the size of files is limited (`ulimit -f`)
+        os.close(fd)
+        return None
     return Shared(fd, num_bytes)
 
 
