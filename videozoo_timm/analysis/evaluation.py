@@ -18,6 +18,7 @@ from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
 from ._inputs import WARNING, Paths, listed, none_read
 from .intervals import wilson_interval
+from .labels import known_labels
 
 __all__ = [
     'PUBLISHED_JITTER',
@@ -298,7 +299,9 @@ def evaluate(
     views = _views_for(model, views)
     num_classes = checked_model(model).num_classes
     if len(classes) != num_classes:
-        raise ValueError(f'{folder} has {len(classes)} class folders, the model has {num_classes} classes')
+        lacking = [name for name in known_labels(model) or () if name not in classes]
+        hint = f'; there is none for {", ".join(lacking[:5])}{", ..." if len(lacking) > 5 else ""}' if lacking else ''
+        raise ValueError(f'{folder} has {len(classes)} class folders, the model has {num_classes} classes{hint}')
     if any(map(is_image, paths)) and (views.jitter or views.num_clips > 1 or len(views.crops) > 1):
         raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)

@@ -139,7 +139,7 @@ def read_clip(
     *,
     sampling: Sampling = RECOGNITION,
     start: float | None = None,
-    num_threads: int = 2,
+    num_threads: int = 1,
     pixels: Pixels = AS_PLAYED,
     **fields: Any,
 ) -> Clip:
@@ -154,7 +154,8 @@ def read_clip(
         sampling: Which frames to take.
         start: Start of the window, in seconds from the first frame. None is the published center clip: it starts at
             position floor(max(30 * duration - span, 0) / 2) of the grid.
-        num_threads: Threads of the decoder.
+        num_threads: Threads of the decoder. Several are faster, but decode damaged frames, and those before a cut, in a
+            way that differs from time to time.
         pixels: Which colors the frames have, and what transparent parts are laid on.
         **fields: Fields of `pixels` to replace: `color`, `background`.
 
@@ -176,7 +177,7 @@ def read_clips(
     *,
     sampling: Sampling = RECOGNITION,
     skip: int = 0,
-    num_threads: int = 2,
+    num_threads: int = 1,
     pixels: Pixels = AS_PLAYED,
     **fields: Any,
 ) -> Iterator[Clip]:
@@ -189,7 +190,8 @@ def read_clips(
         sampling: Which frames of a window to take.
         skip: Number of windows to skip, from the first. The others are read from the same places in the file as with
             `skip=0`, so that they are equal even where decoding depends on where it began.
-        num_threads: Threads of the decoder.
+        num_threads: Threads of the decoder. Several are faster, but decode damaged frames, and those before a cut, in a
+            way that differs from time to time.
         pixels: As in `read_clip`.
         **fields: Fields of `pixels` to replace.
 
