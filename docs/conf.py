@@ -24,7 +24,7 @@ project_copyright = f'2026, {author}'
 version = release = __version__
 
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'generated']
-exclude_patterns = ['notes', 'frameworks.txt']
+exclude_patterns = ['frameworks.txt']
 smartquotes_action = 'D'  # dashes alone: T' is a number of time steps
 default_role = 'py:obj'  # single backticks: code, and a link where the handbook knows the name
 

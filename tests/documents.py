@@ -7,14 +7,10 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README, DOCS = REPOSITORY / 'README.md', REPOSITORY / 'docs'
-# reference/ is generated, _build/ is what Sphinx writes, and notes/ are drafts.
+# reference/ is generated, and _build/ is what Sphinx writes.
 PAGES = [
     README,
-    *(
-        page
-        for page in sorted(DOCS.rglob('*.md'))
-        if page.relative_to(DOCS).parts[0] not in ('reference', '_build', 'notes')
-    ),
+    *(page for page in sorted(DOCS.rglob('*.md')) if page.relative_to(DOCS).parts[0] not in ('reference', '_build')),
 ]
 _MARK = r'(?:^<!-- not run: (?P<reason>[^\n]*) -->\n\n?)?'
 _BLOCK = re.compile(_MARK + r'^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=fence)$', flags=re.S | re.M)

@@ -55,7 +55,7 @@ _COMPLETION = '_VIDEOZOO_COMPLETE'  # the variable by which a shell asks for com
 
 commands = Commands(
     'videozoo',
-    help='The models of HVM-1, video-models and silicon-menagerie: list, download, run and train them.',
+    help='The models of HVM-1, video-models, silicon-menagerie and humanlike-vits: list, download, run and train them.',
     examples="""
         videozoo complete VIDEOS --out completions
         videozoo embed VIDEOS --model vit_hvm1_none --out features.npz

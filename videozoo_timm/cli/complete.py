@@ -38,7 +38,7 @@ from .types import FILE, Choice, Integers, Number
     '--mask-type',
     type=Choice(['random', 'temporal', 'center']),
     default='random',
-    help='Mask tokens at random, at the end of the clip, or in the center of the frames.',
+    help='Mask tokens at random, at the end of the clip, or in the middle of its time.',
 )
 @option(
     '--mask-ratio',

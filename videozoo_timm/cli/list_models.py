@@ -24,7 +24,10 @@ from .output import echo, table
     '--markdown', is_flag=True, instead_of='--json', help='Print the list as a Markdown table, without what is on disk.'
 )
 def list_models(zoo: str | None, as_json: bool, markdown: bool) -> int:
-    """List the published models; those of a series in one line, unless a zoo is named or JSON is asked for."""
+    """List the published models.
+
+    Those of a series stand in one line, unless --zoo names a zoo or --json is given.
+    """
     if markdown:
         echo(markdown_table(zoo))
         return 0

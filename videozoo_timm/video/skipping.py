@@ -47,7 +47,7 @@ def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: b
     try:
         for packet, is_shown in packets:
             if is_shown:
-                insort(expected, float(packet.pts * stream.time_base))
+                insort(expected, _seconds(packet.pts, stream))
             context.skip_frame = 'DEFAULT' if is_shown else 'NONREF'
             for frame in stream.decode(packet):
                 yield from _if_expected(frame, stream, expected)
@@ -65,11 +65,16 @@ def _if_expected(frame: Any, stream: Any, expected: deque[float]) -> Iterator[Ti
     # The two fields of an interlaced frame may come in packets of their own.
     if frame.pts is None or frame.is_corrupt or frame.interlaced_frame:
         raise Odd
-    time = float(frame.pts * stream.time_base)
+    time = _seconds(frame.pts, stream)
     if expected and time >= expected[0]:
         if time != expected.popleft():
             raise Odd
         yield time, frame
+
+
+def _seconds(stamp: int, stream: Any) -> float:
+    """As `float(stamp * stream.time_base)`, without a fraction for each packet."""
+    return stamp * stream.time_base.numerator / stream.time_base.denominator
 
 
 class _Packets:
@@ -94,9 +99,9 @@ class _Packets:
                 continue
             if packet.pts is None or packet.is_corrupt or (packet.dts is None and before > -math.inf):
                 raise Odd
-            time = float(packet.pts * self.stream.time_base)
+            time = _seconds(packet.pts, self.stream)
             # Matroska leaves the first decoding times open.
-            decoded = -math.inf if packet.dts is None else float(packet.dts * self.stream.time_base)
+            decoded = -math.inf if packet.dts is None else _seconds(packet.dts, self.stream)
             if time < decoded or decoded <= before > -math.inf or time in times:
                 raise Odd
             before = decoded
