@@ -224,6 +224,10 @@ def test_masks_of_ones_own(videozoo, tmp_path):
         assert code == 2 and words in err
     code, _, err = videozoo('complete', CAT, '--mask-box=0,99,0,1,0,1', model='mae_t14_st')
     assert code == 2 and 't0,t1 = 0,99' in err
+    for own in (['--mask-box', '0,16,28,84,28,84'], ['--mask-file', 'mask.npy']):
+        for other in (['--mask-type', 'center'], ['--mask-ratio', '0.5']):
+            code, _, err = videozoo('complete', CAT, *own, *other, model='mae_t14_st')
+            assert code == 2 and f'{own[0]} and {" ".join(other)} both say what is masked' in err
 
 
 def test_the_published_command_lines(videozoo, tmp_path):

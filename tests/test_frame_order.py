@@ -60,9 +60,10 @@ def test_the_order_is_in_the_records(tmp_path, monkeypatch, capsys):
     assert settings['views']['sampling']['frames'] == 'shuffled@3'
     assert main(['evaluate', 'drawn:8@1', *given]) == 0
     assert json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())['frames'] == 'shuffled@3'
-    capsys.readouterr()
-    assert main(['evaluate', 'drawn:8@1', '--num-workers', '0', '--frames', 'static']) == 2  # another evaluation
-    assert '--force' in capsys.readouterr().err
+    for other in (['--frames', 'static'], []):  # another evaluation, and one without a control
+        capsys.readouterr()
+        assert main(['evaluate', 'drawn:8@1', '--num-workers', '0', *other]) == 2
+        assert '--force' in capsys.readouterr().err
     assert main(['classify', 'drawn:1', '--num-workers', '0', '--frames', 'backwards']) == 2
     assert 'shuffled@7' in capsys.readouterr().err
     assert main(['embed', 'drawn:1', '--model', 'vit_t16_im', '--frames', 'static', '--force']) == 2

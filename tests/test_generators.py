@@ -383,7 +383,8 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     monkeypatch.setattr('videozoo_timm.factory.load_model', small)
     assert main(['generate', '--model', 'say_gimel', '-n', '5', '--seed', '1', '--dtype', 'float32']) == 0
     assert 'seed 1, ' in capsys.readouterr().out
-    assert json.loads(Image.open('samples.png').info['Comment'])['seed'] == 1
+    about = json.loads(Image.open('samples.png').info['Comment'])
+    assert about['seed'] == 1 and about['batch_size'] == 5  # as many as fit, which differs between machines
     assert Image.open('samples.png').size == (3 * 34 + 2, 2 * 34 + 2)
     first = Path('samples.png').read_bytes()
     draw = ['generate', '--model', 'say_gimel', '-n', '5', '--dtype', 'float32', '--out', 'samples.png']
@@ -393,6 +394,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
         ([], 'seed was 1, is '),
         (['--seed', '1', '--temperature', '0.5'], 'temperature was 1.0, is 0.5'),
         (['--seed', '1', '--dtype', 'bfloat16'], 'dtype was float32, is bfloat16'),
+        (['--seed', '1', '--batch-size', '2'], 'batch_size was 5, is 2'),
     ):
         capsys.readouterr()
         assert main([*draw, *other]) == 2 and Path('samples.png').read_bytes() == first

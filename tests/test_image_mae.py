@@ -272,6 +272,7 @@ def test_pretraining_on_images(weights, tmp_path, monkeypatch, capsys):
         (['pretrain', *given, '--init', 'local', '--out', 'b'], 'models of clips'),
         (['pretrain', '--model', 'vit_t16_im', '--from-scratch'], 'is an image encoder'),
         (['pretrain', *given, '--mask-type', 'center', '--out', 'c'], 'masked at random'),
+        (['pretrain', 'photos', *given, '--num-frames', '4', '--out', 'd'], 'takes images; leave it out'),
     ):
         assert main([arguments[0], 'photos', *arguments[1:]]) == 2
         assert words in capsys.readouterr().err

@@ -150,6 +150,7 @@ def test_a_record_among_the_results(text, words, tmp_path):
 
 def test_differences():
     assert differences(dict(a=1, b=None), dict(a=1)) == ''  # a setting of a later version that does nothing
+    assert differences(dict(frames=''), dict(frames='static')) == "frames was '', is static"
     assert differences(dict(a=1, b=dict(c=2, d=3)), dict(a=2, b=dict(c=2, d=4))) == 'a was 1, is 2; d was 3, is 4'
     long = [f'video{k}.mp4' for k in range(8)]
     assert differences(dict(files=long), dict(files=long[:3])) == 'files: 8, 3 of them the same in the now 3'

@@ -172,8 +172,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             same = sum(a == b for a, b in zip(old, new, strict=False))
             parts.append(f'{key}: {len(old)}, {same} of them the same in the now {len(new)}')
         else:
-            parts.append(f'{key} was {old}, is {new}')
+            parts.append(f'{key} was {_told(old)}, is {_told(new)}')
     return '; '.join(part for part in parts if part)
+
+
+def _told(value: Any) -> Any:
+    return "''" if value == '' else value
 
 
 @dataclass(frozen=True)

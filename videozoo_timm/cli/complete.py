@@ -92,7 +92,11 @@ def complete(
 
     Output(pictures.out).check_folder()
     check_table(pictures.out / 'completions.csv')
-    if mask_ratio == 0 and mask_file is None and mask_box is None:
+    own = '--mask-file' if mask_file else '--mask-box' if mask_box else ''
+    if own and (mask_type != 'random' or mask_ratio is not None):
+        other = f'--mask-type {mask_type}' if mask_type != 'random' else f'--mask-ratio {mask_ratio:g}'
+        raise ValueError(f'{own} and {other} both say what is masked: give one of them')
+    if mask_ratio == 0:
         raise ValueError('--mask-ratio 0 masks nothing, so there is nothing to complete')
     of_images = takes_images(chosen)
     if of_images and animate:

@@ -83,10 +83,9 @@ def evaluate(
         size=views.size,
         num_frames=views.sampling.num_frames,
         span=view.span,
+        frames=view.frames or None,
         **asdict(Reading(**vars(reading)).pixels),
     )
-    if view.frames:
-        about |= dict(frames=view.frames)
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
     Output(out).check_recorded('summary.json', about, force)

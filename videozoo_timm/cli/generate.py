@@ -119,6 +119,7 @@ def generate(
     if sampling.seed is None:
         sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
     about: dict[str, Any] = dict(model=model, **asdict(sampling))
+    del about['batch_size']  # it is known when the free memory is
     about |= (
         dict(keep=keep, samples=samples, originals=digest_of_files(paths)) if paths else dict(num_images=num_images)
     )
@@ -134,7 +135,13 @@ def generate(
     computed_in = getattr(torch, dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
     files = {kind: file for kind, file in (('gpt', gpt), ('vqgan', vqgan)) if file is not None}
     generator: Any = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
-    about |= dict(weights=digest_of(generator.state_dict().items()), dtype=str(computed_in).removeprefix('torch.'))
+    # The same seed gives the same images in the same batches only.
+    sampling.batch_size = sampling.batch_size or generator.fitting(len(paths) * samples if paths else num_images)
+    about |= dict(
+        weights=digest_of(generator.state_dict().items()),
+        dtype=str(computed_in).removeprefix('torch.'),
+        batch_size=sampling.batch_size,
+    )
     _refuse_other(out, about, force)
     about |= versions()
     start = time.perf_counter()

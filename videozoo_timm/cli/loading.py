@@ -32,12 +32,9 @@ def load(
     from ..models.attention import fast_in_bfloat16
 
     refuse_generator(chosen)
+    _check_num_frames(chosen)
     options: dict[str, Any] = dict(chosen.sizes)
     if options and takes_images(chosen):
-        if 'num_frames' in options:
-            raise ValueError(
-                f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out'
-            )
         options = {}  # such a model takes images of any size: --img-size is that of the views (`view_size`)
     if not pretrained and chosen.weights is None:
         options['pretrained'] = False
@@ -97,6 +94,14 @@ def check_trainable(chosen: ModelOptions, whole: bool = False) -> None:
             f'{chosen.model or chosen.weights} is an image encoder; what is trained here are video models{maes}. '
             f'`videozoo probe` trains on its frozen features, timm.create_model gives it to any training script for '
             f'images'
+        )
+    _check_num_frames(chosen)
+
+
+def _check_num_frames(chosen: ModelOptions) -> None:
+    if chosen.num_frames is not None and takes_images(chosen):
+        raise ValueError(
+            f'--num-frames {chosen.num_frames}: {chosen.model or chosen.weights} takes images; leave it out'
         )
 
 

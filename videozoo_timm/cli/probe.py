@@ -102,11 +102,11 @@ def probe(
         size=views.size,
         num_frames=views.sampling.num_frames,
         span=span,
+        frames=frames or None,
         epochs=epochs,
         seed=seed,
         names=names,
         **asdict(Reading(**vars(reading)).pixels),
-        **(dict(frames=frames) if frames else {}),
     )
     Output(out).check_recorded('probes.json', about, force)
     about |= versions()  # which updates may change

@@ -227,7 +227,7 @@ class ImageGenerator(nn.Module):
     ) -> Iterable[torch.Tensor]:
         """Grids of codes [B, H', W'], batch by batch."""
         length = self.gpt.block_size + 1
-        batch_size = self._fitting(len(prefix)) if batch_size is None else batch_size
+        batch_size = self.fitting(len(prefix)) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size}: must be at least 1')
 
@@ -245,8 +245,8 @@ class ImageGenerator(nn.Module):
 
         return map(sample, prefix.split(batch_size))
 
-    def _fitting(self, wanted: int) -> int:
-        """As many sequences as half of the free memory has room for."""
+    def fitting(self, wanted: int) -> int:
+        """As many of the wanted images at a time as half of the free memory has room for, at most 64."""
         size = self.gpt.head.weight.element_size()
         each = 2 * len(self.gpt.blocks) * self.gpt.block_size * self.gpt.embed_dim * size + 16 * self.gpt.vocab_size
         return max(1, min(wanted, 64, free_memory(self._code_device) // 2 // each))

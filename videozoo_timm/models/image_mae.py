@@ -107,8 +107,7 @@ class ImageMaskedAutoencoder(MaskedAutoencoder, ImageVisionTransformer):
             mask_ratio: Fraction of the tokens that is masked.
             visualize: Also return the comparison.
             mask_type: `'random'`, the only one of images.
-            mask: A mask to use instead, [B, H', W'] boolean, True where a token is masked; every sample must drop the
-                same number.
+            mask: A mask to use instead, [B, H', W'], True (or 1) where a token is masked; as many in every sample.
             noise: Random numbers [B, H' * W'] that decide a random mask instead of `torch.rand`: the tokens with the
                 smallest are kept.
 
