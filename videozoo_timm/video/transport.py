@@ -9,7 +9,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -94,15 +94,18 @@ class Shared(NamedTuple):
 def shared_slots(views: Views) -> Iterator[tuple[Slots | None, Shared | None]]:
     """New shared memory for a process that is started within; nothing where a pipe must do.
 
-    That is where the views differ in size, or the system has no such memory (macOS, Windows).
+    That is where the views differ in size, or the system has no such memory (macOS, Windows), or not as much of it
+    (`ulimit`).
     """
     shared = None if views.whole else _allocate(4 * 3 * views.sampling.num_frames * views.size**2)
     if shared is None:
         yield None, None
         return
-    slots = Slots(*shared)
     try:
-        yield slots, shared
+        slots = None
+        with suppress(OSError):
+            slots = Slots(*shared)
+        yield slots, slots and shared
     finally:
         os.close(shared.fd)
 
@@ -117,9 +120,13 @@ def _allocate(num_bytes: int) -> Shared | None:
         fd = os.memfd_create('videozoo', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError:  # a sandbox forbids it
         return None
-    os.ftruncate(fd, _FLAGS + NUM_SLOTS * num_bytes)
-    # A decoder that a crafted file has taken over cannot make the parent touch memory that is gone.
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    try:
+        os.ftruncate(fd, _FLAGS + NUM_SLOTS * num_bytes)
+        # A decoder that a crafted file has taken over cannot make the parent touch memory that is gone.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError:
+        os.close(fd)
+        return None
     return Shared(fd, num_bytes)
 
 
