@@ -98,6 +98,42 @@ def test_the_length_is_that_of_the_pictures(tmp_path, name, codec, sound, late):
     assert behind.padded == pytest.approx(13 / 16, abs=1 / 16)
 
 
+def test_what_an_edit_list_cuts_off_is_no_part_of_the_video(tmp_path):
+    path = write_video(tmp_path / 'a.mp4', 100, codec='libx264')
+    data = bytearray(path.read_bytes())
+    place = data.index(b'elst') + 12  # of the length of the first edit, in milliseconds
+    assert int.from_bytes(data[place : place + 4], 'big') == pytest.approx(3333, abs=1)
+    data[place : place + 4] = (800).to_bytes(4, 'big')  # as phones trim a recording
+    path.write_bytes(data)
+    assert len(decode_all(path)[0]) == 24 and probe(path).duration == pytest.approx(0.8, abs=0.01)
+    clip = read_clip(path, sampling=CONTINUOUS)
+    assert numbers(clip) == list(range(4, 20)) and clip.padded == clip.damaged == clip.lost == 0
+    clip = read_clip(path, sampling=CONTINUOUS, start=20 / 30)
+    assert numbers(clip) == [20, 21, 22, *[23] * 13] and (clip.padded, clip.damaged) == (12 / 16, 0)
+
+
+def test_frames_that_the_decoder_still_holds_keep_their_times_where_the_file_cannot_be_read_on(tmp_path):
+    path = write_video(tmp_path / 'a.mp4', 30, codec='libx264')
+
+    def packets(container, broken):
+        for k, packet in enumerate(container.demux(video=0)):
+            if k == 10:  # of which several frames are to come
+                yield None
+                return
+            if k == broken:
+                other = av.Packet(bytes(packet.size))
+                other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+                packet = other
+            yield packet
+
+    for broken in (None, 8):
+        with decoding.opened(path, 1) as (container, stream):
+            damage = clock.Damage()
+            frames = decoding.timed_frames(container, stream, packets=packets(container, broken), damage=damage)
+            times = [(time, frame.time) for time, frame in frames]
+        assert all(time == of_file for time, of_file in times) and len(times) > 7
+
+
 def test_the_offset_is_the_first_frame_s_place_on_the_clock_of_the_file(tmp_path):
     for name, first_pts in (('a.mkv', 45), ('a.mp4', 45), ('a.mkv', 0)):
         path = write_video(tmp_path / name, 30, codec='mpeg4', first_pts=first_pts)
@@ -230,6 +266,47 @@ def test_frames_that_do_not_decode_are_counted(tmp_path):
         for num_threads in (1, 2):
             clip = read_clip(path, sampling=Sampling(4, 4), start=start / 30, num_threads=num_threads)
             assert clip.damaged == damaged / 4, (start, num_threads)
+
+
+def zeroed(path, data, place):
+    """The file with zeros instead of one of its packets."""
+    copy = bytearray(data)
+    with av.open(str(path)) as container:
+        broken = sorted((p for p in container.demux(video=0) if p.size), key=lambda packet: packet.pts)[place]
+        content, start = bytes(broken), data.index(bytes(broken), broken.pos)
+    copy[start : start + len(content)] = bytes(len(content))
+    path.write_bytes(copy)
+
+
+def test_a_lost_frame_is_counted_where_its_time_is_rounded_up(tmp_path):
+    path = write_video(tmp_path / 'a.mkv', 60, codec='mjpeg')
+    data = path.read_bytes()
+    for place in (30, 31, 32):  # 1.0, 1.033 and 1.067 s
+        path.write_bytes(data)
+        zeroed(path, data, place)
+        assert read_clip(path, sampling=Sampling(8, 8), start=28 / 30).damaged == 1 / 8
+
+
+@pytest.mark.parametrize('codec', ['libx264', 'mpeg4'])
+def test_what_is_predicted_from_a_lost_frame_is_damaged_too(tmp_path, codec):
+    path = write_video(tmp_path / 'a.mkv', 64, codec=codec)
+    sound = read_clip(path, sampling=Sampling(64, 64), start=0)
+    with av.open(str(path)) as container:
+        keys = sorted(packet.pts for packet in container.demux(video=0) if packet.is_keyframe)
+    keys = [round(30 * key / 1000) for key in keys]
+    data, begins = path.read_bytes(), []
+    for lost in range(keys[1] + 1, keys[2], 3):
+        path.write_bytes(data)
+        zeroed(path, data, lost)
+        clip = read_clip(path, sampling=Sampling(64, 64), start=0)
+        differ = [k for k in range(64) if not torch.equal(sound.frames[k], clip.frames[k])]
+        begin = keys[2] - round(64 * clip.damaged)
+        assert keys[1] < begin <= min(differ) and max(differ) < keys[2]
+        for k in (keys[1], lost, keys[2] - 1, keys[2]):
+            one = read_clip(path, sampling=Sampling(1, 1), start=k / 30)
+            assert one.damaged == (lost <= k < keys[2])
+        begins.append(lost - begin)
+    assert (max(begins) > 0) == (codec == 'libx264')  # B-frames are shown before what they are predicted from
 
 
 def test_pictures_that_the_decoder_calls_damaged_are_counted():

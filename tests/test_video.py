@@ -51,7 +51,7 @@ def write_video(path, num_frames, fps=30, codec='ffv1', first_pts=0, size=(64, 6
     with av.open(str(path), 'w', options=container_options) as container:
         stream = container.add_stream(codec, rate=fps, options={'threads': '1'})
         stream.width, stream.height = width, height
-        stream.pix_fmt = {'ffv1': 'bgr0', 'png': 'rgb24'}.get(codec, 'yuv420p')
+        stream.pix_fmt = {'ffv1': 'bgr0', 'png': 'rgb24', 'mjpeg': 'yuvj420p'}.get(codec, 'yuv420p')
         stream.codec_context.gop_size = 50
         if codec == 'libx264':
             stream.codec_context.max_b_frames = 2

@@ -1,5 +1,6 @@
 """Processes that decode: what they import, what a file does to them, and that they end with their parent."""
 
+import errno
 import gc
 import importlib
 import os
@@ -239,6 +240,17 @@ def test_views_arrive_as_they_were_read_and_stay_so(through, monkeypatch):
     gc.collect()
     assert not shared_memory()  # it goes with the last view
     assert psutil.Process().num_fds() <= open_files
+
+
+@pytest.mark.parametrize('module, name', [(os, 'ftruncate'), (transport.mmap, 'mmap')])
+def test_where_shared_memory_is_not_to_be_had_a_pipe_does(module, name, monkeypatch):
+    def refused(*args):
+        raise OSError(errno.ENOMEM, 'Cannot allocate memory')  # as `ulimit` has it
+
+    open_files = psutil.Process().num_fds()
+    monkeypatch.setattr(module, name, refused)
+    assert not shared_while_compared([CAT, CAT])
+    assert psutil.Process().num_fds() == open_files
 
 
 def shared_while_compared(paths):

@@ -4,6 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
@@ -128,17 +129,22 @@ class Damage:
     """Where pictures are missing or damaged.
 
     Attributes:
-        times: When frames should have been shown that did not decode, and when damaged ones are, in seconds.
+        times: When frames should have been shown that did not decode, when damaged ones are, and when the first is that
+            may be predicted from one of these, in seconds.
+        keys: When frames are shown from which on nothing is predicted from earlier ones, in seconds.
     """
 
     times: list[float] = field(default_factory=list)
-    _sent: list[int] = field(default_factory=list)
+    keys: list[float] = field(default_factory=list)
+    _order: list[int] = field(default_factory=list)  # times of the packets as they were sent
+    _sent: list[int] = field(default_factory=list)  # those of which no frame has come, as a heap
     _failed: int = 0
 
     def send(self, packet: Any) -> None:
         """A packet goes to the decoder."""
         if packet is not None and packet.pts is not None:
             heapq.heappush(self._sent, packet.pts)
+            self._order.append(packet.pts)
 
     def fail(self) -> None:
         """A packet did not decode; with several threads it is one that was sent before."""
@@ -149,10 +155,21 @@ class Damage:
         while self._sent and frame.pts is not None and self._sent[0] <= frame.pts:
             if (stamp := heapq.heappop(self._sent)) < frame.pts and self._failed:  # others are not to be shown
                 self._failed -= 1
-                self.times.append(float(stamp * frame.time_base))
-        if frame.is_corrupt and frame.time is not None:
-            self.times.append(frame.time)
+                self._note(stamp, frame.time_base)
+        if frame.is_corrupt and frame.pts is not None:
+            self._note(frame.pts, frame.time_base)
+        if frame.key_frame and frame.time is not None:
+            self.keys.append(frame.time)
+
+    def _note(self, stamp: int, time_base: Fraction) -> None:
+        # Frames that are predicted from this one may be shown before it.
+        later = self._order[self._order.index(stamp) :] if stamp in self._order else [stamp]
+        self.times += [float(one * time_base) for one in {stamp, min(later)}]
 
     def between(self, shown: float, wanted: float) -> bool:
-        """Whether the frame that is shown is damaged, or another one should be shown at the time that is wanted."""
-        return any(shown <= time <= wanted for time in self.times)
+        """Whether another frame than that which is shown should be at the time that is wanted, or it may be damaged.
+
+        What is damaged or missing damages all that is predicted from it, up to the next key frame.
+        """
+        since = max((time for time in self.keys if time <= shown), default=-float('inf')) if self.times else 0
+        return any(since <= time <= wanted for time in self.times)

@@ -149,6 +149,8 @@ def _frames(
         damage.send(packet)
         try:
             for frame in decoder.decode(packet):
+                # Those that the decoder still holds when reading fails have none.
+                frame.time_base = frame.time_base or stream.time_base
                 damage.show(frame)
                 yield frame
         except av.FFmpegError:

@@ -114,7 +114,7 @@ def _ends_from_here(container: Any, stream: Any) -> tuple[dict[int, float], bool
     ends: dict[int, float] = {}
     latest, is_joined = -math.inf, False
     for packet in packets_of(container):
-        if packet is None or not packet.size or packet.pts is None:
+        if packet is None or not packet.size or packet.pts is None or packet.is_discard:  # of an edit list
             continue
         last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
         if packet.stream_index == stream.index:
@@ -132,7 +132,7 @@ def _counted(path: Path, origin: float) -> tuple[float, tuple[EntryPoint, ...]]:
         marks: list[EntryPoint] = []
         packets = unrolled(container, packets_of(container, stream), step)
         for place, (packet, shift) in enumerate(packets):
-            if packet is None or not packet.size:
+            if packet is None or not packet.size or packet.is_discard:
                 continue
             number, unsound = number + 1, unsound or shift != 0
             if packet.pts is not None:

@@ -71,7 +71,8 @@ class Clip:
         end: End of the sampled window; later than the video's end where the video is shorter than the window.
         duration: Of the video, in seconds; of a file that is cut off, of what is there.
         padded: Fraction of the frames that only repeat the video's first or last one, as the window goes beyond it.
-        damaged: Fraction of the frames that are damaged, or stand for others that did not decode.
+        damaged: Fraction of the frames that are damaged, or stand for others that did not decode, or may be predicted
+            from these, as all up to the next key frame may.
         clock_offset: Presentation time of the first frame on the file's own clock, in seconds. Added to the times
             above it gives those of other streams and programs.
         lost: Seconds at the end of the video that the file's header states and the file lacks.
@@ -345,7 +346,7 @@ def _select(
             shown,
             sum(behind),
             sum(
-                damage.between(time, wanted) or (is_behind and wanted < missing_until)
+                damage.between(time, wanted + TOLERANCE) or (is_behind and wanted < missing_until)
                 for (time, _), wanted, is_behind in zip(shown, times, behind, strict=True)
             ),
         )

@@ -9,7 +9,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -94,15 +94,18 @@ class Shared(NamedTuple):
 def shared_slots(views: Views) -> Iterator[tuple[Slots | None, Shared | None]]:
     """New shared memory for a process that is started within; nothing where a pipe must do.
 
-    That is where the views differ in size, or the system has no such memory (macOS, Windows).
+    That is where the views differ in size, or the system has no such memory (macOS, Windows), or not as much of it
+    (`ulimit`).
     """
     shared = None if views.whole else _allocate(4 * 3 * views.sampling.num_frames * views.size**2)
     if shared is None:
         yield None, None
         return
-    slots = Slots(*shared)
     try:
-        yield slots, shared
+        slots = None
+        with suppress(OSError):
+            slots = Slots(*shared)
+        yield slots, slots and shared
     finally:
         os.close(shared.fd)
 
