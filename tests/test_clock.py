@@ -228,6 +228,14 @@ def test_a_program_stream_is_read_by_its_own_times(tmp_path):
         assert numbers(read_clip(path, sampling=Sampling(8, 8), start=start / 30)) == [start + k for k in range(8)]
 
 
+@pytest.mark.parametrize('codec', ['mpeg4', 'mpeg2video', 'libx264'])
+def test_decoding_begins_with_a_key_frame_wherever_seeking_leads(tmp_path, codec):
+    path = write_video(tmp_path / 'a.ts', 130, codec=codec)
+    for start in range(0, 128, 9):
+        clip = read_clip(path, sampling=Sampling(2, 2), start=start / 30)
+        assert numbers(clip) == [start, start + 1] and clip.damaged == 0
+
+
 # What is not there
 
 

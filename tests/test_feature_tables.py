@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,29 @@ def test_a_table_is_replaced_by_the_same_run_alone(vit, tmp_path):
     with pytest.raises(ValueError, match='a row of a table holds one vector'):
         embed(vit, VIDEOS, tokens='all').save(tmp_path / 'h.csv')
     assert not (tmp_path / 'h.csv').exists()
+
+
+def test_whenever_it_ends_no_table_stands_without_its_settings(vit, tmp_path, monkeypatch):
+    out, replace = tmp_path / 'a.csv', os.replace
+    embed(vit, VIDEOS[:1], out=out)
+    moved, last = [], 0
+
+    def ends(source, target):
+        if Path(target).name.startswith(out.name):
+            moved.append(target)
+            if len(moved) == last:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    for last in (1, 2):  # noqa: B007  # of `ends`
+        moved.clear()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, 'replace', ends)
+            embed(vit, VIDEOS[:1], out=out, norm=True, start_over=True)
+        assert not out.exists()
+        embed(vit, VIDEOS[:1], out=out, norm=True)  # goes on
+        assert json.loads(read_origin(out)['settings'])['norm']
+        embed(vit, VIDEOS[:1], out=out, start_over=True)
 
 
 def test_parquet(vit, tmp_path):

@@ -68,10 +68,9 @@ def save_table(
     with atomic_write(out, **options) as partial:
         write(partial, _pieces(features, paths, columns, blocks), dict(about))
         if out.suffix == '.csv':
-            _beside(out).unlink(missing_ok=True)  # of the table that is replaced
-    if out.suffix == '.csv':
-        with atomic_write(_beside(out), **options) as partial:
-            partial.write_text(json.dumps(dict(about), indent=1))
+            with atomic_write(_beside(out), **options) as settings:
+                settings.write_text(json.dumps(dict(about), indent=1))
+                out.unlink(missing_ok=True)  # whenever this ends, no table stands beside another one's settings
 
 
 def read_about(out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ def timed_frames(
     if packets is None and timing.marks:
         mark = timing.mark_before(begin if sought else -math.inf)
         packets = from_mark(container, packets_of(container, stream), step, mark)
+    elif packets is None and sought:
+        packets = dropwhile(needs_others, packets_of(container, stream))
     # Raw streams have no times and are counted, which after a seek cannot be: such a frame is one that comes too late.
     frames = _counting(_frames(container, stream, packets, damage), step, math.inf if sought else 0.0)
     return ascending(ordered(frames, timing.window) if timing.window else frames, step)
@@ -164,6 +167,11 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
         yield from container.demux(*streams)
     except av.FFmpegError:
         yield None  # the frames that the decoder still holds are not lost
+
+
+def needs_others(packet: Any) -> bool:
+    """Whether decoding cannot begin with a packet, where seeking in some files leads; decoders may not notice."""
+    return packet is not None and not packet.is_keyframe
 
 
 def seek(container: Any, stream: Any, time: float, timing: Timing = IN_ORDER) -> bool:

@@ -9,10 +9,11 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 from typing import Any
 
 from .clock import TimedFrame
-from .decoding import import_av
+from .decoding import import_av, needs_others
 from .sampling import TOLERANCE
 
 # Whose non-reference frames are used by no other. Those of HEVC may be, by frames of a higher temporal layer; the
@@ -43,7 +44,7 @@ def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: b
     if context.name not in _CODECS:
         raise Odd
     context.options.update(err_detect='explode')  # what is damaged is not concealed, but raises
-    packets = _Packets(container, stream, wanted)
+    packets = _Packets(container, stream, wanted, sought)
     try:
         for packet, is_shown in packets:
             if is_shown:
@@ -85,15 +86,16 @@ class _Packets:
         at_end: Whether they went on to the end of the file; its last frame counts as shown then.
     """
 
-    def __init__(self, container: Any, stream: Any, wanted: Sequence[float]) -> None:
-        self.container, self.stream, self.wanted = container, stream, wanted
+    def __init__(self, container: Any, stream: Any, wanted: Sequence[float], sought: bool) -> None:
+        self.container, self.stream, self.wanted, self.sought = container, stream, wanted, sought
         self.last, self.at_end = None, False
 
     def __iter__(self) -> Iterator[tuple[Any, bool]]:
         read: deque[tuple[Any, float]] = deque()
         times: list[float] = []  # of the packets read so far that still matter, in ascending order
         before = -math.inf
-        for packet in self.container.demux(self.stream):
+        packets = self.container.demux(self.stream)
+        for packet in dropwhile(needs_others, packets) if self.sought else packets:
             if not packet.size:
                 self.last = packet
                 continue
