@@ -235,6 +235,7 @@ def test_views_arrive_as_they_were_read_and_stay_so(through, monkeypatch):
         monkeypatch.delattr(os, 'memfd_create', raising=False)
     clips = [str(path) for path in sorted((CLIPS / 'pans').rglob('*.mp4'))]
     paths = [clips[k % len(clips)] for k in range(transport.NUM_SLOTS + 3)]
+    gc.collect()  # what earlier tests have left
     open_files = psutil.Process().num_fds()
     assert shared_while_compared(paths) == (through == 'shared memory')
     gc.collect()
@@ -247,6 +248,7 @@ def test_where_shared_memory_is_not_to_be_had_a_pipe_does(module, name, monkeypa
     def refused(*args):
         raise OSError(errno.ENOMEM, 'Cannot allocate memory')  # as `ulimit` has it
 
+    gc.collect()  # what earlier tests have left
     open_files = psutil.Process().num_fds()
     monkeypatch.setattr(module, name, refused)
     assert not shared_while_compared([CAT, CAT])
