@@ -62,10 +62,10 @@ def _code(text: str, language: str = 'bash') -> nodes.literal_block:
 
 
 class ModelsTable(SphinxDirective):
-    """The table of `videozoo list --markdown`; `static/models.js` gives it a field that filters the rows."""
+    """The models, each with a row; `static/models.js` gives the table a field that filters them."""
 
     def run(self) -> list[nodes.Node]:
-        return [nodes.container('', *self.parse_text_to_nodes(markdown_table()), classes=['models'])]
+        return [nodes.container('', *self.parse_text_to_nodes(markdown_table(every=True)), classes=['models'])]
 
 
 def _skip(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:

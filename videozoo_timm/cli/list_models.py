@@ -132,11 +132,11 @@ def _cached(repo: str, filename: str) -> Path | None:
     return cached(Source(repo=repo, filename=filename))
 
 
-def markdown_table(zoo: str | None = None) -> str:
-    """The table of the README; a series is a row of it, unless a zoo is named."""
+def markdown_table(zoo: str | None = None, every: bool = False) -> str:
+    """The models as a table; a series is a row of it, unless a zoo is named or `every` name is asked for."""
     lines = ['| name | zoo | timm name | px | classes | parameters | GB |', '|---|---|---|---|---|---|---|']
     rows = [_row(record) for record in _records(zoo)]
-    for row in rows if zoo else _grouped(rows):
+    for row in rows if zoo or every else _grouped(rows):
         timm_name = f'`{row["timm_name"]}`' if row['timm_name'] else '-'
         classes = f'{row["num_classes"] or ""} {row["classes"]}'.strip() or '-'
         number = f' ({row["number"]} models)' if 'number' in row else ''
