@@ -6,6 +6,7 @@ see the names of those before them. A block that cannot run here says why in the
 """
 
 import re
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -191,4 +192,6 @@ def test_ci_runs_the_commands_of_the_readme():
     assert "pip install -e '.[test]' && pytest" in commands
     ci = (REPOSITORY / '.ci' / 'run').read_text()
     assert "pip install -e '.[docs]' && sphinx-build -W -b html docs build/handbook" in commands
-    assert "grep -m1 'videozoo complete' README.md" in ci and "\n(pip install -e '.[test]' && pytest)  #" in ci
+    found = re.search(r'^bash -euc "\$\((grep .*)\)"$', ci, flags=re.M)[1]  # as it finds the first command
+    assert subprocess.run(found, shell=True, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip() == first
+    assert "\n(pip install -e '.[test]' && pytest)  #" in ci
