@@ -1,6 +1,7 @@
 """Pictures and animations as files."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def save_figure(figure: Any, path: str | os.PathLike[str], about: str = '') -> N
     path = Path(path)
     key = {'.pdf': 'Keywords', '.svg': 'Description'}.get(path.suffix, '')
     dates = {'.pdf': dict(CreationDate=None), '.svg': dict(Date=None)}  # the same picture is the same file
-    with rc_context(VECTOR), atomic_write(path) as partial:
+    with rc_context(VECTOR), atomic_write(path) as partial, warnings.catch_warnings():
+        # What no font has was told when the text was set; matplotlib 3.8 measures lines by 'lp' in every font.
+        warnings.filterwarnings('ignore', 'Glyph .* missing', UserWarning)
         figure.savefig(partial, metadata={key: about, **dates[path.suffix]} if key else None)
 
 
