@@ -31,7 +31,8 @@ Read = Callable[[str, float], torch.Tensor]
 
 
 def ours(path: str, start: float) -> torch.Tensor:
-    return read_clip(path, start=start, num_threads=1).frames  # [T, H, W, C]
+    # The peers take untagged videos of every size for BT.601.
+    return read_clip(path, start=start, num_threads=1, color='published').frames  # [T, H, W, C]
 
 
 def torchcodec(mode: str) -> Read:
