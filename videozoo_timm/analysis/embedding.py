@@ -15,9 +15,10 @@ from torch import nn
 
 from ..errors import NotFiniteError
 from ..inference.checks import checked_model
-from ..inference.journal import COLUMNS, Journal, checksum_of, digest_of, remaining
+from ..inference.journal import COLUMNS, Journal, remaining
 from ..inference.losses import losses_of
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..inference.provenance import weights_of
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
@@ -129,6 +130,7 @@ def embed(
         return _checked(_collect(batches_of(groups), files, resolved, np.empty, clock, strict, reporter))
     out, team = Path(out), team or ProcessGroup()
     check_output(out, tokens)
+    provenance = weights_of(model)
     settings = dict(
         tokens=tokens,
         blocks=resolved,
@@ -138,24 +140,21 @@ def embed(
         strict=strict,
         **asdict(reading.pixels),
         batch_size=batch_size,
-        dtype=str(placement['dtype']).removeprefix('torch.'),
+        dtype=provenance.pop('dtype'),
     )
-    weights = digest_of(model.state_dict().items())
-    checksum = checksum_of(model.state_dict().items())
     journal = Journal(
         out,
         dict(
             settings,
             about=about,
-            weights=weights,
-            checksum=checksum,
+            **provenance,
             device=placement['device'].type,
             torch=torch.__version__,
             pyav=pyav_version(),
             files=[_state_of(path) for path in files],
         ),
     )
-    about = dict(about or {}, weights=weights, checksum=checksum, settings=json.dumps(settings))
+    about = dict(about or {}, **provenance, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, files)
     about['pyav'] = pyav_version()  # which an update of PyAV may change
