@@ -159,3 +159,15 @@ def test_frames_are_left_out(name, videos):
     assert counted.decoded < 0.8 * len(every)
     for (_, frame), expected in zip(frames, every[::9], strict=True):
         assert np.array_equal(frame.to_ndarray(), expected.to_ndarray())
+
+
+@pytest.mark.parametrize('name', ['B-frames', 'MPEG-4', 'MPEG-2', 'HEVC', 'VP9', 'MJPEG'])
+def test_clips_are_read_that_way_where_the_codec_allows_it(name, videos, monkeypatch):
+    if videos[name] is None:
+        pytest.skip(f'PyAV was built without {VIDEOS[name][1]}')
+    ways = []
+    for way in ('shown_frames', 'timed_frames'):
+        plain = getattr(reading, way)
+        monkeypatch.setattr(reading, way, lambda *a, way=way, plain=plain, **k: ways.append(way) or plain(*a, **k))
+    list(read_clips(videos[name], [1.0], sampling=SHORT))
+    assert ways == ['shown_frames' if name in SKIPPED else 'timed_frames']

@@ -33,7 +33,7 @@ from .extent import Extent, examine
 from .images import read_image
 from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
-from .skipping import Odd, shown_frames
+from .skipping import Odd, may_skip, shown_frames
 
 __all__ = [
     'COMPLETION',
@@ -313,7 +313,7 @@ def _read_run(
             with opened(path, num_threads) as (container, stream), suppress(Odd):
                 if sought and not seek(container, stream, extent.origin + begin, extent.timing):
                     break
-                frames = frames_of(container, stream, sought=sought)
+                frames = (frames_of if may_skip(stream) else ways[-1])(container, stream, sought=sought)
                 windows = _select(path, extent, step_of(stream), frames, wanted[first:], damage)
                 for shown in islice(windows, done - first, None):
                     yield shown

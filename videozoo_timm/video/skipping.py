@@ -25,6 +25,11 @@ class Odd(Exception):
     """The packets do not tell reliably which frames are shown, or one of these did not decode."""
 
 
+def may_skip(stream: Any) -> bool:
+    """Whether frames of a stream can be left out: whether its codec tells those that no other needs."""
+    return stream.codec_context.name in _CODECS
+
+
 def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: bool = False) -> Iterator[TimedFrame]:
     """The frames, from here on, that are on the screen at some times, and a sign that more would follow.
 
@@ -33,7 +38,7 @@ def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: b
 
     Args:
         container: Opened at some place.
-        stream: Its video stream, of which nothing is decoded yet.
+        stream: Its video stream, which `may_skip`, and of which nothing is decoded yet.
         wanted: Presentation times in seconds, in ascending order.
         sought: As in `timed_frames`.
 
@@ -41,8 +46,6 @@ def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: b
         Odd: Anything that leaves a doubt.
     """
     context, expected = stream.codec_context, deque[float]()
-    if context.name not in _CODECS:
-        raise Odd
     context.options.update(err_detect='explode')  # what is damaged is not concealed, but raises
     packets = _Packets(container, stream, wanted, sought)
     try:
