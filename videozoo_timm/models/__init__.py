@@ -9,6 +9,7 @@ from .image_mae import ImageMaskedAutoencoder
 from .sampling import SamplingConfig
 from .video_mae import VideoMaskedAutoencoder
 from .video_vit import VideoVisionTransformer
+from .video_vqgan import VideoVQGAN, VideoVQGANConfig
 from .vqgan import VQGAN
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     'ImageVisionTransformer',
     'SamplingConfig',
     'VideoMaskedAutoencoder',
+    'VideoVQGAN',
+    'VideoVQGANConfig',
     'VideoVisionTransformer',
     'build_filled',
     'build_model',
