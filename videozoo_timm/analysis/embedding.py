@@ -52,6 +52,7 @@ def embed(
     out: str | os.PathLike | None = None,
     about: dict[str, str] | None = None,
     start_over: bool = False,
+    skip_done: bool = False,
     team: ProcessGroup | None = None,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = WARNING,
@@ -82,6 +83,8 @@ def embed(
         out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
+        skip_done: Compute nothing if `out` holds all that this very call would give; what it says of files that failed
+            or lack a part is reported again.
         team: The processes that share the work; with `out` only.
         reading: How the files are read.
         reporter: As in `predict`, of this process; its `say` is called if an unfinished run continues.
@@ -89,7 +92,7 @@ def embed(
 
     Returns:
         The features; with `out` they are mapped from the disk and vanish with this object. None in all processes of a
-        team but the first.
+        team but the first, and if nothing was to be done (`skip_done`).
 
     Raises:
         VideoError: None of the files could be read.
@@ -158,8 +161,12 @@ def embed(
     if not start_over:
         _refuse_other_results(out, about, files)
     about['pyav'] = pyav_version()  # which an update of PyAV may change
+    about['run'] = journal.digest
+    if skip_done and not start_over and not journal.folder.exists() and _is_done(out, journal.digest, team, reporter):
+        reporter.progress(len(files) / team.size)
+        return None
     try:
-        _open(journal, team, start_over)
+        team.together(lambda: journal.open(start_over) if team.is_main else None)
         if team.is_main and journal.goes_on:
             reporter.say(f'going on with the unfinished run in {journal.folder}')
         todo = remaining(groups, journal.batches(groups, mend=team.is_main))
@@ -186,6 +193,7 @@ def embed(
                     f'the same command computes them again'
                 )
             result = _collect(done, files, resolved, journal.array, clock, strict, reporter)
+            about |= {name: json.dumps(told) for name in _LEFT_OUT if (told := getattr(result, name))}
             result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
             journal.remove()  # there is nothing in it
@@ -206,25 +214,28 @@ def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str])
     Output(out, force='start_over').refuse_other(before, now)
 
 
+_LEFT_OUT = dict(failed='report', lost='lose')  # fields of `Embeddings` that are stored, and who is told of them
+
+
+def _is_done(out: Path, run: str, team: ProcessGroup, reporter: Reporter) -> bool:
+    """Whether the results of this very run are there; then what they lack is told."""
+    origin = read_origin(out) if out.exists() else {}
+    if origin.get('run') != run:
+        return False
+    if team.is_main:
+        reporter.say(f'{out} is there, of this very run: nothing to do')
+        for name, tell in _LEFT_OUT.items():
+            for path, reason in json.loads(origin.get(name, '[]')):
+                getattr(reporter, tell)(path, reason)
+    return True
+
+
 def _settings(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """What decides about rows, of all that is stored about them."""
     chosen = {name: stored[name] for name in (*names, 'paths') if name in stored}
     with suppress(KeyError, TypeError, ValueError, RecursionError):  # of unknown origin
         chosen['settings'] = json.loads(chosen['settings'])
     return chosen
-
-
-def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:
-    """The first process opens the journal; what is wrong with it is told to all."""
-    problem = None
-    if team.is_main:
-        try:
-            journal.open(start_over)
-        except (ValueError, OSError) as error:
-            problem = error
-    for error in team.gather([problem]):
-        if error:
-            raise error
 
 
 def _state_of(path: str) -> list[Any]:

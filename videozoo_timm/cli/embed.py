@@ -1,5 +1,6 @@
 """videozoo embed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from .base import command, option
@@ -16,7 +17,8 @@ from .options import (
     model_options,
     span_option,
 )
-from .output import Losses, complain, echo, exit_code, progress, report, tell_pace
+from .output import Losses, complain, echo, exit_code, progress, tell_pace
+from .series import each, models_option, outputs_of, series_of
 from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
@@ -31,10 +33,12 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     videozoo embed VIDEOS --model vit_hvm1_none --stride 1.5 --offset 1.5 --align causal --clock file --out trs.npz
     videozoo embed VIDEOS --model vit_hvm1_none --from-scratch --out control.csv
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
+    videozoo embed IMAGES --models 'vitb14_*_*' --out series
 """,
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
+@models_option()
 @option(
     '--tokens',
     type=Choice(['class', 'mean', 'all']),
@@ -88,9 +92,10 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 @option(
     '--out',
     type=FILE,
-    default=Path('features.npz'),
     metavar='FILE',
-    help='.npz, .safetensors, .csv, .parquet, or a folder of memory-mapped arrays (a name without an extension).',
+    show_default='features.npz; of a series the folder features',
+    help='.npz, .safetensors, .csv, .parquet, or a folder of memory-mapped arrays (a name without an extension). Of a '
+    'series (--models) a folder for files NAME.npz; {model} in it stands for the name: features/{model}.csv.',
 )
 @option(
     '--from-scratch',
@@ -104,6 +109,7 @@ def embed(
     inputs: Inputs,
     reading: ReadingOptions,
     chosen: ModelOptions,
+    patterns: tuple[str, ...],
     tokens: str,
     blocks: tuple[int, ...] | None,
     norm: bool,
@@ -116,7 +122,7 @@ def embed(
     span: int,
     frames: str,
     batch_size: int,
-    out: Path,
+    out: Path | None,
     from_scratch: bool,
     seed: int | None,
     force: bool,
@@ -127,43 +133,54 @@ def embed(
     from ..inference.pipeline import ProcessGroup, sampling_of
     from ..video import find_media
 
-    check_output(out, tokens)
+    names = series_of(patterns, chosen) if patterns else []
+    if not names:
+        check_output(out := out or Path('features.npz'), tokens)
     if seed is not None and not from_scratch:
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
     paths, missing = files(inputs, find_media, chosen)
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
-    model, name = load(chosen, device=team.device, untrained=(seed or 0) if from_scratch else None)
-    losses = Losses()
-    with progress(len(paths), rank=team.rank, size=team.size) as update:
-        result = extract(
-            model,
-            paths,
-            out=out,
-            about=dict(about, model=name),
-            tokens=tokens,
-            blocks=blocks,
-            norm=norm,
-            num_clips=num_clips,
-            stride=stride,
-            align=align,
-            offset=offset,
-            clock=clock,
-            strict=strict,
-            sampling=sampling_of(model, span, frames),
-            batch_size=batch_size,
-            start_over=force,
-            team=team,
-            progress=update,
-            say=complain,
-            report=report,
-            lose=losses,
-            pace=tell_pace,
-            **vars(reading),
-            **view_size(chosen, model),
-        )
-    if result is None:
-        return 0
-    shape = ' x '.join(map(str, result.features.shape[1:]))
-    echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
-    return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
+
+    def run(chosen: ModelOptions, out: Path) -> int:
+        untrained = (seed or 0) if from_scratch else None
+        model, name = team.together(lambda: load(chosen, device=team.device, untrained=untrained))
+        failed, losses = Losses(), Losses()
+        with progress(len(paths), rank=team.rank, size=team.size) as update:
+            result = extract(
+                model,
+                paths,
+                out=out,
+                about=dict(about, model=name),
+                tokens=tokens,
+                blocks=blocks,
+                norm=norm,
+                num_clips=num_clips,
+                stride=stride,
+                align=align,
+                offset=offset,
+                clock=clock,
+                strict=strict,
+                sampling=sampling_of(model, span, frames),
+                batch_size=batch_size,
+                start_over=force,
+                skip_done=bool(names),
+                team=team,
+                progress=update,
+                say=complain,
+                report=failed,
+                lose=losses,
+                pace=tell_pace,
+                **vars(reading),
+                **view_size(chosen, model),
+            )
+        if result is None:
+            return exit_code(failed.number + missing, len(paths) + missing, losses) if team.is_main else 0
+        shape = ' x '.join(map(str, result.features.shape[1:]))
+        echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
+        return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
+
+    if out is not None and not names:
+        return run(chosen, out)
+    outputs = outputs_of(names, out, tokens)
+    return each(names, lambda name: run(replace(chosen, model=name), outputs[name]), team.is_main)

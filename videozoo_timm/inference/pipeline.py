@@ -337,6 +337,18 @@ class ProcessGroup:
         if self._state:
             self._state.wait_for_everyone()
 
+    def together(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; an error of one process is raised in all of them, so that none waits for it in vain."""
+        result = problem = None
+        try:
+            result = work()
+        except Exception as error:
+            problem = error
+        for error in self.gather([problem]):
+            if error:
+                raise error
+        return result
+
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all processes, in each of them."""
         if not self._state:
