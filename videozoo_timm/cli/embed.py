@@ -31,6 +31,8 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
     videozoo embed VIDEOS --model vit_hvm1_none --stride 1.5 --offset 1.5 --align causal --clock file --out trs.npz
+    videozoo embed VIDEOS --model vit_hvm1_none --at events.tsv --align causal --out events.npz
+    videozoo embed IMAGES --model dino_say_vitb14 --manifest manifest.csv --out stimuli.npz
     videozoo embed VIDEOS --model vit_hvm1_none --from-scratch --out control.csv
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
     videozoo embed IMAGES --models 'vitb14_*_*' --out series
@@ -63,6 +65,14 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 )
 @option('--stride', type=float, metavar='SECONDS', help='Take a clip every so many seconds instead.')
 @option(
+    '--at',
+    type=FILE,
+    metavar='FILE',
+    instead_of=('--stride', '--num-clips', '--offset'),
+    help='Take a clip at each of these times instead: a file with a column of seconds for all videos (time, onset as '
+    'in events.tsv of BIDS, or no header), or with columns file and time.',
+)
+@option(
     '--align',
     type=Choice(ALIGNMENTS),
     default='center',
@@ -85,6 +95,14 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     '--strict',
     is_flag=True,
     help="Leave out rows with frames that repeat a video's first or last one, are damaged or did not decode.",
+)
+@option(
+    '--manifest',
+    type=FILE,
+    metavar='FILE',
+    section='Reading files',
+    help="Somebody else's list of stimuli, a table with a column file (or path, filename, image) and perhaps id: rows "
+    'in its order, with its identifiers. Its paths go from its folder or from PATH.',
 )
 @span_option(RECOGNITION_SPAN)
 @frames_option()
@@ -115,10 +133,12 @@ def embed(
     norm: bool,
     num_clips: int,
     stride: float | None,
+    at: Path | None,
     align: str,
     offset: float,
     clock: str,
     strict: bool,
+    manifest: Path | None,
     span: int,
     frames: str,
     batch_size: int,
@@ -128,8 +148,10 @@ def embed(
     force: bool,
 ) -> int:
     """Extract features from videos or images, one row per clip."""
+    from ..analysis._inputs import stimuli_of
     from ..analysis.embedding import embed as extract
     from ..analysis.feature_files import check_output
+    from ..analysis.stimulus_tables import read_manifest
     from ..inference.pipeline import ProcessGroup, sampling_of
     from ..video import find_media
 
@@ -138,7 +160,9 @@ def embed(
         check_output(out := out or Path('features.npz'), tokens)
     if seed is not None and not from_scratch:
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
-    paths, missing = files(inputs, find_media, chosen)
+    listed = read_manifest(manifest, inputs.given) if manifest else None
+    paths, missing = files(inputs, find_media, chosen) if listed is None else (listed.files, len(listed.missing))
+    stimuli_of(paths, listed, at)  # what is wrong with them is told before a model is loaded
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
 
@@ -150,6 +174,8 @@ def embed(
             result = extract(
                 model,
                 paths,
+                manifest=listed,
+                at=at,
                 out=out,
                 about=dict(about, model=name),
                 tokens=tokens,
@@ -174,11 +200,14 @@ def embed(
                 **vars(reading),
                 **view_size(chosen, model),
             )
-        if result is None:
-            return exit_code(failed.number + missing, len(paths) + missing, losses) if team.is_main else 0
-        shape = ' x '.join(map(str, result.features.shape[1:]))
-        echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
-        return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
+        skipped = failed.number if result is None else len(result.failed)
+        if result is not None:
+            shape = ' x '.join(map(str, result.features.shape[1:]))
+            echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
+        elif not team.is_main:
+            return 0
+        unseen = missing if listed is None else 0  # what a manifest lacks is among what was skipped
+        return exit_code(skipped + unseen, len(paths) + missing, losses)
 
     if out is not None and not names:
         return run(chosen, out)
