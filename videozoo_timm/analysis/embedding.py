@@ -168,7 +168,7 @@ def embed(
     journal = Journal(
         out,
         dict(
-            settings,
+            {name: value for name, value in settings.items() if name != 'strict'},  # which rows are kept in the end
             about=about,
             **provenance,
             device=placement['device'].type,
@@ -183,7 +183,7 @@ def embed(
         _refuse_other_results(out, about, files)
     about['pyav'] = pyav_version()  # which an update of PyAV may change
     about['run'] = journal.digest
-    if skip_done and not start_over and not journal.folder.exists() and _is_done(out, journal.digest, team, reporter):
+    if skip_done and not start_over and not journal.folder.exists() and _is_done(out, about, team, reporter):
         reporter.progress(len(files) / team.size)
         return None
     try:
@@ -219,7 +219,8 @@ def embed(
             about |= {name: json.dumps(told) for name in _LEFT_OUT if (told := getattr(result, name))}
             result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
-            journal.remove()  # there is nothing in it
+            if not any(batch.files for batch in done):  # otherwise without `strict` the rows are there
+                journal.remove()
             raise
         journal.remove()
         return _checked(result)
@@ -240,10 +241,10 @@ def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str])
 _LEFT_OUT = dict(failed='report', lost='lose')  # fields of `Embeddings` that are stored, and who is told of them
 
 
-def _is_done(out: Path, run: str, team: ProcessGroup, reporter: Reporter) -> bool:
+def _is_done(out: Path, about: Mapping[str, Any], team: ProcessGroup, reporter: Reporter) -> bool:
     """Whether the results of this very run are there; then what they lack is told."""
     origin = read_origin(out) if out.exists() else {}
-    if origin.get('run') != run:
+    if any(origin.get(name) != about[name] for name in ('run', 'settings')):
         return False
     if team.is_main:
         reporter.say(f'{out} is there, of this very run: nothing to do')

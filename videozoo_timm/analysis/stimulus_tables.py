@@ -27,7 +27,7 @@ _IMAGES = re.compile('image[0-9]+')  # of DevBench: a row is a trial
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Lines:
     """Rows of a text file, each with its line; of a header the names of its columns."""
 
     path: Path
@@ -47,7 +47,7 @@ class _Table:
         return ValueError(f'{self.where(1)}: no column {what}; there are {printable(columns, 200)}')
 
 
-def _read_table(source: str | os.PathLike[str]) -> _Table:
+def _read_table(source: str | os.PathLike[str]) -> _Lines:
     """A table with commas, semicolons or tabs between its columns; what is a number in each column has no header."""
     path = as_path(source)
     if not path.exists():
@@ -70,7 +70,7 @@ def _read_table(source: str | os.PathLike[str]) -> _Table:
     if not rows:
         raise ValueError(f'{path}: is empty')
     header = [] if all(map(_is_number, rows[0][1])) else rows.pop(0)[1]
-    table = _Table(path, header, rows)
+    table = _Lines(path, header, rows)
     width = len(header or rows[0][1])
     for line, cells in rows:
         if len(cells) != width:
@@ -134,7 +134,7 @@ def times_of(at: At, files: Sequence[str], on_file_clock: bool = False) -> Times
     if common is not None:
         of = dict.fromkeys(files, Times.of(common, source, place))
     else:
-        names, found = _Names(files, base), {}
+        names, found = _FilesByName(files, base), {}
         for name, told in of_names.items():
             file = names.find(name, f'{source}, {place} {told[0][1]}' if told else source)
             if file is None:
@@ -158,7 +158,7 @@ def _digest(content: Any) -> str:
 _Told = list[tuple[float, int]]
 
 
-def _times_in(table: _Table) -> tuple[_Told | None, dict[str, _Told]]:
+def _times_in(table: _Lines) -> tuple[_Told | None, dict[str, _Told]]:
     """The times of a table: of every file, or by file."""
     column = table.column(_TIME) if table.header else (0 if len(table.rows[0][1]) == 1 else None)
     if column is None:
@@ -182,7 +182,7 @@ def _seconds(value: Any, where: str) -> float:
     return seconds
 
 
-class _Names:
+class _FilesByName:
     """Files by the names that a table has for them."""
 
     def __init__(self, files: Sequence[str], base: Path) -> None:
@@ -255,7 +255,7 @@ def read_manifest(source: str | os.PathLike[str], paths: Iterable[str | os.PathL
         raise table.lacks('file, path or filename')
     given = [os.fspath(path) for path in paths]
     found = [os.fspath(file) for file in find_media(given)] if given else []
-    folders, names = [*filter(os.path.isdir, given), table.path.parent], _Names(found, table.path.parent)
+    folders, names = [*filter(os.path.isdir, given), table.path.parent], _FilesByName(found, table.path.parent)
     files: list[str] = []
     ids: list[str] = []
     missing: list[tuple[str, str]] = []

@@ -167,6 +167,7 @@ def _unknown(name: str) -> str:
     known = published + [c.timm_name for c in (*CHECKPOINTS, *WHOLE)] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     near = near or sorted((k for k in known if name and name.lower() in re.split('[._]', k)), key=len)[:3]
+    near = near or difflib.get_close_matches(name.lower(), ZOOS, n=1, cutoff=0.8)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
     if why:
         return f'no model {name!r}: {why}; {hint}get_available_models(zoo="humanlike-vits") lists them all'
