@@ -208,8 +208,8 @@ def embed(
         team.wait()
         if not team.is_main:
             return None
+        done = journal.batches(groups)
         try:
-            done = journal.batches(groups)
             if lost := remaining(groups, done):
                 raise OSError(
                     f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '

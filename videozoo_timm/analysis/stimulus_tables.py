@@ -122,7 +122,7 @@ def times_of(at: At, files: Sequence[str], on_file_clock: bool = False) -> Times
         base = as_path(at).parent
     else:
         source, place, base = 'at', 'entry', Path()
-        named: Mapping[str, Any] = at if isinstance(at, Mapping) else {'': at if isinstance(at, Iterable) else [at]}
+        named: Any = at if isinstance(at, Mapping) else {'': at if isinstance(at, Iterable) else [at]}
         of_names = {
             str(name): [(_seconds(time, f'at, entry {k}'), k) for k, time in enumerate(times)]
             for name, times in named.items()
