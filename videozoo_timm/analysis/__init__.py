@@ -38,8 +38,13 @@ if _TYPE_CHECKING:
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
     from .probing import probe as probe
+    from .propagation import propagate as propagate
+    from .propagation import propagate_labels as propagate_labels
     from .reconstruction import Reconstruction as Reconstruction
     from .reconstruction import reconstruct as reconstruct
+    from .segmentation import contour_accuracy as contour_accuracy
+    from .segmentation import region_similarity as region_similarity
+    from .segmentation import score_labels as score_labels
 
 __all__ = [
     'AttentionMaps',
@@ -56,6 +61,7 @@ __all__ = [
     'class_folders',
     'color_frames',
     'complete',
+    'contour_accuracy',
     'embed',
     'evaluate',
     'frechet_distance',
@@ -68,9 +74,13 @@ __all__ = [
     'pca_colors',
     'predict',
     'probe',
+    'propagate',
+    'propagate_labels',
     'read_labels',
     'read_mask',
     'reconstruct',
+    'region_similarity',
+    'score_labels',
     'strongest_head',
 ]
 
@@ -86,7 +96,9 @@ __getattr__, _ = _lazy_names(
         'frechet': ('frechet_distance',),
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+        'propagation': ('propagate', 'propagate_labels'),
         'reconstruction': ('Reconstruction', 'reconstruct'),
+        'segmentation': ('contour_accuracy', 'region_similarity', 'score_labels'),
     },
 )
 

@@ -42,6 +42,7 @@ from . import (
     pin,
     pretrain,
     probe,
+    propagate,
     publish,
     reconstruct,
     run,
@@ -77,7 +78,7 @@ commands = Commands(
     debug_help='Show the traceback of an error, also behind the command; as VIDEOZOO_DEBUG=1 does.',
     sections={
         'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
-        'Look inside': [complete.complete, attend.attend, pca.pca],
+        'Look inside': [complete.complete, attend.attend, pca.pca, propagate.propagate],
         'Features': [embed.embed],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [pretrain.pretrain, finetune.finetune, draw.draw],
