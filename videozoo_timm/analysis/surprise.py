@@ -1,19 +1,27 @@
 """What a model did not expect: how far its predictions are from what comes, along each video."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..errors import NotFiniteError
 from ..inference.checks import checked_model
+from ..inference.journal import Journal
 from ..inference.losses import losses_of
-from ..inference.pipeline import Group, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
+from ..inference.provenance import versions, weights_of
 from ..inference.reporting import Reporter, with_fields
+from ..inference.unfinished import resumed, state_of
+from ..outputs import Output
 from ..video import IN_THIS_PROCESS, Reading, VideoError, Views, probe, sliding
 from ._inputs import WARNING, Paths, listed, none_read
+from .surprise_files import RECORD, TABLE, save_run, save_table
 from .surprise_scores import SCORES, LikelihoodScores, MaskedScores
 
 __all__ = ['Series', 'Surprise', 'surprise']
@@ -75,6 +83,15 @@ class Surprise:
     def __repr__(self) -> str:
         return f'Surprise({self.score}, {len(self.series)} videos, contexts={list(self.contexts)})'
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the series as a table: a row for each window and context, `.csv`.
+
+        Raises:
+            ValueError: Another ending, or nothing can be written there.
+        """
+        Output(Path(path), out='path').check_file(('.csv',))
+        save_table(self.series, self.contexts, Path(path))
+
 
 def surprise(
     model: nn.Module,
@@ -94,14 +111,19 @@ def surprise(
     frames: str = '',
     maps: bool = False,
     batch_size: int = 8,
+    out: str | os.PathLike[str] | None = None,
+    about: Mapping[str, Any] | None = None,
+    start_over: bool = False,
+    team: ProcessGroup | None = None,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = WARNING,
     **fields: Any,
-) -> Surprise:
+) -> Surprise | None:
     """How far videos are from what a model expects of them, window by window.
 
     A window has as many frames as the model takes, `frame_step` frames of the video apart. Its first frames are
-    visible, the model predicts the others, and the score says how wrong it is.
+    visible, the model predicts the others, and the score says how wrong it is. With `out` what is done is kept if the
+    run is killed, and the same call goes on from there.
 
     Args:
         model: A masked autoencoder of clips, or for 'nll' a generator of videos.
@@ -125,13 +147,22 @@ def surprise(
         frames: The order of the frames in each window, as in `Sampling`: '', 'shuffled', 'reversed' or 'static'.
         maps: Keep the error of each token.
         batch_size: Windows at a time.
+        out: Folder for the series as a table, `surprise.csv`, and for all that decides about them, `surprise.json`.
+        about: What else the latter tells; `model` says which model it is.
+        start_over: Replace results of other settings in `out`, and throw away what an unfinished run has left of them.
+        team: The processes that share the work; with `out` only.
         reading: How the files are read.
         reporter: How progress and files without scores are reported.
         **fields: Fields of `reading` and `reporter` to replace.
 
+    Returns:
+        The series. None in all processes of a team but the first.
+
     Raises:
-        VideoError: None of the videos could be scored.
-        ValueError: An option that the model does not allow, in words.
+        VideoError: None of the videos could be read, or all are shorter than a window.
+        NotFiniteError: All scores are NaN or infinite.
+        ValueError: An option that the model does not allow, or another call's results or unfinished run in `out`, in
+            words.
     """
     model = checked_model(model)
     reading, reporter = with_fields(reading, reporter, fields)
@@ -159,7 +190,40 @@ def surprise(
                 **placement_of(model),
             )
 
-    return _collect(batches_of(groups), files, score, scorer, maps, reporter)
+    if out is None:
+        return _collect(batches_of(groups), files, score, scorer, maps, reporter)
+    out, team = Path(out), team or ProcessGroup()
+    settings = dict(
+        score=score,
+        norm_pix_loss=norm_pix_loss,
+        contexts=list(contexts),
+        mask_type=mask_type,
+        mask_ratio=mask_ratio,
+        num_masks=num_masks,
+        seed=seed,
+        frame_step=frame_step,
+        frame_rate=frame_rate,
+        stride=stride,
+        offset=list(offset) if isinstance(offset, Sequence) else offset,
+        frames=frames,
+        size=views[0].size,
+        num_frames=views[0].sampling.num_frames,
+        **asdict(reading.pixels),
+        batch_size=batch_size,
+    )
+    now = dict(about or {}, **weights_of(model), **settings, videos=files)
+    Output(out, force='start_over').check_recorded(RECORD, now, start_over)
+    if team.is_main:
+        out.mkdir(parents=True, exist_ok=True)
+    team.wait()
+    placed = dict(device=placement_of(model)['device'].type, versions=versions())
+    journal = Journal(out / TABLE, dict(now, **placed, maps=maps, videos=[state_of(path) for path in files]))
+    with resumed(journal, out / TABLE, groups, batches_of, team, reporter, start_over) as done:
+        if done is None:
+            return None
+        result = _collect(done, files, score, scorer, maps, reporter)
+        save_run(out, dict(now, **placed), result)
+    return result
 
 
 def _views(
@@ -207,7 +271,8 @@ def _collect(
             by_file.setdefault(file, []).append((batch, row))
     series = [_series(files[file], rows, scorer, maps) for file, rows in sorted(by_file.items()) if file not in failed]
     if not series:
-        raise VideoError(none_read(len(files), failed.values()))
+        is_finite = all(np.isfinite(np.asarray(batch.values)).all() for batch in batches)
+        raise (VideoError if is_finite else NotFiniteError)(none_read(len(files), failed.values()))
     return Surprise(
         series, score, scorer.contexts, [(files[file], reason) for file, reason in sorted(failed.items())], lost
     )

@@ -1,6 +1,7 @@
 """How far what a model expects is from what comes, for a batch of windows.
 
-Papers: https://arxiv.org/abs/2205.09113 (the reconstruction loss), https://arxiv.org/abs/2502.11831 (the normalized L1).
+Papers: https://arxiv.org/abs/2205.09113 (the reconstruction loss),
+https://arxiv.org/abs/2502.11831 (the normalized L1).
 """
 
 from collections.abc import Sequence
