@@ -62,7 +62,8 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
             `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped, and folders of the
             system (`lost+found`, `@eaDir`, `__MACOSX` and the like). A pattern (`'videos/*.mp4'`) stands for what it
-            matches, `drawn:COUNT@SEED` for synthetic videos (`videozoo_timm.synthetic`).
+            matches, `drawn:COUNT@SEED` for synthetic videos and `drawn-violations:COUNT@SEED` for pairs of them
+            (`videozoo_timm.synthetic`).
         on_error: Called with the error of a folder that cannot be listed, to go on without it; None raises it.
 
     Returns:
