@@ -37,6 +37,9 @@ if _TYPE_CHECKING:
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
     from .probing import probe as probe
+    from .surprise import Series as Series
+    from .surprise import Surprise as Surprise
+    from .surprise import surprise as surprise
 
 __all__ = [
     'AttentionMaps',
@@ -47,6 +50,8 @@ __all__ = [
     'Evaluation',
     'FrozenFeatures',
     'ProbeResult',
+    'Series',
+    'Surprise',
     'attend',
     'box_mask',
     'class_folders',
@@ -66,6 +71,7 @@ __all__ = [
     'read_labels',
     'read_mask',
     'strongest_head',
+    'surprise',
 ]
 
 __getattr__, _ = _lazy_names(
@@ -79,6 +85,7 @@ __getattr__, _ = _lazy_names(
         'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+        'surprise': ('Series', 'Surprise', 'surprise'),
     },
 )
 

@@ -1,7 +1,6 @@
 """Features of videos and images."""
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,11 +14,12 @@ from torch import nn
 
 from ..errors import NotFiniteError
 from ..inference.checks import checked_model
-from ..inference.journal import COLUMNS, Journal, remaining
+from ..inference.journal import COLUMNS, Journal
 from ..inference.losses import losses_of
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.provenance import weights_of
 from ..inference.reporting import Reporter, with_fields
+from ..inference.unfinished import resumed, state_of
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
 from ._inputs import WARNING, Paths, listed, none_read
@@ -29,8 +29,6 @@ from .features import Features
 __all__ = ['embed']
 
 CLOCKS = ('first-frame', 'file')  # what the times of rows count from
-
-_logger = logging.getLogger(__name__)
 
 
 def embed(
@@ -151,49 +149,19 @@ def embed(
             device=placement['device'].type,
             torch=torch.__version__,
             pyav=pyav_version(),
-            files=[_state_of(path) for path in files],
+            files=[state_of(path) for path in files],
         ),
     )
     about = dict(about or {}, **provenance, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, files)
     about['pyav'] = pyav_version()  # which an update of PyAV may change
-    try:
-        _open(journal, team, start_over)
-        if team.is_main and journal.goes_on:
-            reporter.say(f'going on with the unfinished run in {journal.folder}')
-        todo = remaining(groups, journal.batches(groups, mend=team.is_main))
-        if team.is_main and journal.damaged:
-            _logger.warning(
-                '%s: %d %s of an unfinished run %s damaged and %s computed again',
-                out,
-                journal.damaged,
-                *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')),
-            )
-        reporter.progress((len(files) - sum(len(group.files) for group in todo)) / team.size)
-        team.wait()  # nobody writes before all have read
-        for batch in batches_of(todo[team.rank :: team.size]):
-            journal.add(batch)
-        journal.stop_writing()
-        team.wait()
-        if not team.is_main:
+    with resumed(journal, out, groups, batches_of, team, reporter, start_over) as done:
+        if done is None:
             return None
-        try:
-            done = journal.batches(groups)
-            if lost := remaining(groups, done):
-                raise OSError(
-                    f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
-                    f'the same command computes them again'
-                )
-            result = _collect(done, files, resolved, journal.array, clock, strict, reporter)
-            result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
-        except VideoError:
-            journal.remove()  # there is nothing in it
-            raise
-        journal.remove()
-        return _checked(result)
-    finally:
-        journal.close()
+        result = _collect(done, files, resolved, journal.array, clock, strict, reporter)
+        result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
+    return _checked(result)
 
 
 def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str]) -> None:
@@ -212,28 +180,6 @@ def _settings(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]
     with suppress(KeyError, TypeError, ValueError, RecursionError):  # of unknown origin
         chosen['settings'] = json.loads(chosen['settings'])
     return chosen
-
-
-def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:
-    """The first process opens the journal; what is wrong with it is told to all."""
-    problem = None
-    if team.is_main:
-        try:
-            journal.open(start_over)
-        except (ValueError, OSError) as error:
-            problem = error
-    for error in team.gather([problem]):
-        if error:
-            raise error
-
-
-def _state_of(path: str) -> list[Any]:
-    """What tells a file from another one of its name."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return [path]
-    return [path, state.st_size, state.st_mtime_ns]
 
 
 def _collect(

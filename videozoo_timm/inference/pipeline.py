@@ -138,7 +138,7 @@ def process(
     function: Callable[[torch.Tensor], torch.Tensor],
     groups: Sequence[Group],
     paths: Sequence[str],
-    views: Views,
+    views: Views | Sequence[Views],
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -156,7 +156,7 @@ def process(
         function: From a batch [B, C, T, H, W] (of images [B, C, H, W]) to one row per view.
         groups: The files, as indices into `paths`.
         paths: Videos, or images, not both.
-        views: Which views of each file.
+        views: Which views of each file; or of every single one, all of one size and number of frames.
         device: Of the function's input.
         dtype: Of the function's input.
         batch_size: Views per batch.
@@ -174,7 +174,9 @@ def process(
     if len({is_image(path) for path in paths}) > 1:
         raise ValueError('videos and images have different shapes: pass either videos or images')
     jobs = [
-        Job(file, paths[file], group.skip if k == 0 else 0) for group in groups for k, file in enumerate(group.files)
+        Job(file, paths[file], group.skip if k == 0 else 0, views=None if isinstance(views, Views) else views[file])
+        for group in groups
+        for k, file in enumerate(group.files)
     ]
     reading, reporter = with_fields(reading, reporter, fields)
 
@@ -189,7 +191,7 @@ def process(
         return fault_of_values(row, what, view.x, dtype, where)
 
     watch = _Stopwatch()
-    with closing(load_views(jobs, views, reading)) as loaded:
+    with closing(load_views(jobs, views if isinstance(views, Views) else views[0], reading)) as loaded:
         timed = watch.waits_for(loaded)
         for group in groups:
             yield from _process_group(rows_of, fault_of, group, timed, paths, batch_size, reporter)

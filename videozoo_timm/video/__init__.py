@@ -9,6 +9,7 @@ from .reading import Clip, VideoInfo, probe, read_clip, read_clips
 from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centred_starts, seed_of
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
+from .windows import Steps, Windows, sliding
 from .workers import IN_THIS_PROCESS, Reading, load_views
 
 __all__ = [
@@ -27,10 +28,12 @@ __all__ = [
     'Pixels',
     'Reading',
     'Sampling',
+    'Steps',
     'VideoError',
     'VideoInfo',
     'View',
     'Views',
+    'Windows',
     'augment_clip',
     'centered_starts',
     'centred_starts',
@@ -49,6 +52,7 @@ __all__ = [
     'read_image',
     'read_views',
     'seed_of',
+    'sliding',
 ]
 
 

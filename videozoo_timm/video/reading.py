@@ -214,24 +214,27 @@ def read_clips(
         if skip >= len(run):
             skip -= len(run)
             continue
+        before = None
         for start, shown in zip(run, _read_run(path, extent, run, sampling, num_threads), strict=True):
             if skip:
                 skip -= 1
                 continue
             times = torch.tensor([time - extent.origin for time, _ in shown.frames], dtype=torch.float64)
+            frames = [frame for _, frame in shown.frames]
             try:
-                images = to_images(path, [frame for _, frame in shown.frames], aspect, pixels)
+                images = to_images(path, frames, aspect, pixels, before)
             except (import_av().FFmpegError, ValueError) as error:
                 reason = getattr(error, 'strerror', None) or error
                 raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
-            before = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
+            before = frames, images  # of which windows that overlap share some
+            ahead = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
             yield Clip(
                 images,
                 times,
                 start,
                 start + sampling.seconds,
                 extent.duration,
-                (before + shown.behind) / sampling.num_frames,
+                (ahead + shown.behind) / sampling.num_frames,
                 shown.damaged / sampling.num_frames,
                 extent.origin,
                 extent.lost,
