@@ -267,6 +267,7 @@ def _bar(rng: random.Random) -> Layer:
 
 
 def drifting(x: float, y: float, vx: float, vy: float, spin: float) -> Trajectory:
+    """From a place with a velocity, turning; of radius 1."""
     return lambda t: (x + vx * t, y + vy * t, torch.ones_like(t), spin * t, torch.ones_like(t))
 
 
@@ -308,10 +309,12 @@ def _scaling(x: float, y: float, radius: float, angle: float, growth: float) -> 
 
 
 def random_color(rng: random.Random, darkest: float, brightest: float) -> tuple[float, float, float]:
+    """RGB, each between these two."""
     return rng.uniform(darkest, brightest), rng.uniform(darkest, brightest), rng.uniform(darkest, brightest)
 
 
 def random_texture(rng: random.Random, color: tuple[float, float, float], wavelengths: _Range) -> Texture:
+    """One to three waves around a color, with wavelengths in this range, in units of the layer's radius."""
     waves, strength = [], rng.uniform(0.08, 0.2)
     for _ in range(rng.choice((1, 2, 2, 3))):
         direction, frequency = rng.uniform(0, math.pi), 1 / rng.uniform(*wavelengths)

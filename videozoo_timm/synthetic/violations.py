@@ -1,11 +1,11 @@
 """Violations: pairs of scenes that are the same up to a moment, from which on one of them is impossible.
 
-A textured shape crosses the frame. In the open the impossible happens in full view; behind a screen it happens while the
-shape is hidden, and shows when it comes out again. Until then both films of a pair are equal to the bit.
+A textured shape crosses the frame. In the open the impossible happens in full view; behind a screen it happens while
+the shape is hidden, and shows when it comes out again. Until then both films of a pair are equal to the bit.
 
-Vanishing and appearing are counterparts: what is possible is in the one that the shape is there throughout, in the other
-that it never is. A measure that merely grows with what there is to see is right in one and wrong in the other, which is
-why published tests have both (IntPhys, https://arxiv.org/abs/1803.07616).
+Vanishing and appearing are counterparts: what is possible is in the one that the shape is there throughout, in the
+other that it never is. A measure that merely grows with what there is to see is right in one and wrong in the other,
+which is why published tests have both (IntPhys, https://arxiv.org/abs/1803.07616).
 """
 
 import math
