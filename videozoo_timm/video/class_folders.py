@@ -64,10 +64,11 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
     if is_drawn(folder):
         paths = drawn_videos(folder)
         if paths[0].name == 'possible':
-            classes, names = ['impossible', 'possible'], [path.name for path in paths]
+            classes, part = ['impossible', 'possible'], -1
         else:
-            classes, names = list(MOTIONS), [path.parts[-2] for path in paths]
-        return ClassFolders(classes, list(map(str, paths)), [*map(classes.index, names)], str(folder))
+            classes, part = [str(motion) for motion in MOTIONS], -2
+        targets = [classes.index(path.parts[part]) for path in paths]
+        return ClassFolders(classes, list(map(str, paths)), targets, str(folder))
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f'{path} is a file; a folder with one subfolder for each class is wanted')
     if not path.is_dir():
