@@ -5,7 +5,8 @@ the shape is hidden, and shows when it comes out again. Until then both films of
 
 Vanishing and appearing are counterparts: what is possible is in the one that the shape is there throughout, in the
 other that it never is. A measure that merely grows with what there is to see is right in one and wrong in the other,
-which is why published tests have both (IntPhys, https://arxiv.org/abs/1803.07616).
+which is why published tests have both (IntPhys, https://arxiv.org/abs/1803.07616). It happens in the last third, so that
+few windows of a film show nothing but what comes after: these say how much there is to see, not what was unexpected.
 """
 
 import math
@@ -69,7 +70,7 @@ class _Course:
             rng.randrange(2),
             rng.choice((-1, 1)),
             rng.uniform(0.17, 0.21),
-            rng.uniform(0.45, 0.6) * DURATION,
+            rng.uniform(0.62, 0.75) * DURATION,
             0.5 + rng.choice((-1, 1)) * rng.uniform(0.17, 0.25),
             rng.uniform(0.12, 0.15),
             rng.uniform(0, 2 * math.pi),
