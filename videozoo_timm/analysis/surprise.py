@@ -19,9 +19,10 @@ from ..inference.provenance import versions, weights_of
 from ..inference.reporting import Reporter, with_fields
 from ..inference.unfinished import resumed, state_of
 from ..outputs import Output
-from ..video import IN_THIS_PROCESS, Reading, VideoError, Views, probe, sliding
+from ..video import IN_THIS_PROCESS, Reading, VideoError, Windows, probe, sliding
 from ._inputs import WARNING, Paths, listed, none_read
 from .surprise_files import RECORD, TABLE, save_run, save_table
+from .surprise_pictures import SurprisePicture
 from .surprise_scores import SCORES, LikelihoodScores, MaskedScores
 
 __all__ = ['Series', 'Surprise', 'surprise']
@@ -46,6 +47,7 @@ class Series:
         duration: Of the video, in seconds.
         padded: Fraction of each window's frames that repeat the last one.
         damaged: Fraction of each window's frames that are damaged or did not decode.
+        views: How its windows were read.
     """
 
     path: str
@@ -57,6 +59,12 @@ class Series:
     duration: float
     padded: list[float]
     damaged: list[float]
+    views: Windows
+
+    def times(self, context: int = 0) -> np.ndarray:
+        """The middle of what is predicted in each window, after so many visible frames, in seconds: float64 [W]."""
+        seen = context * self.views.step
+        return (np.array(self.starts) + seen + np.array(self.ends)) / 2
 
     def __repr__(self) -> str:
         return f'Series({self.path!r}, {len(self.starts)} windows, mean {self.scores.mean():.4g})'
@@ -72,6 +80,7 @@ class Surprise:
         contexts: Visible frames of each column; empty of other masks, which have one column.
         failed: The videos without scores, with the reasons in words.
         lost: The videos of which a part is missing, with what.
+        scorer: What scores windows, with the model.
     """
 
     series: list[Series]
@@ -79,9 +88,19 @@ class Surprise:
     contexts: tuple[int, ...]
     failed: list[tuple[str, str]]
     lost: list[tuple[str, str]]
+    scorer: MaskedScores | LikelihoodScores
 
     def __repr__(self) -> str:
         return f'Surprise({self.score}, {len(self.series)} videos, contexts={list(self.contexts)})'
+
+    def picture(self, *numbers: int, **options: Any) -> SurprisePicture:
+        """The picture of a video, or of several to compare.
+
+        Args:
+            *numbers: Their places in `series`.
+            **options: `labels`, `events` (seconds to mark) and `pixels`, as in `SurprisePicture`.
+        """
+        return SurprisePicture(self, numbers or (0,), **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the series as a table: a row for each window and context, `.csv`.
@@ -191,7 +210,7 @@ def surprise(
             )
 
     if out is None:
-        return _collect(batches_of(groups), files, score, scorer, maps, reporter)
+        return _collect(batches_of(groups), files, views, score, scorer, maps, reporter)
     out, team = Path(out), team or ProcessGroup()
     settings = dict(
         score=score,
@@ -221,7 +240,7 @@ def surprise(
     with resumed(journal, out / TABLE, groups, batches_of, team, reporter, start_over) as done:
         if done is None:
             return None
-        result = _collect(done, files, score, scorer, maps, reporter)
+        result = _collect(done, files, views, score, scorer, maps, reporter)
         save_run(out, dict(now, **placed), result)
     return result
 
@@ -234,7 +253,7 @@ def _views(
     stride: int,
     offset: float | Sequence[float],
     frames: str,
-) -> list[Views]:
+) -> list[Windows]:
     """The windows of each file."""
     offsets = list(offset) if isinstance(offset, Sequence) else [offset] * len(files)
     if len(offsets) != len(files):
@@ -257,7 +276,13 @@ def _rate_of(path: str) -> float:
 
 
 def _collect(
-    batches: Iterable[RowBatch], files: list[str], score: str, scorer: Any, maps: bool, reporter: Reporter
+    batches: Iterable[RowBatch],
+    files: list[str],
+    views: list[Windows],
+    score: str,
+    scorer: MaskedScores | LikelihoodScores,
+    maps: bool,
+    reporter: Reporter,
 ) -> Surprise:
     """The series in the order of the files, without those of files that failed; what is missing is told."""
     batches = list(batches)
@@ -269,16 +294,19 @@ def _collect(
     for batch in batches:
         for row, file in enumerate(batch.files):
             by_file.setdefault(file, []).append((batch, row))
-    series = [_series(files[file], rows, scorer, maps) for file, rows in sorted(by_file.items()) if file not in failed]
+    series = [
+        _series(files[file], views[file], rows, scorer, maps)
+        for file, rows in sorted(by_file.items())
+        if file not in failed
+    ]
     if not series:
         is_finite = all(np.isfinite(np.asarray(batch.values)).all() for batch in batches)
         raise (VideoError if is_finite else NotFiniteError)(none_read(len(files), failed.values()))
-    return Surprise(
-        series, score, scorer.contexts, [(files[file], reason) for file, reason in sorted(failed.items())], lost
-    )
+    failures = [(files[file], reason) for file, reason in sorted(failed.items())]
+    return Surprise(series, score, scorer.contexts, failures, lost, scorer)
 
 
-def _series(path: str, rows: list[tuple[RowBatch, int]], scorer: Any, maps: bool) -> Series:
+def _series(path: str, views: Windows, rows: list[tuple[RowBatch, int]], scorer: Any, maps: bool) -> Series:
     values = torch.from_numpy(np.stack([np.asarray(batch.values[row]) for batch, row in rows]))  # [W, K, 1 + ...]
     first = 1 + len(scorer.baselines)
     return Series(
@@ -291,4 +319,5 @@ def _series(path: str, rows: list[tuple[RowBatch, int]], scorer: Any, maps: bool
         rows[0][0].durations[rows[0][1]],
         [batch.padded[row] for batch, row in rows],
         [batch.damaged[row] for batch, row in rows],
+        views,
     )

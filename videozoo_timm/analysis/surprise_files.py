@@ -16,14 +16,43 @@ from ..text import to_json
 if TYPE_CHECKING:
     from .surprise import Series, Surprise
 
-__all__ = ['RECORD', 'TABLE', 'difference', 'read_record', 'read_table', 'save_run', 'save_table']
+__all__ = [
+    'OPTIONS',
+    'RECORD',
+    'TABLE',
+    'difference',
+    'read_record',
+    'read_table',
+    'rows_of',
+    'save_run',
+    'save_table',
+]
 
 TABLE, RECORD = 'surprise.csv', 'surprise.json'
+OPTIONS = (  # of `surprise`, that decide about the numbers
+    'score',
+    'norm_pix_loss',
+    'contexts',
+    'mask_type',
+    'mask_ratio',
+    'num_masks',
+    'seed',
+    'frame_step',
+    'frame_rate',
+    'stride',
+    'offset',
+    'frames',
+    'batch_size',
+)
 
 
 def save_table(series: 'Sequence[Series]', contexts: Sequence[int], path: Path) -> None:
     """Write a row for each window and context; numbers in as many digits as tell them from all others."""
-    rows = [
+    save_csv(_table(series, contexts), path)
+
+
+def _table(series: 'Sequence[Series]', contexts: Sequence[int]) -> list[dict[str, Any]]:
+    return [
         dict(
             video=one.path,
             start=f'{one.starts[w]:.6g}',
@@ -36,7 +65,6 @@ def save_table(series: 'Sequence[Series]', contexts: Sequence[int], path: Path) 
         for w in range(len(one.starts))
         for k in range(one.scores.shape[1])
     ]
-    save_csv(rows, path)
 
 
 def _shortest(value: Any) -> str:
@@ -97,6 +125,12 @@ def read_table(path: Path) -> Rows:
                 raise ValueError
         except (ValueError, csv.Error) as error:
             raise ValueError(f'{path} is no table of surprise') from error
+    return {(row[0], row[1], row[3]): tuple(row[4:]) for row in rows}
+
+
+def rows_of(result: 'Surprise') -> Rows:
+    """The same of series as they are computed."""
+    rows = [[str(cell) for cell in row.values()] for row in _table(result.series, result.contexts)]
     return {(row[0], row[1], row[3]): tuple(row[4:]) for row in rows}
 
 

@@ -54,7 +54,7 @@ class MaskedScores:
         seed: int = 0,
         norm_pix_loss: bool | None = None,
     ) -> None:
-        self.mae = mae = checked_model(model)
+        self.model = self.mae = mae = checked_model(model)
         if not hasattr(mae, 'forward_decoder') or not takes_clips(mae):
             raise ValueError(
                 f"score={score!r}: {name_of(mae)} predicts no pixels of clips; take a masked autoencoder ('mae_..._st')"
@@ -130,6 +130,17 @@ class MaskedScores:
         latent, _, ids_restore = self.mae.forward_encoder(x[distinct], mask=own)
         return self.mae.forward_decoder(latent, ids_restore, self.grid)[:, mask][place]
 
+    def expected(self, x: torch.Tensor, column: int) -> torch.Tensor:
+        """The windows [B, C, T, H, W] with the model's predictions in place of what is masked (by the first mask)."""
+        target, mask = self.mae.patchify(x), self.masks[column][0].to(x.device)
+        predicted = self._predict(x, target, mask)
+        if self.norm_pix_loss:
+            center, spread = patch_statistics(target[:, mask])
+            predicted = predicted * spread + center
+        whole = target.clone()
+        whole[:, mask] = predicted
+        return self.mae.unpatchify(whole, self.grid)
+
     def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels of tokens [B, M, P] on the scale on which they are compared."""
         if self.score == 'l1':
@@ -172,6 +183,9 @@ class LikelihoodScores:
         self.grid: tuple[int, int, int] = tuple(model.grid_size)
         self.contexts = tuple(contexts)
         check_contexts(self.contexts, model.num_frames, model.num_frames // self.grid[0])
+
+    def expected(self, x: torch.Tensor, column: int) -> None:
+        """Nothing: a likelihood is of codes, not of one picture."""
 
     def __call__(self, x: torch.Tensor, maps: bool = False) -> torch.Tensor:
         """As `MaskedScores`: [B, K, 1], with `maps` [B, K, 1 + T' * H' * W']; one pass serves all contexts."""

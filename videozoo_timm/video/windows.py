@@ -42,25 +42,29 @@ class Windows(Views):
     only one.
     """
 
+    @property
+    def step(self) -> float:
+        """Seconds from one frame of a window to the next."""
+        if not isinstance(self.sampling, Steps):
+            raise TypeError(f'sampling={self.sampling!r}: windows have Steps')
+        return self.sampling.seconds_between
+
     def starts(self, duration: float) -> Any:
         """Starts of the windows, in seconds from the first frame.
 
         Raises:
             ValueError: The video is shorter than one window.
         """
-        sampling, stride = self.sampling, self.stride
-        if not isinstance(sampling, Steps) or stride is None:
-            raise TypeError('Windows have a sampling of Steps and a stride')
-        step, length = sampling.seconds_between, sampling.num_frames
+        step, length = self.step, self.sampling.num_frames
         number = math.ceil((duration - self.offset - TOLERANCE) / step)  # of its frames
         if number < length:
             behind = f' from {self.offset:g} s on' if self.offset else ''
             raise ValueError(
                 f'lasts {max(duration - self.offset, 0):.2f} s{behind}, which is shorter than a window of {length} '
-                f'frames {step:.3g} s apart ({sampling.seconds:.2f} s)'
+                f'frames {step:.3g} s apart ({self.sampling.seconds:.2f} s)'
             )
         room = max(number - length, 1) * step  # in which windows start
-        return even_starts(self.offset + room - step / 2, stride, offset=self.offset)
+        return even_starts(self.offset + room - step / 2, self.stride or step, offset=self.offset)
 
 
 def sliding(views: Views, step: float, stride: int, offset: float = 0.0, frames: str = '') -> Windows:
