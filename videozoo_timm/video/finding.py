@@ -1,6 +1,7 @@
 """Which files are videos and images: by the endings of their names, in folders and below."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -54,6 +55,9 @@ _NOT_OURS = frozenset(
 
 OnError = Callable[[OSError], object] | None
 
+_SEQUENCE = re.compile(r'(.+):frames(?:@([0-9]+(?:\.[0-9]+)?))?', re.DOTALL)  # FOLDER:frames@RATE
+_FRAME_RATE = 30.0  # of a sequence that says none
+
 
 def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error: OnError = None) -> list[Path]:
     """List the videos that `paths` name.
@@ -62,7 +66,9 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
             `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped, and folders of the
             system (`lost+found`, `@eaDir`, `__MACOSX` and the like). A pattern (`'videos/*.mp4'`) stands for what it
-            matches, `drawn:COUNT@SEED` for synthetic videos (`videozoo_timm.synthetic`).
+            matches, `drawn:COUNT@SEED` for synthetic videos and `drawn-violations:COUNT@SEED` for pairs of them
+            (`videozoo_timm.synthetic`). `FOLDER:frames@RATE` stands for the folders with at least two images, there and
+            below, each a video of RATE (30 if left out) numbered frames a second (`videozoo_timm.video.sequences`).
         on_error: Called with the error of a folder that cannot be listed, to go on without it; None raises it.
 
     Returns:
@@ -73,12 +79,12 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error
         TypeError, ValueError: One of `paths` is no path, or is empty.
         OSError: A folder cannot be listed.
     """
-    return _find(paths, lambda folder: _of(files_below(folder, on_error), VIDEO_EXTENSIONS))
+    return _find(paths, lambda folder: _of(files_below(folder, on_error), VIDEO_EXTENSIONS), on_error)
 
 
 def find_media(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error: OnError = None) -> list[Path]:
     """As `find_videos`, but of a folder that holds no video at all, its images (`IMAGE_EXTENSIONS`) are listed."""
-    return _find(paths, lambda folder: media_among(files_below(folder, on_error)))
+    return _find(paths, lambda folder: media_among(files_below(folder, on_error)), on_error)
 
 
 def media_among(files: Collection[Path]) -> list[Path]:
@@ -96,6 +102,38 @@ def is_image(path: str | os.PathLike) -> bool:
     return as_path(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
+def is_sequence(path: str | os.PathLike) -> bool:
+    """Whether a path names a folder of numbered images that is read as a video."""
+    return bool(_SEQUENCE.fullmatch(str(path))) and not os.path.exists(path)
+
+
+def split_sequence(path: str | os.PathLike) -> tuple[Path, float]:
+    """The folder and the frames a second of `FOLDER:frames@RATE`.
+
+    Raises:
+        ValueError: It is no such path, or the rate is 0.
+    """
+    match = _SEQUENCE.fullmatch(str(path))
+    rate = float(match[2] or _FRAME_RATE) if match else 0.0
+    if not match or not rate:
+        raise ValueError(f'{path}: numbered images are read as a video by FOLDER:frames@RATE, RATE frames a second')
+    return Path(match[1]), rate
+
+
+def _sequences(path: Path, on_error: OnError) -> list[Path]:
+    """`FOLDER:frames@RATE` for each folder, there and below, with several images."""
+    folder, _ = split_sequence(path)
+    suffix = str(path)[len(str(folder)) :]
+    places = [folder] if folder.exists() else matching(folder)
+    if not places:
+        raise not_found(folder, 'folder')
+    number: dict[Path, int] = {}
+    for place in places:
+        for image in _of(files_below(place, on_error), IMAGE_EXTENSIONS):
+            number[image.parent] = number.get(image.parent, 0) + 1
+    return [Path(f'{parent}{suffix}') for parent, images in number.items() if images > 1]
+
+
 def on_disk(path: Path) -> Path:
     """A path that was found, in a form that is not the name of synthetic videos."""
     return Path(os.path.abspath(path)) if is_drawn(path) else path
@@ -104,6 +142,7 @@ def on_disk(path: Path) -> Path:
 def _find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     search: Callable[[Path], list[Path]],
+    on_error: OnError,
 ) -> list[Path]:
     if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Iterable):
         paths = [paths]
@@ -114,6 +153,9 @@ def _find(
             path = on_disk(path)
         if is_drawn(path):
             found.update((str(name), name) for name in drawn_videos(path))
+            continue
+        if is_sequence(path):
+            found.update((os.path.abspath(sequence), sequence) for sequence in _sequences(path, on_error))
             continue
         there = [path] if path.exists() else matching(path)
         if not there:
