@@ -2,7 +2,7 @@
 
 One call each:
 
-    from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe
+    from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe, surprise
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING

@@ -21,7 +21,7 @@ __all__ = ['Curve', 'Film', 'Timeline']
 _LEFT, _RIGHT, _INNER, _GAP = 96, 92, 840, 3
 _TITLE, _CURVES, _AXIS, _CAPTION, _APART = 22, 230, 40, 18, 14
 _SIZE = 8  # points, of letters
-_COLORS = ('#c0392b', '#2471a3', '#b7950b', '#1e8449')  # of films
+_COLORS = ('#2471a3', '#c0392b', '#b7950b', '#1e8449')  # of films
 _LONGEST = 90  # characters of a title's line
 
 
