@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..figures import Curve, Film, Timeline, overlay, to_bytes, upsample
+from ..figures import Curve, FilmPlot, Timeline, overlay, to_bytes, upsample
 from ..inference.pipeline import evaluating, placement_of
 from ..video import AS_PLAYED, Job, Pixels, Steps, VideoError, View, denormalize, read_clips, read_views
 from ..video.views import prepare_view
@@ -62,7 +62,7 @@ class SurprisePicture(Pictured):
         """The picture; the captions are lines below the title."""
         highest = max(window.highest for window in self.windows)
         films = [
-            Film(
+            FilmPlot(
                 label,
                 _frames(one, self.pixels, np.linspace(0, one.duration, 2 * _STRIP + 1)[1::2]),
                 self._curves(one),
