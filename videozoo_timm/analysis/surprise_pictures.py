@@ -185,7 +185,12 @@ class _Window:
         rows = [('what comes', clip)]
         if self.expected is not None:
             rows.append(('what the\nmodel expects', self.expected.transpose(0, 1)[last]))
-        rows.append(('error', torch.where(hidden, overlay(clip, errors, highest), clip)))
+        rows.append(
+            (
+                'nats' if self.result.score == 'nll' else 'error',
+                torch.where(hidden, overlay(clip, errors, highest), clip),
+            )
+        )
         if self.one.views.sampling.frames:  # in another order
             return rows, [''] * steps
         start, between = self.one.starts[self.number], self.one.views.step
