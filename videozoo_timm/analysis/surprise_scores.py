@@ -5,7 +5,7 @@ https://arxiv.org/abs/2502.11831 (the normalized L1).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -180,8 +180,8 @@ class LikelihoodScores:
     def __init__(self, model: Any, contexts: Sequence[int]) -> None:
         if not hasattr(model, 'log_likelihood') or not takes_clips(model):
             raise ValueError(f"score='nll': {name_of(model)} has no likelihood of clips; take a generator of videos")
-        self.model: LikelihoodModel = model
-        self.grid = self.model.grid_size
+        self.model, likely = model, cast('LikelihoodModel', model)
+        self.grid = likely.grid_size
         self.contexts = tuple(contexts)
         check_contexts(self.contexts, model.num_frames, model.num_frames // self.grid[0])
 
