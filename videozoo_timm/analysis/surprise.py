@@ -188,7 +188,10 @@ def surprise(
     files = listed(videos)
     if score not in SCORES:
         raise ValueError(f'score={score!r}: must be one of {list(SCORES)}')
+    scorer: MaskedScores | LikelihoodScores
     if score == 'nll':
+        if mask_type != 'context' or mask_ratio is not None or norm_pix_loss is not None:
+            raise ValueError("score='nll' has no masks and no pixels: contexts say how much is given")
         scorer = LikelihoodScores(model, contexts)
     else:
         scorer = MaskedScores(model, score, contexts, mask_type, mask_ratio, num_masks, seed, norm_pix_loss)

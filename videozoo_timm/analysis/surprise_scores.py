@@ -13,6 +13,7 @@ from ..inference.checks import checked_model, name_of
 from ..inference.pipeline import takes_clips
 from ..models.masked_autoencoder import patch_statistics
 from ..models.masking import published_order
+from ..models.protocols import LikelihoodModel
 
 __all__ = ['MASKS', 'SCORES', 'LikelihoodScores', 'MaskedScores']
 
@@ -177,10 +178,10 @@ class LikelihoodScores:
     baselines: tuple[str, ...] = ()
 
     def __init__(self, model: Any, contexts: Sequence[int]) -> None:
-        self.model = model
-        if not hasattr(model, 'log_likelihood'):
+        if not hasattr(model, 'log_likelihood') or not takes_clips(model):
             raise ValueError(f"score='nll': {name_of(model)} has no likelihood of clips; take a generator of videos")
-        self.grid: tuple[int, int, int] = tuple(model.grid_size)
+        self.model: LikelihoodModel = model
+        self.grid = self.model.grid_size
         self.contexts = tuple(contexts)
         check_contexts(self.contexts, model.num_frames, model.num_frames // self.grid[0])
 

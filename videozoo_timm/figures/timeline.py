@@ -11,7 +11,7 @@ import torch
 
 from ..text import printable
 from .canvas import RESOLUTION
-from .colors import to_bytes
+from .colors import colorbar, to_bytes
 from .fonts import drawable, families_of, matplotlib
 from .saving import ending_of, save_figure, save_image
 
@@ -135,12 +135,14 @@ class Timeline:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(self.width / RESOLUTION, self.height / RESOLUTION), dpi=RESOLUTION)
+        page = figure.add_axes((0, 0, 1, 1))  # for all tiles, as axes of their own take long
+        page.set_axis_off()
         for k, line in enumerate(self.title):
             self._text(figure, _LEFT, 14 + _TITLE * k, line, 10 - k, ha='left')
         top = self._top
         for number, (film, height) in enumerate(zip(self.films, self._thumb, strict=True)):
             self._label(figure, top + height / 2, film.label, _COLORS[number % len(_COLORS)])
-            self._row(figure, top, film.frames, height)
+            self._row(page, top, film.frames, height)
             top += height + _GAP
         self._draw_curves(figure)
         top = self._curves_at + _CURVES + _AXIS
@@ -149,13 +151,14 @@ class Timeline:
             for label, tiles in film.rows:
                 color = _COLORS[number % len(_COLORS)] if film.label else 'black'
                 self._label(figure, top + height / 2, label, color)
-                self._row(figure, top, tiles, height)
+                self._row(page, top, tiles, height)
                 top += height + _GAP
-            self._draw_scale(figure, top - height - _GAP, height, film.highest)
+            self._draw_scale(figure, page, top - height - _GAP, height, film.highest)
             width = _INNER / len(film.captions)
             for k, caption in enumerate(film.captions):
                 self._text(figure, _LEFT + (k + 0.5) * width, top + 7, caption, 7)
             top += _CAPTION
+        page.set(xlim=(0, self.width), ylim=(self.height, 0))
         return figure
 
     def curves_image(self, dpi: int = RESOLUTION) -> Any:
@@ -189,20 +192,15 @@ class Timeline:
         for k, line in enumerate(lines := text.split('\n')):
             self._text(figure, _LEFT - 10, y + 13 * (k - (len(lines) - 1) / 2), line, color=color, ha='right')
 
-    def _axes(self, figure: Any, left: float, top: float, width: float, height: float) -> Any:
-        return figure.add_axes(
-            (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        )
-
-    def _row(self, figure: Any, top: float, tiles: torch.Tensor, height: int) -> None:
+    def _row(self, page: Any, top: float, tiles: torch.Tensor, height: int) -> None:
         width = _INNER / len(tiles)
         for k, tile in enumerate(to_bytes(tiles)):
-            axes = self._axes(figure, _LEFT + k * width + _GAP / 2, top, width - _GAP, height)
-            axes.imshow(tile, aspect='auto', interpolation='antialiased')
-            axes.set_axis_off()
+            left = _LEFT + k * width + _GAP / 2
+            page.imshow(tile, extent=(left, left + width - _GAP, top + height, top), aspect='auto')
 
     def _draw_curves(self, figure: Any) -> None:
-        axes = self._axes(figure, _LEFT, self._curves_at, _INNER, _CURVES)
+        bottom = 1 - (self._curves_at + _CURVES) / self.height
+        axes = figure.add_axes((_LEFT / self.width, bottom, _INNER / self.width, _CURVES / self.height))
         shared = len({film.window for film in self.films}) == 1
         for number, film in enumerate(self.films):
             color = _COLORS[number % len(_COLORS)]
@@ -240,13 +238,10 @@ class Timeline:
         axes.fill_between(times, every.min(axis=0), every.max(axis=0), color=color, alpha=0.15, lw=0)
         axes.plot(times, every.mean(axis=0), color=color, lw=1.6, marker='o', ms=2.5, label=drawable(film.label))
 
-    def _draw_scale(self, figure: Any, top: float, height: int, highest: float) -> None:
+    def _draw_scale(self, figure: Any, page: Any, top: float, height: int, highest: float) -> None:
         """The colors of a heat map, from 0 below to the highest value above."""
-        from .colors import colorbar
-
-        axes = self._axes(figure, _LEFT + _INNER + 8, top, 9, height)
-        axes.imshow(colorbar(), aspect='auto')
-        axes.set_axis_off()
+        left = _LEFT + _INNER + 8
+        page.imshow(colorbar(), extent=(left, left + 9, top + height, top), aspect='auto')
         for y, text in ((top + 5, f'{highest:.2g}'), (top + height - 5, '0')):
             self._text(figure, _LEFT + _INNER + 22, y, text, 7, ha='left')
 
