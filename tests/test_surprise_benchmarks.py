@@ -6,16 +6,20 @@ import math
 
 import numpy as np
 import pytest
+import timm
+import torch
 from conftest import HERE
 from PIL import Image
 from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
 from test_video import write_video
 
+from videozoo_timm.analysis.surprise import surprise
 from videozoo_timm.analysis.surprise_accuracy import FILTERED, MEAN, accuracies, compared_with_untrained
-from videozoo_timm.analysis.surprise_benchmark import measure_scores
-from videozoo_timm.analysis.surprise_layouts import LAYOUTS, Comparison, adept_class, read_benchmark
-from videozoo_timm.video import probe, read_clip
+from videozoo_timm.analysis.surprise_benchmark import measure, measure_scores
+from videozoo_timm.analysis.surprise_layouts import LAYOUTS, Benchmark, Comparison, Film, adept_class, read_benchmark
+from videozoo_timm.cli import main
+from videozoo_timm.video import VideoError, probe, read_clip
 
 
 def value(found, measure, what='x', context=''):
@@ -386,3 +390,82 @@ def test_scores_of_other_people(tmp_path):
     file.write_text(json.dumps({'O1/01/1': 1.0}))
     with pytest.raises(ValueError, match='name the folder too'):
         measure_scores('intphys', file)
+
+
+# Models
+
+
+@pytest.fixture(scope='module')
+def mae():
+    torch.manual_seed(0)
+    return timm.create_model('mae_t14_st').eval()
+
+
+def test_a_model_is_measured_by_its_series(mae):
+    benchmark = read_benchmark('pairs', 'drawn-violations:2@7:teleport')
+    options = dict(contexts=(4, 12), frame_step=7)
+    result = measure(mae, benchmark, **options)
+    series = {
+        one.path: one for one in surprise(mae, [film.path for film in benchmark.films.values()], **options).series
+    }
+    right = {who: 0.0 for who in ('model', 'zero', 'copy')}
+    for number in range(2):
+        films = [series[f'drawn-violations:7/teleport/{number:06}/{film}'] for film in ('impossible', 'possible')]
+        for who in right:
+            ours, theirs = (
+                (one.scores if who == 'model' else one.baselines[who])[:, 1].double().mean().item() for one in films
+            )
+            right[who] += (ours > theirs) / 2
+    assert {who: result.find(who, 'relative', 'teleport', '12').value for who in right} == right
+
+
+def test_films_that_cannot_be_scored_are_told(mae):
+    """InfLevel: where a film begins is where its first window does."""
+    films = {
+        name: Film(f'drawn-violations:7/vanish/00000{k}/possible', start)
+        for k, (name, start) in enumerate((('i0', 0.5), ('p0', 0.0), ('i1', 0.0), ('p1', 4.0)))
+    }
+    films['i2'] = Film(films['p0'].path, 0.75)  # the same file from another place
+    benchmark = Benchmark('inflevel', films, [Comparison('x', k, f'i{k}', f'p{k}') for k in '01'])
+    benchmark.comparisons.append(Comparison('x', '2', 'i2', 'p0'))
+    result = measure(mae, benchmark, contexts=(8,), frame_step=7, report=lambda path, reason: None)
+    assert [c.scene for c in result.benchmark.comparisons] == ['0', '2'] and result.failed == 1
+    short, partner = result.left_out
+    assert 'lasts 0.50 s from 4 s on, which is shorter than a window' in short
+    assert partner == 'i1: its partner p1 has no score'
+    with pytest.raises(VideoError, match='shorter than a window'):
+        measure(mae, benchmark, contexts=(8,), frame_step=20, report=lambda path, reason: None)
+
+
+def test_the_command_prints_and_writes_accuracies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    grays = list(range(0, 240, 12))
+    for scene, films in (('1', (grays, grays[::-1])), ('2', (grays, grays[:9]))):
+        for film, values in zip(('possible', 'impossible'), films, strict=True):
+            write_frames(tmp_path / 'films' / 'fall' / scene / film, values)
+    run = ['surprise', '--benchmark', 'pairs', 'films:frames@30', '--model', 'mae_shapes_none', '--device', 'cpu']
+    run += ['--contexts', '4,8', '--frame-step', '1', '--num-workers', '0', '--untrained', '2', '--out', 'out']
+    assert main(run) == 1
+    out, err = capsys.readouterr()
+    assert 'relative accuracy  pairs  scores     C = 4' in out and 'C = 8' in out and 'filtered' in out
+    assert [line.split()[0] for line in out.splitlines() if 'untrained' in line] == ['untrained']
+    assert 'shorter than a window' in err and 'fall/2/possible: its partner fall/2/impossible has no score' in err
+    assert 'above what predicts zeros' in err
+    rows = list(csv.DictReader((tmp_path / 'out' / 'accuracy.csv').open(newline='')))
+    assert {row['scores'] for row in rows} == {'model', 'zero', 'copy', 'untrained 0', 'untrained 1'}
+    told = json.loads((tmp_path / 'out' / 'benchmark.json').read_text())
+    assert told['frame_step'] == 1 and told['untrained_networks'] == 2 and len(told['untrained']) == 3
+    assert told['comparisons'][0]['impossible'] == 'fall/1/impossible' and told['checksum']
+    assert main([*run, '--contexts', '6']) == 2
+    assert 'holds the results of another run (contexts' in capsys.readouterr().err
+
+
+def test_the_command_takes_scores_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['surprise', '--benchmark', 'adept', '--scores', str(HERE / 'adept_block.json'), '--out', 'out']) == 0
+    out = capsys.readouterr().out
+    assert 'block' in out and '47.6% (' in out and '0.49896694214876025' in out
+    assert main(['surprise', '--scores', 'scores.json']) == 2
+    assert 'name it with --benchmark' in capsys.readouterr().err
+    assert main(['surprise', '--benchmark', 'grasp', '--out', 'out2']) == 2
+    assert 'name the folder of the benchmark' in capsys.readouterr().err

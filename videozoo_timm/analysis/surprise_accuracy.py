@@ -97,7 +97,12 @@ def accuracies(
 
     Raises:
         KeyError: A film without scores.
+        ImportError: scikit-learn is not installed.
     """
+    try:
+        import sklearn as sklearn
+    except ImportError as error:
+        raise ImportError("accuracies need scikit-learn: pip install 'videozoo-timm[probe]'") from error
     properties = dict.fromkeys(c.property for c in comparisons)
     result = []
     for context, of_films in filtered(scores, contexts).items():

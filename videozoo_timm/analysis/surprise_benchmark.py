@@ -117,7 +117,8 @@ def measure(
         untrained: Makes networks as the model is, with random weights: the control for what training adds.
         out: As in `surprise`; the series of the untrained networks go into folders in it.
         seed: Random seed of the bootstrap, and of random masks.
-        **options: As in `surprise`, beyond those of the layout, as published.
+        **options: As in `surprise`; those of the layout are as published unless they are given. `offset` is one
+            number, and added to where the films of a layout begin.
 
     Returns:
         The accuracies. None in all processes of a team but the first.
@@ -127,12 +128,14 @@ def measure(
     """
     layout = LAYOUTS[benchmark.layout]
     options = {**layout.settings, **options, 'seed': seed}
+    later = options.pop('offset', 0.0)
     used = dict.fromkeys(name for c in benchmark.comparisons for name in (c.possible, c.impossible))
     films = [benchmark.films[name] for name in used]
-    paths, starts = [film.path for film in films], [film.start for film in films]
+    paths = [film.path for film in films]
+    starts = [film.start + later for film in films]
 
     def scored(network: nn.Module, folder: Path | None) -> Surprise | None:
-        return surprise(network, paths, offset=starts if any(starts) else 0.0, out=folder, **options)
+        return surprise(network, paths, offset=starts, out=folder, **options)
 
     folder = None if out is None else as_path(out)
     result = scored(model, folder)
@@ -141,7 +144,7 @@ def measure(
         others.append(scored(make(), folder and folder / UNTRAINED / f'{number:02}'))
     if result is None:
         return None
-    names = {(film.path, film.start): name for name, film in zip(used, films, strict=True)}
+    names = dict(zip(zip(paths, starts, strict=True), used, strict=True))
     by = _named(result, names)
     for number, other in enumerate(others):
         if other is not None:

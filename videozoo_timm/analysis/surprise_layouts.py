@@ -69,7 +69,8 @@ class Benchmark:
 
     def __repr__(self) -> str:
         scenes = {(c.property, c.scene) for c in self.comparisons}
-        return f'Benchmark({self.layout}: {len(self.films)} films, {len(scenes)} scenes)'
+        films = {name for c in self.comparisons for name in (c.possible, c.impossible)}
+        return f'Benchmark({self.layout}: {len(films)} films, {len(scenes)} scenes)'
 
 
 @dataclass(frozen=True)

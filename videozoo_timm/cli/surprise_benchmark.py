@@ -41,16 +41,16 @@ def benchmark_options() -> Callable[[Any], Any]:
             '--benchmark',
             type=Choice(LAYOUTS),
             metavar='LAYOUT',
-            help=f'PATH is a benchmark of this layout: {", ".join(LAYOUTS)} (folders PROPERTY/NAME with possible.mp4 and '
-            'impossible.mp4 are `pairs`). Prints how often impossible films score higher than possible ones. Frame '
-            'step, frame rate, contexts and mask are as published unless they are given.',
+            help=f'PATH is a benchmark of this layout: {", ".join(LAYOUTS)} (`pairs` are folders PROPERTY/NAME with '
+            'possible.mp4 and impossible.mp4). Prints how often impossible films score higher than possible ones. '
+            'Frame step, frame rate, contexts and mask are as published unless they are given.',
         ),
         in_section(
             '--scores',
             type=FILE,
             metavar='FILE',
-            help='Take the scores from this JSON instead of a model: of each film, by its path in the benchmark without '
-            'ending, a number, a list of numbers (one a window), or an object of such lists by context.',
+            help='Take the scores from this JSON instead of a model: of each film, by its path in the benchmark '
+            'without ending, a number, a list of numbers (one a window), or an object of such lists by context.',
         ),
         in_section(
             '--untrained',
@@ -189,6 +189,6 @@ def _warn(result: 'BenchmarkResult') -> None:
     for baseline, prediction in (('zero', 'zeros'), ('copy', 'the last visible frame')):
         if short := result.not_above(baseline):
             complain(
-                f'the model is in no context above what predicts {prediction}, the interval of the difference included, '
-                f'in: {", ".join(short)}'
+                f'the model is in no context above what predicts {prediction} (the interval of the difference '
+                f'included) in: {", ".join(short)}'
             )
