@@ -16,7 +16,7 @@ import numpy as np
 import timm
 import torch
 
-import videozoo_timm  # noqa: F401  registers the models
+import videozoo_timm
 from videozoo_timm.analysis import surprise
 from videozoo_timm.inference.pipeline import placement_of
 from videozoo_timm.video import prepare_clip, read_clip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..figures import Curve, Film, Timeline, overlay, to_bytes, upsample
+from ..figures import Curve, FilmPlot, Timeline, overlay, to_bytes, upsample
 from ..inference.pipeline import evaluating, placement_of
 from ..video import AS_PLAYED, Job, Pixels, Steps, VideoError, View, denormalize, read_clips, read_views
 from ..video.views import prepare_view
@@ -62,7 +62,7 @@ class SurprisePicture(Pictured):
         """The picture; the captions are lines below the title."""
         highest = max(window.highest for window in self.windows)
         films = [
-            Film(
+            FilmPlot(
                 label,
                 _frames(one, self.pixels, np.linspace(0, one.duration, 2 * _STRIP + 1)[1::2]),
                 self._curves(one),
@@ -185,7 +185,12 @@ class _Window:
         rows = [('what comes', clip)]
         if self.expected is not None:
             rows.append(('what the\nmodel expects', self.expected.transpose(0, 1)[last]))
-        rows.append(('error', torch.where(hidden, overlay(clip, errors, highest), clip)))
+        rows.append(
+            (
+                'nats' if self.result.score == 'nll' else 'error',
+                torch.where(hidden, overlay(clip, errors, highest), clip),
+            )
+        )
         if self.one.views.sampling.frames:  # in another order
             return rows, [''] * steps
         start, between = self.one.starts[self.number], self.one.views.step

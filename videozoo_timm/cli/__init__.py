@@ -42,6 +42,7 @@ from . import (
     pretrain,
     probe,
     publish,
+    reconstruct,
     run,
     surprise,
     verify,
@@ -80,7 +81,7 @@ commands = Commands(
         'Features': [embed.embed],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [pretrain.pretrain, finetune.finetune, draw.draw],
-        'Image generators': [generate.generate, fid.fid],
+        'Generators': [generate.generate, reconstruct.reconstruct, fid.fid],
         'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
     },
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .base import command, option
 from .inputs import absolute, files, sample, shown, unique_stems
-from .loading import load, short_name
+from .loading import load, pick_device, short_name
 from .options import (
     Inputs,
     ModelOptions,
@@ -165,10 +165,10 @@ def surprise(
         raise ValueError('--scores and --untrained are of a benchmark: name it with --benchmark')
     if with_pictures:
         check_table(pictures.out / _PICTURES)
-    paths, missing = files(inputs, find_videos, chosen)
+    paths, missing = files(inputs, find_videos, None if score == 'nll' else chosen)
     paths = sample(paths, pictures)
     team = ProcessGroup()
-    model, name = load(chosen, 'mae_shapes_none', device=team.device, whole=True)
+    model, name = _load(chosen, score, team.device)
     losses = Losses()
     with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = measure(
@@ -196,6 +196,28 @@ def surprise(
     beside = f', {number_of(list(range(made)), "picture")}' if made else ''
     echo(f'{pictures.out}: surprise.csv, surprise.json{beside}')
     return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
+
+
+def _load(chosen: ModelOptions, score: str, device: Any) -> tuple[Any, str]:
+    """The masked autoencoder that the options name, or for 'nll' the generator, and what to call it."""
+    if score != 'nll':
+        return load(chosen, 'mae_shapes_none', device=device, whole=True)
+    import torch
+
+    from ..factory import load_generator, load_model
+
+    where: dict[str, Any] = dict(
+        device=pick_device(chosen.device) if chosen.device or device is None else device,
+        dtype=getattr(torch, chosen.dtype or 'float32'),
+    )
+    if chosen.weights is not None:
+        return load_generator(chosen.weights, **where), chosen.weights.stem
+    if chosen.model is None:
+        raise ValueError('--score nll: name a generator of videos (--model NAME, or --weights FILE)')
+    model = load_model(chosen.model, zoo=chosen.zoo, **where)
+    if not hasattr(model, 'num_frames') or not hasattr(model, 'log_likelihood'):
+        raise ValueError(f'--score nll: {chosen.model} is no generator of videos')
+    return model, chosen.model
 
 
 def _rate(text: str) -> float | None:
@@ -251,7 +273,7 @@ def _draw(
     pixels = Reading(**vars(reading)).pixels
     settings = dict(options, contexts=','.join(map(str, options['contexts'])), **asdict(pixels), **weights_of(model))
     made = PictureFolder(pictures, _PICTURES, settings, versions(), source='video')
-    called = short_name(chosen, model)
+    called = name if result.score == 'nll' else short_name(chosen, model)
     stems = unique_stems([one.path for one in result.series])
     with progress(len(stems), 'pictures') as update:
         for k, (one, stem) in enumerate(zip(result.series, stems, strict=True)):
@@ -282,7 +304,7 @@ def _repeat(record_file: Path, inputs: Inputs, reading: ReadingOptions, chosen: 
     weights = named.get('weights')
     for key, value in dict(named, weights=Path(weights) if weights else None).items():
         setattr(chosen, key, value)
-    model, name = load(chosen, 'mae_shapes_none', whole=True)
+    model, name = _load(chosen, record['score'], None)
     now = dict(weights_of(model), versions=versions())
     for key in ('checksum', 'versions'):
         if record.get(key) != now[key]:

@@ -15,13 +15,13 @@ from .colors import colorbar, to_bytes
 from .fonts import drawable, families_of, matplotlib
 from .saving import ending_of, save_figure, save_image
 
-__all__ = ['Curve', 'Film', 'Timeline']
+__all__ = ['Curve', 'FilmPlot', 'Timeline']
 
 # Pixels at 100 dots per inch.
 _LEFT, _RIGHT, _INNER, _GAP = 96, 92, 840, 3
 _TITLE, _CURVES, _AXIS, _CAPTION, _APART = 22, 230, 40, 18, 14
 _SIZE = 8  # points, of letters
-_COLORS = ('#c0392b', '#2471a3', '#b7950b', '#1e8449')  # of films
+_COLORS = ('#2471a3', '#c0392b', '#b7950b', '#1e8449')  # of films
 _LONGEST = 90  # characters of a title's line
 
 
@@ -39,7 +39,7 @@ class Curve(NamedTuple):
     values: np.ndarray
 
 
-class Film(NamedTuple):
+class FilmPlot(NamedTuple):
     """A film, its curves, and one window of it.
 
     Attributes:
@@ -79,7 +79,7 @@ class Timeline:
 
     def __init__(
         self,
-        films: Sequence[Film],
+        films: Sequence[FilmPlot],
         duration: float,
         what: str,
         title: Sequence[str] = (),
@@ -232,7 +232,7 @@ class Timeline:
             color = table(0.9 * k / max(len(curves) - 1, 1)) if len(curves) > 1 else 'black'
             axes.plot(curve.times, curve.values, color=color, lw=1.3, marker='o', ms=2.5, label=drawable(curve.label))
 
-    def _draw_range(self, axes: Any, film: Film, color: str) -> None:
+    def _draw_range(self, axes: Any, film: FilmPlot, color: str) -> None:
         every = np.stack([curve.values for curve in film.curves])  # [K, W]
         times = np.stack([curve.times for curve in film.curves]).mean(axis=0)
         axes.fill_between(times, every.min(axis=0), every.max(axis=0), color=color, alpha=0.15, lw=0)
