@@ -1,8 +1,9 @@
 """How well scores of surprise tell impossible films from possible ones.
 
 Relative accuracy: how often the impossible film of a pair has the higher score, the mean over its windows; a tie counts
-half. Absolute accuracy: films are judged singly, by their most surprising window, and the area under the ROC curve is
-how often an impossible film scores higher than a possible one of whatever scene. Intervals are bootstrapped over scenes.
+half. Absolute accuracy: films are judged singly, by their most surprising window, and the area under the ROC curve
+is how often an impossible film scores higher than a possible one of whatever scene. Intervals are bootstrapped over
+scenes.
 
 Sources: arXiv 2502.11831 (pairs, contexts, the filtered score) and measure_accuracy.py of ADEPT.
 """
@@ -96,7 +97,12 @@ def accuracies(
 
     Raises:
         KeyError: A film without scores.
+        ImportError: scikit-learn is not installed.
     """
+    try:
+        import sklearn as sklearn
+    except ImportError as error:
+        raise ImportError("accuracies need scikit-learn: pip install 'videozoo-timm[probe]'") from error
     properties = dict.fromkeys(c.property for c in comparisons)
     result = []
     for context, of_films in filtered(scores, contexts).items():
@@ -155,7 +161,7 @@ def compared_with_untrained(model: Accuracy, untrained: Sequence[Accuracy]) -> d
     pooled = np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2) if number > 1 else 0.0
     if not pooled:
         return dict(result, t=None, p=None, hedges_g=None)
-    test = ttest_ind(ours, theirs, equal_var=False, alternative='greater')
+    test: Any = ttest_ind(ours, theirs, equal_var=False, alternative='greater')
     correction = 1 - 3 / (4 * (2 * number - 2) - 1)
     g = correction * (ours.mean() - theirs.mean()) / pooled
     return dict(result, t=float(test.statistic), p=float(test.pvalue), hedges_g=float(g))
@@ -163,10 +169,14 @@ def compared_with_untrained(model: Accuracy, untrained: Sequence[Accuracy]) -> d
 
 @dataclass(frozen=True)
 class _Ratio:
-    """A statistic of scenes that resampling can weight: w'Nw / w'Dw; of plain means N and D are vectors."""
+    """A statistic of scenes that resampling can weight: w'Nw / w'Dw; of plain means N and D are vectors.
+
+    `value` is that of the scenes as they are.
+    """
 
     numerator: np.ndarray
     denominator: np.ndarray
+    value: float
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Of weights of the scenes [R, S] -> [R]; NaN where the denominator is 0."""
@@ -184,11 +194,13 @@ def _relative(comparisons: Sequence[Comparison], scores: Mapping[str, float]) ->
     for c in comparisons:
         scenes.setdefault(c.scene, []).append(_higher(scores[c.impossible], scores[c.possible]))
     outcomes = np.array([np.mean(some) for some in scenes.values()])
-    return _Ratio(outcomes, np.ones(len(outcomes)))
+    return _Ratio(outcomes, np.ones(len(outcomes)), float(outcomes.mean()))
 
 
 def _absolute(comparisons: Sequence[Comparison], scores: Mapping[str, float]) -> _Ratio:
     """The area under the ROC curve; a possible film counts once for each impossible one that it is compared with."""
+    from sklearn.metrics import roc_auc_score
+
     scenes = list(dict.fromkeys(c.scene for c in comparisons))
     place = {scene: k for k, scene in enumerate(scenes)}
     impossible = list(dict.fromkeys((place[c.scene], c.impossible) for c in comparisons))
@@ -201,7 +213,9 @@ def _absolute(comparisons: Sequence[Comparison], scores: Mapping[str, float]) ->
         for column, (scene, _) in enumerate(films):
             matrix[scene, column] = 1
     first, second = of_scene
-    return _Ratio(first @ higher @ second.T, np.outer(first.sum(axis=1), second.sum(axis=1)))
+    # Of the possible films by how little they surprise, which gives the digits of ADEPT's own script.
+    value = roc_auc_score(np.repeat((0, 1), (len(ours), len(theirs))), -np.concatenate([ours, theirs]))
+    return _Ratio(first @ higher @ second.T, np.outer(first.sum(axis=1), second.sum(axis=1)), float(value))
 
 
 def _higher(ours: float, theirs: float) -> float:
@@ -220,9 +234,9 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 
 def _accuracy(what: str, context: str, measure: str, ratio: _Ratio, counts: np.ndarray, pairs: int) -> Accuracy:
     scenes = counts.shape[1]
-    value, samples = float(ratio(np.ones((1, scenes)))[0]), ratio(counts)
+    samples = ratio(counts)
     outcomes = ratio.numerator if measure == 'relative' else np.empty(0)
-    return Accuracy(what, context, measure, value, *_interval(samples), scenes, pairs, samples, outcomes)
+    return Accuracy(what, context, measure, ratio.value, *_interval(samples), scenes, pairs, samples, outcomes)
 
 
 def _mean_of(found: Sequence[Accuracy]) -> Accuracy:

@@ -69,7 +69,8 @@ class Benchmark:
 
     def __repr__(self) -> str:
         scenes = {(c.property, c.scene) for c in self.comparisons}
-        return f'Benchmark({self.layout}: {len(self.films)} films, {len(scenes)} scenes)'
+        films = {name for c in self.comparisons for name in (c.possible, c.impossible)}
+        return f'Benchmark({self.layout}: {len(films)} films, {len(scenes)} scenes)'
 
 
 @dataclass(frozen=True)
@@ -234,18 +235,18 @@ def _read_intphys(folder: Path) -> Benchmark:
         for scene in sorted(path for path in block.iterdir() if path.is_dir()):
             try:
                 films = {name: _intphys_film(scene / name) for name in '1234'}
-                kinds = [[name for name, (_, is_possible) in films.items() if is_possible == kind] for kind in (1, 0)]
-                if len(kinds[0]) != 2:
-                    raise ValueError(f'{scene}: {len(kinds[0])} of its four films are possible, not two')
-                pairs = _matched(*kinds, {name: film for name, (film, _) in films.items()})
+                possible, impossible = (
+                    [name for name, (_, is_possible) in films.items() if is_possible == kind] for kind in (True, False)
+                )
+                if len(possible) != 2:
+                    raise ValueError(f'{scene}: {len(possible)} of its four films are possible, not two')
+                pairs = _matched(possible, impossible, {name: film for name, (film, _) in films.items()})
             except (OSError, ValueError, VideoError) as error:
                 result.left_out.append(str(error))
                 continue
             names = {name: f'{block.name}/{scene.name}/{name}' for name in films}
             result.films |= {names[name]: film for name, (film, _) in films.items()}
-            result.comparisons += [
-                Comparison(block.name, scene.name, names[impossible], names[possible]) for possible, impossible in pairs
-            ]
+            result.comparisons += [Comparison(block.name, scene.name, names[other], names[one]) for one, other in pairs]
     return result
 
 

@@ -20,6 +20,7 @@ from .options import (
 )
 from .output import Losses, complain, echo, exit_code, number_of, progress, report, table, tell_pace
 from .pictures import PictureFolder, check_table
+from .surprise_benchmark import BenchmarkOptions, benchmark_options, run_benchmark
 from .types import FILE, Choice, Count, Integers, Number
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _PICTURES = 'pictures.csv'
     videozoo surprise FILMS --score l1 --frame-rate file --frame-step 10
     videozoo surprise FILMS --mask-type random --num-masks 8
     videozoo surprise --again surprise/surprise.json
+    videozoo surprise --benchmark intphys INTPHYS --model mae_hvm1_none --untrained 20
+    videozoo surprise --benchmark adept --scores scores.json
 """,
 )
 @input_options('Video files, or folders to search.')
@@ -106,6 +109,7 @@ _PICTURES = 'pictures.csv'
     metavar='FILE',
     help='Repeat the run whose surprise.json this is, and compare; nothing is written.',
 )
+@benchmark_options()
 @option('--force', is_flag=True, help='Replace results of other settings, and start an unfinished run over.')
 def surprise(
     inputs: Inputs,
@@ -127,6 +131,7 @@ def surprise(
     animate: str | None,
     with_pictures: bool,
     again: Path | None,
+    bench: BenchmarkOptions,
     force: bool,
 ) -> int:
     """Measure along videos how far what comes is from what a model expects.
@@ -139,13 +144,6 @@ def surprise(
 
     if again is not None:
         return _repeat(again, inputs, reading, chosen)
-    if with_pictures:
-        check_table(pictures.out / _PICTURES)
-    paths, missing = files(inputs, find_videos, None if score == 'nll' else chosen)
-    paths = sample(paths, pictures)
-    team = ProcessGroup()
-    model, name = _load(chosen, score, team.device)
-    losses = Losses()
     options: dict[str, Any] = dict(
         score=score,
         norm_pix_loss=True if norm_pix_loss else None,
@@ -161,6 +159,17 @@ def surprise(
         frames=frames,
         batch_size=batch_size,
     )
+    if bench.benchmark is not None:
+        return run_benchmark(bench, inputs, reading, chosen, pictures.out, options, force)
+    if bench.scores is not None or bench.untrained:
+        raise ValueError('--scores and --untrained are of a benchmark: name it with --benchmark')
+    if with_pictures:
+        check_table(pictures.out / _PICTURES)
+    paths, missing = files(inputs, find_videos, None if score == 'nll' else chosen)
+    paths = sample(paths, pictures)
+    team = ProcessGroup()
+    model, name = _load(chosen, score, team.device)
+    losses = Losses()
     with progress(len(paths), rank=team.rank, size=team.size) as update:
         result = measure(
             model,

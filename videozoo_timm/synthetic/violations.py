@@ -5,8 +5,8 @@ the shape is hidden, and shows when it comes out again. Until then both films of
 
 Vanishing and appearing are counterparts: what is possible is in the one that the shape is there throughout, in the
 other that it never is. A measure that merely grows with what there is to see is right in one and wrong in the other,
-which is why published tests have both (IntPhys, https://arxiv.org/abs/1803.07616). It happens in the last third, so that
-few windows of a film show nothing but what comes after: these say how much there is to see, not what was unexpected.
+which is why published tests have both (IntPhys, https://arxiv.org/abs/1803.07616). It happens late in a film, so that
+few windows show nothing but what comes after: these say how much there is to see, not what was unexpected.
 """
 
 import math
