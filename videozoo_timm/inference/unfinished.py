@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotFiniteError
 from ..video import VideoError
 from .journal import Journal, remaining
 from .pipeline import Group, ProcessGroup, RowBatch
@@ -30,10 +29,11 @@ def resumed(
     team: ProcessGroup,
     reporter: Reporter,
     start_over: bool = False,
+    begin: Callable[[], None] = lambda: None,
 ) -> Iterator[list[RowBatch] | None]:
     """Do what is left of a run. Within, all its batches are there, mapped from the journal, which goes at the end.
 
-    The journal stays if writing the result fails, and goes if there is none (a `VideoError` or `NotFiniteError`).
+    The journal stays if writing the result fails, and goes if there are no rows for one (a `VideoError`).
 
     Args:
         journal: Of this run.
@@ -43,6 +43,7 @@ def resumed(
         team: The processes that share it.
         reporter: Its `say` is called if an unfinished run continues.
         start_over: Throw away what an unfinished run has left.
+        begin: Called in the first process once the journal is its own.
 
     Yields:
         The batches; None in all processes of a team but the first.
@@ -53,7 +54,9 @@ def resumed(
     """
     number = sum(len(group.files) for group in groups)
     try:
-        _open(journal, team, start_over)
+        team.together(lambda: journal.open(start_over) if team.is_main else None)
+        if team.is_main:
+            begin()
         if team.is_main and journal.goes_on:
             reporter.say(f'going on with the unfinished run in {journal.folder}')
         todo = remaining(groups, journal.batches(groups, mend=team.is_main))
@@ -81,25 +84,13 @@ def resumed(
             )
         try:
             yield done
-        except (VideoError, NotFiniteError):
-            journal.remove()  # there is nothing in it
+        except VideoError:
+            if not any(batch.files for batch in done):  # otherwise with other options the rows are there
+                journal.remove()
             raise
         journal.remove()
     finally:
         journal.close()
-
-
-def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:
-    """The first process opens the journal; what is wrong with it is told to all."""
-    problem = None
-    if team.is_main:
-        try:
-            journal.open(start_over)
-        except (ValueError, OSError) as error:
-            problem = error
-    for error in team.gather([problem]):
-        if error:
-            raise error
 
 
 def state_of(path: str) -> list[Any]:

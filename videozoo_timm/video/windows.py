@@ -1,10 +1,11 @@
 """Windows that slide over a video: frames a fixed time apart, every window some frames after the one before."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from .sampling import GRID_RATE, TOLERANCE, Sampling, even_starts
+from .times import Times
 from .views import Views
 
 __all__ = ['Steps', 'Windows', 'sliding']
@@ -49,8 +50,8 @@ class Windows(Views):
             raise TypeError(f'sampling={self.sampling!r}: windows have Steps')
         return self.sampling.seconds_between
 
-    def starts(self, duration: float) -> Any:
-        """Starts of the windows, in seconds from the first frame.
+    def starts(self, duration: float, times: Times | None = None, clock_offset: float = 0.0) -> Sequence[float]:
+        """Starts of the windows, in seconds from the first frame; nobody else sets their times.
 
         Raises:
             ValueError: The video is shorter than one window.
