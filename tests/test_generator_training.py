@@ -1,6 +1,8 @@
 """Training of the generators of videos: the tokenizer's and the prior's losses, runs that go on, what they leave."""
 
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,22 +136,8 @@ def test_a_stopped_run_of_a_prior_goes_on_as_if_it_had_not_been(tmp_path):
 
 def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     shared = ['--batch-size', '4', '--device', 'cpu', '--num-workers', '0', '--log-every', '1', '--steps', '8']
-    sizes = [
-        '--img-size',
-        '16',
-        '--num-frames',
-        '4',
-        '--downsample',
-        '2',
-        '4',
-        '4',
-        '--channels',
-        '4',
-        '--num-codes',
-        '24',
-        '--code-dim',
-        '8',
-    ]
+    sizes = ['--img-size', '16', '--num-frames', '4', '--downsample', '2', '4', '4']
+    sizes += ['--channels', '4', '--num-codes', '24', '--code-dim', '8']
     out, prior = tmp_path / 'tokenizer', tmp_path / 'prior'
     first = ['pretrain-tokenizer', 'drawn:8', *sizes, '--lr', '3e-3', '--span', '33', '--latest-start', '0.5', *shared]
     assert main([*first, '--out', str(out), '--pictures-every', '4']) == 0
@@ -186,6 +174,50 @@ def test_published_settings_are_the_defaults(capsys):
         for option, default in defaults.items():
             assert re.search(rf' {option} [^\[]*\[default: {re.escape(default)}\]', text), option
     assert (TokenizerLoss().reconstruction, TokenizerLoss().commitment, TokenizerLoss().decay) == (4, 0.25, 0.99)
+
+
+def test_discriminators_count_from_their_step_on_and_each_side_learns_its_own():
+    step, x = TokenizerStep(tokenizer(), TokenizerLoss(image_gan=1, video_gan=1, gan_start=3)), clips()
+    losses = []
+    for trained in (step, TokenizerStep(tokenizer(), TokenizerLoss())):
+        torch.manual_seed(0)  # the first codes are drawn
+        losses.append(trained(x, 2))
+    assert torch.equal(*losses)
+    real, ours = x, (x + 0.1).requires_grad_()
+    for discriminator, of in (
+        (step.video_discriminator, lambda x: x),
+        (step.image_discriminator, lambda x: x[:, :, 0]),
+    ):
+        weights = list(discriminator.parameters())
+        told = discriminator.judge(of(real), of(ours))
+        *layers, logits = discriminator(of(ours))
+        *wanted, real_logits = discriminator(of(real))
+        assert relative_error(told.generator, -logits.mean()) < 1e-5
+        hinge = 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + logits).mean())
+        assert relative_error(told.discriminator, hinge) < 1e-5
+        matching = sum((a - b).abs().mean() for a, b in zip(layers, wanted, strict=True))
+        assert relative_error(told.features, matching) < 1e-5
+        for loss, to_ours in ((told.generator, True), (told.features, True), (told.discriminator, False)):
+            found = torch.autograd.grad(loss, [ours, *weights], allow_unused=True, retain_graph=True)
+            assert (found[0] is not None) == to_ours and all((g is not None) != to_ours for g in found[1:])
+    loss = step(x, 3)
+    parts = {k: float(v) for k, v in step.measured().items()}
+    assert {'image_discriminator', 'video_discriminator'} <= parts.keys() and parts['video_discriminator'] != 1
+    loss.backward()
+    assert all(p.grad is not None for p in step.parameters())
+
+
+def test_the_perceptual_loss_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'lpips', None)
+    with pytest.raises(ImportError, match='pip install lpips'):
+        TokenizerStep(tokenizer(), TokenizerLoss(perceptual=4))
+
+    def offline(net, verbose):
+        raise OSError('no network')
+
+    monkeypatch.setitem(sys.modules, 'lpips', SimpleNamespace(LPIPS=offline))
+    with pytest.raises(OSError, match='weights of VGG-16.*no network'):
+        TokenizerStep(tokenizer(), TokenizerLoss(perceptual=4))
 
 
 def test_psnr_is_of_pixels_that_span_1():

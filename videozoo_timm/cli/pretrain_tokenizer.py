@@ -69,6 +69,46 @@ from .types import Choice, Count, Number
     help='Move codes that are used less often than so many times a batch to vectors of the batch; 0 for never.',
 )
 @option(
+    '--image-gan',
+    type=Number(0),
+    default=0.0,
+    metavar='WEIGHT',
+    section='Training',
+    help='Train against a discriminator of frames (published: 1).',
+)
+@option(
+    '--video-gan',
+    type=Number(0),
+    default=0.0,
+    metavar='WEIGHT',
+    section='Training',
+    help='Train against a discriminator of clips (published: 1).',
+)
+@option(
+    '--feature-matching',
+    type=Number(0),
+    default=4.0,
+    metavar='WEIGHT',
+    section='Training',
+    help="Weight of the difference between the discriminators' features of clips and of reconstructions.",
+)
+@option(
+    '--gan-start',
+    type=Count(0),
+    default=26000,
+    metavar='STEP',
+    section='Training',
+    help='Step from which the discriminators count, and learn.',
+)
+@option(
+    '--perceptual',
+    type=Number(0),
+    default=0.0,
+    metavar='WEIGHT',
+    section='Training',
+    help='Weight of LPIPS on a random frame of each clip (published: 4); needs lpips and the weights of VGG-16.',
+)
+@option(
     '--pictures-every',
     type=Count(0),
     default=1000,
@@ -90,6 +130,11 @@ def pretrain_tokenizer(
     training: TrainingOptions,
     place: PlaceOptions,
     restart: float,
+    image_gan: float,
+    video_gan: float,
+    feature_matching: float,
+    gan_start: int,
+    perceptual: float,
     pictures_every: int,
     clips: ClipOptions,
 ) -> int:
@@ -123,7 +168,14 @@ def pretrain_tokenizer(
             paths,
             schedule_of(training, steps),
             keeping_of(training, accelerator),
-            loss=TokenizerLoss(restart=restart),
+            loss=TokenizerLoss(
+                restart=restart,
+                image_gan=image_gan,
+                video_gan=video_gan,
+                feature_matching=feature_matching,
+                gan_start=gan_start,
+                perceptual=perceptual,
+            ),
             batch_size=training.batch_size,
             augmentation=clips.augmentation,
             span=clips.span or 1,

@@ -17,6 +17,7 @@ from torch import nn
 from ..inference.reporting import SILENT, Reporter, with_fields
 from ..models.video_vqgan import VideoCodebook, VideoVQGAN, VideoVQGANConfig
 from ..video import IN_THIS_PROCESS, Augmentation, Job, Reading, Sampling, View, Views, load_views
+from .adversaries import PatchDiscriminator, load_lpips
 from .generator_files import save_generator
 from .loop import Hook, train
 from .pictures import save_pictures
@@ -37,18 +38,29 @@ class TokenizerLoss:
         decay: Of the moving averages from which the codes are computed.
         restart: A code that is used less often than so many times a batch, by these averages, is moved to a vector of
             the batch; 0 for never, as published.
+        image_gan: Weight of a discriminator of single frames; published: 1.
+        video_gan: Weight of a discriminator of clips; published: 1.
+        feature_matching: Weight of the difference between what their layers make of clips and of reconstructions.
+        gan_start: Step from which the discriminators count, and learn.
+        perceptual: Weight of LPIPS on one random frame of each clip; published: 4.
     """
 
     reconstruction: float = 4.0
     commitment: float = 0.25
     decay: float = 0.99
     restart: float = 0.0
+    image_gan: float = 0.0
+    video_gan: float = 0.0
+    feature_matching: float = 4.0
+    gan_start: int = 26_000
+    perceptual: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
             raise ValueError(f'decay={self.decay}: must be at least 0 and below 1')
-        if min(self.reconstruction, self.commitment, self.restart) < 0:
-            raise ValueError('the weights of the losses, and restart, must be at least 0')
+        wrong = [name for name, value in vars(self).items() if not value >= 0]
+        if wrong:
+            raise ValueError(f'{wrong[0]}={getattr(self, wrong[0])}: must be at least 0')
 
 
 def pretrain_tokenizer(
@@ -118,7 +130,7 @@ def pretrain_tokenizer(
         trained,
         paths,
         views,
-        lambda model, batch: model(batch.x),
+        lambda model, batch: model(batch.x, batch.number // schedule.accumulate),
         schedule,
         keeping,
         batch_size=batch_size,
@@ -144,10 +156,14 @@ class TokenizerStep(nn.Module):
     def __init__(self, vqgan: VideoVQGAN, loss: TokenizerLoss) -> None:
         super().__init__()
         self.vqgan, self.loss = vqgan, loss
+        channels = vqgan.config.in_channels
+        self.image_discriminator = PatchDiscriminator(2, channels) if loss.image_gan else None
+        self.video_discriminator = PatchDiscriminator(3, channels) if loss.video_gan else None
+        self._lpips = [load_lpips()] if loss.perceptual else []  # in a list, so that it is in no checkpoint
         self.parts: dict[str, torch.Tensor] = {}
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Clips [B, 3, T, H, W] in [-0.5, 0.5] -> the loss, a scalar."""
+    def forward(self, x: torch.Tensor, step: int = 0) -> torch.Tensor:
+        """Clips [B, 3, T, H, W] in [-0.5, 0.5] -> the loss, a scalar; `step` says whether discriminators count."""
         book = self.vqgan.codebook
         z = self.vqgan.pre_quantized(x)
         with torch.autocast(x.device.type, enabled=False):  # distances need float32
@@ -160,10 +176,40 @@ class TokenizerStep(nn.Module):
             if self.training:
                 update_codebook(book, z, codes, self.loss)
         # The gradient passes the rounding as if it were none.
-        again = self.vqgan.decode_embedded(z + (nearest - z).detach())
-        reconstruction = F.l1_loss(again.float(), x)
+        again = self.vqgan.decode_embedded(z + (nearest - z).detach()).float()
+        reconstruction = F.l1_loss(again, x)
         self.parts = dict(l1=reconstruction.detach(), commitment=commitment.detach())
-        return self.loss.reconstruction * reconstruction + self.loss.commitment * commitment
+        loss = self.loss.reconstruction * reconstruction + self.loss.commitment * commitment
+        return loss + self._judged(x, again, step)
+
+    def _judged(self, x: torch.Tensor, again: torch.Tensor, step: int) -> torch.Tensor:
+        """What the optional parts add to the loss: of discriminators, what both sides learn from, in one step."""
+        total = torch.zeros((), device=x.device)
+        if not self._lpips and not self.image_discriminator and not self.video_discriminator:
+            return total
+        chosen = torch.randint(x.shape[2], (len(x),), device=x.device)
+        index = torch.arange(len(x), device=x.device)
+        frame, frame_again = x[index, :, chosen], again[index, :, chosen]  # [B, C, H, W]
+        for lpips in self._lpips:  # its pixels are in [-1, 1]
+            distance = lpips.to(x.device)(2 * frame, 2 * frame_again).mean()
+            total = total + self.loss.perceptual * distance
+            self.parts['lpips'] = distance.detach()
+        for name, weight, discriminator, real, ours in (
+            ('image', self.loss.image_gan, self.image_discriminator, frame, frame_again),
+            ('video', self.loss.video_gan, self.video_discriminator, x, again),
+        ):
+            if discriminator is None:
+                continue
+            if step < self.loss.gan_start:  # each parameter needs a gradient where several processes train
+                total = total + 0.0 * sum(parameter.sum() for parameter in discriminator.parameters())
+                hinge = torch.ones(())
+            else:
+                told = discriminator.judge(real, ours)
+                total = total + weight * (told.generator + told.discriminator)
+                total = total + self.loss.feature_matching * told.features
+                hinge = told.discriminator.detach()
+            self.parts[f'{name}_discriminator'] = hinge
+        return total
 
     def measured(self) -> dict[str, float]:
         """The losses of the last batch, and how the codes are used."""
