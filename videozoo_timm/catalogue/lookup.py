@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from . import humanlike
 from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, WHOLE, Checkpoint
-from .generators import GENERATORS, find_generator
+from .generators import GENERATORS, find_generator, find_video_generator, video_generators
 from .zoos import DEFAULT_ZOO, OLD_SPELLING, ZOOS, check_zoo
 
 _logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ def available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order."""
     if zoo is not None:
         check_zoo(zoo)
-    published = sorted((*CHECKPOINTS, *GENERATORS), key=lambda record: ZOOS.index(record.zoo))
+    published = sorted((*CHECKPOINTS, *GENERATORS, *video_generators()), key=lambda record: ZOOS.index(record.zoo))
     return list(dict.fromkeys(c.name for c in published if zoo in (None, c.zoo)))
 
 
@@ -41,6 +41,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     matches = matches or [c for c in (*CHECKPOINTS, *WHOLE) if c.architecture == name][:1]
     if not matches and find_generator(name):
         raise ValueError(f'{name!r} is an image generator, no backbone: load_model({name!r}), `videozoo generate`')
+    if not matches and find_video_generator(name):
+        raise ValueError(f'{name!r} is a video generator, no backbone: load_model({name!r}), `videozoo generate`')
     if not matches:
         raise ValueError(_unknown(name))
     if zoo is not None:

@@ -122,7 +122,7 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
-    return Views(**dict(fields, **changes))
+    return Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
 
 
 def groups_of(num_files: int, views: Views, batch_size: int) -> list[Group]:

@@ -7,6 +7,7 @@ from .gpt import GPT
 from .image_encoders import ImageResNet, ImageVisionTransformer
 from .image_mae import ImageMaskedAutoencoder
 from .sampling import SamplingConfig
+from .video_generator import Continuation, VideoGenerator
 from .video_mae import VideoMaskedAutoencoder
 from .video_vit import VideoVisionTransformer
 from .video_vqgan import VideoVQGAN, VideoVQGANConfig
@@ -15,11 +16,13 @@ from .vqgan import VQGAN
 __all__ = [
     'GPT',
     'VQGAN',
+    'Continuation',
     'ImageGenerator',
     'ImageMaskedAutoencoder',
     'ImageResNet',
     'ImageVisionTransformer',
     'SamplingConfig',
+    'VideoGenerator',
     'VideoMaskedAutoencoder',
     'VideoVQGAN',
     'VideoVQGANConfig',

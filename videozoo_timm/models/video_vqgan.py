@@ -20,6 +20,8 @@ __all__ = ['VideoVQGAN', 'VideoVQGANConfig']
 Stride = tuple[int, int, int]
 NORMS, PADDINGS = ('batch', 'group'), ('replicate', 'constant', 'reflect', 'circular')
 _GROUPS = 32  # of the group norm
+_STEPS = tuple(2**k for k in range(9))
+_LARGEST = 2**20  # of any number in a configuration, which may come from a file
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,12 @@ class VideoVQGANConfig:
     def __post_init__(self) -> None:
         for name in ('num_codes', 'embed_dim', 'ch', 'num_frames', 'resolution', 'in_channels'):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UserError(f'{{{name}}}: must be a whole number, at least 1', **{name: value})
+            if type(value) is not int or not 1 <= value <= _LARGEST:
+                raise UserError(f'{{{name}}}: must be a whole number from 1 to {_LARGEST}', **{name: value})
         steps = tuple(self.downsample)
-        if len(steps) != 3 or not all(type(n) is int and n > 0 and n & (n - 1) == 0 for n in steps) or max(steps) < 2:
+        if len(steps) != 3 or any(n not in _STEPS for n in steps) or max(steps) < 2:
             raise UserError(
-                '{downsample}: must be three powers of two, for frames, rows and columns, one of them at least 2',
+                '{downsample}: must be three powers of two up to 256 (frames, rows, columns), one of them above 1',
                 downsample=self.downsample,
             )
         object.__setattr__(self, 'downsample', steps)
