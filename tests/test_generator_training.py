@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from conftest import relative_error
 from safetensors.torch import load_file
 
+from videozoo_timm import load_generator
 from videozoo_timm.cli import main
+from videozoo_timm.models.generator_files import read_video_parts
 from videozoo_timm.models.gpt import GPT
 from videozoo_timm.models.video_vqgan import VideoVQGAN, VideoVQGANConfig
 from videozoo_timm.training import Keeping, Schedule, make_accelerator, read_log
-from videozoo_timm.training.generator_files import load_tokenizer
 from videozoo_timm.training.loop import make_optimizer
 from videozoo_timm.training.prior import PriorStep, pretrain_prior
 from videozoo_timm.training.tokenizer import TokenizerLoss, TokenizerStep, pretrain_tokenizer, psnr, reconstruct
@@ -144,8 +145,8 @@ def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     assert {path.name for path in (out / 'pictures').iterdir()} == {
         f'step_0000000{n}_reconstructed.{ending}' for n in (4, 8) for ending in ('jpg', 'gif')
     }
-    vqgan, span = load_tokenizer(out / 'model.safetensors')
-    assert (vqgan.config, span) == (TINY, 33)
+    vqgan = read_video_parts(out / 'model.safetensors')['vqgan']
+    assert vqgan.config == TINY
     second = ['pretrain-prior', 'drawn:8', '--tokenizer', str(out / 'model.safetensors'), '--lr', '1e-2', *shared]
     second += ['--depth', '1', '--heads', '2', '--width', '16', '--out', str(prior), '--pictures-every', '8']
     assert main(second) == 0
@@ -154,9 +155,13 @@ def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     }
     losses = [float(row['loss']) for row in read_log(prior / 'log.csv')]
     assert losses[-1] < 0.9 * losses[0] and abs(losses[0] - torch.tensor(24.0).log()) < 0.5
-    both, alone = load_file(prior / 'model.safetensors'), load_file(out / 'model.safetensors')
-    assert all(torch.equal(both[key], alone[key]) for key in alone)  # the tokenizer stays as it is
-    assert {key.split('.')[0] for key in both} == {'vqgan', 'gpt'}
+    generator = load_generator(prior / 'model.safetensors')
+    assert generator.span == 33  # the tokenizer's
+    x = clips()
+    assert torch.equal(generator.encode(x + 0.5), vqgan.encode(x))  # the tokenizer stays as it is
+    assert generator.generate(1, seed=0).shape == (1, 3, 4, 16, 16)
+    nats = -generator.log_likelihood(x + 0.5).mean()
+    assert relative_error(nats, PriorStep(generator.gpt)(vqgan.encode(x).flatten(1))) < 1e-5
     capsys.readouterr()
     assert main([*second, '--width', '32', '--resume']) == 2
     assert 'prior' in capsys.readouterr().err

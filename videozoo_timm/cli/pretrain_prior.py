@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .base import command, option
-from .generators import ClipOptions, PlaceOptions, clip_options, place_options
+from .generators import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
 from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
 from .training import (
@@ -75,14 +75,18 @@ def pretrain_prior(
 
     import torch
 
+    from ..models.generator_files import read_video_parts
     from ..models.gpt import GPT
-    from ..training.generator_files import load_tokenizer
     from ..training.prior import pretrain_prior as train
     from ..video import find_videos
+    from ..weights import read_header
 
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
-    vqgan, span = load_tokenizer(tokenizer)
+    held = read_video_parts(tokenizer)
+    if 'vqgan' not in held:
+        raise ValueError(f'--tokenizer {tokenizer} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
+    vqgan, span = held['vqgan'], held.get('span') or int(read_header(tokenizer).get('span', PUBLISHED_SPAN))
     torch.manual_seed(training.seed)
     gpt = GPT(vqgan.num_codes, math.prod(vqgan.grid_size), depth, heads, width)
     steps = steps_of(training, clips, accelerator, len(paths))

@@ -15,18 +15,18 @@ from torch import nn
 
 from ..errors import UserError
 from ..inference.reporting import SILENT, Reporter, with_fields
+from ..models.generator_files import save_video_generator
 from ..models.gpt import GPT
+from ..models.video_generator import VideoGenerator
 from ..models.video_vqgan import VideoVQGAN
 from ..video import IN_THIS_PROCESS, Augmentation, Reading
-from .generator_files import gpt_config, save_generator
 from .loop import Hook, train
 from .pictures import save_pictures
-from .run_folder import MODEL, Keeping
+from .run_folder import MODEL, Keeping, writing
 from .schedule import Schedule
 from .stream import Batch
 from .tokenizer import PUBLISHED, SPAN, clip_views
 
-START = 0  # the token before the first code
 SAMPLES = 4  # clips of a picture
 
 
@@ -84,9 +84,10 @@ def pretrain_prior(
             length,
             vqgan.num_codes,
         )
+    generator = VideoGenerator(gpt, vqgan, span)
     vqgan = vqgan.to(accelerator.device).eval().requires_grad_(False)
     views = clip_views(vqgan.config, span, augmentation, seed)
-    about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt_config(gpt))
+    about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt.config)
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
@@ -94,12 +95,14 @@ def pretrain_prior(
         return model(codes.flatten(1))
 
     def plot(step: int, model: nn.Module) -> None:
-        clips = sample_clips(gpt.eval(), vqgan, SAMPLES, seed)
+        clips = generator.eval().generate(SAMPLES, seed=seed, top_k=None, top_p=None) - 0.5
         names = [f'sample {k + 1}' for k in range(SAMPLES)]
         save_pictures(accelerator, keeping.folder, f'step_{step:08}_sampled', list(clips), names, f'step {step}', span)
 
     def save(model: nn.Module) -> None:
-        save_generator(accelerator, keeping.folder / MODEL, model, span=span, vqgan=vqgan, gpt=gpt)
+        with writing(accelerator, keeping.folder / MODEL):
+            if accelerator.is_main_process:
+                save_video_generator(generator, keeping.folder / MODEL, {})
 
     train(
         accelerator,
@@ -133,16 +136,6 @@ class PriorStep(nn.Module):
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes int64 [B, N] -> the mean negative log-likelihood of a code in nats, a scalar."""
-        seen = F.pad(codes[:, :-1], (1, 0), value=START)
+        seen = F.pad(codes[:, :-1], (1, 0), value=0)  # the start token
         logits = self.gpt(seen).float()
         return F.cross_entropy(logits.transpose(1, 2), codes)
-
-
-@torch.no_grad()
-def sample_clips(gpt: GPT, vqgan: VideoVQGAN, number: int, seed: int) -> torch.Tensor:
-    """Sample clips [N, 3, T, H, W] in [-0.5, 0.5], on the CPU."""
-    device = gpt.head.weight.device
-    start = torch.full((number, 1), START, device=device)
-    codes = gpt.sample(start, 1 + gpt.block_size, top_k=None, seed=seed)[:, 1:]
-    grids = codes.unflatten(1, vqgan.grid_size)  # [N, T', H', W']
-    return torch.cat([vqgan.decode(grid).float().clamp(-0.5, 0.5) for grid in grids.split(1)]).cpu()

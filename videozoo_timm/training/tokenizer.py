@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..inference.reporting import SILENT, Reporter, with_fields
+from ..models.generator_files import save_video_generator
 from ..models.video_vqgan import VideoCodebook, VideoVQGAN, VideoVQGANConfig
 from ..video import IN_THIS_PROCESS, Augmentation, Job, Reading, Sampling, View, Views, load_views
 from .adversaries import PatchDiscriminator, load_lpips
-from .generator_files import save_generator
 from .loop import Hook, train
 from .pictures import save_pictures
-from .run_folder import MODEL, Keeping
+from .run_folder import MODEL, Keeping, writing
 from .schedule import Schedule
 
 PUBLISHED = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0)
@@ -124,6 +124,11 @@ def pretrain_tokenizer(
             names = ('original', 'reconstructed') * len(clips)
             save_pictures(accelerator, keeping.folder, f'step_{step:08}_reconstructed', rows, names, title, span)
 
+    def save(model: nn.Module) -> None:
+        with writing(accelerator, keeping.folder / MODEL):
+            if accelerator.is_main_process:
+                save_video_generator(vqgan, keeping.folder / MODEL, dict(span=span))
+
     trained = TokenizerStep(vqgan, loss)
     train(
         accelerator,
@@ -138,7 +143,7 @@ def pretrain_tokenizer(
         about=about,
         hooks=[Hook(pictures_every, plot)] if pictures_every else [],
         measure=lambda model: trained.measured(),
-        finish=lambda model: save_generator(accelerator, keeping.folder / MODEL, model, span=span, vqgan=vqgan),
+        finish=save,
         reading=reading,
         reporter=reporter,
     )
