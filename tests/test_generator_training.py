@@ -14,7 +14,7 @@ from videozoo_timm import load_generator
 from videozoo_timm.cli import main
 from videozoo_timm.models.generator_files import read_video_parts
 from videozoo_timm.models.gpt import GPT
-from videozoo_timm.models.video_vqgan import VideoVQGAN, VideoVQGANConfig
+from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
 from videozoo_timm.training import Keeping, Schedule, make_accelerator, read_log
 from videozoo_timm.training.loop import make_optimizer
 from videozoo_timm.training.prior import PriorStep, pretrain_prior
@@ -223,6 +223,18 @@ def test_the_perceptual_loss_says_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, 'lpips', SimpleNamespace(LPIPS=offline))
     with pytest.raises(OSError, match='weights of VGG-16.*no network'):
         TokenizerStep(tokenizer(), TokenizerLoss(perceptual=4))
+
+
+@pytest.mark.parametrize('stride', [(2, 2, 2), (1, 2, 2), (2, 1, 1)])
+def test_in_training_a_transposed_convolution_is_the_same_in_a_faster_way(stride):
+    torch.manual_seed(0)
+    layer, x = PaddedConvTranspose3d(5, 4, 4, stride), torch.randn(2, 5, 3, 4, 6, requires_grad=True)
+    found = []
+    for model in (layer.train(), layer.eval()):
+        y = model(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    assert found[0][0].shape == found[1][0].shape
+    assert all(relative_error(ours, theirs) < 1e-5 for ours, theirs in zip(*found, strict=True))
 
 
 def test_psnr_is_of_pixels_that_span_1():

@@ -44,6 +44,7 @@ from . import (
     pretrain_tokenizer,
     probe,
     publish,
+    reconstruct,
     run,
     verify,
 )
@@ -87,7 +88,7 @@ commands = Commands(
             pretrain_prior.pretrain_prior,
             draw.draw,
         ],
-        'Image generators': [generate.generate, fid.fid],
+        'Generators': [generate.generate, reconstruct.reconstruct, fid.fid],
         'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
     },
 )

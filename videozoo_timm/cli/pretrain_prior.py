@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from .base import command, option
-from .generators import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
 from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
 from .training import (
@@ -17,6 +16,7 @@ from .training import (
     training_options,
     training_progress,
 )
+from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
 from .types import FILE, Count
 
 

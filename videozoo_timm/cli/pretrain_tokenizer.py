@@ -1,7 +1,6 @@
 """videozoo pretrain-tokenizer."""
 
 from .base import command, option
-from .generators import ClipOptions, PlaceOptions, clip_options, place_options
 from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
 from .training import (
@@ -15,6 +14,7 @@ from .training import (
     training_options,
     training_progress,
 )
+from .training_clips import ClipOptions, PlaceOptions, clip_options, place_options
 from .types import Choice, Count, Number
 
 
