@@ -18,7 +18,14 @@ from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, 
 from videozoo_timm.training import Keeping, Schedule, make_accelerator, read_log
 from videozoo_timm.training.loop import make_optimizer
 from videozoo_timm.training.prior import PriorStep, pretrain_prior
-from videozoo_timm.training.tokenizer import TokenizerLoss, TokenizerStep, pretrain_tokenizer, psnr, reconstruct
+from videozoo_timm.training.tokenizer import (
+    TokenizerLoss,
+    TokenizerStep,
+    pretrain_tokenizer,
+    psnr,
+    random_boxes,
+    reconstruct,
+)
 from videozoo_timm.video import find_videos
 
 DRAWN = [str(path) for path in find_videos('drawn:16')]
@@ -33,7 +40,9 @@ def tokenizer():
 def train_tokenizer(folder, steps, resume=False, every=2, loss=None):
     keeping = Keeping(folder, every=every, log_every=1, resume=resume)
     schedule = Schedule(steps=6, lr=3e-3, warmup=0.0, weight_decay=0.0, betas=(0.5, 0.9))
-    options = dict(loss=loss or TokenizerLoss(restart=0.5), batch_size=4, span=33, seed=3, pictures_every=0)
+    options = dict(
+        loss=loss or TokenizerLoss(restart=0.5), crop=(4, 8, 16), batch_size=4, span=33, seed=3, pictures_every=0
+    )
     if steps < 6:  # as a kill leaves it: the checkpoint of this step, and nothing later
         options |= dict(progress=lambda step, row: stop() if step > steps else None)
     return pretrain_tokenizer(make_accelerator('cpu'), tokenizer(), DRAWN, schedule, keeping, **options)
@@ -235,6 +244,24 @@ def test_in_training_a_transposed_convolution_is_the_same_in_a_faster_way(stride
         found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
     assert found[0][0].shape == found[1][0].shape
     assert all(relative_error(ours, theirs) < 1e-5 for ours, theirs in zip(*found, strict=True))
+
+
+def test_boxes_are_of_the_clips_and_the_same_for_the_same_seed():
+    x = torch.arange(2 * 3 * 4 * 8 * 8.0).view(2, 3, 4, 8, 8)
+    boxes = random_boxes(x, (2, 4, 8), 'a')
+    assert boxes.shape == (2, 3, 2, 4, 8) and torch.equal(boxes, random_boxes(x, (2, 4, 8), 'a'))
+    found = [(t, y) for t in range(3) for y in range(5) if torch.equal(x[0, :, t : t + 2, y : y + 4], boxes[0])]
+    assert len(found) == 1
+    assert len({random_boxes(x, (2, 4, 4), str(k))[0, 0, 0, 0, 0].item() for k in range(20)}) > 5
+
+
+def test_a_crop_without_whole_codes_is_refused(tmp_path, capsys):
+    command = ['pretrain-tokenizer', 'drawn:8', '--img-size', '16', '--downsample', '2', '4', '4', '--channels', '4']
+    assert (
+        main([*command, '--device', 'cpu', '--steps', '1', '--out', str(tmp_path / 'a'), '--crop', '2', '6', '8']) == 2
+    )
+    error = capsys.readouterr().err
+    assert '--crop' in error and '(2, 4, 4)' in error
 
 
 def test_psnr_is_of_pixels_that_span_1():

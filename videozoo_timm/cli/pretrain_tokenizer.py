@@ -14,7 +14,7 @@ from .training import (
     training_options,
     training_progress,
 )
-from .training_clips import ClipOptions, PlaceOptions, clip_options, place_options
+from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
 from .types import Choice, Count, Number
 
 
@@ -67,6 +67,15 @@ from .types import Choice, Count, Number
     metavar='TIMES',
     section='Training',
     help='Move codes that are used less often than so many times a batch to vectors of the batch; 0 for never.',
+)
+@option(
+    '--crop',
+    type=Count(),
+    nargs=3,
+    metavar='T H W',
+    section='Training',
+    show_default='whole clips',
+    help='Train on a random box of each clip, of so many frames, rows and columns: more steps in the same time.',
 )
 @option(
     '--image-gan',
@@ -130,6 +139,7 @@ def pretrain_tokenizer(
     training: TrainingOptions,
     place: PlaceOptions,
     restart: float,
+    crop: tuple[int, int, int] | None,
     image_gan: float,
     video_gan: float,
     feature_matching: float,
@@ -178,7 +188,8 @@ def pretrain_tokenizer(
             ),
             batch_size=training.batch_size,
             augmentation=clips.augmentation,
-            span=clips.span or 1,
+            span=clips.span or PUBLISHED_SPAN,
+            crop=crop,
             pictures_every=pictures_every,
             seed=training.seed,
             progress=progress,

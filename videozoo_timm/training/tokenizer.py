@@ -4,6 +4,7 @@ The method and its settings: https://arxiv.org/abs/2204.03638 (TATS) and https:/
 """
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import UserError
 from ..inference.reporting import SILENT, Reporter, with_fields
 from ..models.generator_files import save_video_generator
 from ..models.video_vqgan import VideoCodebook, VideoVQGAN, VideoVQGANConfig
@@ -23,6 +25,7 @@ from .loop import Hook, train
 from .pictures import save_pictures
 from .run_folder import MODEL, Keeping, writing
 from .schedule import Schedule
+from .stream import Batch
 
 PUBLISHED = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0)
 SPAN = 57  # frames at 30 a second, so that 16 frames come at the published 8 a second
@@ -74,6 +77,7 @@ def pretrain_tokenizer(
     batch_size: int = 8,
     augmentation: Augmentation = PUBLISHED,
     span: int = SPAN,
+    crop: Sequence[int] | None = None,
     pictures_every: int = 1000,
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
@@ -96,6 +100,8 @@ def pretrain_tokenizer(
         batch_size: Clips per batch, in each process.
         augmentation: Augmentation of the clips.
         span: Time that a clip spans, in frames at 30 a second; the number of frames is the model's.
+        crop: Train on a random box of each clip, of so many frames, rows and columns, multiples of `downsample`: more
+            steps in the same time. None for whole clips, as published.
         pictures_every: Steps between reconstructions of the first videos, as pictures and animations; 0 for none.
         seed: Random seed.
         about: As in `train`.
@@ -107,13 +113,20 @@ def pretrain_tokenizer(
         The trained model's file, `model.safetensors` in the folder.
 
     Raises:
-        ValueError: As `train`.
+        ValueError: `crop` does not fit; and as `train`.
         FloatingPointError: The loss is not finite.
     """
+    check_crop(crop, vqgan.config)
     reading, reporter = with_fields(reading, reporter, fields)
     loss = loss or TokenizerLoss()
     views = clip_views(vqgan.config, span, augmentation, seed)
     about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), loss=asdict(loss))
+    about['crop'] = crop and list(crop)
+    rank = accelerator.process_index
+
+    def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
+        x = random_boxes(batch.x, crop, f'{seed} {batch.number} {rank}') if crop else batch.x
+        return model(x, batch.number // schedule.accumulate)
 
     def plot(step: int, model: nn.Module) -> None:
         clips = first_clips(paths, clip_views(vqgan.config, span), reading)
@@ -135,7 +148,7 @@ def pretrain_tokenizer(
         trained,
         paths,
         views,
-        lambda model, batch: model(batch.x, batch.number // schedule.accumulate),
+        loss_of,
         schedule,
         keeping,
         batch_size=batch_size,
@@ -268,6 +281,34 @@ def update_codebook(book: VideoCodebook, z: torch.Tensor, codes: torch.Tensor, l
         book.embeddings[dead] = chosen
         book.N[dead] = 2 * loss.restart  # it is left in peace until it has had the time to be used
         book.z_avg[dead] = 2 * loss.restart * chosen
+
+
+def check_crop(crop: Sequence[int] | None, config: VideoVQGANConfig) -> None:
+    """Raise a ValueError unless boxes of this size can be cut out of the clips, and have whole codes."""
+    if crop is not None and not (
+        len(crop) == 3
+        and all(
+            0 < n <= size and n % step == 0
+            for n, size, step in zip(crop, config.clip_size, config.downsample, strict=True)
+        )
+    ):
+        raise UserError(
+            '{crop}: must be frames, rows and columns, multiples of {} and at most {}',
+            config.downsample,
+            config.clip_size,
+            crop=crop,
+        )
+
+
+def random_boxes(x: torch.Tensor, size: Sequence[int], seed: str) -> torch.Tensor:
+    """A random box of each clip [B, C, T, H, W]: [B, C, *size]."""
+    rng = random.Random(seed)
+    boxes = []
+    for clip in x:
+        for axis, length in enumerate(size, 1):
+            clip = clip.narrow(axis, rng.randint(0, clip.shape[axis] - length), length)
+        boxes.append(clip)
+    return torch.stack(boxes)
 
 
 def clip_views(config: VideoVQGANConfig, span: int, augmentation: Augmentation | None = None, seed: int = 0) -> Views:
