@@ -39,6 +39,8 @@ def _entrypoint(checkpoint):
     if checkpoint.is_image_encoder:
         kind = 'image encoder'
     series = ' finetuned=True loads the one finetuned on ImageNet (NAME_in1k).' if checkpoint.series else ''
+    if checkpoint.whole:
+        series += f' whole=True loads it with its decoder, as {checkpoint.whole.architecture}.'
     classes = _catalogue.CLASS_NAMES[checkpoint.num_classes]
     head = f'classes of {classes}' if classes else 'no head'
     entrypoint.__doc__ = f"""{kind} ({checkpoint.architecture}), {checkpoint.img_size} px, {head}.

@@ -45,7 +45,7 @@ def load_model(
 
     An image generator (`'say_gimel'`) comes as an `ImageGenerator`, which `gpt, vqgan = ...` takes apart. It takes
     `part='gpt'` or `part='vqgan'` for one of the two alone, `device`, `dtype` and `cache_dir`. A video generator
-    (`videozoo list --zoo shapes`) comes as a `VideoGenerator`, with the same arguments but `cache_dir`.
+    of this package comes as a `VideoGenerator`, with the same arguments but `cache_dir`.
 
     Args:
         name: Published name (`'vit_hvm1@448_none'`) or timm name (`'vit_h14_st.hvm1_448'`).

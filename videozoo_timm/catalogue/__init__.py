@@ -46,6 +46,7 @@ from .generators import video_generators as video_generators
 from .lookup import available_models as available_models
 from .lookup import find as find
 from .lookup import finetuned_of as finetuned_of
+from .lookup import matching as matching
 from .lookup import packaged_as as packaged_as
 from .lookup import stored_in as stored_in
 from .lookup import whole_of as whole_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import command, family, option
-from .generators import GeneratorOptions, check_named, generator_options, load_video_generator, placement
+from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator, placement
 from .inputs import digest_of_files
 from .options import ReadingOptions, folder_option, reading_options
 from .output import complain, echo

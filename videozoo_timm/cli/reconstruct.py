@@ -4,7 +4,7 @@ from typing import Any
 
 from .base import command, option
 from .clips import each_clip, views_for_generator
-from .generators import GeneratorOptions, check_named, generator_options, load_video_generator
+from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator
 from .inputs import files, sample, unique_stems
 from .options import Inputs, Pictures, ReadingOptions, input_options, picture_options
 from .output import echo, exit_code, number_of, progress, table

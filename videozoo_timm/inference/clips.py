@@ -86,10 +86,12 @@ class ClipTransform:
 def clip_transform(model: nn.Module, sampling: Sampling | None = None, **changes: Any) -> ClipTransform:
     """What prepares clips for a model, as its own configuration says and as the commands do.
 
+    From a file; or by way of its frames and their times:
+
         transform = clip_transform(model)
-        x = transform.read('video.mp4')                                          # or, with the times of the frames,
+        x = transform.read('video.mp4')
         clip = read_clip('video.mp4', sampling=transform.sampling)
-        x = transform(clip)                                                      # the same
+        x = transform(clip)  # the same
 
     Args:
         model: A model of this package.
