@@ -257,7 +257,10 @@ def _augmented_views(
 ) -> Iterator[View]:
     rng = job.rng(views.seed)
     repeats = augmentation.repeats
-    start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
+    start, seeds = (
+        augmentation.latest_start * rng.random(),
+        [rng.getrandbits(32) for _ in range(repeats)],
+    )  # the same whatever is skipped
     if is_image(job.path):
         frames, times, faults = read_image(job.path, pixels), (0.0, 0.0, 0.0, 0.0), ()
     else:
