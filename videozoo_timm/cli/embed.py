@@ -11,6 +11,7 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     batch_option,
+    compile_option,
     frames_option,
     input_options,
     model_options,
@@ -35,6 +36,7 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
+@compile_option()
 @option(
     '--tokens',
     type=Choice(['class', 'mean', 'all']),
@@ -104,6 +106,7 @@ def embed(
     inputs: Inputs,
     reading: ReadingOptions,
     chosen: ModelOptions,
+    compile: bool,
     tokens: str,
     blocks: tuple[int, ...] | None,
     norm: bool,
@@ -152,6 +155,7 @@ def embed(
             strict=strict,
             sampling=sampling_of(model, span, frames),
             batch_size=batch_size,
+            compile=compile,
             start_over=force,
             team=team,
             progress=update,

@@ -7,8 +7,10 @@ whether one process does all the work, several share it, or a killed run continu
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
@@ -20,6 +22,7 @@ from torch import nn
 from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
 from .checks import fault_of_values
 from .reporting import SILENT, Pace, Reporter, with_fields
+from .running import Launched, Runner, compiled_blocks
 
 
 class Group(NamedTuple):
@@ -144,6 +147,8 @@ def process(
     dtype: torch.dtype,
     batch_size: int,
     what: str | Sequence[str] = 'the output of the model',
+    finish: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    whole: bool = False,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = SILENT,
     **fields: Any,
@@ -161,6 +166,8 @@ def process(
         dtype: Of the function's input.
         batch_size: Views per batch.
         what: What a row holds, for errors; or each entry of its first dimension.
+        finish: What is made of the rows on the CPU, float32 [B, ...].
+        whole: Fill every batch up to `batch_size` for the function, as a compiled one wants.
         reading: How the files are read.
         reporter: How progress and files that have failed are reported.
         **fields: Fields of `reading` and `reporter` to replace.
@@ -178,21 +185,15 @@ def process(
     ]
     reading, reporter = with_fields(reading, reporter, fields)
 
-    def rows_of(pending: list[tuple[int, View]]) -> torch.Tensor:
-        if not pending:
-            return torch.empty(0)
-        x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
-        return function(x).float().cpu()
-
     def fault_of(row: torch.Tensor, view: View) -> str | None:
         where = f' of the clip at {view.start:.2f} s' if view.duration else ''
         return fault_of_values(row, what, view.x, dtype, where)
 
-    watch = _Stopwatch()
+    runner, watch = Runner(function, device, dtype, batch_size, whole), _Stopwatch()
     with closing(load_views(jobs, views, reading)) as loaded:
-        timed = watch.waits_for(loaded)
-        for group in groups:
-            yield from _process_group(rows_of, fault_of, group, timed, paths, batch_size, reporter)
+        started = _started(runner, groups, watch.waits_for(loaded), paths, batch_size, reporter)
+        for batch in _one_behind(started) if runner.is_ahead else started:
+            yield batch.rows(finish, fault_of)
     reporter.pace(watch.pace(reading.num_workers))
 
 
@@ -216,35 +217,57 @@ class _Stopwatch:
         return Pace(self.views, time.monotonic() - self.start, self.waiting, num_workers)
 
 
-def _process_group(
-    rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
-    fault_of: Callable[[torch.Tensor, View], str | None],
-    group: Group,
-    loaded: Iterator[tuple[Job, View | Failure | None]],
-    paths: Sequence[str],
-    batch_size: int,
-    reporter: Reporter,
-) -> Iterator[RowBatch]:
-    number, to_come = group.number, len(group.files)
-    pending: list[tuple[int, View]] = []
-    failed: dict[int, str] = {}
+@dataclass
+class _Failures:
+    """The files of a group that have failed, each for the first of its reasons, in the order of the batches."""
 
-    def fail(file: int, reason: str) -> None:
-        if file not in failed:
-            failed[file] = reason
-            reporter.report(paths[file], reason)
+    paths: Sequence[str]
+    reporter: Reporter
+    reasons: dict[int, str] = field(default_factory=dict)
+    told: set[int] = field(default_factory=set)
 
-    def batch(last: bool) -> RowBatch:
-        views, values = [view for _, view in pending], rows_of(pending)
+    def tell(self, file: int, reason: str) -> None:
+        if file not in self.told:
+            self.told.add(file)
+            self.reporter.report(self.paths[file], reason)
+
+    def note(self, file: int, reason: str) -> None:
+        self.tell(file, reason)
+        self.reasons.setdefault(file, reason)
+
+
+@dataclass
+class _Started:
+    """A batch that has been started, and what is known of it by then."""
+
+    group: int
+    number: int
+    last: bool
+    views: list[tuple[int, View]]
+    unread: list[tuple[int, str]]  # files that failed since the batch before
+    failures: _Failures
+    batch: Launched
+
+    def rows(
+        self,
+        finish: Callable[[torch.Tensor], torch.Tensor] | None,
+        fault_of: Callable[[torch.Tensor, View], str | None],
+    ) -> RowBatch:
+        values = self.batch.values()
+        if finish and self.views:
+            values = finish(values).float()
+        for file, reason in self.unread:
+            self.failures.note(file, reason)
         if not values.isfinite().all():
-            for (file, view), row in zip(pending, values, strict=True):
+            for (file, view), row in zip(self.views, values, strict=True):
                 if fault := fault_of(row, view):
-                    fail(file, f'{paths[file]}: {fault}')
+                    self.failures.note(file, f'{self.failures.paths[file]}: {fault}')
+        views = [view for _, view in self.views]
         return RowBatch(
-            group.index,
-            number,
-            last,
-            files=[file for file, _ in pending],
+            self.group,
+            self.number,
+            self.last,
+            files=[file for file, _ in self.views],
             starts=[view.start for view in views],
             ends=[view.end for view in views],
             times=[view.time for view in views],
@@ -253,37 +276,66 @@ def _process_group(
             damaged=[view.damaged for view in views],
             clock_offsets=[view.clock_offset for view in views],
             lost=[view.lost for view in views],
-            failed=dict(failed),
+            failed=dict(self.failures.reasons),
             values=values,
         )
 
-    while to_come:
-        job, item = next(loaded)
-        if isinstance(item, View):
-            pending.append((job.index, item))
-            reporter.progress(1 / item.total)
-            if len(pending) == batch_size:
-                yield batch(last=False)
-                pending.clear()
-                number += 1
-            continue
-        if isinstance(item, Failure):
-            fail(job.index, item.reason)
-            reporter.progress(1)
-        to_come -= 1
-    yield batch(last=True)
+
+def _started(
+    runner: Runner,
+    groups: Sequence[Group],
+    loaded: Iterator[tuple[Job, View | Failure | None]],
+    paths: Sequence[str],
+    batch_size: int,
+    reporter: Reporter,
+) -> Iterator[_Started]:
+    """The batches of the groups, started in order; every group ends with a batch whose `last` is true."""
+    for group in groups:
+        number, to_come, failures = group.number, len(group.files), _Failures(paths, reporter)
+        pending: list[tuple[int, View]] = []
+        unread: list[tuple[int, str]] = []
+        while to_come:
+            job, item = next(loaded)
+            if isinstance(item, View):
+                pending.append((job.index, item._replace(x=runner.add(item.x))))
+                reporter.progress(1 / item.total)
+                if len(pending) == batch_size:
+                    yield _Started(group.index, number, False, pending, unread, failures, runner.start())
+                    pending, unread, number = [], [], number + 1
+                continue
+            if isinstance(item, Failure):
+                failures.tell(job.index, item.reason)
+                unread.append((job.index, item.reason))
+                reporter.progress(1)
+            to_come -= 1
+        yield _Started(group.index, number, True, pending, unread, failures, runner.start())
+
+
+def _one_behind(started: Iterator[_Started]) -> Iterator[_Started]:
+    """Each batch as soon as the next one that is not empty has been started, or the work has ended."""
+    held: deque[_Started] = deque()
+    try:
+        for batch in started:
+            if batch.views:
+                while held:
+                    yield held.popleft()
+            held.append(batch)
+    except Exception:  # of a later batch: those before it are done
+        yield from held
+        raise
+    yield from held
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; the model's mode is restored afterwards.
+def evaluating(model: nn.Module, compile: bool = False) -> Iterator[None]:
+    """Eval mode without gradients, and with compiled blocks if asked for; the model is restored afterwards.
 
     Results are ordinary tensors, unlike those of inference mode, which can be neither changed nor trained on.
     """
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), compiled_blocks(model) if compile else nullcontext():
             yield
     finally:
         model.train(was_training)
