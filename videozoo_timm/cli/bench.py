@@ -1,7 +1,7 @@
 """videozoo bench."""
 
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from ..text import to_json
 from .base import command, option
@@ -34,7 +34,7 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
 
     from ..bench import PlainViT, check_plain, matrix_product_rate, measure
     from ..inference.pipeline import takes_clips
-    from ..inference.running import check_compiler
+    from ..inference.running import check_compiler, compiled_blocks
 
     model, name = load(chosen, pretrained=False)  # nothing is fetched: what the weights are does not matter here
     if against:
@@ -63,7 +63,8 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
     rows = [measured('eager', model, x, rate)]
     if compile:
         complain('compiling, which may take minutes ...')
-        rows.append(measured('compiled', cast('torch.nn.Module', torch.compile(model)), x, rate))
+        with compiled_blocks(model):
+            rows.append(measured('compiled', model, x, rate))
     if against:
         plain = PlainViT(model).to(device).eval()
         with torch.inference_mode():
