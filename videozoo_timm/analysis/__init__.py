@@ -31,12 +31,15 @@ if _TYPE_CHECKING:
     from .feature_maps import patch_tokens as patch_tokens
     from .feature_maps import pca as pca
     from .feature_maps import pca_colors as pca_colors
+    from .frechet import frechet_distance as frechet_distance
     from .labels import known_labels as known_labels
     from .labels import read_labels as read_labels
     from .probing import FrozenFeatures as FrozenFeatures
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
     from .probing import probe as probe
+    from .reconstruction import Reconstruction as Reconstruction
+    from .reconstruction import reconstruct as reconstruct
 
 __all__ = [
     'AttentionMaps',
@@ -47,6 +50,7 @@ __all__ = [
     'Evaluation',
     'FrozenFeatures',
     'ProbeResult',
+    'Reconstruction',
     'attend',
     'box_mask',
     'class_folders',
@@ -54,6 +58,7 @@ __all__ = [
     'complete',
     'embed',
     'evaluate',
+    'frechet_distance',
     'frozen_features',
     'keep_fraction',
     'known_labels',
@@ -65,6 +70,7 @@ __all__ = [
     'probe',
     'read_labels',
     'read_mask',
+    'reconstruct',
     'strongest_head',
 ]
 
@@ -77,8 +83,10 @@ __getattr__, _ = _lazy_names(
         'evaluation': ('ClassFolders', 'Evaluation', 'class_folders', 'evaluate', 'parse_views', 'predict'),
         'feature_files': ('Embeddings',),
         'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
+        'frechet': ('frechet_distance',),
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+        'reconstruction': ('Reconstruction', 'reconstruct'),
     },
 )
 

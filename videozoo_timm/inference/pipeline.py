@@ -7,75 +7,33 @@ whether one process does all the work, several share it, or a killed run continu
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import torch
 from timm.data.config import resolve_model_data_config
 from timm.models import get_model_input_config
 from torch import nn
 
-from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
+from ..video import (
+    IN_THIS_PROCESS,
+    RECOGNITION,
+    Failure,
+    Job,
+    Reading,
+    Sampling,
+    Times,
+    View,
+    Views,
+    is_image,
+    load_views,
+)
+from .batches import Group, RowBatch, one_behind, started_batches
 from .checks import fault_of_values
 from .reporting import SILENT, Pace, Reporter, with_fields
-from .running import Launched, Runner, compiled_blocks
-
-
-class Group(NamedTuple):
-    """Files whose views are batched together.
-
-    Attributes:
-        index: Place among the groups.
-        files: Indices of the files.
-        skip: Views of the first file that are done already.
-        number: Batches that are done already.
-    """
-
-    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
-    files: list[int]
-    skip: int = 0
-    number: int = 0
-
-
-class RowBatch(NamedTuple):
-    """The output of a model for a batch of views.
-
-    Attributes:
-        group: Index of the group.
-        number: Position among the batches of the group.
-        last: Whether it is the last batch of the group.
-        files: Which file each row is of.
-        starts: Start of each row's window, in seconds from the first frame.
-        ends: End of each row's window.
-        times: The time that each row stands for.
-        durations: Of each row's video, in seconds.
-        padded: Fraction of each row's frames that repeat the first or the last one of the video.
-        damaged: Fraction of each row's frames that are damaged or did not decode.
-        clock_offsets: Presentation time of the first frame on the clock of each row's file.
-        lost: Seconds at the end of each row's video that the file lacks.
-        failed: The group's files that could not be read, or not to their end, or for which the model gives numbers that
-            are not finite, with the reasons; as far as known. Their rows are no results.
-        values: float32 [R, ...] on the CPU, one row per view.
-    """
-
-    group: int
-    number: int
-    last: bool
-    files: list[int]
-    starts: list[float]
-    ends: list[float]
-    times: list[float]
-    durations: list[float]
-    padded: list[float]
-    damaged: list[float]
-    clock_offsets: list[float]
-    lost: list[float]
-    failed: dict[int, str]
-    values: torch.Tensor
+from .running import Runner, compiled_blocks
 
 
 def takes_clips(model: nn.Module) -> bool:
@@ -125,15 +83,15 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
-    return Views(**dict(fields, **changes))
+    return Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
 
 
-def groups_of(num_files: int, views: Views, batch_size: int) -> list[Group]:
-    """All files in groups: single files for a time course, otherwise as many as fill a batch."""
+def groups_of(num_files: int, views: Views, batch_size: int, alone: bool = False) -> list[Group]:
+    """All files in groups: single files (`alone`) for a time course, otherwise as many as fill a batch."""
     if batch_size < 1:
         raise ValueError(f'batch_size={batch_size}: must be at least 1')
     per_file = 1 if views.jitter else views.num_clips * len(views.crops)
-    size = 1 if views.stride is not None else math.ceil(batch_size / per_file)
+    size = 1 if alone or views.stride is not None else math.ceil(batch_size / per_file)
     return [Group(k, list(range(i, min(i + size, num_files)))) for k, i in enumerate(range(0, num_files, size))]
 
 
@@ -146,6 +104,7 @@ def process(
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
+    times: Mapping[str, Times] | None = None,
     what: str | Sequence[str] = 'the output of the model',
     finish: Callable[[torch.Tensor], torch.Tensor] | None = None,
     whole: bool = False,
@@ -165,6 +124,7 @@ def process(
         device: Of the function's input.
         dtype: Of the function's input.
         batch_size: Views per batch.
+        times: Of each file, when its views have their times, instead of what `views` says.
         what: What a row holds, for errors; or each entry of its first dimension.
         finish: What is made of the rows on the CPU, float32 [B, ...].
         whole: Fill every batch up to `batch_size` for the function, as a compiled one wants.
@@ -181,7 +141,9 @@ def process(
     if len({is_image(path) for path in paths}) > 1:
         raise ValueError('videos and images have different shapes: pass either videos or images')
     jobs = [
-        Job(file, paths[file], group.skip if k == 0 else 0) for group in groups for k, file in enumerate(group.files)
+        Job(file, paths[file], group.skip if k == 0 else 0, times=times[paths[file]] if times else None)
+        for group in groups
+        for k, file in enumerate(group.files)
     ]
     reading, reporter = with_fields(reading, reporter, fields)
 
@@ -191,8 +153,8 @@ def process(
 
     runner, watch = Runner(function, device, dtype, batch_size, whole), _Stopwatch()
     with closing(load_views(jobs, views, reading)) as loaded:
-        started = _started(runner, groups, watch.waits_for(loaded), paths, batch_size, reporter)
-        for batch in _one_behind(started) if runner.is_ahead else started:
+        started = started_batches(runner, groups, watch.waits_for(loaded), paths, batch_size, reporter)
+        for batch in one_behind(started) if runner.is_ahead else started:
             yield batch.rows(finish, fault_of)
     reporter.pace(watch.pace(reading.num_workers))
 
@@ -215,115 +177,6 @@ class _Stopwatch:
 
     def pace(self, num_workers: int) -> Pace:
         return Pace(self.views, time.monotonic() - self.start, self.waiting, num_workers)
-
-
-@dataclass
-class _Failures:
-    """The files of a group that have failed, each for the first of its reasons, in the order of the batches."""
-
-    paths: Sequence[str]
-    reporter: Reporter
-    reasons: dict[int, str] = field(default_factory=dict)
-    told: set[int] = field(default_factory=set)
-
-    def tell(self, file: int, reason: str) -> None:
-        if file not in self.told:
-            self.told.add(file)
-            self.reporter.report(self.paths[file], reason)
-
-    def note(self, file: int, reason: str) -> None:
-        self.tell(file, reason)
-        self.reasons.setdefault(file, reason)
-
-
-@dataclass
-class _Started:
-    """A batch that has been started, and what is known of it by then."""
-
-    group: int
-    number: int
-    last: bool
-    views: list[tuple[int, View]]
-    unread: list[tuple[int, str]]  # files that failed since the batch before
-    failures: _Failures
-    batch: Launched
-
-    def rows(
-        self,
-        finish: Callable[[torch.Tensor], torch.Tensor] | None,
-        fault_of: Callable[[torch.Tensor, View], str | None],
-    ) -> RowBatch:
-        values = self.batch.values()
-        if finish and self.views:
-            values = finish(values).float()
-        for file, reason in self.unread:
-            self.failures.note(file, reason)
-        if not values.isfinite().all():
-            for (file, view), row in zip(self.views, values, strict=True):
-                if fault := fault_of(row, view):
-                    self.failures.note(file, f'{self.failures.paths[file]}: {fault}')
-        views = [view for _, view in self.views]
-        return RowBatch(
-            self.group,
-            self.number,
-            self.last,
-            files=[file for file, _ in self.views],
-            starts=[view.start for view in views],
-            ends=[view.end for view in views],
-            times=[view.time for view in views],
-            durations=[view.duration for view in views],
-            padded=[view.padded for view in views],
-            damaged=[view.damaged for view in views],
-            clock_offsets=[view.clock_offset for view in views],
-            lost=[view.lost for view in views],
-            failed=dict(self.failures.reasons),
-            values=values,
-        )
-
-
-def _started(
-    runner: Runner,
-    groups: Sequence[Group],
-    loaded: Iterator[tuple[Job, View | Failure | None]],
-    paths: Sequence[str],
-    batch_size: int,
-    reporter: Reporter,
-) -> Iterator[_Started]:
-    """The batches of the groups, started in order; every group ends with a batch whose `last` is true."""
-    for group in groups:
-        number, to_come, failures = group.number, len(group.files), _Failures(paths, reporter)
-        pending: list[tuple[int, View]] = []
-        unread: list[tuple[int, str]] = []
-        while to_come:
-            job, item = next(loaded)
-            if isinstance(item, View):
-                pending.append((job.index, item._replace(x=runner.add(item.x))))
-                reporter.progress(1 / item.total)
-                if len(pending) == batch_size:
-                    yield _Started(group.index, number, False, pending, unread, failures, runner.start())
-                    pending, unread, number = [], [], number + 1
-                continue
-            if isinstance(item, Failure):
-                failures.tell(job.index, item.reason)
-                unread.append((job.index, item.reason))
-                reporter.progress(1)
-            to_come -= 1
-        yield _Started(group.index, number, True, pending, unread, failures, runner.start())
-
-
-def _one_behind(started: Iterator[_Started]) -> Iterator[_Started]:
-    """Each batch as soon as the next one that is not empty has been started, or the work has ended."""
-    held: deque[_Started] = deque()
-    try:
-        for batch in started:
-            if batch.views:
-                while held:
-                    yield held.popleft()
-            held.append(batch)
-    except Exception:  # of a later batch: those before it are done
-        yield from held
-        raise
-    yield from held
 
 
 @contextmanager
@@ -388,6 +241,18 @@ class ProcessGroup:
         """Wait for all processes."""
         if self._state:
             self._state.wait_for_everyone()
+
+    def together(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; an error of one process is raised in all of them, so that none waits for it in vain."""
+        result = problem = None
+        try:
+            result = work()
+        except Exception as error:
+            problem = error
+        for error in self.gather([problem]):
+            if error:
+                raise error
+        return result
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all processes, in each of them."""
