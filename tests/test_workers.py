@@ -323,7 +323,7 @@ video, out, marker = sys.argv[1:]
 model = load_model('vit_shapes_motion')
 def run():
     return embed(model, [video], stride=0.05, batch_size=2, out=out, num_workers=1)
-for moment in sorted(random.Random(0).uniform(0, 7) for _ in range(10)):
+for moment in sorted(random.Random(0).uniform(0, 5) for _ in range(10)):
     child = os.fork()
     if child == 0:
         try:
