@@ -17,8 +17,9 @@ from ..inference.checks import checked_model
 from ..inference.journal import COLUMNS, Journal
 from ..inference.losses import losses_of
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
-from ..inference.provenance import weights_of
+from ..inference.provenance import compiled, weights_of
 from ..inference.reporting import Reporter, with_fields
+from ..inference.running import check_compiler
 from ..inference.unfinished import resumed, state_of
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
@@ -50,6 +51,7 @@ def embed(
     sampling: Sampling = RECOGNITION,
     size: int | None = None,
     batch_size: int = 4,
+    compile: bool = False,
     out: str | os.PathLike | None = None,
     about: dict[str, str] | None = None,
     start_over: bool = False,
@@ -85,6 +87,8 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
+        compile: Compile the blocks of the model (`torch.compile`), which takes a minute at first and needs a C++
+            compiler. The rows differ in their last digits from others, and so are those of another run.
         out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
@@ -125,13 +129,14 @@ def embed(
     groups = groups_of(len(files), views, batch_size, alone=at is not None)
 
     def batches_of(groups: list[Group]) -> Iterator[RowBatch]:
-        with evaluating(model):
+        with evaluating(model, compile):
             yield from process(
                 lambda x: features.compute(model, x),
                 groups,
                 files,
                 views,
                 batch_size=batch_size,
+                whole=compile,
                 times=stimuli.times,
                 what='features' if resolved is None else [f'features of block {block}' for block in resolved],
                 reading=reading,
@@ -150,6 +155,8 @@ def embed(
         return _checked(_collect(batches_of(groups), stimuli, resolved, np.empty, clock, strict, reporter))
     out, team = Path(out), team or ProcessGroup()
     check_output(out, tokens)
+    if compile:
+        check_compiler()  # before anything is written
     provenance = weights_of(model)
     settings = dict(
         tokens=tokens,
@@ -162,6 +169,7 @@ def embed(
         **asdict(reading.pixels),
         batch_size=batch_size,
         dtype=provenance.pop('dtype'),
+        **compiled(compile),
     )
     journal = Journal(
         out,

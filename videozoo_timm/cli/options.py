@@ -235,6 +235,13 @@ def batch_option(default: int, what: str) -> Callable[[Any], Any]:
     return option('--batch-size', type=Count(), metavar='N', default=default, help=f'{what} per batch.')
 
 
+def compile_option(
+    help: str = 'Compile the model by torch.compile: faster on GPUs and for many files; needs a C++ compiler.',
+    section: str = 'Model',
+) -> Callable[[Any], Any]:
+    return option('--compile', is_flag=True, section=section, help=help)
+
+
 def block_option() -> Callable[[Any], Any]:
     return option(
         '--block',

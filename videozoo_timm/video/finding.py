@@ -4,6 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from pathlib import Path
 
 from ..paths import as_path, matching, not_found
@@ -99,7 +100,8 @@ def is_ours(name: str) -> bool:
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is read as a still image, by the ending of its name."""
-    return as_path(path).suffix.lower() in IMAGE_EXTENSIONS
+    name = path if isinstance(path, str) and path else as_path(path)  # which takes its time, and is asked of each file
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def is_sequence(path: str | os.PathLike) -> bool:
@@ -146,13 +148,13 @@ def _find(
 ) -> list[Path]:
     if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Iterable):
         paths = [paths]
-    found: dict[str, Path] = {}  # absolute path -> path as given
+    found: list[list[Path]] = []  # each without doubles
     for given in paths:
         path = as_path(given)
         if is_drawn(path) and path.suffix and path.exists():  # as shells expand `*`
             path = on_disk(path)
         if is_drawn(path):
-            found.update((str(name), name) for name in drawn_videos(path))
+            found.append(drawn_videos(path))
             continue
         if is_sequence(path):
             found.update((os.path.abspath(sequence), sequence) for sequence in _sequences(path, on_error))
@@ -160,19 +162,25 @@ def _find(
         there = [path] if path.exists() else matching(path)
         if not there:
             raise not_found(given)
-        for place in there:
-            for file in search(place) if place.is_dir() else [place]:
-                found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
+        found += [search(place) if place.is_dir() else [place] for place in there]
+    if len(found) == 1:
+        return found[0]
+    once: dict[str, Path] = {}
+    for file in chain(*found):
+        once.setdefault(str(file) if is_drawn(file) else os.path.abspath(file), file)
+    return list(once.values())
 
 
 def files_below(folder: Path, on_error: OnError = None) -> list[Path]:
     """All files in a folder and below that are not hidden, sorted; links are followed."""
     found: list[Path] = []
     visited: set[str] = set()
-    todo = [folder]
+    todo = [(folder, True)]  # the next one comes last
     while todo:
-        place = todo.pop()
+        place, is_folder = todo.pop()
+        if not is_folder:
+            found.append(on_disk(place))
+            continue
         real = os.path.realpath(place)
         if real in visited:  # a link to a folder above would go round for ever
             continue
@@ -180,14 +188,12 @@ def files_below(folder: Path, on_error: OnError = None) -> list[Path]:
         try:
             with os.scandir(place) as entries:
                 ours = sorted((entry for entry in entries if is_ours(entry.name)), key=lambda entry: entry.name)
-            folders = {entry.name: _is_folder(entry, on_error) for entry in ours}
-            found += [Path(place, name) for name, is_folder in folders.items() if not is_folder]
-            todo += [Path(place, name) for name in reversed(folders) if folders[name]]
+            todo += [(place / entry.name, _is_folder(entry, on_error)) for entry in reversed(ours)]
         except OSError as error:  # no permission, a network drive that is gone
             if on_error is None:
                 raise
             on_error(error)
-    return sorted(on_disk(file) for file in found)
+    return found
 
 
 def _is_folder(entry: 'os.DirEntry[str]', on_error: OnError) -> bool:
@@ -208,6 +214,6 @@ def _of(files: Collection[Path], extensions: Collection[str]) -> list[Path]:
 
 def _may_be_read(file: Path) -> bool:
     try:
-        return stat.S_ISREG(file.stat().st_mode)
+        return stat.S_ISREG(os.stat(file).st_mode)
     except OSError:
         return True
