@@ -1,6 +1,7 @@
 """videozoo surprise."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -160,7 +161,8 @@ def surprise(
         batch_size=batch_size,
     )
     if bench.benchmark is not None:
-        return run_benchmark(bench, inputs, reading, chosen, pictures.out, options, force)
+        loader = partial(_load, chosen, score, None)
+        return run_benchmark(bench, inputs, reading, chosen, pictures.out, options, force, loader)
     if bench.scores is not None or bench.untrained:
         raise ValueError('--scores and --untrained are of a benchmark: name it with --benchmark')
     if with_pictures:

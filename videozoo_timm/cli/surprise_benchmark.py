@@ -70,6 +70,7 @@ def run_benchmark(
     out: Path,
     options: dict[str, Any],
     force: bool,
+    load_model: Callable[[], tuple[Any, str]],
 ) -> int:
     """Measure a model on a benchmark, or somebody's scores; write and print the accuracies.
 
@@ -81,6 +82,7 @@ def run_benchmark(
         out: Folder for the results.
         options: Of `analysis.surprise`; those that are not given on the command line give way to the layout's.
         force: Replace results of other settings.
+        load_model: The model that `chosen` names, and what to call it.
     """
     from ..analysis.surprise_benchmark import SUMMARY, measure, measure_scores
     from ..analysis.surprise_layouts import LAYOUTS as known
@@ -101,13 +103,16 @@ def run_benchmark(
         result, name = measure_scores(bench.benchmark, bench.scores, benchmark, seed), str(bench.scores)
     else:
         assert benchmark is not None
-        model, name = load(chosen, 'mae_shapes_none', whole=True)
+        model, name = load_model()
         used = {
             key: value for key, value in options.items() if key not in known[bench.benchmark].settings or _given(key)
         }
         if options['score'] != 'mse':
             used['norm_pix_loss'] = None  # of this score alone
-        bare = replace(chosen, model=model.pretrained_cfg['architecture'], weights=None, zoo=None)
+        if bench.untrained and options['score'] == 'nll':
+            raise ValueError(f'--untrained {bench.untrained}: networks with random weights are masked autoencoders')
+        bare = replace(chosen, weights=None, zoo=None)
+        bare.model = model.pretrained_cfg['architecture'] if bench.untrained else None
         untrained = [lambda k=k: load(bare, untrained=k, whole=True)[0] for k in range(bench.untrained)]
         about |= dict(model=name, **weights_of(model), **known[bench.benchmark].settings, seed=seed) | used
         about['untrained_networks'] = bench.untrained
