@@ -172,40 +172,31 @@ assert not models[0].training and models[0](torch.zeros(1, 3, 224, 224)).shape =
 
 
 @pytest.mark.slow
-def test_all_51_load_through_the_hub(hub, environment, tmp_path):
-    files = {}
-    for size, table in (
-        ('vits16', 'dino_vits16'),
-        ('vitb16', 'dino_vitb16'),
-        ('vitb14', 'dino_vitb14'),
-        ('vitl16', 'dino_vitl16'),
-        ('resnext50', 'dino_resnext50'),
-    ):
-        tensors = published(table)
-        for method, wrapped in (('dino', as_dino), ('mae', as_mae)):
-            files[method, size] = tmp_path / f'{method}_{size}.pth'
-            torch.save(wrapped(tensors), files[method, size])
-    names = [c.name for c in catalogue.CHECKPOINTS if c.repo == f'eminorhan/{c.name}']
-    assert len(names) == 51
-    for name in names:
-        method, _, size = name.split('_')
-        hub.add(f'eminorhan/{name}', f'{name}.pth', files['mae' if method == 'mae' else 'dino', size])
-    code = """
-import os, shutil, sys, timm, torch, videozoo_timm
-first = {}
-for name in [c.name for c in videozoo_timm.models.video_vit.CHECKPOINTS if c.repo == f'eminorhan/{c.name}']:
+def test_one_of_each_method_and_size_loads_through_the_hub(hub, run, tmp_path):
+    names = {}
+    for c in catalogue.CHECKPOINTS:
+        if c.repo == f'eminorhan/{c.name}':
+            method, _, size = c.name.split('_')
+            names.setdefault((size, method), c.name)
+    for (size, method), name in names.items():
+        tensors = published('dino_' + size)
+        torch.save(as_mae(tensors) if method == 'mae' else as_dino(tensors), tmp_path / name)
+        hub.add(f'eminorhan/{name}', f'{name}.pth', tmp_path / name)
+    done = run(
+        code=f"""
+import os, shutil, videozoo_timm
+first = {{}}
+for name in {list(names.values())}:
     model = videozoo_timm.load_model(name)
     norm = sum(p.double().norm() for p in model.parameters()).item()
-    size = name.split('_')[2]
-    assert first.setdefault(size, norm) == norm, name
+    assert first.setdefault(name.split('_')[2], norm) == norm, name
     del model
     shutil.rmtree(os.environ['HF_HOME'])
 print(len(first))
 """
-    done = subprocess.run([sys.executable, '-c', code], env=environment, cwd=tmp_path, text=True, capture_output=True)
+    )
     shutil.rmtree(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == '5'
+    assert len(names) > 8 and done.stdout.strip() == '5'
 
 
 def test_what_a_file_may_have_and_what_not(tmp_path):

@@ -1,8 +1,11 @@
 """What the files beside the code say is true of the code: versions, the ways of CI, what a distribution holds."""
 
 import configparser
+import os
 import re
+import subprocess
 
+import pytest
 import yaml
 from conftest import REPOSITORY
 
@@ -50,6 +53,51 @@ def test_the_hooks_are_what_ci_runs():
     entries = [hook['entry'].replace(' --force-exclude', '') for hook in hooks]
     ci, workflow = text_of('.ci/run'), text_of('.github/workflows/tests.yml')
     assert all(entry in ci and entry in workflow for entry in entries)
+
+
+# Stands for each program that .ci/run calls: notes how it was called, and fails if told.
+PROGRAM = """#!/bin/bash
+said="${0##*/} $*"
+echo "$said" >> "$CALLS"
+if [[ $said == 'python3 -m venv '* ]]; then
+    mkdir -p "$3/bin" && touch "$3/bin/activate" && cp "$0" "$3/bin/pip"
+fi
+[[ $said != $FAILING ]] || exit 3
+"""
+
+
+@pytest.mark.parametrize(
+    'failing',
+    [
+        '',
+        'pytest ',
+        'pytest -m full*',
+        'videozoo *',
+        'codespell *',
+        'sphinx-build *',
+        'pip *lowest.txt',
+        'pytest tests/*',
+    ],
+)
+def test_ci_fails_if_one_of_its_commands_does(failing, tmp_path):
+    for name in ('README.md', '.ci/run'):
+        (tmp_path / 'clone' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'clone' / name).write_text(text_of(name))
+    styles = ['ruff', 'basedpyright', 'codespell']
+    programs = ['python3', 'python', 'pip', 'pytest', 'videozoo', 'sphinx-build', 'twine', *styles]
+    for program in programs:
+        (tmp_path / program).write_text(PROGRAM)
+        (tmp_path / program).chmod(0o755)
+    calls, path = tmp_path / 'calls', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
+    environment = dict(os.environ, PATH=path, TMPDIR=str(tmp_path), CALLS=str(calls), FAILING=failing)
+    done = subprocess.run(['bash', '.ci/run'], cwd=tmp_path / 'clone', env=environment, capture_output=True, text=True)
+    assert (done.returncode == 0) == (not failing), done.stderr
+    called = calls.read_text().splitlines()
+    assert {line.split()[0] for line in called} == set(programs) or failing
+    assert all(
+        (REPOSITORY / word).exists() for line in called for word in line.split() if word.startswith('tests/test_')
+    )
+    assert not list(tmp_path.glob('tmp*'))  # what it made
 
 
 def test_the_handbook_has_one_command():
