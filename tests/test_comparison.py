@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +45,14 @@ def test_dissimilarities_are_those_of_the_libraries():
         dissimilarities(x, 'crossnobis')
 
 
+@pytest.mark.parametrize('name, metric', [('rsatoolbox', 'euclidean'), ('sklearn', 'cosine')])
+def test_a_library_that_is_missing_is_named(name, metric, monkeypatch):
+    for module in [module for module in sys.modules if module.split('.')[0] == name]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"comparisons need {name}: pip install 'videozoo-timm\[compare\]'"):
+        dissimilarities(randoms(5, 4), metric)
+
+
 @pytest.mark.parametrize('method', ['spearman', 'kendall', 'cosine'])
 def test_rsa_and_its_bootstrap_are_those_of_rsatoolbox(method):
     first = randoms(15, 20)
@@ -66,7 +75,7 @@ def test_more_dissimilarities_than_levels_of_rank_change_nothing():
 
 
 def test_samples_of_too_few_stimuli_are_no_samples():
-    samples = rsa([randoms(6), randoms(6, seed=1)], bootstraps=200).samples
+    samples = rsa([randoms(6), randoms(6, seed=1)], 'cosine', bootstraps=200).samples
     assert 0 < np.isnan(samples[:, 0, 1]).sum() < 100
 
 
@@ -322,7 +331,8 @@ def test_matrices_are_placed_as_classical_scaling_places_them():
 
     angles = np.array([0, 0.3, 1.0, 2.0])
     units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    places = positions(units @ units.T)
+    places, kept = positions(units @ units.T)
+    assert kept == pytest.approx(1) and positions(np.eye(5))[1] == pytest.approx(0.5)
     assert np.allclose(pdist(places), pdist(units), atol=1e-6)
 
 

@@ -47,6 +47,7 @@ if _TYPE_CHECKING:
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
     from .probing import probe as probe
+    from .similarity import dissimilarities as dissimilarities
 
 __all__ = [
     'AttentionMaps',
@@ -67,6 +68,7 @@ __all__ = [
     'color_frames',
     'compare',
     'complete',
+    'dissimilarities',
     'embed',
     'encode',
     'evaluate',
@@ -105,6 +107,7 @@ __getattr__, _ = _lazy_names(
         'feature_reading': ('FeatureFile', 'open_features'),
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+        'similarity': ('dissimilarities',),
     },
 )
 

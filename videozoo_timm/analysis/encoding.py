@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .similarity import library
+
 __all__ = ['ALPHAS', 'Encoding', 'encode']
 
 ALPHAS = tuple(10.0 ** (k / 2) for k in range(-2, 13))  # of standardized features
@@ -87,6 +89,7 @@ def encode(
 
     Raises:
         ValueError: Too few rows, or another solver.
+        ImportError: scikit-learn is not installed.
     """
     number, num_blocks = features.shape[:2]
     if folds < 2 or number < 3 * folds:
@@ -94,6 +97,7 @@ def encode(
     solver = solver or ('himalaya' if find_spec('himalaya') else 'sklearn')
     if solver not in ('himalaya', 'sklearn'):
         raise ValueError(f"solver={solver!r}: must be 'himalaya' or 'sklearn'")
+    library('sklearn')
     numbers = np.unique(np.arange(number) if groups is None else np.asarray(groups), return_inverse=True)[1].reshape(-1)
     assigned = _folds(numbers, folds, seed)
     blocks = [_projected(features[:, k], projection, seed) for k in range(num_blocks)]

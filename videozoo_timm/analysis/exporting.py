@@ -15,7 +15,7 @@ from ..files import atomic_write
 from .feature_reading import FeatureFile
 from .feature_tables import save_table
 from .matching import match_names
-from .similarity import dissimilarities, toolbox
+from .similarity import dissimilarities, library
 
 __all__ = ['FORMATS', 'export', 'in_order']
 
@@ -109,7 +109,7 @@ def _of_rows(file: FeatureFile) -> dict[str, np.ndarray]:
 
 
 def _rsatoolbox(file: FeatureFile, out: Path, dissimilarity: str) -> list[Path]:
-    data, rdm = toolbox('data'), toolbox('rdm')
+    data, rdm = library('rsatoolbox.data'), library('rsatoolbox.rdm')
     features, blocks = file.features(), file.blocks or [-1]
     rows, number, width = features.shape
     # It stores text in ASCII.

@@ -17,10 +17,10 @@ __all__ = [
     'centered_gram',
     'cka',
     'dissimilarities',
+    'library',
     'procrustes',
     'rsa',
     'shape_of',
-    'toolbox',
 ]
 
 DISSIMILARITIES = ('correlation', 'cosine', 'euclidean', 'crossnobis')
@@ -49,16 +49,16 @@ class Similarity:
         return low, high
 
 
-def toolbox(module: str) -> Any:
-    """A module of rsatoolbox.
+def library(module: str) -> Any:
+    """A module of rsatoolbox, scikit-learn or SciPy.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: It is not installed, in words.
     """
     try:
-        return import_module(f'rsatoolbox.{module}')
+        return import_module(module)
     except ImportError as error:
-        raise ImportError(f"comparisons need rsatoolbox: pip install 'videozoo-timm[compare]' ({error})") from error
+        raise ImportError(f"comparisons need {module.split('.')[0]}: pip install 'videozoo-timm[compare]'") from error
 
 
 def dissimilarities(
@@ -84,19 +84,17 @@ def dissimilarities(
         raise ValueError(f'metric={metric!r}: must be one of {list(DISSIMILARITIES)}')
     features = np.asarray(features, np.float64)
     if metric in ('correlation', 'cosine'):  # rsatoolbox lacks the one, and takes twenty times as long for the other
-        from sklearn.metrics.pairwise import cosine_distances
-
         centered = features - features.mean(axis=1, keepdims=True) if metric == 'correlation' else features
-        distances = cosine_distances(centered)
+        distances = library('sklearn.metrics.pairwise').cosine_distances(centered)
         return distances[np.triu_indices(len(distances), 1)].astype(np.float32)
     described: dict[str, Any] = {}
     if metric == 'crossnobis':
         if repeats is None:
             raise ValueError("metric='crossnobis' needs repeats: which stimulus and which repeat of it a row is")
         described = dict(obs_descriptors=dict(stimulus=np.array(repeats[0]), repeat=np.array(repeats[1])))
-    dataset = toolbox('data').Dataset(features, **described)
+    dataset = library('rsatoolbox.data').Dataset(features, **described)
     options = dict(descriptor='stimulus', cv_descriptor='repeat') if described else {}
-    rdm = toolbox('rdm').calc_rdm(dataset, method=metric, **options)
+    rdm = library('rsatoolbox.rdm').calc_rdm(dataset, method=metric, **options)
     return rdm.get_vectors()[0].astype(np.float32)
 
 
@@ -123,7 +121,7 @@ def rsa(
 
     Raises:
         ValueError: Another method.
-        ImportError: rsatoolbox is not installed (for 'kendall').
+        ImportError: SciPy is not installed (for 'kendall').
     """
     if method not in RSA:
         raise ValueError(f'method={method!r}: must be one of {list(RSA)}')
@@ -177,11 +175,11 @@ class _Cosine:
 
 class _Kendall:
     def __init__(self, rdms: Sequence[np.ndarray]) -> None:
-        self.rdms, self.rdm = np.stack(rdms), toolbox('rdm')
+        self.rdms = np.stack(rdms)
 
     def __call__(self, pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         # rsatoolbox takes vectors of the length of an RDM alone, so the tau is SciPy's, as its own is
-        kendalltau = import_module('scipy.stats').kendalltau
+        kendalltau = library('scipy.stats').kendalltau
 
         rows = np.repeat(self.rdms[:, pairs], weights.astype(int), axis=1)
         values = np.eye(len(rows))
@@ -248,7 +246,7 @@ def shape_of(features: np.ndarray) -> np.ndarray:
     features /= np.linalg.norm(features)
     if features.shape[1] <= len(features):
         return features
-    qr = import_module('scipy.linalg').qr
+    qr = library('scipy.linalg').qr
     (triangle,) = qr(features.T, mode='r')  # a rotation of the features, which changes no comparison
     return triangle[: len(features)].T
 
@@ -260,7 +258,7 @@ def procrustes(shapes: Sequence[np.ndarray], progress: Callable[[int], Any] = la
         shapes: K arrays of `shape_of`, of any widths.
         progress: Called with a number of pairs that are done.
     """
-    svdvals = import_module('scipy.linalg').svdvals
+    svdvals = library('scipy.linalg').svdvals
     values = np.eye(len(shapes))
     for j in range(len(shapes)):
         for k in range(j):

@@ -94,12 +94,18 @@ def _ticks(spans: Sequence[tuple[str, int, float]]) -> list[str]:
     return [drawable(name) for name, _, _ in spans]
 
 
-def positions(values: np.ndarray) -> np.ndarray:
-    """Places in the plane [K, 2] by classical scaling (Torgerson, 1952), of the distances sqrt(2 - 2 * similarity)."""
+def positions(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Places in the plane by classical scaling (Torgerson, 1952), of the distances sqrt(2 - 2 * similarity).
+
+    Returns:
+        [K, 2], and which fraction of the variance of the distances is in the plane.
+    """
     squared = np.maximum(2 - 2 * np.nan_to_num(values), 0)
     centered = squared - squared.mean(axis=0) - squared.mean(axis=1, keepdims=True) + squared.mean()
     weights, vectors = np.linalg.eigh(-centered / 2)
-    return vectors[:, :-3:-1] * np.sqrt(np.maximum(weights[:-3:-1], 0))
+    weights = np.maximum(weights, 0)
+    kept = float(weights[-2:].sum() / weights.sum()) if weights.any() else 1.0
+    return vectors[:, :-3:-1] * np.sqrt(weights[:-3:-1]), kept
 
 
 def mds_figure(values: np.ndarray, names: Sequence[str], blocks: Sequence[int | None], label: str) -> Any:
@@ -117,15 +123,15 @@ def mds_figure(values: np.ndarray, names: Sequence[str], blocks: Sequence[int | 
     with matplotlib().rc_context(STYLE):
         figure = new_figure(8.5, 7.5)
         axes = figure.add_subplot()
-        draw_places(axes, values, names, blocks)
-        axes.set(xlabel=f'distance √(2 − 2s) in the plane, s: {label}')
+        kept = draw_places(axes, values, names, blocks)
+        axes.set(xlabel=f'√(2 − 2s), s: {label}; {kept:.0%} of the variance')
         figure.legend(loc='outside upper center', ncols=3)
     return figure
 
 
-def draw_places(axes: Any, values: np.ndarray, names: Sequence[str], blocks: Sequence[int | None]) -> None:
-    """As `mds_figure`, on axes of a figure of one's own."""
-    places = positions(values)
+def draw_places(axes: Any, values: np.ndarray, names: Sequence[str], blocks: Sequence[int | None]) -> float:
+    """As `mds_figure`, on axes of a figure of one's own; the fraction of the variance that they show."""
+    places, kept = positions(values)
     for k, (name, first, middle) in enumerate(_spans(names)):
         rows = slice(first, round(2 * middle) - first + 1)
         x, y = places[rows].T
@@ -136,6 +142,7 @@ def draw_places(axes: Any, values: np.ndarray, names: Sequence[str], blocks: Seq
     axes.set_aspect('equal', adjustable='datalim')
     axes.margins(0.12)
     axes.set(xticks=[], yticks=[])
+    return kept
 
 
 def lines_figure(
