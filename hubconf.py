@@ -39,6 +39,8 @@ def _entrypoint(checkpoint):
     if checkpoint.is_image_encoder:
         kind = 'image encoder'
     series = ' finetuned=True loads the one finetuned on ImageNet (NAME_in1k).' if checkpoint.series else ''
+    if checkpoint.whole:
+        series += f' whole=True loads it with its decoder, as {checkpoint.whole.architecture}.'
     classes = _catalogue.CLASS_NAMES[checkpoint.num_classes]
     head = f'classes of {classes}' if classes else 'no head'
     entrypoint.__doc__ = f"""{kind} ({checkpoint.architecture}), {checkpoint.img_size} px, {head}.
@@ -73,11 +75,32 @@ def _generator_entrypoint(generator):
     return entrypoint
 
 
+def _packaged_entrypoint(generator):
+    name = generator.name
+
+    def entrypoint(pretrained=True, zoo=None, part=None, **kwargs):
+        return _videozoo_timm.load_model(name, zoo=zoo, pretrained=pretrained, part=part, **kwargs)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    entrypoint.__doc__ = f"""Video generator: {generator.num_frames} frames of {generator.img_size} px.
+
+    Zoo: {generator.zoo}. `gpt, vqgan = ...` takes it apart. Returned in eval mode.
+
+    Args:
+        pretrained (bool): Load the weights, which come with the package.
+        part (str): 'gpt' or 'vqgan' for one of the two alone.
+        **kwargs: device, dtype (of the GPT).
+    """
+    return entrypoint
+
+
 _check_copy()
 for _name in _videozoo_timm.get_available_models():
-    _generator = _catalogue.find_generator(_name)
+    _generator, _packaged = _catalogue.find_generator(_name), _catalogue.find_video_generator(_name)
     globals()[_name] = (
         _generator_entrypoint(_generator)
         if _generator
+        else _packaged_entrypoint(_packaged)
+        if _packaged
         else _entrypoint(_catalogue.find(_name, warn=lambda message: None))
     )

@@ -1,10 +1,14 @@
 """Drawing codes with and without the cache of keys and values, in one run, on the CPU. Random weights.
 
     python benchmarks/generation.py
+    python benchmarks/generation.py --videos
 
 The `alef` size draws 4 samples of 256 codes, uncached in float32 once from start to end. The `gimel` size draws 4
 samples of the 1024 codes of the 32x32 grid; its uncached time is summed from steps measured at a few lengths. Memory is
 that of a process of its own, above what its imports take. bfloat16 is measured where the processor has instructions.
+
+`--videos` samples one clip of the published 8 x 16 x 16 grid (2,048 codes) with the GPT of 24 blocks, in float32, and
+encodes a clip with its VQGAN, beside the same convolutions alone.
 """
 
 import argparse
@@ -38,11 +42,27 @@ print(json.dumps(dict(peak=memory('VmHWM') - before, weights=weights, cache=Cach
 """
 
 
-def sample(gpt, use_cache: bool = True) -> list[float]:
+VIDEO_MEMORY = """
+import json, torch
+from videozoo_timm.models import GPT, VideoGenerator, VideoVQGAN, VideoVQGANConfig
+from videozoo_timm.models.gpt import Cache
+def memory(field):
+    return 1024 * int(next(line for line in open('/proc/self/status') if line.startswith(field)).split()[1])
+before = memory('VmRSS')
+gpt = GPT(**{args!r}).eval()
+cache = Cache(gpt, 1)
+weights = sum(p.nbytes for p in gpt.parameters())
+gpt.sample(torch.zeros(1, 1, dtype=torch.int64), 300, seed=0, top_k=2048, top_p=0.92)
+gpt.sample(torch.zeros(1, 2000, dtype=torch.int64), gpt.block_size + 1, seed=0, top_k=2048, top_p=0.92)
+print(json.dumps(dict(peak=memory('VmHWM') - before, weights=weights, cache=cache.nbytes)))
+"""
+
+
+def sample(gpt, use_cache: bool = True, batch: int = BATCH) -> list[float]:
     """Times at which each code was there, in seconds from the start."""
     times, start = [], time.perf_counter()
     gpt.sample(
-        torch.zeros(BATCH, 1, dtype=torch.int64),
+        torch.zeros(batch, 1, dtype=torch.int64),
         gpt.block_size + 1,
         use_cache=use_cache,
         generator=torch.Generator().manual_seed(0),
@@ -51,24 +71,85 @@ def sample(gpt, use_cache: bool = True) -> list[float]:
     return times
 
 
-def uncached_by_steps(gpt, lengths: int = 5) -> float:
+def uncached_by_steps(gpt, lengths: int = 5, batch: int = BATCH) -> float:
     """Seconds of all steps, by the trapezoidal rule over steps of some lengths."""
     places = [round(1 + k * (gpt.block_size - 1) / (lengths - 1)) for k in range(lengths)]
     costs = []
     with torch.inference_mode():
-        gpt(torch.zeros(BATCH, 1, dtype=torch.int64))
+        gpt(torch.zeros(batch, 1, dtype=torch.int64))
         for place in places:
-            codes = torch.zeros(BATCH, place, dtype=torch.int64)
+            codes = torch.zeros(batch, place, dtype=torch.int64)
             start = time.perf_counter()
             gpt.head(gpt.forward_features(codes)[:, -1])
             costs.append(time.perf_counter() - start)
     return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(places, places[1:], costs, costs[1:], strict=False))
 
 
+def videos() -> None:
+    """The video GPT with and without its cache, its memory, and the VQGAN against its convolutions alone."""
+    from videozoo_timm.models import GPT, VideoVQGAN, VideoVQGANConfig
+
+    args = dict(vocab_size=16384, block_size=2048, depth=24, num_heads=16, embed_dim=1024)
+    torch.manual_seed(0)
+    gpt = GPT(**args).eval()
+    plain = uncached_by_steps(gpt, lengths=4, batch=1)
+    times = sample(gpt, batch=1)
+    growth = (times[-1] - times[-101]) / (times[100] - times[0])
+    print(
+        f'2,048 codes, GPT of 24 blocks, float32: uncached {plain:.0f} s, cached {times[-1]:.0f} s, '
+        f'{plain / times[-1]:.0f} times; last hundred codes against the first {growth:.2f}',
+        flush=True,
+    )
+    del gpt
+    code = VIDEO_MEMORY.replace('{args!r}', repr(args))
+    env = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    done = subprocess.run([sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True)
+    r = json.loads(done.stdout.splitlines()[-1])
+    share = r['peak'] / (r['weights'] + r['cache'])
+    print(
+        f'peak {r["peak"] / 1e9:.2f} GB, weights {r["weights"] / 1e9:.2f} GB, cache {r["cache"] / 1e9:.2f} GB: '
+        f'{share:.2f} times the two',
+        flush=True,
+    )
+    vqgan = VideoVQGAN(VideoVQGANConfig()).eval()
+    clip = torch.rand(1, 3, 16, 128, 128) - 0.5
+    calls = convolutions(vqgan, clip)
+    whole, alone = [], []
+    with torch.inference_mode():
+        for _ in range(5):  # in turns, as the machine may be busy
+            whole.append(seconds(lambda: vqgan.pre_quantized(clip)))
+            alone.append(seconds(lambda: [call() for call in calls]))
+    print(f'encoding {min(whole):.2f} s, its conv3d calls alone {min(alone):.2f} s: {min(alone) / min(whole):.0%}')
+
+
+def convolutions(vqgan, clip: torch.Tensor) -> list:
+    """Calls of conv3d of the shapes that encoding a clip takes, without padding."""
+    calls, hooks = [], []
+    for module in vqgan.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            hooks.append(module.register_forward_hook(lambda conv, inputs, _: calls.append((conv, inputs[0]))))
+    with torch.inference_mode():
+        vqgan.pre_quantized(clip)
+    for hook in hooks:
+        hook.remove()
+    conv3d = torch.nn.functional.conv3d
+    return [lambda conv=conv, x=x: conv3d(x, conv.weight, conv.bias, conv.stride) for conv, x in calls]
+
+
+def seconds(call) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--runs', type=int, default=3)
+    parser.add_argument('--videos', action='store_true')
     args = parser.parse_args()
+    if args.videos:
+        videos()
+        return
     from videozoo_timm import catalogue
     from videozoo_timm.models.attention import fast_in_bfloat16
     from videozoo_timm.models.gpt import GPT

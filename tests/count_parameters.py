@@ -8,7 +8,8 @@ import json
 import timm
 from torch import nn
 
-from videozoo_timm.catalogue import CHECKPOINTS, GENERATORS, WHOLE
+from videozoo_timm.catalogue import CHECKPOINTS, GENERATORS, WHOLE, video_generators
+from videozoo_timm.factory import load_model
 from videozoo_timm.models import GPT, VQGAN
 
 
@@ -27,6 +28,8 @@ def count_parameters() -> dict[str, int]:
         ):
             if key not in counts:
                 counts[key] = _count(model(**args, device='meta'))
+    for generator in video_generators():
+        counts[generator.name] = _count(load_model(generator.name))
     return counts
 
 

@@ -45,4 +45,5 @@ def blocks_of(text: str) -> list[Block]:
 def links_of(text: str) -> list[str]:
     """What a page links to or shows, without its code."""
     text = re.sub(r'`[^`\n]*`', '', _BLOCK.sub('', text))
-    return re.findall(r'\]\(<?([^)>\s]+)>?[^)]*\)', text) + re.findall(r'<img[^>]* src="([^"]+)"', text)
+    forms = r'\]\(<?([^)>\s]+)>?[^)]*\)', r'^\[[^\]\n]+\]: (\S+)', r'<img[^>]* src="([^"]+)"'
+    return [link for form in forms for link in re.findall(form, text, flags=re.M)]

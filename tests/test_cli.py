@@ -336,6 +336,8 @@ sys.exit(main())"""
             'hvm-1?',
         ),
         ('list hvm-1', 'got unexpected extra argument (hvm-1); see videozoo list --help'),
+        ('download humanlike-vits2', "no model 'humanlike-vits2'; did you mean 'humanlike-vits'?"),
+        ('evaluate drawn:8 --seed 3', "--seed 3 is that of '--views random': views 1x1 are not random"),
         ('', 'missing command; see videozoo --help'),
         ('download', 'NAME is required; see videozoo download --help'),
         ('finetune', '--train is required; see videozoo finetune --help'),
@@ -364,6 +366,23 @@ def test_a_mistyped_command_gets_one_line(monkeypatch, tmp_path, capsys, words, 
     said = capsys.readouterr()
     assert said.err.startswith(f'videozoo: {told}') and said.err.count('\n') == 1 and not said.out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'words, told',
+    [
+        ('embed drawn:1 --offset 1', '--offset 1.0: must be 0 or more seconds, and is of a time course'),
+        ('embed drawn:1 --blocks 99,0', '--blocks 99,0: the model has blocks 0 to 4'),
+        ('attend drawn:1 --block 99', '--block 99: the model has 5 blocks'),
+        ('embed drawn:1 --frames backwards', '--frames backwards: must be shuffled'),
+    ],
+)
+def test_errors_of_the_library_name_the_option(monkeypatch, tmp_path, capsys, words, told):
+    from videozoo_timm.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main([*words.split(), '--model', 'vit_shapes_motion', '--num-workers', '0']) == 2
+    assert f'videozoo: {told}' in capsys.readouterr().err
 
 
 def test_files_stand_before_and_behind_options(here, tmp_path):

@@ -400,6 +400,15 @@ def test_a_file_of_which_nothing_is_left_is_reported(vit, whole, tmp_path):
     assert told[0][0] == str(short) and 'left out' in told[0][1]
 
 
+def test_what_strict_leaves_out_is_not_computed_again(vit, whole, tmp_path):
+    short, said = write_video(tmp_path / 'short.mkv', 10), []
+    call = dict(sampling=Sampling(2, 30), out=tmp_path / 'f.npz', say=said.append, report=lambda *_: None)
+    with pytest.raises(VideoError, match='left out'):
+        embed(vit, [short], strict=True, **call)
+    assert len(embed(vit, [short], **call).features) == 1 and 'going on with the unfinished run' in said[0]
+    assert list(tmp_path.glob('.*.unfinished')) == []
+
+
 def test_a_run_that_goes_on_says_what_the_whole_run_says(vit, cut, whole, tmp_path, monkeypatch):
     plain = embed(vit, [cut, whole], **COURSE, out=tmp_path / 'plain.npz', lose=lambda *_: None)
     add, count = Journal.add, []

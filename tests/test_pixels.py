@@ -442,6 +442,20 @@ def test_cover_art_is_no_video(tmp_path):
         probe(write_cover(tmp_path / 'a.mp4', with_video=False))
 
 
+@pytest.mark.parametrize(
+    'head, words',
+    [
+        (b'ID3\x04\0\0\0\0\x10\0APIC\0', r'MP3: audio only, beside a cover picture'),
+        (b'fLaC\0\0\0\x22', 'FLAC: audio only'),
+        (b'RIFF\x24\0\0\0WAVEfmt ', 'WAV: audio only'),
+    ],
+)
+def test_a_file_of_sound_is_no_video(tmp_path, head, words):
+    (tmp_path / 'a.mp3').write_bytes(head + bytes(4096))
+    with pytest.raises(VideoError, match=rf'a\.mp3: holds no video stream \({words}\)$'):
+        probe(tmp_path / 'a.mp3')
+
+
 def test_a_video_behind_its_cover_is_read(tmp_path):
     path = write_cover(tmp_path / 'a.mp4', with_video=True)
     assert (probe(path).width, probe(path).height) == (64, 48)

@@ -21,6 +21,7 @@ from PIL import Image
 import videozoo_timm
 
 RUN = [page for page in PAGES if page != DOCS / 'frameworks.md']
+HANDBOOK = 'https://eminorhan.github.io/videozoo-timm/'
 LANGUAGES = {'python', 'bash', 'text', 'bibtex', 'toml'}  # of these, the first two run
 
 # Full-size weights are 2.5 GB a model, so the pages run on models of the published names, inputs and classes whose
@@ -155,13 +156,18 @@ def test_a_page(page):
         assert plain or block.language in LANGUAGES, f'line {block.line}: {block.language!r} would not be run'
         assert block.reason is None or block.reason.strip(), f'line {block.line} does not say why it is not run'
     for link in links_of(text):
-        if link.startswith(('https:', 'mailto:')):
-            here = re.fullmatch(r'https://raw\.githubusercontent\.com/[^/]+/[^/]+/v([^/]+)/(.+)', link)
-            if here:  # a picture that a package index shows too
+        path, _, anchor = unquote(link.removeprefix(HANDBOOK)).partition('#')
+        if link.startswith(HANDBOOK):
+            target = DOCS / (path.removesuffix('.html') + '.md' if path else 'index.md')
+        elif link.startswith(('https:', 'mailto:')):
+            here = re.fullmatch(
+                r'https://(?:raw\.githubuser\w+|github)\.com/[\w-]+/[\w-]+/(?:blob/)?v([\d.]+)/(.+)', link
+            )
+            if here:  # a picture or a file at the tag, for a package index
                 assert here[1] == videozoo_timm.__version__ and (REPOSITORY / here[2]).exists(), link
             continue
-        path, _, anchor = unquote(link).partition('#')
-        target = page.parent / path if path else page
+        else:
+            target = page.parent / path if path else page
         generated = target.resolve().is_relative_to(DOCS / 'reference') or target.name == 'models.md'
         assert target.exists() or generated, link
         if anchor and not generated and target.suffix == '.md':
@@ -175,6 +181,16 @@ def anchors_of(text):
 
 def test_the_readme_is_one_screen_and_a_bit():
     assert len(README.read_text().splitlines()) <= 200
+
+
+def test_the_readme_reads_on_a_package_index():
+    """Where nothing lies beside it: no link is relative, and each that is named is defined."""
+    text = README.read_text()
+    assert all(link.startswith('https://') for link in links_of(text))
+    prose = re.sub(r'`[^`\n]*`', '', re.sub(r'^```.*?^```$', '', text, flags=re.S | re.M))
+    named = re.findall(r'\[([^][]+)\](?:\[([^][]+)\])?(?![(:])', prose)
+    defined = re.findall(r'^\[(.+)\]: ', prose, flags=re.M)
+    assert {(label or words).lower() for words, label in named} == set(defined)
 
 
 def test_every_page_is_found():

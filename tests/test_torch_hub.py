@@ -29,6 +29,8 @@ def test_list_shows_the_published_names_and_no_helper(monkeypatch):
     names = [f for f in dir(hubconf) if callable(getattr(hubconf, f)) and not f.startswith('_')]
     assert sorted(names) == sorted(videozoo_timm.get_available_models())
     assert all(importlib.util.find_spec(name) for name in hubconf.dependencies)
+    assert 'whole=True loads it with its decoder, as mae_l16_im.' in hubconf.mae_say_vitl16.__doc__
+    assert 'whole=True' not in hubconf.dino_say_vitb14.__doc__
 
 
 def test_torch_hub_itself_from_its_cache_folder(hub, run, environment, in_hub_cache, tmp_path):

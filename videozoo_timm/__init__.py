@@ -26,7 +26,7 @@ _light = (
 
 if not _light:
     from . import models as models
-    from .factory import get_available_models, load_model
+    from .factory import get_available_models, load_generator, load_model
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING  # noqa: E402  # behind the path, which was made safe
 
@@ -37,13 +37,13 @@ if _TYPE_CHECKING:
 __getattr__, _ = _lazy_names(
     __name__,
     {
-        'factory': ('get_available_models', 'load_model'),
+        'factory': ('get_available_models', 'load_generator', 'load_model'),
         'inference.clips': ('clip_transform',),
     },
 )
 
 __version__ = '0.2.0'
-__all__ = ['clip_transform', 'get_available_models', 'load_model']
+__all__ = ['clip_transform', 'get_available_models', 'load_generator', 'load_model']
 
 
 def __dir__() -> list[str]:

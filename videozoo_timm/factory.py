@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 from . import catalogue
+from .catalogue import PackagedGenerator
 from .identity import Resolved, find_source, resolve
-from .models import GPT, VQGAN, ImageGenerator, build_filled
+from .models import GPT, VQGAN, ImageGenerator, VideoGenerator, VideoVQGAN, build_filled
+from .models.generator_files import read_video_parts
+from .paths import as_path
+from .weights import Source, locate
 
-__all__ = ['build', 'find_source', 'get_available_models', 'load_file', 'load_model']
+__all__ = ['build', 'find_source', 'get_available_models', 'load_file', 'load_generator', 'load_model']
 
 
 def get_available_models(zoo: str | None = None) -> list[str]:
@@ -40,7 +44,8 @@ def load_model(
     """A published model, in eval mode.
 
     An image generator (`'say_gimel'`) comes as an `ImageGenerator`, which `gpt, vqgan = ...` takes apart. It takes
-    `part='gpt'` or `part='vqgan'` for one of the two alone, `device`, `dtype` and `cache_dir`.
+    `part='gpt'` or `part='vqgan'` for one of the two alone, `device`, `dtype` and `cache_dir`. A video generator
+    of this package comes as a `VideoGenerator`, with the same arguments but `cache_dir`.
 
     Args:
         name: Published name (`'vit_hvm1@448_none'`) or timm name (`'vit_h14_st.hvm1_448'`).
@@ -84,6 +89,85 @@ def load_file(path: str | Path, name: str | None = None, *, zoo: str | None = No
     return build(resolve(name, path, zoo), **timm_kwargs)
 
 
+def load_generator(
+    file: str | Path | None = None,
+    *,
+    gpt: str | Path | None = None,
+    vqgan: str | Path | None = None,
+    span: int | None = None,
+    device: Any = None,
+    dtype: torch.dtype | None = None,
+    cache_dir: str | Path | None = None,
+    refresh: bool = False,
+) -> VideoGenerator:
+    """A video generator with the weights of files, in eval mode.
+
+    Args:
+        file: `.safetensors` of this package that holds both models.
+        gpt: Instead, one that holds the GPT: of this package, or a published Lightning checkpoint.
+        vqgan: With it, the same of the VQGAN. `hf-hub:organization/repository/FILE` names a file on the Hub.
+        span: Length of a clip in frames at 30 a second; None for what the file says.
+        device: Device of both models.
+        dtype: Data type of the GPT; the VQGAN, whose codes would differ, stays float32.
+        cache_dir: Another cache for downloads and their conversions.
+        refresh: Ask the Hub first whether the publisher has replaced a file.
+
+    Raises:
+        FileNotFoundError, PermissionError, ConnectionError: A file is not there, not allowed, or out of reach.
+        ValueError: A file holds something else, or the two do not belong together.
+    """
+    named = {kind: path for kind, path in (('gpt', gpt), ('vqgan', vqgan)) if path is not None}
+    if (file is None) == (not named) or (file is None and len(named) < 2):
+        raise ValueError("name one file that holds a video generator, or two: load_generator(gpt='...', vqgan='...')")
+    parts: dict[str, Any] = {}
+    for kind, path in named.items() if file is None else [('generator', file)]:
+        source = _source_of_part(path, kind, cache_dir)
+        held = read_video_parts(source.file if source.file is not None else locate(source, refresh=refresh))
+        wanted = {'gpt', 'vqgan'} if file is not None else {kind}
+        if not wanted <= held.keys():
+            raise ValueError(f'{path} holds no {" and no ".join(sorted(wanted - held.keys()))} of a video generator')
+        parts |= {k: v for k, v in held.items() if k in wanted or k == 'span'}
+    gpt_model, vqgan_model = parts['gpt'].to(device=device, dtype=dtype), parts['vqgan'].to(device=device)
+    told = span if span is not None else parts.get('span')
+    return VideoGenerator(gpt_model, vqgan_model, **({} if told is None else {'span': told})).eval()
+
+
+def _source_of_part(path: str | Path, kind: str, cache_dir: str | Path | None) -> Source:
+    prefix, _, rest = str(path).partition('hf-hub:')
+    if prefix or rest.count('/') < 2:
+        return Source(file=as_path(path))
+    organization, repo, filename = rest.split('/', 2)
+    return Source(
+        repo=f'{organization}/{repo}',
+        filename=f'{filename.rsplit(".", 1)[0]}.safetensors',
+        published=filename,
+        cache_dir=cache_dir and Path(cache_dir).expanduser(),
+        about=dict(name=Path(filename).stem, architecture=f'video_{kind}'),
+    )
+
+
+def _build_packaged(
+    record: PackagedGenerator,
+    pretrained: bool,
+    *,
+    part: str | None = None,
+    device: Any = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    _check_part(part)
+    generator = load_generator(record.packaged, device=device, dtype=dtype)
+    if not pretrained:
+        gpt = GPT(**generator.gpt.config, device=device, dtype=dtype)
+        vqgan = VideoVQGAN(generator.vqgan.config, device=device)
+        generator = VideoGenerator(gpt, vqgan, generator.span).eval()
+    return getattr(generator, part) if part else generator
+
+
+def _check_part(part: str | None) -> None:
+    if part not in (None, 'gpt', 'vqgan'):
+        raise ValueError(f"part={part!r}: must be 'gpt' or 'vqgan', or None for both")
+
+
 def build(
     resolved: Resolved,
     *,
@@ -105,6 +189,8 @@ def build(
     """
     if pretrained is not None and not isinstance(pretrained, (bool, int)):
         raise TypeError(f'pretrained={str(pretrained)!r}: must be True or False; load_file(path, name) takes a file')
+    if isinstance(resolved.record, PackagedGenerator):
+        return _build_packaged(resolved.record, bool(pretrained), **timm_kwargs)
     if resolved.is_generator:
         return _build_generator(resolved, pretrained, refresh, **timm_kwargs)
     if refresh:
@@ -126,8 +212,7 @@ def _build_generator(
     cache_dir: str | Path | None = None,
     files: dict[str, str | Path] | None = None,
 ) -> nn.Module:
-    if part not in (None, 'gpt', 'vqgan'):
-        raise ValueError(f"part={part!r}: must be 'gpt' or 'vqgan', or None for both")
+    _check_part(part)
     parts: dict[str, Any] = {}
     for kind, (args, source) in resolved.parts(cache_dir, files).items():
         if part in (None, kind):

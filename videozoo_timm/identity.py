@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from . import catalogue
-from .catalogue import Checkpoint, Generator
+from .catalogue import Checkpoint, Generator, PackagedGenerator
 from .contents import Contents, serves
 from .paths import as_path
 from .text import printable
 from .weights import Source
 
+VIDEO_PARTS = ('video_gpt', 'video_vqgan', 'video_generator')  # architectures in headers: of a part, and of both
 _NUM_FRAMES = 16  # of a clip, by default
 
 
@@ -33,7 +34,7 @@ class Resolved:
     """
 
     architecture: str
-    record: Checkpoint | Generator | None = None
+    record: Checkpoint | Generator | PackagedGenerator | None = None
     contents: Contents | None = None
     is_guess: bool = False
 
@@ -57,7 +58,17 @@ class Resolved:
 
     @property
     def is_generator(self) -> bool:
-        return isinstance(self.record, Generator)
+        """Whether it generates images or videos."""
+        return isinstance(self.record, Generator) or self.is_video_generator
+
+    @property
+    def is_video_generator(self) -> bool:
+        return isinstance(self.record, PackagedGenerator)
+
+    @property
+    def kind(self) -> str:
+        """What a generator is called in errors."""
+        return 'a video generator' if self.is_video_generator else 'an image generator'
 
     @property
     def takes_images(self) -> bool:
@@ -111,6 +122,9 @@ class Resolved:
         """
         if isinstance(self.record, Generator):
             return [source for _, source in self.parts(cache_dir).values()]
+        if isinstance(self.record, PackagedGenerator):
+            about = dict(name=self.name, zoo=self.zoo, architecture='video_generator')
+            return [Source(file=self.record.packaged, about=about)]
         return [source_of(self.pretrained_cfg, cache_dir)]
 
     def parts(
@@ -230,8 +244,10 @@ def resolve(name: str | None = None, file: str | Path | Contents | None = None, 
     if name in catalogue.ALL_ARCHITECTURES and zoo is None:
         return Resolved(name, contents=contents)
     generator = catalogue.find_generator(name, zoo)
-    if generator:
+    if generator := generator or catalogue.find_video_generator(name, zoo):
         return Resolved('', generator, contents)
+    if name in VIDEO_PARTS and contents is not None:
+        raise ValueError(f'{contents.path} holds (a part of) a video generator: load_generator, `videozoo generate`')
     record = catalogue.find(name, zoo)
     return Resolved(record.architecture, record, contents)
 

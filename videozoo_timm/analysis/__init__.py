@@ -41,12 +41,15 @@ if _TYPE_CHECKING:
     from .feature_maps import pca_colors as pca_colors
     from .feature_reading import FeatureFile as FeatureFile
     from .feature_reading import open_features as open_features
+    from .frechet import frechet_distance as frechet_distance
     from .labels import known_labels as known_labels
     from .labels import read_labels as read_labels
     from .probing import FrozenFeatures as FrozenFeatures
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
     from .probing import probe as probe
+    from .reconstruction import Reconstruction as Reconstruction
+    from .reconstruction import reconstruct as reconstruct
     from .similarity import dissimilarities as dissimilarities
 
 __all__ = [
@@ -62,6 +65,7 @@ __all__ = [
     'FeatureFile',
     'FrozenFeatures',
     'ProbeResult',
+    'Reconstruction',
     'attend',
     'box_mask',
     'class_folders',
@@ -73,6 +77,7 @@ __all__ = [
     'encode',
     'evaluate',
     'export',
+    'frechet_distance',
     'frozen_features',
     'keep_fraction',
     'known_labels',
@@ -87,6 +92,7 @@ __all__ = [
     'read_behavior',
     'read_labels',
     'read_mask',
+    'reconstruct',
     'strongest_head',
 ]
 
@@ -105,8 +111,10 @@ __getattr__, _ = _lazy_names(
         'feature_files': ('Embeddings',),
         'feature_maps': ('ColorMaps', 'color_frames', 'patch_tokens', 'pca', 'pca_colors'),
         'feature_reading': ('FeatureFile', 'open_features'),
+        'frechet': ('frechet_distance',),
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+        'reconstruction': ('Reconstruction', 'reconstruct'),
         'similarity': ('dissimilarities',),
     },
 )

@@ -2,13 +2,17 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from ..errors import UserError
 from ..inference.checks import NOT_FINITE
 from ..inference.reporting import Reporter
 from ..paths import as_path
 from ..text import printable
-from ..video import find_media
+from ..video import Times, find_media, is_image
+from .stimulus_tables import At, Manifest, read_manifest, times_of
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +40,58 @@ def listed(paths: Paths) -> list[str]:
     if not files:
         raise ValueError(f'no files: there are no videos or images in {os.fspath(paths)}')
     return [os.fspath(file) for file in files]
+
+
+@dataclass
+class Stimuli:
+    """The files that features are wanted of.
+
+    Attributes:
+        files: Their paths.
+        ids: Their identifiers in somebody else's list.
+        times: When the rows of each stand, if somebody else has set that.
+        left_out: What is wanted and not there, with the reason.
+        extra: Files that the list does not have.
+        settings: What tells this list and these times from others.
+    """
+
+    files: list[str]
+    ids: list[str] | None = None
+    times: Mapping[str, Times] | None = None
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def stimuli_of(
+    paths: Paths,
+    manifest: Manifest | str | os.PathLike[str] | None = None,
+    at: At | None = None,
+    on_file_clock: bool = False,
+) -> Stimuli:
+    """The files that features are wanted of; arguments as of `embed`.
+
+    Raises:
+        ValueError: As `listed`, `read_manifest` and `times_of`; or times of images.
+    """
+    if manifest is None:
+        stimuli = Stimuli(listed(paths))
+    else:
+        if not isinstance(manifest, Manifest):
+            manifest = read_manifest(manifest, [paths] if isinstance(paths, (str, os.PathLike)) else paths)
+        given = list(manifest.files), list(manifest.ids), None, list(manifest.missing), manifest.extra
+        stimuli = Stimuli(*given, settings=dict(manifest=manifest.told))
+    if at is None:
+        return stimuli
+    if images := [file for file in stimuli.files if is_image(file)]:
+        raise UserError('{at} is for videos: {} is an image, which has no times', images[0], at=None)
+    times = times_of(at, stimuli.files, on_file_clock)
+    kept = [k for k, file in enumerate(stimuli.files) if file in times.of]
+    stimuli.files = [stimuli.files[k] for k in kept]
+    stimuli.ids = stimuli.ids and [stimuli.ids[k] for k in kept]
+    stimuli.times, stimuli.left_out = times.of, stimuli.left_out + times.without
+    stimuli.settings['at'] = times.told
+    return stimuli
 
 
 def warn_of(path: str, reason: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import NotFiniteError
+from ..errors import NotFiniteError, UserError
 from ..inference.checks import checked_model
 from ..inference.journal import COLUMNS, Journal, remaining
 from ..inference.losses import losses_of
@@ -22,9 +22,10 @@ from ..inference.provenance import weights_of
 from ..inference.reporting import Reporter, with_fields
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
-from ._inputs import WARNING, Paths, listed, none_read
+from ._inputs import WARNING, Paths, Stimuli, none_read, stimuli_of
 from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
+from .stimulus_tables import At, Manifest
 
 __all__ = ['embed']
 
@@ -35,8 +36,10 @@ _logger = logging.getLogger(__name__)
 
 def embed(
     model: nn.Module,
-    paths: Paths,
+    paths: Paths = (),
     *,
+    manifest: Manifest | str | os.PathLike[str] | None = None,
+    at: At | None = None,
     tokens: str = 'class',
     blocks: Sequence[int] | int | None = None,
     norm: bool = False,
@@ -52,6 +55,7 @@ def embed(
     out: str | os.PathLike | None = None,
     about: dict[str, str] | None = None,
     start_over: bool = False,
+    skip_done: bool = False,
     team: ProcessGroup | None = None,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = WARNING,
@@ -66,6 +70,10 @@ def embed(
         model: A model of this package.
         paths: Video files, or image files: a list, or one path; folders and patterns stand for their files
             (`find_media`).
+        manifest: Somebody else's list of stimuli, a table with a column of files and perhaps one of identifiers
+            (`read_manifest`), whose order the rows have; `paths` are then folders from which its paths go, if any.
+        at: Times of the rows: a file with one column of seconds, or columns `file` and `time`, or `onset` (a BIDS
+            `events.tsv`); or seconds for each video; or these by file. Not together with `num_clips` or `stride`.
         tokens: As in `Features`.
         blocks: As in `Features`.
         norm: As in `Features`.
@@ -74,7 +82,7 @@ def embed(
         align: As in `Views`.
         offset: As in `Views`; with `stride` only.
         clock: Whether times count from each video's first frame ('first-frame') or are those of its file ('file'), on
-            whose clock the first frame comes at `clock_offset`.
+            whose clock the first frame comes at `clock_offset`; those of `at` too.
         strict: Leave out rows with frames that repeat the video's first or last one, are damaged or did not decode.
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
@@ -82,6 +90,8 @@ def embed(
         out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
+        skip_done: Compute nothing if `out` holds all that this very call would give; what it says of files that failed
+            or lack a part is reported again.
         team: The processes that share the work; with `out` only.
         reading: How the files are read.
         reporter: As in `predict`, of this process; its `say` is called if an unfinished run continues.
@@ -89,14 +99,14 @@ def embed(
 
     Returns:
         The features; with `out` they are mapped from the disk and vanish with this object. None in all processes of a
-        team but the first.
+        team but the first, and if nothing was to be done (`skip_done`).
 
     Raises:
         VideoError: None of the files could be read.
         NotFiniteError: All features are NaN or infinite; `out` is written without rows, so that none of an earlier run
             are taken for these.
-        ValueError: An option that the model or the files do not allow, or another call's results or unfinished run in
-            `out`, in words.
+        ValueError: An option that the model or the files do not allow, a table with an error in it, or another call's
+            results or unfinished run in `out`, in words.
     """
     model = checked_model(model)
     reading, reporter = with_fields(reading, reporter, fields)
@@ -104,13 +114,17 @@ def embed(
         raise ValueError(f'stride={stride} and num_clips={num_clips} both say which clips are taken: give one of them')
     if clock not in CLOCKS:
         raise ValueError(f'clock={clock!r}: must be one of {list(CLOCKS)}')
-    files = listed(paths)
+    if at is not None and (stride is not None or num_clips != 1):
+        name = 'num_clips' if stride is None else 'stride'
+        raise UserError(f'{{at}} and {{{name}}} both say which clips are taken: give one', at=None, **{name: None})
+    stimuli = stimuli_of(paths, manifest, at, clock == 'file')
+    files = stimuli.files
     features = Features(tokens, cast('Any', blocks), norm)
     resolved = features.resolved(model)
     own_size = {} if size is None else dict(size=size)
     views = views_of(model, sampling, num_clips=num_clips, stride=stride, align=align, offset=offset, **own_size)
     placement = placement_of(model)
-    groups = groups_of(len(files), views, batch_size)
+    groups = groups_of(len(files), views, batch_size, alone=at is not None)
 
     def batches_of(groups: list[Group]) -> Iterator[RowBatch]:
         with evaluating(model):
@@ -120,14 +134,22 @@ def embed(
                 files,
                 views,
                 batch_size=batch_size,
+                times=stimuli.times,
                 what='features' if resolved is None else [f'features of block {block}' for block in resolved],
                 reading=reading,
                 reporter=reporter,
                 **placement,
             )
 
+    def tell_lacks() -> None:
+        for path, reason in stimuli.left_out:
+            reporter.report(path, reason)
+        if stimuli.extra:
+            reporter.say(f'{len(stimuli.extra)} files are not in the manifest; the first is {stimuli.extra[0]}')
+
     if out is None:
-        return _checked(_collect(batches_of(groups), files, resolved, np.empty, clock, strict, reporter))
+        tell_lacks()
+        return _checked(_collect(batches_of(groups), stimuli, resolved, np.empty, clock, strict, reporter))
     out, team = Path(out), team or ProcessGroup()
     check_output(out, tokens)
     provenance = weights_of(model)
@@ -138,6 +160,7 @@ def embed(
         views=asdict(views),
         clock=clock,
         strict=strict,
+        **stimuli.settings,
         **asdict(reading.pixels),
         batch_size=batch_size,
         dtype=provenance.pop('dtype'),
@@ -145,21 +168,28 @@ def embed(
     journal = Journal(
         out,
         dict(
-            settings,
+            {name: value for name, value in settings.items() if name != 'strict'},  # which rows are kept in the end
             about=about,
             **provenance,
             device=placement['device'].type,
             torch=torch.__version__,
             pyav=pyav_version(),
             files=[_state_of(path) for path in files],
+            **({} if stimuli.ids is None else dict(ids=stimuli.ids)),
         ),
     )
     about = dict(about or {}, **provenance, settings=json.dumps(settings))
     if not start_over:
         _refuse_other_results(out, about, files)
     about['pyav'] = pyav_version()  # which an update of PyAV may change
+    about['run'] = journal.digest
+    if skip_done and not start_over and not journal.folder.exists() and _is_done(out, about, team, reporter):
+        reporter.progress(len(files) / team.size)
+        return None
     try:
-        _open(journal, team, start_over)
+        team.together(lambda: journal.open(start_over) if team.is_main else None)
+        if team.is_main:
+            tell_lacks()
         if team.is_main and journal.goes_on:
             reporter.say(f'going on with the unfinished run in {journal.folder}')
         todo = remaining(groups, journal.batches(groups, mend=team.is_main))
@@ -178,17 +208,19 @@ def embed(
         team.wait()
         if not team.is_main:
             return None
+        done = journal.batches(groups)
         try:
-            done = journal.batches(groups)
             if lost := remaining(groups, done):
                 raise OSError(
                     f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
                     f'the same command computes them again'
                 )
-            result = _collect(done, files, resolved, journal.array, clock, strict, reporter)
+            result = _collect(done, stimuli, resolved, journal.array, clock, strict, reporter)
+            about |= {name: json.dumps(told) for name in _LEFT_OUT if (told := getattr(result, name))}
             result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
         except VideoError:
-            journal.remove()  # there is nothing in it
+            if not any(batch.files for batch in done):  # otherwise without `strict` the rows are there
+                journal.remove()
             raise
         journal.remove()
         return _checked(result)
@@ -206,25 +238,28 @@ def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str])
     Output(out, force='start_over').refuse_other(before, now)
 
 
+_LEFT_OUT = dict(failed='report', lost='lose')  # fields of `Embeddings` that are stored, and who is told of them
+
+
+def _is_done(out: Path, about: Mapping[str, Any], team: ProcessGroup, reporter: Reporter) -> bool:
+    """Whether the results of this very run are there; then what they lack is told."""
+    origin = read_origin(out) if out.exists() else {}
+    if any(origin.get(name) != about[name] for name in ('run', 'settings')):
+        return False
+    if team.is_main:
+        reporter.say(f'{out} is there, of this very run: nothing to do')
+        for name, tell in _LEFT_OUT.items():
+            for path, reason in json.loads(origin.get(name, '[]')):
+                getattr(reporter, tell)(path, reason)
+    return True
+
+
 def _settings(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """What decides about rows, of all that is stored about them."""
     chosen = {name: stored[name] for name in (*names, 'paths') if name in stored}
     with suppress(KeyError, TypeError, ValueError, RecursionError):  # of unknown origin
         chosen['settings'] = json.loads(chosen['settings'])
     return chosen
-
-
-def _open(journal: Journal, team: ProcessGroup, start_over: bool) -> None:
-    """The first process opens the journal; what is wrong with it is told to all."""
-    problem = None
-    if team.is_main:
-        try:
-            journal.open(start_over)
-        except (ValueError, OSError) as error:
-            problem = error
-    for error in team.gather([problem]):
-        if error:
-            raise error
 
 
 def _state_of(path: str) -> list[Any]:
@@ -238,7 +273,7 @@ def _state_of(path: str) -> list[Any]:
 
 def _collect(
     batches: Iterable[RowBatch],
-    paths: list[str],
+    stimuli: Stimuli,
     blocks: list[int] | None,
     allocate: Callable[[tuple[int, ...], type], np.ndarray],
     clock: str,
@@ -246,7 +281,7 @@ def _collect(
     reporter: Reporter,
 ) -> Embeddings:
     """All rows in the order of the files, without those of files that failed; what else is missing is told."""
-    batches = list(batches)
+    batches, paths, ids = list(batches), stimuli.files, stimuli.ids
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
     lost = losses_of(batches, paths)
     for path, reason in lost:
@@ -289,9 +324,10 @@ def _collect(
         seconds('damaged'),
         offsets,
         [paths[file] for file in readable],
-        [(paths[file], reason) for file, reason in sorted(failed.items())],
+        stimuli.left_out + [(paths[file], reason) for file, reason in sorted(failed.items())],
         blocks,
         lost,
+        None if ids is None else [ids[file] for file in readable],
     )
 
 

@@ -40,6 +40,7 @@ class Embeddings:
         failed: Those that could not, with the reason.
         blocks: The blocks asked for, counted from 0, in the order of the request.
         lost: The files of which a part is missing, with what it is.
+        ids: Identifiers of `paths` in somebody else's list (`manifest`).
     """
 
     features: torch.Tensor
@@ -55,6 +56,7 @@ class Embeddings:
     failed: list[tuple[str, str]] = field(default_factory=list)
     blocks: list[int] | None = None
     lost: list[tuple[str, str]] = field(default_factory=list)
+    ids: list[str] | None = None
 
     def __repr__(self) -> str:
         parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
@@ -65,8 +67,8 @@ class Embeddings:
     def save(self, out: str | os.PathLike, about: dict[str, str] | None = None) -> None:
         """Write a file or, with a name without ending, a folder of `.npy` files; whole or not at all.
 
-        `paths` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a folder.
-        `.csv` and `.parquet` are tables with the path, the times and the features f0, f1, ... in each row.
+        `paths`, `ids` and the strings of `about` stand in the header of a `.safetensors` file and in `about.json` of a
+        folder. `.csv` and `.parquet` are tables with the path, the times and the features f0, f1, ... in each row.
 
         Args:
             out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write.
@@ -86,25 +88,28 @@ class Embeddings:
         arrays = dict(features=self.features, **{name: getattr(self, name) for name in _COLUMNS})
         if self.blocks is not None:
             arrays['blocks'] = torch.tensor(self.blocks)
+        names = dict(paths=self.paths) if self.ids is None else dict(paths=self.paths, ids=self.ids)
         if out.suffix in TABLES:
             columns = {name: getattr(self, name).numpy() for name in _COLUMNS if name != 'video_index'}
-            paths = [self.paths[index] for index in self.video_index.tolist()]
-            content = {'paths': self.paths, **about}
-            save_table(out, self.features.numpy(), paths, columns, self.blocks, content, **options)
+            rows = self.video_index.tolist()
+            paths, ids = ([values[index] for index in rows] if values else None for values in (self.paths, self.ids))
+            content = {**names, **about}
+            save_table(out, self.features.numpy(), paths or [], columns, self.blocks, content, ids=ids, **options)
             return
         if out.suffix == '.safetensors':
-            save_tensors(arrays, out, {'paths': self.paths, **about}, **options)
+            save_tensors(arrays, out, {**names, **about}, **options)
             return
         with atomic_write(out, sum(array.nbytes for array in arrays.values()), **options) as partial:
             if out.suffix == '.npz':
                 content: dict[str, Any] = {**{key: array.numpy() for key, array in arrays.items()}, **about}
+                content |= {name: np.array(values) for name, values in names.items()}
                 with open(partial, 'wb') as file:
-                    np.savez(file, **content, paths=np.array(self.paths))
+                    np.savez(file, **content)
                 return
             partial.mkdir()
             for name, array in arrays.items():
                 np.save(partial / f'{name}.npy', array.numpy())
-            (partial / 'about.json').write_text(json.dumps({'paths': self.paths, **about}, indent=1))
+            (partial / 'about.json').write_text(json.dumps({**names, **about}, indent=1))
 
 
 def check_output(out: Path, tokens: str = 'class') -> None:
@@ -132,7 +137,7 @@ def read_origin(out: Path) -> dict[str, Any]:
                 keys = [key for key in arrays.files if key not in ('features', 'blocks', *_COLUMNS)]
                 if sum(arrays.zip.getinfo(f'{key}.npy').file_size for key in keys) > 1 << 30:
                     return {}
-                about = {key: str(text) for key in keys if (text := arrays[key]).dtype.kind == 'U'}
+                about = {key: str(text) for key in keys if (text := arrays[key]).dtype.kind == 'U' and not text.ndim}
                 paths = arrays['paths'].tolist()
         elif out.suffix == '.safetensors':
             from safetensors import safe_open

@@ -1,5 +1,6 @@
 """Features as tables for other programs, `.csv` and `.parquet`: path, times and the columns f0, f1, ... in each row.
 
+Rows of somebody else's list of stimuli have its identifiers in a column `id` (`manifest`).
 Where features of several blocks were asked for, each block has a row of its own, with its number in a column `block`.
 """
 
@@ -49,6 +50,7 @@ def save_table(
     columns: Mapping[str, np.ndarray],
     blocks: Sequence[int] | None,
     about: Mapping[str, Any],
+    ids: Sequence[str] | None = None,
     **options: Any,
 ) -> None:
     """Write a table, whole or not at all.
@@ -60,13 +62,15 @@ def save_table(
         columns: Values of each row, by name.
         blocks: The K blocks.
         about: What is stored about it: in the header of a `.parquet`, beside a `.csv` in a file `NAME.csv.json`.
+        ids: Of each row, the identifier of its stimulus.
         **options: Of `atomic_write`.
     """
     if features.ndim != (2 if blocks is None else 3):
         raise ValueError(f'{out}: a row of a table holds one vector, not a map: write .npz, .safetensors or a folder')
+    texts = dict(path=paths) if ids is None else dict(path=paths, id=ids)
     write = _write_csv if out.suffix == '.csv' else _write_parquet
     with atomic_write(out, **options) as partial:
-        write(partial, _pieces(features, paths, columns, blocks), dict(about))
+        write(partial, _pieces(features, texts, columns, blocks), dict(about))
         if out.suffix == '.csv':
             with atomic_write(_beside(out), **options) as settings:
                 settings.write_text(json.dumps(dict(about), indent=1))
@@ -104,14 +108,19 @@ def _pyarrow(out: Path) -> Any:
 
 
 def _pieces(
-    features: np.ndarray, paths: Sequence[str], columns: Mapping[str, np.ndarray], blocks: Sequence[int] | None
+    features: np.ndarray,
+    texts: Mapping[str, Sequence[str]],
+    columns: Mapping[str, np.ndarray],
+    blocks: Sequence[int] | None,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """The columns before the features, and the features [n, C], of some rows at a time; at least once."""
     repeats = 1 if blocks is None else len(blocks)
     for first in range(0, max(len(features), 1), _AT_ONCE):
         rows = slice(first, first + _AT_ONCE)
         values = np.asarray(features[rows]).reshape(-1, features.shape[-1])
-        before: dict[str, Any] = {'path': [path for path in paths[rows] for _ in range(repeats)]}
+        before: dict[str, Any] = {
+            name: [text for text in column[rows] for _ in range(repeats)] for name, column in texts.items()
+        }
         before |= {name: np.repeat(column[rows], repeats) for name, column in columns.items()}
         if blocks is not None:
             before['block'] = np.tile(np.array(blocks, dtype=np.int64), len(values) // repeats)
@@ -132,7 +141,9 @@ def _write_csv(partial: Path, pieces: Iterator[tuple[dict[str, Any], np.ndarray]
 def _write_parquet(partial: Path, pieces: Iterator[tuple[dict[str, Any], np.ndarray]], about: dict[str, Any]) -> None:
     pa, writer = _pyarrow(partial), None
     for before, values in pieces:
-        before['path'] = [path.encode('utf-8', 'backslashreplace').decode() for path in before['path']]
+        for name, column in before.items():
+            if isinstance(column, list):
+                before[name] = [text.encode('utf-8', 'backslashreplace').decode() for text in column]
         table = pa.table({**before, **{f'f{j}': column for j, column in enumerate(values.T)}})
         if writer is None:
             table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})

@@ -39,10 +39,14 @@ from .generators import GENERATORS as GENERATORS
 from .generators import GPT_SIZES as GPT_SIZES
 from .generators import VQGAN_SIZES as VQGAN_SIZES
 from .generators import Generator as Generator
+from .generators import PackagedGenerator as PackagedGenerator
 from .generators import find_generator as find_generator
+from .generators import find_video_generator as find_video_generator
+from .generators import video_generators as video_generators
 from .lookup import available_models as available_models
 from .lookup import find as find
 from .lookup import finetuned_of as finetuned_of
+from .lookup import matching as matching
 from .lookup import packaged_as as packaged_as
 from .lookup import stored_in as stored_in
 from .lookup import whole_of as whole_of

@@ -1,9 +1,10 @@
-"""The published image generators: one record each."""
+"""The generators of images and of videos: one record each."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .zoos import OLD_SPELLING, SAYCAM, num_params
+from .zoos import OLD_SPELLING, PACKAGED, SAYCAM, num_params
 
 GPT_SIZES = {
     'alef': dict(depth=12, num_heads=12, embed_dim=768),
@@ -81,6 +82,42 @@ class Generator:
         return num_params()[f'gpt {self.name.rsplit("_", 1)[1]} {self.vqgan_args["num_codes"]}']
 
 
+@dataclass(frozen=True)
+class PackagedGenerator:
+    """One generator of videos that comes with this package, both models in one file.
+
+    Attributes:
+        name: What it is called.
+        num_frames: Frames of a clip.
+        img_size: Height and width, in pixels.
+        grid_size: Codes along time, height and width of a clip.
+        num_codes: Size of the codebook.
+    """
+
+    name: str
+    num_frames: int
+    img_size: int
+    grid_size: tuple[int, int, int]
+    num_codes: int
+    zoo: str = 'shapes'
+    repo: str = ''
+
+    @property
+    def packaged(self) -> Path:
+        """Its file."""
+        return PACKAGED / f'{self.name}.safetensors'
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of its file."""
+        return self.packaged.stat().st_size
+
+    @property
+    def num_params(self) -> int:
+        """Of both models."""
+        return num_params()[self.name]
+
+
 def _generator(name: str) -> Generator:
     data = name.rsplit('_', 1)[0].split('+')[0]
     if data.startswith('imagenet'):
@@ -103,6 +140,27 @@ GENERATORS: tuple[Generator, ...] = tuple(
         ),
     )
 )
+
+
+# A model that is trained anew is a row here, its file in `data`, and its number of parameters.
+_VIDEO_GENERATORS: tuple[PackagedGenerator, ...] = ()
+
+
+def video_generators() -> tuple[PackagedGenerator, ...]:
+    """The generators of videos."""
+    return _VIDEO_GENERATORS
+
+
+def find_video_generator(name: str, zoo: str | None = None) -> PackagedGenerator | None:
+    """The record of a video generator's name; None if no video generator has this name.
+
+    Raises:
+        ValueError: The generator is in another zoo.
+    """
+    found = next((g for g in video_generators() if g.name == name), None)
+    if found and zoo not in (None, found.zoo):
+        raise ValueError(f'{name!r} is not in the zoo {zoo!r}, it is in {found.zoo!r}')
+    return found
 
 
 def find_generator(name: str, zoo: str | None = None) -> Generator | None:

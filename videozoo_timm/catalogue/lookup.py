@@ -3,11 +3,12 @@
 import difflib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 
 from . import humanlike
 from .checkpoints import ALL_ARCHITECTURES, CHECKPOINTS, WHOLE, Checkpoint
-from .generators import GENERATORS, find_generator
+from .generators import GENERATORS, find_generator, find_video_generator, video_generators
 from .zoos import DEFAULT_ZOO, OLD_SPELLING, ZOOS, check_zoo
 
 _logger = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ def available_models(zoo: str | None = None) -> list[str]:
     """Distinct published names, in published order."""
     if zoo is not None:
         check_zoo(zoo)
-    published = sorted((*CHECKPOINTS, *GENERATORS), key=lambda record: ZOOS.index(record.zoo))
+    published = sorted((*CHECKPOINTS, *GENERATORS, *video_generators()), key=lambda record: ZOOS.index(record.zoo))
     return list(dict.fromkeys(c.name for c in published if zoo in (None, c.zoo)))
 
 
@@ -41,6 +42,8 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     matches = matches or [c for c in (*CHECKPOINTS, *WHOLE) if c.architecture == name][:1]
     if not matches and find_generator(name):
         raise ValueError(f'{name!r} is an image generator, no backbone: load_model({name!r}), `videozoo generate`')
+    if not matches and find_video_generator(name):
+        raise ValueError(f'{name!r} is a video generator, no backbone: load_model({name!r}), `videozoo generate`')
     if not matches:
         raise ValueError(_unknown(name))
     if zoo is not None:
@@ -57,6 +60,45 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
         )
         return chosen
     return matches[0]
+
+
+def matching(patterns: Iterable[str], zoo: str | None = None) -> list[str]:
+    """Names of the published models with features that match one of the patterns, in published order.
+
+    Args:
+        patterns: As of shells: `*` any text, `?` any character, `[12]` one of these; a name matches itself. The
+            finetuned models of humanlike-vits match patterns with `in1k` alone: `vitb14_*_*` are the pretrained ones,
+            `vitb14_*_*_in1k` the finetuned ones, as `videozoo list` has them.
+        zoo: Only those of this zoo.
+
+    Raises:
+        ValueError: No such zoo; or a pattern that matches no model with features, with the nearest names.
+    """
+    if zoo is not None:
+        check_zoo(zoo)
+    names = list(dict.fromkeys(c.name for c in CHECKPOINTS if zoo in (None, c.zoo)))
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not any(_matches(name, pattern) for name in names):
+            raise ValueError(_unmatched(pattern, names, zoo))
+    found = {name for name in names if any(_matches(name, pattern) for pattern in patterns)}
+    return [name for name in available_models(zoo) if name in found]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    finetuned = name.endswith(humanlike.FINETUNED)
+    return fnmatchcase(name, pattern) and (not finetuned or humanlike.FINETUNED.strip('_') in pattern)
+
+
+def _unmatched(pattern: str, names: list[str], zoo: str | None) -> str:
+    if any(fnmatchcase(g.name, pattern) for g in GENERATORS if zoo in (None, g.zoo)):
+        return f'{pattern!r} matches image generators alone, which have no features'
+    plain = re.sub(r'[*?\[\]]', '', pattern).lower()
+    near = difflib.get_close_matches(plain, names, n=3, cutoff=0.5)
+    hint = f'there are {", ".join(map(repr, near))}; ' if near else ''
+    where = f' of the zoo {zoo!r}' if zoo else ''
+    every = 'get_available_models() (`videozoo list`) lists them all'
+    return f'no model with features{where} matches {pattern!r}; {hint}{every}'
 
 
 def finetuned_of(name: str, zoo: str | None = None) -> str:
@@ -127,6 +169,7 @@ def _unknown(name: str) -> str:
     known = published + [c.timm_name for c in (*CHECKPOINTS, *WHOLE)] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     near = near or sorted((k for k in known if name and name.lower() in re.split('[._]', k)), key=len)[:3]
+    near = near or difflib.get_close_matches(name.lower(), ZOOS, n=1, cutoff=0.8)
     hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
     if why:
         return f'no model {name!r}: {why}; {hint}get_available_models(zoo="humanlike-vits") lists them all'

@@ -9,6 +9,7 @@ once.
 
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -44,6 +45,7 @@ from . import (
     pretrain,
     probe,
     publish,
+    reconstruct,
     run,
     verify,
 )
@@ -81,7 +83,7 @@ commands = Commands(
         'Features': [embed.embed, compare.compare, export.export],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [pretrain.pretrain, finetune.finetune, draw.draw],
-        'Image generators': [generate.generate, fid.fid],
+        'Generators': [generate.generate, reconstruct.reconstruct, fid.fid],
         'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
     },
 )
@@ -146,7 +148,7 @@ def _result(argv: list[str]) -> int | Callable[[], int]:
         elif isinstance(error, MemoryError):
             complain('memory ran out')
         elif isinstance(error, ERRORS) and str(error):
-            _fail(worded(error), argv)
+            _fail(_with_flag(worded(error), argv), argv)
         else:
             what = ' '.join(f'{type(error).__name__}: {error}'.split()).removesuffix(':')
             complain(f'internal error: {what}' + ('' if settings.debug else ' (--debug shows the traceback)'))
@@ -157,6 +159,17 @@ def _fail(text: str, argv: list[str]) -> None:
     """Tell why a command ends; perhaps it is a path that the shell has cut at its spaces."""
     hint = unquoted(argv)
     complain(printable(f'{text}; {hint}' if hint else text))
+
+
+def _with_flag(text: str, argv: list[str]) -> str:
+    """An error of the library that begins with a parameter and its value: as it is typed in this command."""
+    command = next((commands.commands[word] for word in argv if word in commands.commands), None)
+    match = re.match(r"(\w+)=(\[[^]]*\]|'[^']*'|[^\s:]+)(?=: )", text)
+    param = next((p for p in command.params if match and p.name == match[1]), None) if command else None
+    if match is None or not isinstance(param, click.Option):
+        return text
+    value = match[2].strip("[]'").replace(', ', ',')
+    return f'{flag_of(param)} {value}{text[match.end() :]}'
 
 
 def _worded(error: click.UsageError) -> str:

@@ -99,16 +99,20 @@ class Option(click.Option):
 
     Args:
         section: Under which heading the help shows it.
-        instead_of: Option that it cannot be given together with.
+        instead_of: Option that it cannot be given together with, or several.
     """
 
-    def __init__(self, *args: Any, section: str = 'Options', instead_of: str = '', **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, section: str = 'Options', instead_of: str | tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.section, self.instead_of = section, instead_of
+        self.section = section
+        self.instead_of = {instead_of} if isinstance(instead_of, str) else set(instead_of)
 
     def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> Any:
-        other = next((p for p in ctx.command.params if self.instead_of in p.opts), None)
-        if other is not None and self.name in opts and other.name in opts:
+        others = [p for p in ctx.command.params if self.instead_of.intersection(p.opts) and p.name in opts]
+        if others and self.name in opts:
+            other = others[0]
             raise click.UsageError(f'{flag_of(self)} and {flag_of(other)} exclude each other: give one of them', ctx)
         return super().handle_parse_result(ctx, opts, args)
 

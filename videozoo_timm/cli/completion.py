@@ -28,7 +28,8 @@ def complete_model_or_zoo(ctx: click.Context, param: click.Parameter, incomplete
 
 
 def complete_generator(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(g.name) for g in catalogue.GENERATORS if g.name.startswith(incomplete)]
+    every = (*catalogue.GENERATORS, *catalogue.video_generators())
+    return [CompletionItem(g.name) for g in every if g.name.startswith(incomplete)]
 
 
 def complete_model_or_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -69,7 +69,7 @@ def _models(names: Sequence[str], zoo: str | None) -> Iterator[tuple[str, str | 
         if name != 'all' and name not in catalogue.ZOOS:
             yield name, zoo
             continue
-        every = (*catalogue.CHECKPOINTS, *catalogue.GENERATORS)
+        every = (*catalogue.CHECKPOINTS, *catalogue.GENERATORS, *catalogue.video_generators())
         records = [record for record in every if name in ('all', record.zoo) and zoo in (None, record.zoo)]
         if not records:
             raise ValueError(f'{name} has no models of the zoo {zoo}')

@@ -1,5 +1,6 @@
 """videozoo embed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from .base import command, option
@@ -16,7 +17,8 @@ from .options import (
     model_options,
     span_option,
 )
-from .output import Losses, complain, echo, exit_code, progress, report, tell_pace
+from .output import Losses, complain, echo, exit_code, progress, tell_pace
+from .series import each, models_option, outputs_of, series_of
 from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
@@ -29,12 +31,16 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
     videozoo embed VIDEOS --model vit_hvm1_none --stride 1.5 --offset 1.5 --align causal --clock file --out trs.npz
+    videozoo embed VIDEOS --model vit_hvm1_none --at events.tsv --align causal --out events.npz
+    videozoo embed IMAGES --model dino_say_vitb14 --manifest manifest.csv --out stimuli.npz
     videozoo embed VIDEOS --model vit_hvm1_none --from-scratch --out control.csv
     videozoo embed IMAGES --model dino_say_vitb14 --tokens all --out feature_maps
+    videozoo embed IMAGES --models 'vitb14_*_*' --out series
 """,
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
+@models_option()
 @option(
     '--tokens',
     type=Choice(['class', 'mean', 'all']),
@@ -59,6 +65,14 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 )
 @option('--stride', type=float, metavar='SECONDS', help='Take a clip every so many seconds instead.')
 @option(
+    '--at',
+    type=FILE,
+    metavar='FILE',
+    instead_of=('--stride', '--num-clips', '--offset'),
+    help='Take a clip at each of these times instead: a file with a column of seconds for all videos (time, onset as '
+    'in events.tsv of BIDS, or no header), or with columns file and time.',
+)
+@option(
     '--align',
     type=Choice(ALIGNMENTS),
     default='center',
@@ -82,15 +96,24 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     is_flag=True,
     help="Leave out rows with frames that repeat a video's first or last one, are damaged or did not decode.",
 )
+@option(
+    '--manifest',
+    type=FILE,
+    metavar='FILE',
+    section='Reading files',
+    help="Somebody else's list of stimuli, a table with a column file (or path, filename, image) and perhaps id: rows "
+    'in its order, with its identifiers. Its paths go from its folder or from PATH.',
+)
 @span_option(RECOGNITION_SPAN)
 @frames_option()
 @batch_option(4, 'Clips')
 @option(
     '--out',
     type=FILE,
-    default=Path('features.npz'),
     metavar='FILE',
-    help='.npz, .safetensors, .csv, .parquet, or a folder of memory-mapped arrays (a name without an extension).',
+    show_default='features.npz; of a series the folder features',
+    help='.npz, .safetensors, .csv, .parquet, or a folder of memory-mapped arrays (a name without an extension). Of a '
+    'series (--models) a folder for files NAME.npz; {model} in it stands for the name: features/{model}.csv.',
 )
 @option(
     '--from-scratch',
@@ -104,66 +127,89 @@ def embed(
     inputs: Inputs,
     reading: ReadingOptions,
     chosen: ModelOptions,
+    patterns: tuple[str, ...],
     tokens: str,
     blocks: tuple[int, ...] | None,
     norm: bool,
     num_clips: int,
     stride: float | None,
+    at: Path | None,
     align: str,
     offset: float,
     clock: str,
     strict: bool,
+    manifest: Path | None,
     span: int,
     frames: str,
     batch_size: int,
-    out: Path,
+    out: Path | None,
     from_scratch: bool,
     seed: int | None,
     force: bool,
 ) -> int:
     """Extract features from videos or images, one row per clip."""
+    from ..analysis._inputs import stimuli_of
     from ..analysis.embedding import embed as extract
     from ..analysis.feature_files import check_output
+    from ..analysis.stimulus_tables import read_manifest
     from ..inference.pipeline import ProcessGroup, sampling_of
     from ..video import find_media
 
-    check_output(out, tokens)
+    names = series_of(patterns, chosen) if patterns else []
+    if not names:
+        check_output(out := out or Path('features.npz'), tokens)
     if seed is not None and not from_scratch:
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
-    paths, missing = files(inputs, find_media, chosen)
+    listed = read_manifest(manifest, inputs.given) if manifest else None
+    paths, missing = files(inputs, find_media, chosen) if listed is None else (listed.files, len(listed.missing))
+    stimuli_of(paths, listed, at)  # what is wrong with them is told before a model is loaded
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
-    model, name = load(chosen, device=team.device, untrained=(seed or 0) if from_scratch else None)
-    losses = Losses()
-    with progress(len(paths), rank=team.rank, size=team.size) as update:
-        result = extract(
-            model,
-            paths,
-            out=out,
-            about=dict(about, model=name),
-            tokens=tokens,
-            blocks=blocks,
-            norm=norm,
-            num_clips=num_clips,
-            stride=stride,
-            align=align,
-            offset=offset,
-            clock=clock,
-            strict=strict,
-            sampling=sampling_of(model, span, frames),
-            batch_size=batch_size,
-            start_over=force,
-            team=team,
-            progress=update,
-            say=complain,
-            report=report,
-            lose=losses,
-            pace=tell_pace,
-            **vars(reading),
-            **view_size(chosen, model),
-        )
-    if result is None:
-        return 0
-    shape = ' x '.join(map(str, result.features.shape[1:]))
-    echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
-    return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
+
+    def run(chosen: ModelOptions, out: Path) -> int:
+        untrained = (seed or 0) if from_scratch else None
+        model, name = team.together(lambda: load(chosen, device=team.device, untrained=untrained))
+        failed, losses = Losses(), Losses()
+        with progress(len(paths), rank=team.rank, size=team.size) as update:
+            result = extract(
+                model,
+                paths,
+                manifest=listed,
+                at=at,
+                out=out,
+                about=dict(about, model=name),
+                tokens=tokens,
+                blocks=blocks,
+                norm=norm,
+                num_clips=num_clips,
+                stride=stride,
+                align=align,
+                offset=offset,
+                clock=clock,
+                strict=strict,
+                sampling=sampling_of(model, span, frames),
+                batch_size=batch_size,
+                start_over=force,
+                skip_done=bool(names),
+                team=team,
+                progress=update,
+                say=complain,
+                report=failed,
+                lose=losses,
+                pace=tell_pace,
+                **vars(reading),
+                **view_size(chosen, model),
+            )
+        skipped = failed.number if result is None else len(result.failed)
+        if result is not None:
+            shape = ' x '.join(map(str, result.features.shape[1:]))
+            echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
+        elif not team.is_main:
+            return 0
+        unseen = missing if listed is None else 0  # what a manifest lacks is among what was skipped
+        return exit_code(skipped + unseen, len(paths) + missing, losses)
+
+    if out is not None and not names:
+        return run(chosen, out)
+    outputs = outputs_of(names, out, tokens)
+    return each(names, lambda name: run(replace(chosen, model=name), outputs[name]), team.is_main)

@@ -40,7 +40,7 @@ from .output import Losses, echo, exit_code, progress, report, table, tell_pace,
     metavar='MIN MAX',
     help="Sample the short side in pixels from this range; implies '--views random'.",
 )
-@option('--seed', type=int, default=0, metavar='N', help="Random seed of '--views random'.")
+@option('--seed', type=int, metavar='N', show_default='0', help="Random seed of '--views random'.")
 @option('--allow-empty', is_flag=True, help='Take class folders without files too.')
 @folder_option('--out', '--out-dir', 'out', default=Path('evaluation'), help='Folder for the tables and the picture.')
 @json_option()
@@ -51,7 +51,7 @@ def evaluate(
     chosen: ModelOptions,
     view: ViewOptions,
     train_jitter_scales: tuple[int, int] | None,
-    seed: int,
+    seed: int | None,
     allow_empty: bool,
     out: Path,
     as_json: bool,
@@ -72,6 +72,9 @@ def evaluate(
     if train_jitter_scales and view.views not in (None, 'random'):
         raise ValueError(f"--train-jitter-scales belongs to '--views random', not to --views {view.views}")
     protocol = view.views or ('random' if train_jitter_scales else '1x1')
+    if seed is not None and protocol != 'random':
+        raise ValueError(f"--seed {seed} is that of '--views random': views {protocol} are not random")
+    seed = seed or 0
     team = ProcessGroup()
     model, name = load(chosen, device=team.device)
     views = parse_views(protocol, views_for(chosen, model, view.span, view.frames), train_jitter_scales, seed)

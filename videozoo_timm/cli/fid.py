@@ -2,13 +2,21 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .base import argument, command
-from .completion import complete_folder
+from .base import argument, command, option
+from .completion import complete_folder, complete_model_or_file
 from .loading import pick_device
-from .options import batch_option, device_option
-from .output import complain, echo
+from .options import (
+    RECOGNITION_SPAN,
+    ReadingOptions,
+    batch_option,
+    device_option,
+    reading_options,
+    span_option,
+    zoo_option,
+)
+from .output import complain, echo, progress, report
 from .types import FILE
 
 if TYPE_CHECKING:
@@ -20,16 +28,43 @@ _FEW = 2048  # images; with fewer the covariance of the features has no full ran
 @command(
     examples="""
     videozoo fid IMAGES samples
+    videozoo fid --features vit_hvm1_none VIDEOS samples
 """
 )
 @argument('real', metavar='REAL_DIR', type=FILE, shell_complete=complete_folder, help='Folder of real images.')
 @argument(
     'generated', metavar='GENERATED_DIR', type=FILE, shell_complete=complete_folder, help='Folder of generated images.'
 )
+@option(
+    '--features',
+    metavar='NAME|FILE',
+    shell_complete=complete_model_or_file,
+    show_default='the Inception network, as usual, which is downloaded',
+    help='Measure in the features of this model, for videos and images: its published name, timm name or checkpoint. '
+    'The two folders may then be single files, or drawn:100@7.',
+)
+@zoo_option('Zoo of --features, for names that two zoos share.')
+@span_option(RECOGNITION_SPAN)
 @batch_option(16, 'Images')
 @device_option('cpu or cuda')
-def fid(real: Path, generated: Path, batch_size: int, device: str | None) -> int:
-    """Compare generated with real images (Fréchet inception distance)."""
+@reading_options()
+def fid(
+    real: Path,
+    generated: Path,
+    features: str | None,
+    zoo: str | None,
+    span: int,
+    batch_size: int,
+    device: str | None,
+    reading: ReadingOptions,
+) -> int:
+    """Compare generated with real images or videos (Fréchet distance)."""
+    if features is not None:
+        return _in_features(features, zoo, (str(real), str(generated)), span, batch_size, device, reading)
+    return _of_inception(real, generated, batch_size, device)
+
+
+def _of_inception(real: Path, generated: Path, batch_size: int, device: str | None) -> int:
     from urllib.error import URLError
 
     try:
@@ -56,6 +91,57 @@ def fid(real: Path, generated: Path, batch_size: int, device: str | None) -> int
         f'FID {metrics["frechet_inception_distance"]:.3f} ({len(samples)} generated images, {len(originals)} real ones)'
     )
     return 1 if originals.failed or samples.failed else 0
+
+
+def _in_features(
+    features: str,
+    zoo: str | None,
+    folders: tuple[str, str],
+    span: int,
+    batch_size: int,
+    device: str | None,
+    reading: ReadingOptions,
+) -> int:
+    from ..analysis import embed
+    from ..analysis.frechet import frechet_distance
+    from ..factory import load_file, load_model
+    from ..inference.pipeline import sampling_of
+    from ..video import find_media
+
+    model: Any = load_file(features) if Path(features).is_file() else load_model(features, zoo=zoo)
+    if not hasattr(model, 'forward_features'):
+        raise ValueError(f'--features {features} generates; a model with features is wanted, vit_shapes_motion say')
+    model = model.to(pick_device(device))
+    sets, failed = [], 0
+    for folder in folders:
+        paths = [str(path) for path in find_media(folder)]
+        if len(paths) < 2:
+            raise ValueError(f'{folder} holds {len(paths)} files; a distribution needs more')
+        with progress(len(paths)) as update:
+            found: Any = embed(
+                model,
+                paths,
+                tokens='class' if getattr(model, 'num_prefix_tokens', 0) else 'mean',
+                sampling=sampling_of(model, span),
+                batch_size=batch_size,
+                progress=update,
+                report=report,
+                **vars(reading),
+            )
+        rows = found.features.reshape(len(found.features), -1)
+        failed += len(paths) - len(rows)
+        if len(rows) <= rows.shape[1]:
+            complain(
+                f'{folder} gives {len(rows)} rows of {rows.shape[1]} features; with no more rows than features the '
+                f'distance is far too large'
+            )
+        sets.append(rows)
+    distance = frechet_distance(*sets)
+    number, of_real = len(sets[1]), len(sets[0])
+    echo(
+        f'Fréchet distance {distance:.4f} in the features of {features} ({number} generated files, {of_real} real ones)'
+    )
+    return 1 if failed else 0
 
 
 def _images_in(folder: Path) -> 'ImageFiles':

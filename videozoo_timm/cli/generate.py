@@ -1,30 +1,21 @@
 """videozoo generate."""
 
 import json
-import math
 import random
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..identity import resolve
 from .base import command, family, option
-from .completion import complete_generator
-from .inputs import digest_of_files, unique_stems
-from .loading import pick_device
-from .options import device_option, folder_option, zoo_option
-from .output import complain, echo, progress
-from .types import FILE, Choice, Count
+from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator, placement
+from .inputs import digest_of_files
+from .options import ReadingOptions, folder_option, reading_options
+from .output import complain, echo
+from .types import FILE, PATH, Count
 
-if TYPE_CHECKING:
-    import torch
-
-    from ..models import ImageGenerator
-
-_GAP = 2  # pixels between images
-_EXTENSIONS = ('.png', '.jpg', '.jpeg')
+_IMAGES = ('.png', '.jpg', '.jpeg')
 
 
 @dataclass
@@ -33,32 +24,101 @@ class SamplingOptions:
 
     seed: int | None
     temperature: float
-    top_k: int
+    top_k: int | None
     top_p: float | None
     batch_size: int | None
+
+
+@dataclass
+class VideoOptions:
+    """What is asked of a video generator alone."""
+
+    num_frames: int | None
+    window: int | None
+    continued: str | None
+    context: int | None
+    span: int | None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given, as they are typed."""
+        names = dict(continued='--continue')
+        told = {name: value for name, value in vars(self).items() if value is not None}
+        return [f'{names.get(name, "--" + name.replace("_", "-"))} {value}' for name, value in told.items()]
 
 
 @command(
     examples="""
     videozoo generate --model say_gimel -n 36 --seed 0 --out samples.png
     videozoo generate --model say_gimel --complete IMAGES --keep 0.5 --samples 2 --out completed.png
+    videozoo generate --gpt gpt.ckpt --vqgan vqgan.ckpt -n 4 --out samples.mp4
+    videozoo generate --weights generator.safetensors --continue VIDEOS --context 8 --out continued.gif
 """
 )
+@generator_options()
 @option(
-    '--model',
-    '--model-name',
-    'model',
-    metavar='NAME',
-    shell_complete=complete_generator,
-    help='Published name, for instance say_gimel.',
+    '-n',
+    '--num-images',
+    '--num-videos',
+    'number',
+    type=Count(),
+    metavar='N',
+    show_default='36 images, or 4 videos',
+    help='Number of images or videos.',
 )
-@zoo_option()
-@option('--gpt', type=FILE, metavar='FILE', help="Local file of the model's GPT, .pt or .safetensors.")
-@option('--vqgan', type=FILE, metavar='FILE', help="Local file of the model's VQGAN, .ckpt or .safetensors.")
-@option('-n', '--num-images', type=Count(), default=36, metavar='N', help='Number of images.')
 @folder_option('--complete', 'originals', help='Complete these images instead, given the upper part of each.')
 @option('--keep', type=float, default=0.5, metavar='FRACTION', help='Fraction of the rows that is given to --complete.')
-@option('--samples', type=Count(), default=2, metavar='N', help='Completions of each image, with --complete.')
+@option(
+    '--samples',
+    type=Count(),
+    metavar='N',
+    show_default='2 completions, or 1 continuation',
+    help='Completions of each image, with --complete; continuations of each video, with --continue.',
+)
+@family(
+    'video',
+    VideoOptions,
+    option(
+        '--num-frames',
+        type=Count(),
+        metavar='N',
+        section='Videos',
+        show_default="the model's",
+        help='Frames of each video; more than the model sees at once are sampled by a sliding window.',
+    ),
+    option(
+        '--window',
+        type=Count(),
+        metavar='N',
+        section='Videos',
+        show_default='as many as it can',
+        help='Latent frames that the sliding window keeps.',
+    ),
+    option(
+        '--continue',
+        'continued',
+        type=PATH,
+        metavar='PATH',
+        section='Videos',
+        help='Continue these videos instead: a file, a folder, or drawn:4@7.',
+    ),
+    option(
+        '--context',
+        type=Count(),
+        metavar='N',
+        section='Videos',
+        show_default="half of the model's",
+        help='Frames that are given to --continue.',
+    ),
+    option(
+        '--span',
+        type=Count(),
+        metavar='N',
+        section='Videos',
+        show_default="the model's",
+        help="Length of a clip: the model's frames are spread evenly over N frames at 30 frames per second.",
+    ),
+)
 @family(
     'sampling',
     SamplingOptions,
@@ -67,121 +127,199 @@ class SamplingOptions:
     option(
         '--top-k',
         type=Count(),
-        default=128,
         metavar='K',
-        show_default='128, as published',
+        show_default='128, of videos 2048, as published',
         help='Sample from the K most probable codes, or from all if there are fewer.',
     ),
     option(
-        '--top-p', type=float, metavar='P', help='Sample from the smallest set of codes whose probability adds up to P.'
+        '--top-p',
+        type=float,
+        metavar='P',
+        show_default='1, of videos 0.92, as published',
+        help='Sample from the smallest set of codes whose probability adds up to P.',
     ),
     option(
-        '--batch-size', type=Count(), metavar='N', show_default='as many as fit into memory', help='Images per batch.'
+        '--batch-size', type=Count(), metavar='N', show_default='as many as fit into memory', help='Samples per batch.'
     ),
-)
-@device_option()
-@option(
-    '--dtype',
-    type=Choice(['float32', 'bfloat16']),
-    show_default='bfloat16 where the device is fast at it',
-    help='Data type of the GPT.',
 )
 @option(
     '--out',
     type=FILE,
-    default=Path('samples.png'),
     metavar='FILE|DIR',
-    help='One picture of all images, or a folder (a name without an extension) for one file per image.',
+    show_default='samples.png, of videos samples.mp4',
+    help='One picture of all images, or one animation (.mp4, .gif) of all videos, with a contact sheet beside it (or '
+    'that alone, .png); or a folder (a name without an extension) for one file each.',
 )
-@option('--force', is_flag=True, help='Replace FILE even if it holds other images.')
+@option('--force', is_flag=True, help='Replace FILE even if it holds other samples.')
+@reading_options()
 def generate(
-    model: str | None,
-    zoo: str | None,
-    gpt: Path | None,
-    vqgan: Path | None,
+    chosen: GeneratorOptions,
+    number: int | None,
+    originals: Path | None,
+    keep: float,
+    samples: int | None,
+    video: VideoOptions,
+    sampling: SamplingOptions,
+    out: Path | None,
+    force: bool,
+    reading: ReadingOptions,
+) -> int:
+    """Generate images or videos, or go on where their beginning is given."""
+    is_video = check_named(chosen)
+    if is_video and originals is not None:
+        raise ValueError(f'--complete {originals}: {chosen.name} generates videos; --continue takes some')
+    if not is_video and video.given:
+        raise ValueError(f'{video.given[0]}: {chosen.name} generates images')
+    if sampling.top_k is None:
+        sampling.top_k = 2048 if is_video else 128
+    if is_video and sampling.top_p is None:
+        sampling.top_p = 0.92
+    if not 0 < keep < 1:
+        raise ValueError(f'--keep {keep}: must be above 0 and below 1')
+    if is_video:
+        return _videos(chosen, number or 4, samples or 1, video, sampling, out or Path('samples.mp4'), force, reading)
+    return _images(chosen, number or 36, originals, keep, samples or 2, sampling, out or Path('samples.png'), force)
+
+
+def _images(
+    chosen: GeneratorOptions,
     num_images: int,
     originals: Path | None,
     keep: float,
     samples: int,
     sampling: SamplingOptions,
-    device: str | None,
-    dtype: str | None,
     out: Path,
     force: bool,
 ) -> int:
-    """Generate images, or complete images of which the upper part is given."""
-    if model is None:
-        raise ValueError('name a generator with --model (`videozoo list --zoo silicon-menagerie` shows them)')
-    if not resolve(model, zoo=zoo).is_generator:
-        raise ValueError(f'{model} is no image generator; take say_gimel or another of `videozoo list`')
-    _check(keep, sampling, out)
-    paths = _images_in(originals) if originals is not None else []
-    if sampling.seed is None:
-        sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
-    about: dict[str, Any] = dict(model=model, **asdict(sampling))
-    del about['batch_size']  # it is known when the free memory is
+    from .generate_images import complete_images, generate_images, images_in
+
+    _check(sampling, out, _IMAGES)
+    paths = images_in(originals) if originals is not None else []
+    about = _settings(chosen, sampling)
     about |= (
         dict(keep=keep, samples=samples, originals=digest_of_files(paths)) if paths else dict(num_images=num_images)
     )
-    _refuse_other(out, about, force)
-    import torch
-
+    _refuse_other(out, out, about, force)
     from ..factory import load_model
-    from ..inference.journal import digest_of
     from ..inference.provenance import versions
-    from ..models.attention import fast_in_bfloat16
 
-    place = pick_device(device)
-    computed_in = getattr(torch, dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
-    files = {kind: file for kind, file in (('gpt', gpt), ('vqgan', vqgan)) if file is not None}
-    generator: Any = load_model(model, zoo=zoo, device=place, dtype=computed_in, files=files)
-    # The same seed gives the same images in the same batches only.
-    sampling.batch_size = sampling.batch_size or generator.fitting(len(paths) * samples if paths else num_images)
-    about |= dict(
-        weights=digest_of(generator.state_dict().items()),
-        dtype=str(computed_in).removeprefix('torch.'),
-        batch_size=sampling.batch_size,
-    )
-    _refuse_other(out, about, force)
+    device, dtype = placement(chosen)
+    generator: Any = load_model(chosen.name, zoo=chosen.zoo, device=device, dtype=dtype, files=chosen.files)
+    about |= _of_weights(generator, sampling, len(paths) * samples if paths else num_images)
+    _refuse_other(out, out, about, force)
     about |= versions()
     start = time.perf_counter()
     if paths:
-        number, failed = _complete(generator, paths, keep, samples, sampling, out, _about(about))
+        number, failed = complete_images(generator, paths, keep, samples, sampling, out, _about(about))
     else:
-        number, failed = _generate(generator, num_images, sampling, out, _about(about))
-    minutes = (time.perf_counter() - start) / 60
-    where = str(out) if out.suffix else f'{out}: one file each'
-    echo(
-        f'{where}, {number} images of {model}, seed {sampling.seed}, {number / minutes:.1f} images a minute '
-        f'({str(computed_in).removeprefix("torch.")} on {place})'
-    )
+        number, failed = generate_images(generator, num_images, sampling, out, _about(about))
+    _tell(chosen, out, number, 'images', about, device, start)
     if failed:
         complain(f'{failed} of {len(paths)} images could not be read')
     return 1 if failed else 0
 
 
-def _check(keep: float, sampling: SamplingOptions, out: Path) -> None:
+def _videos(
+    chosen: GeneratorOptions,
+    num_videos: int,
+    samples: int,
+    video: VideoOptions,
+    sampling: SamplingOptions,
+    out: Path,
+    force: bool,
+    reading: ReadingOptions,
+) -> int:
+    from ..inference.provenance import versions
+    from ..video import find_videos
+    from .clips import about_views, seconds_of, views_for_generator
+    from .generate_videos import ANIMATIONS, SHEETS, continue_videos, generate_videos, sheet_of
+
+    if video.context is not None and video.continued is None:
+        raise ValueError(f'--context {video.context} is of --continue, which is not given')
+    _check(sampling, out, (*ANIMATIONS, *SHEETS))
+    paths = [] if video.continued is None else [str(path) for path in find_videos(video.continued)]
+    if video.continued is not None and not paths:
+        raise ValueError(f'--continue {video.continued}: no videos in it')
+    about = _settings(chosen, sampling) | dict(num_frames=video.num_frames, window=video.window, span=video.span)
+    about |= (
+        dict(samples=samples, context=video.context, videos=digest_of_files(paths))
+        if paths
+        else dict(num_videos=num_videos)
+    )
+    sheet = sheet_of(out)
+    _refuse_other(out, sheet, about, force)
+    generator = load_video_generator(chosen)
+    views = views_for_generator(generator, video.span, video.num_frames)
+    about |= _of_weights(generator, sampling, len(paths) * samples if paths else num_videos) | about_views(views)
+    _refuse_other(out, sheet, about, force)
+    about |= versions()
+    start, failed = time.perf_counter(), 0
+    told = out, seconds_of(views), _about(about)
+    if paths:
+        number, failed = continue_videos(
+            generator, paths, views, reading, video.context, samples, video.window, sampling, *told
+        )
+    else:
+        generate_videos(generator, num_videos, video.num_frames, video.window, sampling, *told)
+        number = num_videos
+    _tell(chosen, out, number, 'videos', about, next(generator.parameters()).device, start)
+    if failed:
+        complain(f'{failed} of {len(paths)} videos could not be read')
+    return 1 if failed else 0
+
+
+def _settings(chosen: GeneratorOptions, sampling: SamplingOptions) -> dict[str, Any]:
+    """What decides about samples, as far as it is known before the model is loaded."""
+    if sampling.seed is None:
+        sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
+    about: dict[str, Any] = dict(model=chosen.name, **asdict(sampling))
+    del about['batch_size']  # it is known when the free memory is
+    return about
+
+
+def _of_weights(generator: Any, sampling: SamplingOptions, number: int) -> dict[str, Any]:
+    """The rest of it; the same seed gives the same samples in the same batches only."""
+    from ..inference.journal import digest_of
+
+    sampling.batch_size = sampling.batch_size or generator.fitting(number)
+    return dict(
+        weights=digest_of(generator.state_dict().items()),
+        dtype=str(next(generator.gpt.parameters()).dtype).removeprefix('torch.'),
+        batch_size=sampling.batch_size,
+    )
+
+
+def _tell(
+    chosen: GeneratorOptions, out: Path, number: int, what: str, about: dict[str, Any], device: Any, start: float
+) -> None:
+    minutes = (time.perf_counter() - start) / 60
+    where = str(out) if out.suffix else f'{out}: one file each'
+    echo(
+        f'{where}, {number} {what} of {chosen.name}, seed {about["seed"]}, {number / minutes:.1f} {what} a minute '
+        f'({about["dtype"]} on {device})'
+    )
+
+
+def _check(sampling: SamplingOptions, out: Path, endings: tuple[str, ...]) -> None:
     """Refuse what cannot be before gigabytes are loaded."""
     from ..models import SamplingConfig
     from ..outputs import Output
 
-    if not 0 < keep < 1:
-        raise ValueError(f'--keep {keep}: must be above 0 and below 1')
     SamplingConfig(sampling.temperature, sampling.top_k, sampling.top_p)
     output = Output(out)
     if out.suffix:
-        output.check_file(_EXTENSIONS, or_folder=True)
+        output.check_file(endings, or_folder=True)
         return
     output.check_folder()
     if output.exists:
         raise output.refusal('is not empty')
 
 
-def _refuse_other(out: Path, now: dict[str, Any], force: bool) -> None:
-    """Refuse to replace a picture of other settings; those of `now` are compared."""
+def _refuse_other(out: Path, picture: Path, now: dict[str, Any], force: bool) -> None:
+    """Refuse to replace samples of other settings; those of `now` are compared with what their picture says."""
     from ..outputs import Output
 
-    output = Output(out)
+    output = next((o for o in (Output(out), Output(picture)) if o.exists), Output(out))
     if not output.exists or not out.suffix:
         return
     before: dict[str, Any] = {}
@@ -190,115 +328,11 @@ def _refuse_other(out: Path, now: dict[str, Any], force: bool) -> None:
 
         from ..files import check_regular
 
-        check_regular(out)
-        with Image.open(out, formats=['PNG', 'JPEG']) as there:
+        check_regular(picture)
+        with Image.open(picture, formats=['PNG', 'JPEG']) as there:
             before = dict(json.loads(there.info.get('Comment') or there.info['comment']))
     known = {name: before[name] for name in now if name in before}
     output.refuse_other(known, {name: value for name, value in now.items() if value is not None}, force)
-
-
-def _generate(
-    generator: 'ImageGenerator',
-    num_images: int,
-    sampling: SamplingOptions,
-    out: Path,
-    about: str,
-) -> tuple[int, int]:
-    import torch
-
-    from ..figures import save_image
-
-    kept, done = [], 0
-    with progress(num_images, 'images') as update:
-        for images in generator.batches(num_images, progress=update, **asdict(sampling)):
-            if out.suffix:
-                kept.append(images.cpu())
-            else:  # what is generated is not lost when the rest is
-                _save_each(images, [f'{done + k:06}' for k in range(len(images))], out, about)
-            done += len(images)
-    if out.suffix:
-        images = torch.cat(kept)
-        save_image(_mosaic(images.split(math.ceil(math.sqrt(len(images))))), out, about)
-    return done, 0
-
-
-def _complete(
-    generator: 'ImageGenerator',
-    paths: list[str],
-    keep: float,
-    number: int,
-    sampling: SamplingOptions,
-    out: Path,
-    about: str,
-) -> tuple[int, int]:
-    import torch
-
-    from ..figures import save_image
-
-    given, kept = _read(paths, generator.vqgan.resolution)
-    with progress(len(given) * number, 'images') as update:
-        originals, samples = generator.complete(given, keep=keep, samples=number, progress=update, **asdict(sampling))
-    samples = samples.cpu()
-    if out.suffix:
-        border = generator.rows_kept(keep) * generator.vqgan.resolution // generator.vqgan.grid_size
-        samples[..., border - 1 : border, :] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
-        rows = [torch.cat([original[None], completed]) for original, completed in zip(originals, samples, strict=True)]
-        save_image(_mosaic(rows), out, about)
-    else:
-        names = [f'{stem}_{k}' for stem in unique_stems(kept) for k in range(number)]
-        _save_each(samples.flatten(0, 1), names, out, about)
-    return len(given) * number, len(paths) - len(kept)
-
-
-def _images_in(folder: Path) -> list[str]:
-    from ..video import find_media, is_image
-
-    if not folder.exists():
-        raise FileNotFoundError(f'--complete {folder}: no such folder')
-    paths = [str(path) for path in find_media([folder]) if is_image(path)]
-    if not paths:
-        raise ValueError(f'--complete {folder}: no images in it')
-    return paths
-
-
-def _read(paths: list[str], side: int) -> 'tuple[torch.Tensor, list[str]]':
-    """Images [N, 3, side, side] in [0, 1] under the center crop, and the files that could be read."""
-    import torch
-
-    from .images import image_of
-
-    images, kept = [], []
-    for path in paths:
-        if (image := image_of(path, side)) is not None:
-            images.append(image)
-            kept.append(path)
-    if not images:
-        raise ValueError(f'none of {len(paths)} images could be read')
-    return torch.stack(images), kept
-
-
-def _mosaic(rows: Any) -> Any:
-    """Rows of images [N, 3, H, W] as one picture."""
-    from PIL import Image
-
-    from ..figures import to_bytes
-
-    side = rows[0].shape[-1] + _GAP
-    picture = Image.new('RGB', (max(map(len, rows)) * side + _GAP, len(rows) * side + _GAP), 'white')
-    for i, row in enumerate(rows):
-        for j, tile in enumerate(to_bytes(row)):
-            picture.paste(Image.fromarray(tile), (j * side + _GAP, i * side + _GAP))
-    return picture
-
-
-def _save_each(images: 'torch.Tensor', names: list[str], folder: Path, about: str) -> None:
-    from PIL import Image
-
-    from ..figures import save_image, to_bytes
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, image in zip(names, to_bytes(images), strict=True):
-        save_image(Image.fromarray(image), folder / f'{name}.png', about)
 
 
 def _about(options: dict[str, Any]) -> str:

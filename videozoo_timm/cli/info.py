@@ -43,6 +43,9 @@ def info(name: str | None, zoo: str | None, weights: Path | None) -> int:
             raise ValueError(f'{name} has two files; `videozoo info FILE` tells what is known of one')
         table([], _generator_rows(resolved.record))
         return 0
+    if resolved and isinstance(resolved.record, catalogue.PackagedGenerator):
+        table([], _packaged_rows(resolved.record))
+        return 0
     rows = _model_rows(resolved, name) if resolved and name is not None else []
     table([], rows + (_file_rows(contents, resolved) if contents else []))
     return 0
@@ -100,6 +103,18 @@ def _generator_rows(generator: catalogue.Generator) -> list[list[str]]:
         ['images', f'256 x 256 pixels, {grid} x {grid} of {generator.vqgan_args["num_codes"]} codes'],
         ['paper', f'{title} (arXiv:{paper})'],
         ['license of the weights', 'not stated by the publisher'],
+    ]
+
+
+def _packaged_rows(generator: catalogue.PackagedGenerator) -> list[list[str]]:
+    side, (frames, rows, columns) = generator.img_size, generator.grid_size
+    return [
+        ['published name', f'{generator.name} ({generator.zoo}), a video generator'],
+        ['on disk', str(generator.packaged)],
+        ['parameters', f'{generator.num_params:,}'],
+        ['videos', f'{generator.num_frames} frames of {side} x {side} pixels'],
+        ['codes', f'{frames} x {rows} x {columns} of {generator.num_codes}'],
+        *_header_rows(_header_of(generator.packaged)),
     ]
 
 

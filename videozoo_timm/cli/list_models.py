@@ -57,13 +57,20 @@ def list_models(zoo: str | None, as_json: bool, markdown: bool) -> int:
     return 0
 
 
-def _records(zoo: str | None) -> list[catalogue.Checkpoint | catalogue.Generator]:
-    return [r for r in (*catalogue.CHECKPOINTS, *catalogue.GENERATORS) if zoo in (None, r.zoo)]
+Record = catalogue.Checkpoint | catalogue.Generator | catalogue.PackagedGenerator
 
 
-def _row(record: catalogue.Checkpoint | catalogue.Generator) -> dict[str, Any]:
+def _records(zoo: str | None) -> list[Record]:
+    every = (*catalogue.CHECKPOINTS, *catalogue.GENERATORS, *catalogue.video_generators())
+    return [r for r in every if zoo in (None, r.zoo)]
+
+
+def _row(record: Record) -> dict[str, Any]:
     """What is told of a model; `series` is None of one that belongs to none."""
-    if isinstance(record, catalogue.Generator):
+    if isinstance(record, catalogue.PackagedGenerator):
+        timm_name, img_size, num_classes, path = None, record.img_size, 0, record.packaged
+        classes, series = 'generator', None
+    elif isinstance(record, catalogue.Generator):
         gpt, vqgan = parts_on_disk(record)
         timm_name, img_size, num_classes, path = None, 256, 0, gpt if gpt and vqgan else None
         classes, series = 'generator', None

@@ -79,15 +79,13 @@ def _load(chosen: ModelOptions, default: str, whole: bool = False, **options: An
 
 def refuse_generator(chosen: ModelOptions) -> None:
     if chosen.model is not None and chosen.resolved.is_generator:
-        raise ValueError(
-            f'{chosen.model} is an image generator: `videozoo generate` (--complete DIR), in Python load_model'
-        )
+        raise ValueError(f'{chosen.model} is {chosen.resolved.kind}: `videozoo generate`, in Python load_model')
 
 
 def check_trainable(chosen: ModelOptions, whole: bool = False) -> None:
     """Raise a ValueError if the model that the options name is no video model, nor (`whole`) an image MAE."""
     if chosen.model is not None and chosen.resolved.is_generator:
-        raise ValueError(f'{chosen.model} is an image generator; what is trained here are video models')
+        raise ValueError(f'{chosen.model} is {chosen.resolved.kind}; what is trained here are video models')
     maes = ' and masked autoencoders of images (mae_..._im)' if whole else ''
     if takes_images(chosen) and not (whole and chosen.resolved.whole.is_mae):
         raise ValueError(

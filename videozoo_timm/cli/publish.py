@@ -73,7 +73,7 @@ def publish(
     contents = Contents(weights) if weights is not None else None
     resolved = resolve(name, contents, zoo)
     if resolved.is_generator:
-        raise ValueError(f'{resolved.name} is an image generator, which timm has no format for')
+        raise ValueError(f'{resolved.name} is {resolved.kind}, which timm has no format for')
     record = resolved.record if contents is None else contents.record or resolved.record
     labels = contents.header.get('label_names') if contents else None
     claim = record.timm_name if isinstance(record, catalogue.Checkpoint) else None

@@ -86,27 +86,31 @@ class ClipTransform:
 def clip_transform(model: nn.Module, sampling: Sampling | None = None, **changes: Any) -> ClipTransform:
     """What prepares clips for a model, as its own configuration says and as the commands do.
 
+    From a file; or by way of its frames and their times:
+
         transform = clip_transform(model)
-        x = transform.read('video.mp4')                                          # or, with the times of the frames,
+        x = transform.read('video.mp4')
         clip = read_clip('video.mp4', sampling=transform.sampling)
-        x = transform(clip)                                                      # the same
+        x = transform(clip)  # the same
 
     Args:
         model: A model of this package.
         sampling: The time that a clip spans, its number of frames is the model's; if None that of recognition, of a
-            masked autoencoder that of completion.
+            masked autoencoder that of completion, of a video generator its own.
         **changes: Other fields of `Views`: `size`, `short_side`, `crops` (of which the first is taken), ...
 
     Raises:
         TypeError: No such field; or a name where a model belongs.
         ValueError: The model's input is not square, or a size is no multiple of the patch.
     """
-    model = checked_model(model)
+    checked: Any = checked_model(model)
     if sampling is None:
-        sampling = COMPLETION if hasattr(model, 'forward_decoder') else RECOGNITION
+        sampling = COMPLETION if hasattr(checked, 'forward_decoder') else RECOGNITION
+        if hasattr(checked, 'span'):
+            sampling = Sampling(checked.num_frames, checked.span)
     if unknown := sorted(changes.keys() - {field.name for field in fields(Views)}):
         raise TypeError(f'clip_transform has no option {unknown[0]!r}; it takes the fields of `Views`')
-    return ClipTransform(views_of(model, sampling, **changes))
+    return ClipTransform(views_of(checked, sampling, **changes))
 
 
 def _pixels_of(frames: Any) -> torch.Tensor:

@@ -51,6 +51,7 @@ class Journal:
     Attributes:
         goes_on: Whether it existed already when it was opened.
         damaged: Number of damaged batches in the last call of `batches`.
+        digest: Of the command: results of one digest need not be told apart.
     """
 
     goes_on, damaged = False, 0
@@ -59,6 +60,7 @@ class Journal:
         self.folder = journal_folder(out)
         self.command = json.loads(json.dumps(command))
         self._key = hashlib.sha256(_as_text(self.command)).digest()
+        self.digest = self._key.hex()
         self._out = out
         self._lock: BaseFileLock | None = None
         self._files_of_this_process: tuple[BinaryIO, BinaryIO] | None = None  # rows, lines

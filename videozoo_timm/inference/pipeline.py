@@ -7,7 +7,7 @@ whether one process does all the work, several share it, or a killed run continu
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
@@ -17,7 +17,19 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_model_input_config
 from torch import nn
 
-from ..video import IN_THIS_PROCESS, RECOGNITION, Failure, Job, Reading, Sampling, View, Views, is_image, load_views
+from ..video import (
+    IN_THIS_PROCESS,
+    RECOGNITION,
+    Failure,
+    Job,
+    Reading,
+    Sampling,
+    Times,
+    View,
+    Views,
+    is_image,
+    load_views,
+)
 from .checks import fault_of_values
 from .reporting import SILENT, Pace, Reporter, with_fields
 
@@ -122,15 +134,15 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
-    return Views(**dict(fields, **changes))
+    return Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
 
 
-def groups_of(num_files: int, views: Views, batch_size: int) -> list[Group]:
-    """All files in groups: single files for a time course, otherwise as many as fill a batch."""
+def groups_of(num_files: int, views: Views, batch_size: int, alone: bool = False) -> list[Group]:
+    """All files in groups: single files (`alone`) for a time course, otherwise as many as fill a batch."""
     if batch_size < 1:
         raise ValueError(f'batch_size={batch_size}: must be at least 1')
     per_file = 1 if views.jitter else views.num_clips * len(views.crops)
-    size = 1 if views.stride is not None else math.ceil(batch_size / per_file)
+    size = 1 if alone or views.stride is not None else math.ceil(batch_size / per_file)
     return [Group(k, list(range(i, min(i + size, num_files)))) for k, i in enumerate(range(0, num_files, size))]
 
 
@@ -143,6 +155,7 @@ def process(
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
+    times: Mapping[str, Times] | None = None,
     what: str | Sequence[str] = 'the output of the model',
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = SILENT,
@@ -160,6 +173,7 @@ def process(
         device: Of the function's input.
         dtype: Of the function's input.
         batch_size: Views per batch.
+        times: Of each file, when its views have their times, instead of what `views` says.
         what: What a row holds, for errors; or each entry of its first dimension.
         reading: How the files are read.
         reporter: How progress and files that have failed are reported.
@@ -174,7 +188,9 @@ def process(
     if len({is_image(path) for path in paths}) > 1:
         raise ValueError('videos and images have different shapes: pass either videos or images')
     jobs = [
-        Job(file, paths[file], group.skip if k == 0 else 0) for group in groups for k, file in enumerate(group.files)
+        Job(file, paths[file], group.skip if k == 0 else 0, times=times[paths[file]] if times else None)
+        for group in groups
+        for k, file in enumerate(group.files)
     ]
     reading, reporter = with_fields(reading, reporter, fields)
 
@@ -336,6 +352,18 @@ class ProcessGroup:
         """Wait for all processes."""
         if self._state:
             self._state.wait_for_everyone()
+
+    def together(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; an error of one process is raised in all of them, so that none waits for it in vain."""
+        result = problem = None
+        try:
+            result = work()
+        except Exception as error:
+            problem = error
+        for error in self.gather([problem]):
+            if error:
+                raise error
+        return result
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all processes, in each of them."""

@@ -7,19 +7,25 @@ from .gpt import GPT
 from .image_encoders import ImageResNet, ImageVisionTransformer
 from .image_mae import ImageMaskedAutoencoder
 from .sampling import SamplingConfig
+from .video_generator import Continuation, VideoGenerator
 from .video_mae import VideoMaskedAutoencoder
 from .video_vit import VideoVisionTransformer
+from .video_vqgan import VideoVQGAN, VideoVQGANConfig
 from .vqgan import VQGAN
 
 __all__ = [
     'GPT',
     'VQGAN',
+    'Continuation',
     'ImageGenerator',
     'ImageMaskedAutoencoder',
     'ImageResNet',
     'ImageVisionTransformer',
     'SamplingConfig',
+    'VideoGenerator',
     'VideoMaskedAutoencoder',
+    'VideoVQGAN',
+    'VideoVQGANConfig',
     'VideoVisionTransformer',
     'build_filled',
     'build_model',

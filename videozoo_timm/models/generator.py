@@ -4,14 +4,11 @@ Paper: https://arxiv.org/abs/2305.15372.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from ..errors import NotFiniteError
+from .code_generator import CodeGenerator
 from .gpt import GPT, PUBLISHED
 from .sampling import SamplingConfig
 from .vqgan import VQGAN
@@ -19,7 +16,7 @@ from .vqgan import VQGAN
 __all__ = ['ImageGenerator']
 
 
-class ImageGenerator(nn.Module):
+class ImageGenerator(CodeGenerator):
     """A GPT and the VQGAN whose codes it samples. `gpt, vqgan = generator` takes it apart.
 
     Images are float in [0, 1], [N, 3, 256, 256] for the published models. Codes are int64 [N, H', W'], in the order in
@@ -35,16 +32,12 @@ class ImageGenerator(nn.Module):
     """
 
     def __init__(self, gpt: GPT, vqgan: VQGAN) -> None:
-        super().__init__()
         if gpt.vocab_size != vqgan.num_codes or gpt.block_size + 1 != vqgan.grid_size**2:
             raise ValueError(
                 f'this GPT samples {gpt.block_size + 1} of {gpt.vocab_size} codes, this VQGAN has {vqgan.grid_size} x '
                 f'{vqgan.grid_size} of {vqgan.num_codes}'
             )
-        self.gpt, self.vqgan = gpt, vqgan
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        return iter((self.gpt, self.vqgan))
+        super().__init__(gpt, vqgan, pixel_scale=2)
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -54,9 +47,7 @@ class ImageGenerator(nn.Module):
             ValueError: Another size or range.
         """
         self._check_images(images)
-        return torch.cat(
-            [self.vqgan.encode((2 * batch - 1).to(self._pixel_like)) for batch in images.split(self._at_once)]
-        )
+        return self._encode(images)
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -69,17 +60,7 @@ class ImageGenerator(nn.Module):
         grid = self.vqgan.grid_size
         if codes.ndim != 3 or codes.shape[1:] != (grid, grid):
             raise ValueError(f'codes must be [N, {grid}, {grid}], got {list(codes.shape)}')
-        if codes.is_floating_point() or not len(codes):
-            raise ValueError(f'codes must be whole numbers of an image or more, got {codes.dtype} {list(codes.shape)}')
-        images = torch.cat(
-            [
-                ((self.vqgan.decode(batch.to(self._pixel_like.device)).float() + 1) / 2).clamp_(0, 1)
-                for batch in codes.split(self._at_once)
-            ]
-        )
-        if not images.isfinite().all():
-            raise NotFiniteError('the images that the VQGAN decodes hold NaN: its weights are damaged or too large')
-        return images
+        return self._decode(codes, 'an image')
 
     def generate(
         self,
@@ -193,12 +174,7 @@ class ImageGenerator(nn.Module):
         Returns:
             float32 [N], in nats per code, the mean over all codes but the first.
         """
-
-        def of(codes: torch.Tensor) -> torch.Tensor:
-            logits = self.gpt(codes[:, :-1]).float()
-            return -F.cross_entropy(logits.transpose(1, 2), codes[:, 1:], reduction='none').mean(dim=1)
-
-        return self._of_codes(images, of)
+        return self._log_likelihood(self.encode(images).flatten(1)).mean(dim=1)
 
     @torch.no_grad()
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -210,11 +186,7 @@ class ImageGenerator(nn.Module):
         Returns:
             float32 [N, C].
         """
-        return self._of_codes(images, lambda codes: self.gpt.forward_features(codes[:, :-1]).float().mean(dim=1))
-
-    def _of_codes(self, images: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        codes = self.encode(images).flatten(1).to(self._code_device)
-        return torch.cat([function(batch) for batch in codes.split(4)])
+        return self._hidden_mean(self.encode(images).flatten(1)[:, :-1])
 
     def _continue(
         self,
@@ -227,62 +199,16 @@ class ImageGenerator(nn.Module):
     ) -> Iterable[torch.Tensor]:
         """Grids of codes [B, H', W'], batch by batch."""
         length = self.gpt.block_size + 1
-        batch_size = self.fitting(len(prefix)) if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: must be at least 1')
 
         def sample(batch: torch.Tensor) -> torch.Tensor:
-            images_per_code = len(batch) / (length - prefix.shape[1])
-            codes = self.gpt.sample(
-                batch,
-                length,
-                sampling=sampling,
-                generator=generator,
-                use_cache=use_cache,
-                progress=lambda codes: progress(images_per_code * codes),
-            )
+            per_code = len(batch) / (length - prefix.shape[1])
+            codes = self._sample(batch, length, sampling, generator, use_cache, progress, per_code)
             return codes.unflatten(1, (self.vqgan.grid_size,) * 2)
 
-        return map(sample, prefix.split(batch_size))
-
-    def fitting(self, wanted: int) -> int:
-        """As many of the wanted images at a time as half of the free memory has room for, at most 64."""
-        size = self.gpt.head.weight.element_size()
-        each = 2 * len(self.gpt.blocks) * self.gpt.block_size * self.gpt.embed_dim * size + 16 * self.gpt.vocab_size
-        return max(1, min(wanted, 64, free_memory(self._code_device) // 2 // each))
+        return map(sample, prefix.split(self._batches_of(len(prefix), batch_size)))
 
     def _check_images(self, images: torch.Tensor) -> None:
         side = self.vqgan.resolution
         if images.ndim != 4 or images.shape[1:] != (self.vqgan.in_channels, side, side):
             raise ValueError(f'images must be [N, {self.vqgan.in_channels}, {side}, {side}], got {list(images.shape)}')
-        if not images.is_floating_point():
-            raise ValueError(f'images must be float in [0, 1], got {images.dtype}')
-        if not len(images):
-            raise ValueError('there are no images')
-        low, high = (value.item() for value in images.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f'images must be in [0, 1], got values from {low:.3g} to {high:.3g}')
-
-    @property
-    def _at_once(self) -> int:
-        """Batch size of the VQGAN, whose activations are large; larger batches gain nothing on a CPU."""
-        return 1 if self._pixel_like.device.type == 'cpu' else 8
-
-    @property
-    def _pixel_like(self) -> torch.Tensor:
-        return self.vqgan.quant_conv.weight
-
-    @property
-    def _code_device(self) -> torch.device:
-        return self.gpt.head.weight.device
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated there."""
-    if device.type == 'cuda':
-        return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError), open('/proc/meminfo') as file:
-        for line in file:
-            if line.startswith('MemAvailable'):
-                return 1024 * int(line.split()[1])
-    return 4 << 30
+        self._check_pixels(images, 'images')

@@ -1,6 +1,7 @@
 """The GPT that samples grids of codes: learned positions, pre-norm blocks, GELU, a head without bias.
 
 Paper: https://arxiv.org/abs/2305.15372. The architecture is that of https://arxiv.org/abs/2012.09841's second stage.
+The GPT of https://arxiv.org/abs/2204.03638, for videos, is the same, and reads a start token before the codes.
 """
 
 import warnings
@@ -113,6 +114,17 @@ class GPT(nn.Module):
     def block_size(self) -> int:
         """Longest input, in codes."""
         return self.pos_emb.shape[1]
+
+    @property
+    def config(self) -> dict[str, int]:
+        """Arguments that build it."""
+        return dict(
+            vocab_size=self.vocab_size,
+            block_size=self.block_size,
+            depth=len(self.blocks),
+            num_heads=self.num_heads,
+            embed_dim=self.embed_dim,
+        )
 
     def forward(self, codes: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         """Predict the next code at every position.

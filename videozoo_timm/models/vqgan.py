@@ -83,6 +83,26 @@ class VQGAN(nn.Module):
         return self.decode(self.encode(x))
 
 
+def nearest_codes(z: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
+    """The rows of a book [N, C] that are nearest to [B, C, ...], int64 [B, ...]."""
+    flat = z.movedim(1, -1).flatten(0, -2)  # [B * ..., C]
+    # The squared norm of a vector itself is the same for all codes.
+    nearest = [(book.square().sum(dim=1) - 2 * rows @ book.T).argmin(dim=1) for rows in flat.split(4096)]
+    return torch.cat(nearest).view(len(z), *z.shape[2:])
+
+
+def look_up_codes(codes: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
+    """Codes [B, ...] -> their rows in a book [N, C], as [B, C, ...].
+
+    Raises:
+        ValueError: A code that is not in the book.
+    """
+    low, high = codes.aminmax()
+    if low < 0 or high >= len(book):
+        raise ValueError(f'codes from {low} to {high}: this codebook has 0 to {len(book) - 1}')
+    return F.embedding(codes, book).movedim(-1, 1)
+
+
 class Codebook(nn.Module):
     def __init__(self, num_codes: int, embed_dim: int, **dd: Any) -> None:
         super().__init__()
@@ -91,18 +111,11 @@ class Codebook(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """The nearest codes of [B, C, H', W'], int64 [B, H', W']."""
-        book = self.embedding.weight
-        flat = z.movedim(1, -1).flatten(0, -2)  # [B * H' * W', C]
-        # The squared norm of a vector itself is the same for all codes.
-        nearest = [(book.square().sum(dim=1) - 2 * rows @ book.T).argmin(dim=1) for rows in flat.split(4096)]
-        return torch.cat(nearest).view(len(z), *z.shape[2:])
+        return nearest_codes(z, self.embedding.weight)
 
     def look_up(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, H', W'] -> [B, C, H', W']."""
-        low, high = codes.aminmax()
-        if low < 0 or high >= self.embedding.num_embeddings:
-            raise ValueError(f'codes from {low} to {high}: this codebook has 0 to {self.embedding.num_embeddings - 1}')
-        return self.embedding(codes).movedim(-1, 1)
+        return look_up_codes(codes, self.embedding.weight)
 
 
 class Encoder(nn.Module):

@@ -1,5 +1,7 @@
 """Training on: the MAE on new video, the ViT on a task.
 
+Each is imported from its own file:
+
     from videozoo_timm.training import Keeping, Schedule, make_accelerator
     from videozoo_timm.training.finetune import finetune
     from videozoo_timm.training.pretrain import pretrain

@@ -7,6 +7,7 @@ from .images import read_image
 from .pixels import AS_PLAYED, Pixels, pyav_version
 from .reading import Clip, VideoInfo, probe, read_clip, read_clips
 from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centred_starts, seed_of
+from .times import Times
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
 from .workers import IN_THIS_PROCESS, Reading, load_views
@@ -27,6 +28,7 @@ __all__ = [
     'Pixels',
     'Reading',
     'Sampling',
+    'Times',
     'VideoError',
     'VideoInfo',
     'View',

@@ -88,7 +88,7 @@ def opened(path: str | os.PathLike, num_threads: int) -> Iterator[tuple[Any, Any
 
 def _reason(path: str | os.PathLike, av: Any, error: Any) -> str:
     if error.errno == errno.EINVAL:
-        return 'not a video (an unsupported format, or invalid settings)'
+        return _sound_of(path) or 'not a video (an unsupported format, or invalid settings)'
     if not isinstance(error, av.InvalidDataError):
         return f'FFmpeg cannot read it ({error.strerror})'
     with open(path, 'rb') as file:
@@ -98,6 +98,18 @@ def _reason(path: str | os.PathLike, av: Any, error: Any) -> str:
     if head[4:] == b'ftyp':
         return 'truncated: an MP4 or QuickTime file without its index (the moov box); copy or download it again'
     return 'not a video (no format that FFmpeg knows)'
+
+
+def _sound_of(path: str | os.PathLike) -> str | None:
+    """What a file of sound is, in words; its format is not opened."""
+    with open(path, 'rb') as file:
+        head = file.read(1 << 16)
+    kinds = {b'ID3': 'MP3', b'\xff\xfb': 'MP3', b'fLaC': 'FLAC'}
+    kind = next((kind for mark, kind in kinds.items() if head.startswith(mark)), None)
+    if head[:4] == b'RIFF' and head[8:12] == b'WAVE':
+        kind = 'WAV'
+    cover = ', beside a cover picture' if kind and (b'APIC' in head or b'image/' in head) else ''
+    return f'holds no video stream ({kind}: audio only{cover})' if kind else None
 
 
 def timed_frames(

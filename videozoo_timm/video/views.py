@@ -12,8 +12,9 @@ from .finding import is_image
 from .images import read_image
 from .ordering import reordered
 from .pixels import AS_PLAYED, Pixels
-from .reading import Clip, read_clips
+from .reading import Clip, probe, read_clips
 from .sampling import RECOGNITION, Sampling, centered_starts, even_starts, seed_of
+from .times import Times
 from .transforms import Augmentation, augment_clip, prepare_clip, prepare_whole
 
 ALIGNMENTS = {'start': 0.0, 'center': 0.5, 'causal': 1.0}  # where in its window a row's time stands
@@ -77,17 +78,20 @@ class Views:
                 f'jitter={list(self.jitter)}: must be two ascending short sides of at least {self.size} pixels'
             )
 
-    def starts(self, duration: float) -> Sequence[float]:
-        """Starts of the clips' windows in a video, in seconds from its first frame."""
+    def starts(self, duration: float, times: Times | None = None, clock_offset: float = 0.0) -> Sequence[float]:
+        """Starts of the clips' windows in a video, in seconds from its first frame.
+
+        Args:
+            duration: Of the video, in seconds.
+            times: When the clips have their times, if somebody else has set that.
+            clock_offset: Time of the first frame on the clock of the file, if that is the clock of `times`.
+        """
+        before, with_end = ALIGNMENTS[self.align] * self.sampling.seconds, self.align != 'start'
+        if times is not None:
+            return times.starts(duration, before=before, with_end=with_end, clock_offset=clock_offset)
         if self.stride is None:
             return centered_starts(duration, self.sampling, self.num_clips)
-        return even_starts(
-            duration,
-            self.stride,
-            offset=self.offset,
-            before=ALIGNMENTS[self.align] * self.sampling.seconds,
-            with_end=self.align != 'start',
-        )
+        return even_starts(duration, self.stride, offset=self.offset, before=before, with_end=with_end)
 
 
 class View(NamedTuple):
@@ -143,12 +147,14 @@ class Job(NamedTuple):
         path: The file.
         skip: Number of its views to skip, from the first.
         view_seed: Random seed of its views, beside `Views.seed`; that of its name if None (`seed_of`).
+        times: When its clips have their times, instead of `Views.num_clips` and `Views.stride`.
     """
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
     path: str
     skip: int = 0
     view_seed: int | None = None
+    times: Times | None = None
 
     def rng(self, seed: int) -> random.Random:
         """The generator of its random views."""
@@ -181,18 +187,23 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
     num_crops = len(views.crops)
     num_clips: list[int] = []
     skip_clips, skip_crops = divmod(job.skip, num_crops)
+    own_clock = job.times is not None and job.times.on_file_clock
+    clock_offset = probe(job.path, pixels).clock_offset if own_clock else 0.0
 
     def starts(duration: float) -> Sequence[float]:
-        num_clips[:] = [len(every := views.starts(duration))]
+        num_clips[:] = [len(every := views.starts(duration, job.times, clock_offset))]
         return every
 
-    for clip in read_clips(
+    clips = read_clips(
         job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads, pixels=pixels
-    ):
-        frames = _in_order(clip, job, views)
+    )
+    for k, clip in enumerate(clips, skip_clips):
+        frames, times = _in_order(clip, job, views), _times(clip, views)
+        if job.times is not None:  # to the last digit
+            times = (*times[:2], job.times.seconds[k] - clock_offset, times[3])
         for crop in views.crops[skip_crops:]:
             x = _prepare(frames, views, crop=crop)
-            yield View(_as_image(x, views), *_times(clip, views), num_clips[0] * num_crops, *_faults(clip))
+            yield View(_as_image(x, views), *times, num_clips[0] * num_crops, *_faults(clip))
         skip_crops = 0
 
 

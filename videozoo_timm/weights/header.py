@@ -62,6 +62,12 @@ def parse_header(metadata: Mapping[str, str], path: Path | str) -> dict[str, Any
             if not isinstance(value, list):
                 raise _refusal(path, field, header[field])
             header[field] = tuple(value)
+    for field in ('config', 'hyper_parameters'):
+        if field in header:
+            try:
+                header[field] = json.loads(header[field])
+            except (ValueError, RecursionError):
+                raise _refusal(path, field, header[field]) from None
     check_fields(header, path, metadata)
     return header
 
@@ -125,5 +131,8 @@ _FIELDS = {  # what a field must be: the test of it, and the words for it
     'interpolation': (lambda value: value in INTERPOLATIONS, f'one of {", ".join(INTERPOLATIONS)}'),
     'label_names': (_are_labels, 'a list of texts, the names of the classes'),
     'num_classes': (lambda value: _is_count(value, 0, _MOST_LABELS), f'a whole number from 0 to {_MOST_LABELS}'),
+    **dict.fromkeys(
+        ('config', 'hyper_parameters'), (lambda value: isinstance(value, dict), 'settings by name, in JSON')
+    ),
     'crop_pct': (lambda value: _are_numbers([value], 0.01, 10), 'a number from 0.01 to 10'),
 }

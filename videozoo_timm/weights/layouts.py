@@ -12,12 +12,15 @@ from .pickles import Inert
 
 Tensors = dict[str, torch.Tensor]
 
+_MOST_SETTINGS = 500  # of a training run
 _MOST_SHARED = 16  # tensors of a model that share one storage, on average: tied layers are few
 
 # DINO and Mugs keep the encoder beside a projection head, and all of it twice, as teacher and as student.
 # Averaged weights come before those that were trained, as in timm.
 _CONTAINERS = ('teacher', 'state_dict_ema', 'model_ema', 'model', 'state_dict', 'model_state_dict')
 _WRAPPERS = ('backbone.', 'encoder.')
+_GPT = 'transformer.'  # of the video generators, beside `first_stage_model.`, the VQGAN
+_LOSSES = ('image_discriminator.', 'video_discriminator.', 'perceptual_model.')  # of their VQGAN's training
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into keys, around all or a part.
 _AROUND = re.compile(r'^(module\.|_orig_mod\.)+|(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 _PROJECTION = re.compile(r'(\w+_)?head\.')
@@ -60,6 +63,28 @@ def model_tensors(checkpoint: Any, origin: str) -> Tensors:
     return {key.removeprefix('module.'): value.detach() for key, value in held.items()}
 
 
+def hyper_parameters(checkpoint: Any) -> dict[str, Any]:
+    """The configuration in a Lightning checkpoint: numbers, texts and lists of them by name; empty if there is none.
+
+    It may stand in a dictionary, in a Namespace, or in a Namespace in a dictionary, which is not run.
+    """
+    held = checkpoint.get('hyper_parameters') if isinstance(checkpoint, Mapping) else None
+    held = held.state if isinstance(held, Inert) else held
+    if not isinstance(held, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    for inner in (held, *(v.state for v in held.values() if isinstance(v, Inert) and isinstance(v.state, Mapping))):
+        for key, value in islice(inner.items(), _MOST_SETTINGS):
+            plain = value if isinstance(value, (list, tuple)) else [value]
+            if isinstance(key, str) and len(plain) <= 16 and all(map(_is_plain, plain)):
+                found[printable(key, 100)] = value
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= 1000)
+
+
 def _kind_of(value: Any) -> str:
     return value.name if isinstance(value, Inert) else type(value).__name__
 
@@ -67,13 +92,16 @@ def _kind_of(value: Any) -> str:
 def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     """Convert a checkpoint to timm's layout; one that has it already stays as it is.
 
-    Separate q, k and v become one qkv. An encoder is taken out of the module that wrapped it in training. The causal
-    mask of a GPT and the discriminator of a VQGAN are left out.
+    Separate q, k and v become one qkv. An encoder is taken out of the module that wrapped it in training, and so is the
+    GPT of a video generator, without the VQGAN beside it. The causal mask of a GPT and the discriminators and the
+    perceptual model of a VQGAN are left out.
 
     Raises:
         ValueError: An attention layer lacks one of its three parts.
     """
     tensors = {_AROUND.sub('', k): v for k, v in tensors.items()}
+    if f'{_GPT}tok_emb.weight' in tensors:
+        tensors = {k.removeprefix(_GPT): v for k, v in tensors.items() if k.startswith(_GPT)}
     wrapper = next((w for w in _WRAPPERS if tensors.keys() & {f'{w}patch_embed.proj.weight', f'{w}conv1.weight'}), '')
     projection = _PROJECTION if wrapper else _PROJECTION_ALONE
     tensors = {
@@ -81,6 +109,8 @@ def to_timm(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     }
     if 'quantize.embedding.weight' in tensors:
         tensors = {k: v for k, v in tensors.items() if not k.startswith('loss.')}
+    if 'codebook.embeddings' in tensors:
+        tensors = {k: v for k, v in tensors.items() if not k.startswith(_LOSSES)}
     converted = {}
     for key, value in tensors.items():
         match = _SEPARATE.match(key)

@@ -13,7 +13,7 @@ from ..files import check_regular
 from ..paths import as_path, not_found
 from ..text import printable
 from .header import LARGEST, parse_header, torch_dtypes
-from .layouts import Tensors, model_tensors
+from .layouts import Tensors, hyper_parameters, model_tensors
 from .pickles import load_inert
 
 _DTYPES = torch_dtypes()
@@ -36,7 +36,7 @@ _NETWORK_FILE_SYSTEMS = (
 
 
 class Weights(NamedTuple):
-    """Tensors of a file, and its header (empty for pickles)."""
+    """Tensors of a file, and its header; of pickles that holds `hyper_parameters`, if they do, and nothing else."""
 
     tensors: Tensors
     header: dict[str, Any]
@@ -66,7 +66,9 @@ def read_weights(path: Path, mapped: bool | None = None) -> Weights:
         raise ValueError(f'{path} is empty')
     mapped = should_map(path) if mapped is None else mapped
     if not _is_safetensors(path):
-        return Weights(model_tensors(load_inert(path, mapped), str(path)), {})
+        checkpoint = load_inert(path, mapped)
+        told = hyper_parameters(checkpoint)
+        return Weights(model_tensors(checkpoint, str(path)), {'hyper_parameters': told} if told else {})
     header = read_header(path)
     try:
         tensors = load_file(path) if mapped else _read_sequentially(path)
@@ -81,7 +83,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """Header fields of a converted file.
 
     They are name, source, source_sha256, architecture, input_size, mean, std, and label_names where it was finetuned by
-    this package.
+    this package; of video generators config, or hyper_parameters as published.
     """
     check_regular(path)
     with open(path, 'rb') as file:

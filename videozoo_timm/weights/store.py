@@ -117,8 +117,9 @@ def convert(
         ValueError: `published` holds no model.
         OSError: The disk is full, or not to be written.
     """
-    tensors = to_timm(read_weights(published).tensors)
-    about = dict(about or {})
+    tensors, header = read_weights(published)
+    tensors = to_timm(tensors)
+    about = {k: header[k] for k in ('config', 'hyper_parameters') if k in header} | dict(about or {})
     about.setdefault('source', published.name)
     if 'source_sha256' not in about:
         about['source_sha256'] = sha256_of(published)

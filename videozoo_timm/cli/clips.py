@@ -1,0 +1,51 @@
+"""The clips of files, as a video generator takes them."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .output import report
+
+if TYPE_CHECKING:
+    from ..models import VideoGenerator
+    from .options import ReadingOptions
+
+
+def views_for_generator(generator: 'VideoGenerator', span: int | None, num_frames: int | None = None) -> Any:
+    """The centered clip of a file in the generator's size, of its frames or more, as far apart as its own."""
+    from dataclasses import replace
+
+    from ..inference.pipeline import views_of
+    from ..video import Sampling
+
+    views = views_of(generator, Sampling(generator.num_frames, span or generator.span))
+    if num_frames is None or num_frames == generator.num_frames:
+        return views
+    gap = (views.sampling.span - 1) / max(generator.num_frames - 1, 1)
+    return replace(views, sampling=Sampling(num_frames, 1 + round(gap * (num_frames - 1))))
+
+
+def seconds_of(views: Any) -> float:
+    """How long a clip takes, each of its frames for as long as the next is away."""
+    sampling = views.sampling
+    return sampling.num_frames * (sampling.span - 1) / max(sampling.num_frames - 1, 1) / 30
+
+
+def each_clip(paths: list[str], views: Any, reading: 'ReadingOptions', failed: list[str]) -> Iterator[tuple[str, Any]]:
+    """(path, view) of each file; one that cannot be read is told and goes to `failed`."""
+    from ..video import Job, View, load_views
+
+    loaded = load_views([Job(index, path) for index, path in enumerate(paths)], views, **vars(reading))
+    with closing(loaded):
+        for job, item in loaded:
+            if isinstance(item, View):
+                yield job.path, item
+            elif item is not None:
+                report(job.path, item.reason)
+                failed.append(job.path)
+
+
+def about_views(views: Any) -> dict[str, Any]:
+    """What of the views decides about results, for the comment of a picture."""
+    return {k: v for k, v in asdict(views).items() if k in ('size', 'interpolation', 'sampling')}
