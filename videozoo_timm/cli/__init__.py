@@ -26,12 +26,14 @@ from . import (
     attend,
     bench,
     classify,
+    compare,
     complete,
     convert,
     download,
     draw,
     embed,
     evaluate,
+    export,
     fid,
     finetune,
     generate,
@@ -81,7 +83,7 @@ commands = Commands(
     sections={
         'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
         'Look inside': [complete.complete, attend.attend, pca.pca, surprise.surprise],
-        'Features': [embed.embed],
+        'Features': [embed.embed, compare.compare, export.export],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [
             pretrain.pretrain,
