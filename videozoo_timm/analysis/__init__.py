@@ -2,7 +2,7 @@
 
 One call each:
 
-    from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe
+    from videozoo_timm.analysis import attend, complete, embed, evaluate, pca, predict, probe, surprise
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -40,6 +40,9 @@ if _TYPE_CHECKING:
     from .probing import probe as probe
     from .reconstruction import Reconstruction as Reconstruction
     from .reconstruction import reconstruct as reconstruct
+    from .surprise import Series as Series
+    from .surprise import Surprise as Surprise
+    from .surprise import surprise as surprise
 
 __all__ = [
     'AttentionMaps',
@@ -51,6 +54,8 @@ __all__ = [
     'FrozenFeatures',
     'ProbeResult',
     'Reconstruction',
+    'Series',
+    'Surprise',
     'attend',
     'box_mask',
     'class_folders',
@@ -72,6 +77,7 @@ __all__ = [
     'read_mask',
     'reconstruct',
     'strongest_head',
+    'surprise',
 ]
 
 __getattr__, _ = _lazy_names(
@@ -87,6 +93,7 @@ __getattr__, _ = _lazy_names(
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
         'reconstruction': ('Reconstruction', 'reconstruct'),
+        'surprise': ('Series', 'Surprise', 'surprise'),
     },
 )
 

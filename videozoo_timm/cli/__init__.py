@@ -47,6 +47,7 @@ from . import (
     publish,
     reconstruct,
     run,
+    surprise,
     verify,
 )
 from .base import Commands, Settings, flag_of
@@ -79,7 +80,7 @@ commands = Commands(
     debug_help='Show the traceback of an error, also behind the command; as VIDEOZOO_DEBUG=1 does.',
     sections={
         'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
-        'Look inside': [complete.complete, attend.attend, pca.pca],
+        'Look inside': [complete.complete, attend.attend, pca.pca, surprise.surprise],
         'Features': [embed.embed],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [

@@ -5,10 +5,14 @@ from .confusion import confusion_figure, figure_png, save_confusion
 from .fonts import check_pictures
 from .grid import Grid, png_of
 from .saving import PICTURES, save_animation, save_image
+from .timeline import Curve, FilmPlot, Timeline
 
 __all__ = [
     'PICTURES',
+    'Curve',
+    'FilmPlot',
     'Grid',
+    'Timeline',
     'check_pictures',
     'colorbar',
     'confusion_figure',
