@@ -15,7 +15,7 @@ from videozoo_timm.cli import main
 from videozoo_timm.models.generator_files import read_video_parts
 from videozoo_timm.models.gpt import GPT
 from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
-from videozoo_timm.training import Keeping, Schedule, make_accelerator, read_log
+from videozoo_timm.training import Keeping, Schedule, adversaries, make_accelerator, read_log
 from videozoo_timm.training.loop import make_optimizer
 from videozoo_timm.training.prior import PriorStep, pretrain_prior
 from videozoo_timm.training.tokenizer import (
@@ -190,7 +190,8 @@ def test_published_settings_are_the_defaults(capsys):
     assert (TokenizerLoss().reconstruction, TokenizerLoss().commitment, TokenizerLoss().decay) == (4, 0.25, 0.99)
 
 
-def test_discriminators_count_from_their_step_on_and_each_side_learns_its_own():
+def test_discriminators_count_from_their_step_on_and_each_side_learns_its_own(monkeypatch):
+    monkeypatch.setattr(adversaries, '_WIDTHS', (4, 8, 8, 8))
     step, x = TokenizerStep(tokenizer(), TokenizerLoss(image_gan=1, video_gan=1, gan_start=3)), clips()
     losses = []
     for trained in (step, TokenizerStep(tokenizer(), TokenizerLoss())):
