@@ -58,11 +58,11 @@ print(json.dumps(dict(peak=peak, weights=weights, cache=Cache(gpt, {batch}).nbyt
 """
 
 
-def sample(gpt, use_cache: bool = True) -> list[float]:
+def sample(gpt, use_cache: bool = True, batch: int = BATCH) -> list[float]:
     """Times at which each code was there, in seconds from the start."""
     times, start = [], time.perf_counter()
     gpt.sample(
-        torch.zeros(BATCH, 1, dtype=torch.int64),
+        torch.zeros(batch, 1, dtype=torch.int64),
         gpt.block_size + 1,
         use_cache=use_cache,
         generator=torch.Generator().manual_seed(0),
@@ -71,37 +71,37 @@ def sample(gpt, use_cache: bool = True) -> list[float]:
     return times
 
 
-def uncached_by_steps(gpt, lengths: int = 5) -> float:
+def uncached_by_steps(gpt, lengths: int = 5, batch: int = BATCH) -> float:
     """Seconds of all steps, by the trapezoidal rule over steps of some lengths."""
     places = [round(1 + k * (gpt.block_size - 1) / (lengths - 1)) for k in range(lengths)]
     costs = []
     with torch.inference_mode():
-        gpt(torch.zeros(BATCH, 1, dtype=torch.int64))
+        gpt(torch.zeros(batch, 1, dtype=torch.int64))
         for place in places:
-            codes = torch.zeros(BATCH, place, dtype=torch.int64)
+            codes = torch.zeros(batch, place, dtype=torch.int64)
             start = time.perf_counter()
             gpt.head(gpt.forward_features(codes)[:, -1])
             costs.append(time.perf_counter() - start)
     return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(places, places[1:], costs, costs[1:], strict=False))
 
 
-def videos() -> None:
+def videos(batch: int) -> None:
     """The video GPT with and without its cache, its memory, and the VQGAN against its convolutions alone."""
     from videozoo_timm.models import GPT, VideoVQGAN, VideoVQGANConfig
 
     args: dict[str, int] = dict(vocab_size=16384, block_size=2048, depth=24, num_heads=16, embed_dim=1024)
     torch.manual_seed(0)
     gpt = GPT(**args).eval()
-    plain = uncached_by_steps(gpt, lengths=4)
-    times = sample(gpt)
+    plain = uncached_by_steps(gpt, 4, batch)
+    times = sample(gpt, batch=batch)
     growth = (times[-1] - times[-101]) / (times[100] - times[0])
     print(
-        f'{BATCH} clips of 2,048 codes, GPT of 24 blocks, float32: uncached {plain:.0f} s, cached {times[-1]:.0f} s, '
+        f'{batch} clips of 2,048 codes, GPT of 24 blocks, float32: uncached {plain:.0f} s, cached {times[-1]:.0f} s, '
         f'{plain / times[-1]:.0f} times; last hundred codes against the first {growth:.2f}',
         flush=True,
     )
     del gpt
-    code = VIDEO_MEMORY.format(args=args, batch=BATCH)
+    code = VIDEO_MEMORY.format(args=args, batch=batch)
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     done = subprocess.run([sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True)
     r = json.loads(done.stdout.splitlines()[-1])
@@ -146,9 +146,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--runs', type=int, default=3)
     parser.add_argument('--videos', action='store_true')
+    parser.add_argument('--batch', type=int, default=BATCH, help='samples at a time, with --videos')
     args = parser.parse_args()
     if args.videos:
-        videos()
+        videos(args.batch)
         return
     from videozoo_timm import catalogue
     from videozoo_timm.models.attention import fast_in_bfloat16
