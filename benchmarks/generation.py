@@ -7,7 +7,7 @@ The `alef` size draws 4 samples of 256 codes, uncached in float32 once from star
 samples of the 1024 codes of the 32x32 grid; its uncached time is summed from steps measured at a few lengths. Memory is
 that of a process of its own, above what its imports take. bfloat16 is measured where the processor has instructions.
 
-`--videos` samples one clip of the published 8 x 16 x 16 grid (2,048 codes) with the GPT of 24 blocks, in float32, and
+`--videos` samples 4 clips of the published 8 x 16 x 16 grid (2,048 codes) with the GPT of 24 blocks, in float32, and
 encodes a clip with its VQGAN, beside the same convolutions alone.
 """
 
@@ -44,17 +44,17 @@ print(json.dumps(dict(peak=memory('VmHWM') - before, weights=weights, cache=Cach
 
 VIDEO_MEMORY = """
 import json, torch
-from videozoo_timm.models import GPT, VideoGenerator, VideoVQGAN, VideoVQGANConfig
+from videozoo_timm.models import GPT
 from videozoo_timm.models.gpt import Cache
 def memory(field):
     return 1024 * int(next(line for line in open('/proc/self/status') if line.startswith(field)).split()[1])
 before = memory('VmRSS')
 gpt = GPT(**{args!r}).eval()
-cache = Cache(gpt, 1)
 weights = sum(p.nbytes for p in gpt.parameters())
-gpt.sample(torch.zeros(1, 1, dtype=torch.int64), 300, seed=0, top_k=2048, top_p=0.92)
-gpt.sample(torch.zeros(1, 2000, dtype=torch.int64), gpt.block_size + 1, seed=0, top_k=2048, top_p=0.92)
-print(json.dumps(dict(peak=memory('VmHWM') - before, weights=weights, cache=cache.nbytes)))
+start = torch.zeros({batch}, 1, dtype=torch.int64)
+gpt.sample(start, gpt.block_size + 1, seed=0, top_k=2048, top_p=0.92)
+peak = memory('VmHWM') - before
+print(json.dumps(dict(peak=peak, weights=weights, cache=Cache(gpt, {batch}).nbytes)))
 """
 
 
@@ -85,23 +85,23 @@ def uncached_by_steps(gpt, lengths: int = 5, batch: int = BATCH) -> float:
     return sum((b - a) * (x + y) / 2 for a, b, x, y in zip(places, places[1:], costs, costs[1:], strict=False))
 
 
-def videos() -> None:
+def videos(batch: int) -> None:
     """The video GPT with and without its cache, its memory, and the VQGAN against its convolutions alone."""
     from videozoo_timm.models import GPT, VideoVQGAN, VideoVQGANConfig
 
-    args = dict(vocab_size=16384, block_size=2048, depth=24, num_heads=16, embed_dim=1024)
+    args: dict[str, int] = dict(vocab_size=16384, block_size=2048, depth=24, num_heads=16, embed_dim=1024)
     torch.manual_seed(0)
     gpt = GPT(**args).eval()
-    plain = uncached_by_steps(gpt, lengths=4, batch=1)
-    times = sample(gpt, batch=1)
+    plain = uncached_by_steps(gpt, 4, batch)
+    times = sample(gpt, batch=batch)
     growth = (times[-1] - times[-101]) / (times[100] - times[0])
     print(
-        f'2,048 codes, GPT of 24 blocks, float32: uncached {plain:.0f} s, cached {times[-1]:.0f} s, '
+        f'{batch} clips of 2,048 codes, GPT of 24 blocks, float32: uncached {plain:.0f} s, cached {times[-1]:.0f} s, '
         f'{plain / times[-1]:.0f} times; last hundred codes against the first {growth:.2f}',
         flush=True,
     )
     del gpt
-    code = VIDEO_MEMORY.replace('{args!r}', repr(args))
+    code = VIDEO_MEMORY.format(args=args, batch=batch)
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     done = subprocess.run([sys.executable, '-c', code], env=env, text=True, capture_output=True, check=True)
     r = json.loads(done.stdout.splitlines()[-1])
@@ -146,9 +146,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--runs', type=int, default=3)
     parser.add_argument('--videos', action='store_true')
+    parser.add_argument('--batch', type=int, default=BATCH, help='samples at a time, with --videos')
     args = parser.parse_args()
     if args.videos:
-        videos()
+        videos(args.batch)
         return
     from videozoo_timm import catalogue
     from videozoo_timm.models.attention import fast_in_bfloat16

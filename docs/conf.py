@@ -25,7 +25,7 @@ version = release = __version__
 
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'generated']
 exclude_patterns = ['frameworks.txt']
-smartquotes = False  # T' is a number of time steps, and --zoo an option
+smartquotes_action = 'D'  # dashes alone: T' is a number of time steps
 default_role = 'py:obj'  # single backticks: code, and a link where the handbook knows the name
 
 html_theme = 'furo'

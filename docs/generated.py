@@ -36,7 +36,7 @@ class CommandReference(SphinxDirective):
         section = self._section(command.name, f'videozoo-{command.name}')
         section += _code(' '.join(['videozoo', command.name, *command.collect_usage_pieces(ctx)]), 'text')
         for paragraph in (command.help or '').replace('\b\n', '').split('\n\n'):
-            section += nodes.paragraph('', ' '.join(paragraph.split()))
+            section += _paragraph(paragraph)
         options: dict[str, nodes.definition_list] = {}
         for param in command.get_params(ctx):
             record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
@@ -44,9 +44,7 @@ class CommandReference(SphinxDirective):
                 continue
             heading = getattr(param, 'section', 'Options')
             term = nodes.term('', '', nodes.literal('', record[0]))
-            item = nodes.definition_list_item(
-                '', term, nodes.definition('', nodes.paragraph('', ' '.join(record[1].split())))
-            )
+            item = nodes.definition_list_item('', term, nodes.definition('', _paragraph(record[1])))
             options.setdefault(heading, nodes.definition_list(classes=['options'])).append(item)
         for heading in sorted(options, key=lambda heading: heading != 'Options'):  # which come first
             section += nodes.rubric('', heading)
@@ -55,6 +53,14 @@ class CommandReference(SphinxDirective):
             section += nodes.rubric('', 'Examples')
             section += _code('\n'.join(line.strip() for line in command.examples))
         return section
+
+
+def _paragraph(text: str) -> nodes.paragraph:
+    """The text, its options as code, since elsewhere two hyphens are a dash."""
+    parts = re.split(r'(?<![\w-])(--[a-z][\w-]*)', ' '.join(text.split()))
+    return nodes.paragraph(
+        '', '', *(nodes.literal('', p) if k % 2 else nodes.Text(p) for k, p in enumerate(parts) if p)
+    )
 
 
 def _code(text: str, language: str = 'bash') -> nodes.literal_block:

@@ -74,6 +74,7 @@ def test_the_reference_is_the_code(tmp_path):
         assert f'videozoo-{name}' in entries['std:label']
         shown = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         assert all(option in page for p in shown for option in p.opts), name
+    assert '--' in page and not re.search(r'[\u2013\u2014]\w', page)  # an option in a sentence, too
     page = _text(tmp_path / 'html' / 'models.html')
     assert all(record.name in page for record in (*CHECKPOINTS, *GENERATORS))
 

@@ -301,3 +301,71 @@ def test_signals_to_all_are_the_parents(tmp_path):
         assert 'gave nothing for 5 s' in failure.reason
     assert not psutil.pid_exists(decoder.pid)
     assert not any(thread.name.startswith('videozoo') for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='there it ends when it has imported')
+def test_a_process_ends_with_its_parent_even_while_it_imports(tmp_path, monkeypatch):
+    (tmp_path / 'slow_import.py').write_text("open('begun', 'w').close()\nimport time\ntime.sleep(60)\n")
+    monkeypatch.setattr(sys, 'path', [str(tmp_path), *sys.path])
+    process = processes.start_python('slow_import:main', stdin=subprocess.PIPE, cwd=tmp_path)
+    while not (tmp_path / 'begun').exists():
+        time.sleep(0.05)
+    process.stdin.close()  # as the system does for a parent that is killed
+    assert process.wait(20) == 1
+
+
+KILLED = """
+import os, random, signal, sys, time
+import videozoo_timm
+from videozoo_timm import load_model
+from videozoo_timm.analysis import embed
+video, out, marker = sys.argv[1:]
+model = load_model('vit_shapes_motion')
+def run():
+    return embed(model, [video], stride=0.05, batch_size=2, out=out, num_workers=1)
+for moment in sorted(random.Random(0).uniform(0, 5) for _ in range(10)):
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        finally:
+            os._exit(0)
+    time.sleep(moment)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print(f'killed {moment:.1f}', flush=True)
+time.sleep(10)
+mine = os.getpid()
+for name in filter(str.isdigit, os.listdir('/proc')):
+    try:
+        alive = int(name) != mine and marker.encode() in open(f'/proc/{name}/environ', 'rb').read()
+    except OSError:
+        continue
+    if alive:
+        print('left', open(f'/proc/{name}/cmdline').read())
+print('again', len(run().features), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='by what Linux tells of processes and shared memory')
+def test_killed_at_ten_random_moments_nothing_is_left(tmp_path):
+    for name in ('run', 'temporary'):
+        (tmp_path / name).mkdir()
+    out, marker = tmp_path / 'run' / 'features.npz', f'videozoo{os.getpid()}'
+    before = set(os.listdir('/dev/shm'))
+    environment = dict(MARKER=marker, TMPDIR=str(tmp_path / 'temporary'), PYTHONPATH=str(REPOSITORY))
+    told = python(['-c', KILLED, CAT, str(out), marker], tmp_path, **environment)
+    assert told.stdout.count('killed') == 10 and 'left' not in told.stdout, told
+    assert int(told.stdout.split('again')[1]) > 10  # what the killed runs have done is continued
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['features.npz']
+    assert not any((tmp_path / 'temporary').iterdir())
+    assert set(os.listdir('/dev/shm')) <= before
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_without_one(tmp_path):
+    told = python([str(REPOSITORY / 'benchmarks' / 'gpu.py'), '--device', 'cpu', '--small'], tmp_path)
+    rows = [line for line in told.stdout.splitlines() if line.startswith('| ')]
+    assert told.returncode == 0 and len(rows) > 12, told
+    assert not any('failed' in row or 'left out' in row or 'not measured' in row for row in rows), told.stdout

@@ -87,6 +87,8 @@ def count_flops(model: nn.Module, x: torch.Tensor) -> int:
     memo = {id(b): torch.empty_like(b, device='meta') for b in original.buffers()}
     memo |= {id(p): nn.Parameter(torch.empty_like(p, device='meta'), False) for p in original.parameters()}
     shadow = copy.deepcopy(original, memo)  # without values
+    for module in shadow.modules():
+        vars(module).pop('forward', None)  # of compiled blocks, it is that of the original
     with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
         shadow(torch.empty_like(x, device='meta'))
     return counter.get_total_flops()

@@ -1,9 +1,11 @@
 """Python processes that this package starts, to decode videos for instance."""
 
 import os
+import select
 import subprocess
 import sys
 import sysconfig
+import threading
 from multiprocessing import spawn
 from typing import Any
 
@@ -13,7 +15,7 @@ from .errors import NoInterpreterError
 def start_python(target: str, **popen: Any) -> subprocess.Popen[bytes]:
     """Start a Python process that calls a function of this package and imports nothing from the current folder.
 
-    It imports no script of the user's and registers no models.
+    It imports no script of the user's and registers no models. It ends when the pipe to its standard input is closed.
 
     Args:
         target: 'package.module:function', which takes no arguments.
@@ -31,7 +33,10 @@ def start_python(target: str, **popen: Any) -> subprocess.Popen[bytes]:
         )
     module, _, function = target.partition(':')
     # Until its first statement such a process imports nothing from the '' that -c puts in front, as `sys` is built in.
-    code = f'import sys; sys.path[:] = sys.argv[1:]; from {module} import {function}; {function}()'
+    code = (
+        f'import sys; sys.path[:] = sys.argv[1:]; from {__name__} import end_with_parent; end_with_parent(); '
+        f'from {module} import {function}; {function}()'
+    )
     left_out = ('PYTHONPATH', 'PYTHONINSPECT')  # an empty entry of the first is the current folder
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     return subprocess.Popen[bytes](
@@ -39,6 +44,23 @@ def start_python(target: str, **popen: Any) -> subprocess.Popen[bytes]:
         env=dict(environment, VIDEOZOO_NO_MODELS='1'),
         **popen,
     )
+
+
+def end_with_parent() -> None:
+    """End this process once the pipe to its standard input is closed, even while it is still importing.
+
+    Without `poll` (Windows) it ends when it reads from there.
+    """
+    if not hasattr(select, 'poll'):
+        return
+    watched = select.poll()
+    watched.register(0, 0)  # hang-ups alone, which are told in any case
+
+    def watch() -> None:
+        watched.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _interpreter_options() -> list[str]:

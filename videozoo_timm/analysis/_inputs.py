@@ -111,7 +111,7 @@ def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:
 
 
 def _files_of(path: str | os.PathLike[str]) -> Iterable[str | os.PathLike[str]]:
-    if as_path(path).is_file():
+    if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):
         return [path]
     try:
         return find_media(path)

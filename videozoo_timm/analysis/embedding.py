@@ -1,7 +1,6 @@
 """Features of videos and images."""
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,11 +14,13 @@ from torch import nn
 
 from ..errors import NotFiniteError, UserError
 from ..inference.checks import checked_model
-from ..inference.journal import COLUMNS, Journal, remaining
+from ..inference.journal import COLUMNS, Journal
 from ..inference.losses import losses_of
 from ..inference.pipeline import Group, ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
-from ..inference.provenance import weights_of
+from ..inference.provenance import compiled, weights_of
 from ..inference.reporting import Reporter, with_fields
+from ..inference.running import check_compiler
+from ..inference.unfinished import resumed, state_of
 from ..outputs import Output
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
 from ._inputs import WARNING, Paths, Stimuli, none_read, stimuli_of
@@ -30,8 +31,6 @@ from .stimulus_tables import At, Manifest
 __all__ = ['embed']
 
 CLOCKS = ('first-frame', 'file')  # what the times of rows count from
-
-_logger = logging.getLogger(__name__)
 
 
 def embed(
@@ -52,6 +51,7 @@ def embed(
     sampling: Sampling = RECOGNITION,
     size: int | None = None,
     batch_size: int = 4,
+    compile: bool = False,
     out: str | os.PathLike | None = None,
     about: dict[str, str] | None = None,
     start_over: bool = False,
@@ -87,6 +87,8 @@ def embed(
         sampling: The time that a clip spans; the number of frames is the model's.
         size: Height and width in pixels; only of image encoders, if not their own.
         batch_size: Clips at a time.
+        compile: Compile the blocks of the model (`torch.compile`), which takes a minute at first and needs a C++
+            compiler. The rows differ in their last digits from others, and so are those of another run.
         out: `.npz`, `.safetensors`, `.csv`, `.parquet` or a folder to write, as in `Embeddings.save`.
         about: Strings to store in `out`; `model` says which model it is.
         start_over: Replace `out` even if it holds other results, and throw away what an unfinished run has left of it.
@@ -127,13 +129,14 @@ def embed(
     groups = groups_of(len(files), views, batch_size, alone=at is not None)
 
     def batches_of(groups: list[Group]) -> Iterator[RowBatch]:
-        with evaluating(model):
+        with evaluating(model, compile):
             yield from process(
                 lambda x: features.compute(model, x),
                 groups,
                 files,
                 views,
                 batch_size=batch_size,
+                whole=compile,
                 times=stimuli.times,
                 what='features' if resolved is None else [f'features of block {block}' for block in resolved],
                 reading=reading,
@@ -152,6 +155,8 @@ def embed(
         return _checked(_collect(batches_of(groups), stimuli, resolved, np.empty, clock, strict, reporter))
     out, team = Path(out), team or ProcessGroup()
     check_output(out, tokens)
+    if compile:
+        check_compiler()  # before anything is written
     provenance = weights_of(model)
     settings = dict(
         tokens=tokens,
@@ -164,6 +169,7 @@ def embed(
         **asdict(reading.pixels),
         batch_size=batch_size,
         dtype=provenance.pop('dtype'),
+        **compiled(compile),
     )
     journal = Journal(
         out,
@@ -174,7 +180,7 @@ def embed(
             device=placement['device'].type,
             torch=torch.__version__,
             pyav=pyav_version(),
-            files=[_state_of(path) for path in files],
+            files=[state_of(path) for path in files],
             **({} if stimuli.ids is None else dict(ids=stimuli.ids)),
         ),
     )
@@ -186,46 +192,13 @@ def embed(
     if skip_done and not start_over and not journal.folder.exists() and _is_done(out, about, team, reporter):
         reporter.progress(len(files) / team.size)
         return None
-    try:
-        team.together(lambda: journal.open(start_over) if team.is_main else None)
-        if team.is_main:
-            tell_lacks()
-        if team.is_main and journal.goes_on:
-            reporter.say(f'going on with the unfinished run in {journal.folder}')
-        todo = remaining(groups, journal.batches(groups, mend=team.is_main))
-        if team.is_main and journal.damaged:
-            _logger.warning(
-                '%s: %d %s of an unfinished run %s damaged and %s computed again',
-                out,
-                journal.damaged,
-                *(('batch', 'was', 'is') if journal.damaged == 1 else ('batches', 'were', 'are')),
-            )
-        reporter.progress((len(files) - sum(len(group.files) for group in todo)) / team.size)
-        team.wait()  # nobody writes before all have read
-        for batch in batches_of(todo[team.rank :: team.size]):
-            journal.add(batch)
-        journal.stop_writing()
-        team.wait()
-        if not team.is_main:
+    with resumed(journal, out, groups, batches_of, team, reporter, start_over, tell_lacks) as done:
+        if done is None:
             return None
-        done = journal.batches(groups)
-        try:
-            if lost := remaining(groups, done):
-                raise OSError(
-                    f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
-                    f'the same command computes them again'
-                )
-            result = _collect(done, stimuli, resolved, journal.array, clock, strict, reporter)
-            about |= {name: json.dumps(told) for name in _LEFT_OUT if (told := getattr(result, name))}
-            result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
-        except VideoError:
-            if not any(batch.files for batch in done):  # otherwise without `strict` the rows are there
-                journal.remove()
-            raise
-        journal.remove()
-        return _checked(result)
-    finally:
-        journal.close()
+        result = _collect(done, stimuli, resolved, journal.array, clock, strict, reporter)
+        about |= {name: json.dumps(told) for name in _LEFT_OUT if (told := getattr(result, name))}
+        result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
+    return _checked(result)
 
 
 def _refuse_other_results(out: Path, about: Mapping[str, str], paths: list[str]) -> None:
@@ -260,15 +233,6 @@ def _settings(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]
     with suppress(KeyError, TypeError, ValueError, RecursionError):  # of unknown origin
         chosen['settings'] = json.loads(chosen['settings'])
     return chosen
-
-
-def _state_of(path: str) -> list[Any]:
-    """What tells a file from another one of its name."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return [path]
-    return [path, state.st_size, state.st_mtime_ns]
 
 
 def _collect(

@@ -212,6 +212,7 @@ def predict(
     views: Views | str | None = None,
     *,
     batch_size: int = 4,
+    compile: bool = False,
     team: ProcessGroup | None = None,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = WARNING,
@@ -224,6 +225,7 @@ def predict(
         paths: Videos, or images: a list, or one path; folders and patterns stand for their files (`find_media`).
         views: Which views of each, or a protocol (`parse_views`); the centered one if None.
         batch_size: Views at a time.
+        compile: As in `embed`.
         team: The processes that share the work; all get the whole result.
         reading: How the files are read.
         reporter: How progress is reported, and files that cannot be read: by default a warning is logged for each.
@@ -241,15 +243,17 @@ def predict(
     files = listed(paths)
     team = team or ProcessGroup()
     groups = groups_of(len(files), views, batch_size)[team.rank :: team.size]
-    with evaluating(model):
+    with evaluating(model, compile):
         batches: list[RowBatch] = list(
             process(
-                # In float64, so that the loss is as exact as the logits.
-                lambda x: model(x).cpu().double().log_softmax(dim=-1),
+                model,
                 groups,
                 files,
                 views,
                 batch_size=batch_size,
+                # In float64, so that the loss is as exact as the logits.
+                finish=lambda logits: logits.double().log_softmax(dim=-1),
+                whole=compile,
                 what='class scores',
                 reading=reading,
                 reporter=reporter,
@@ -288,7 +292,7 @@ def evaluate(
         model: A model with a classification head.
         files: What `class_folders` finds, or the folder where it looks.
         views: Which views of each file, or a protocol (`parse_views`); the centered one if None.
-        **options: `batch_size`, `team`, `reading`, `reporter` and their fields, as in `predict`.
+        **options: `batch_size`, `compile`, `team`, `reading`, `reporter` and their fields, as in `predict`.
 
     Raises:
         ValueError: The classes are not as many as the model's; or, with the attribute `failed`, none of the files could

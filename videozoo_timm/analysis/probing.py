@@ -94,6 +94,7 @@ def frozen_features(
     *,
     tokens: bool = False,
     batch_size: int = 4,
+    compile: bool = False,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = WARNING,
     **fields: Any,
@@ -106,6 +107,7 @@ def frozen_features(
         views: One view per file; the centered one if None.
         tokens: Keep the patch tokens too; they stay in memory, 2 bytes a value.
         batch_size: Files at a time.
+        compile: As in `embed`.
         reading: How the files are read.
         reporter: How progress is reported, and files that cannot be read: by default a warning is logged for each.
         **fields: Fields of `reading` and `reporter` to replace.
@@ -137,13 +139,14 @@ def frozen_features(
     failed: dict[int, str] = {}
     read_rows: list[RowBatch] = []  # without their values
     groups = groups_of(len(files.paths), views, batch_size)
-    with evaluating(timm_model):
+    with evaluating(timm_model, compile):
         for batch in process(
             compute,
             groups,
             files.paths,
             views,
             batch_size=batch_size,
+            whole=compile,
             what='features',
             reading=reading,
             reporter=reporter,

@@ -172,14 +172,14 @@ def family(name: str, record: type, *options: Callable[[Any], Any]) -> Callable[
 
     Args:
         name: Of the command's argument.
-        record: Dataclass; an option for each of its fields.
+        record: Dataclass; an option for each of its fields but such as have a default.
         *options: Decorators that declare these options, in the order of the help.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def gather(**given: Any) -> Any:
-            values = {field.name: given.pop(field.name) for field in fields(record)}
+            values = {field.name: given.pop(field.name) for field in fields(record) if field.name in given}
             return function(**{name: record(**values)}, **given)
 
         for add in reversed(options):

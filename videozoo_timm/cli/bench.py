@@ -1,12 +1,12 @@
 """videozoo bench."""
 
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from ..text import to_json
 from .base import command, option
 from .loading import load
-from .options import ModelOptions, batch_option, json_option, model_options
+from .options import ModelOptions, batch_option, compile_option, json_option, model_options
 from .output import complain, echo, table
 from .types import Choice, Count
 
@@ -19,7 +19,7 @@ from .types import Choice, Count
 )
 @model_options()
 @batch_option(1, 'Clips')
-@option('--compile', is_flag=True, help='Also measure the model compiled by torch.compile.')
+@compile_option('Also measure the model compiled by torch.compile.', section='Options')
 @option(
     '--against',
     type=Choice(['plain']),
@@ -34,10 +34,13 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
 
     from ..bench import PlainViT, check_plain, matrix_product_rate, measure
     from ..inference.pipeline import takes_clips
+    from ..inference.running import check_compiler, compiled_blocks
 
     model, name = load(chosen, pretrained=False)  # nothing is fetched: what the weights are does not matter here
     if against:
         check_plain(model)
+    if compile:
+        check_compiler()
     device = next(model.parameters()).device
     dtype = getattr(torch, chosen.dtype or 'float32')
     frames = [model.num_frames] if takes_clips(model) else []
@@ -60,7 +63,8 @@ def bench(chosen: ModelOptions, batch_size: int, compile: bool, against: str | N
     rows = [measured('eager', model, x, rate)]
     if compile:
         complain('compiling, which may take minutes ...')
-        rows.append(measured('compiled', cast('torch.nn.Module', torch.compile(model)), x, rate))
+        with compiled_blocks(model):
+            rows.append(measured('compiled', model, x, rate))
     if against:
         plain = PlainViT(model).to(device).eval()
         with torch.inference_mode():

@@ -12,6 +12,7 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     batch_option,
+    compile_option,
     frames_option,
     input_options,
     model_options,
@@ -40,6 +41,7 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()
+@compile_option()
 @models_option()
 @option(
     '--tokens',
@@ -127,6 +129,7 @@ def embed(
     inputs: Inputs,
     reading: ReadingOptions,
     chosen: ModelOptions,
+    compile: bool,
     patterns: tuple[str, ...],
     tokens: str,
     blocks: tuple[int, ...] | None,
@@ -189,6 +192,7 @@ def embed(
                 strict=strict,
                 sampling=sampling_of(model, span, frames),
                 batch_size=batch_size,
+                compile=compile,
                 start_over=force,
                 skip_done=bool(names),
                 team=team,

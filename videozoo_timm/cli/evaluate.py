@@ -13,6 +13,7 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     ViewOptions,
+    compile_option,
     folder_option,
     input_options,
     json_option,
@@ -32,6 +33,7 @@ from .output import Losses, echo, exit_code, progress, report, table, tell_pace,
 )
 @input_options('The folder, with one subfolder of videos (or images) for each class.', '--val-dir')
 @model_options()
+@compile_option()
 @view_options()
 @option(
     '--train-jitter-scales',
@@ -49,6 +51,7 @@ def evaluate(
     inputs: Inputs,
     reading: ReadingOptions,
     chosen: ModelOptions,
+    compile: bool,
     view: ViewOptions,
     train_jitter_scales: tuple[int, int] | None,
     seed: int | None,
@@ -62,7 +65,7 @@ def evaluate(
     from ..analysis.evaluation import evaluate as measure
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
-    from ..inference.provenance import versions, weights_of
+    from ..inference.provenance import compiled, versions, weights_of
     from ..outputs import Output
     from ..video import Reading, class_folders
     from ..video.class_folders import EmptyClassError
@@ -88,6 +91,7 @@ def evaluate(
         span=view.span,
         frames=view.frames or None,
         **asdict(Reading(**vars(reading)).pixels),
+        **compiled(compile),
     )
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
@@ -107,6 +111,7 @@ def evaluate(
                 folders,
                 views,
                 batch_size=view.batch_size,
+                compile=compile,
                 team=team,
                 progress=update,
                 report=report,

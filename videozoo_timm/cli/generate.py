@@ -205,7 +205,7 @@ def _images(
 
     device, dtype = placement(chosen)
     generator: Any = load_model(chosen.name, zoo=chosen.zoo, device=device, dtype=dtype, files=chosen.files)
-    about |= _of_weights(generator, sampling, len(paths) * samples if paths else num_images)
+    about |= _of_weights(generator, dtype, sampling, len(paths) * samples if paths else num_images)
     _refuse_other(out, out, about, force)
     about |= versions()
     start = time.perf_counter()
@@ -250,7 +250,9 @@ def _videos(
     _refuse_other(out, sheet, about, force)
     generator = load_video_generator(chosen)
     views = views_for_generator(generator, video.span, video.num_frames)
-    about |= _of_weights(generator, sampling, len(paths) * samples if paths else num_videos) | about_views(views)
+    about |= _of_weights(
+        generator, placement(chosen)[1], sampling, len(paths) * samples if paths else num_videos
+    ) | about_views(views)
     _refuse_other(out, sheet, about, force)
     about |= versions()
     start, failed = time.perf_counter(), 0
@@ -277,14 +279,14 @@ def _settings(chosen: GeneratorOptions, sampling: SamplingOptions) -> dict[str, 
     return about
 
 
-def _of_weights(generator: Any, sampling: SamplingOptions, number: int) -> dict[str, Any]:
+def _of_weights(generator: Any, dtype: Any, sampling: SamplingOptions, number: int) -> dict[str, Any]:
     """The rest of it; the same seed gives the same samples in the same batches only."""
     from ..inference.journal import digest_of
 
     sampling.batch_size = sampling.batch_size or generator.fitting(number)
     return dict(
         weights=digest_of(generator.state_dict().items()),
-        dtype=str(next(generator.gpt.parameters()).dtype).removeprefix('torch.'),
+        dtype=str(dtype).removeprefix('torch.'),
         batch_size=sampling.batch_size,
     )
 

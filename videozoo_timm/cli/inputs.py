@@ -55,13 +55,16 @@ def files(
         complain(error)
     if missing and (hint := unquoted(inputs.given)):
         complain(hint)
-    once: dict[str, str] = {}
-    for path in found:
-        once.setdefault(os.path.abspath(path), str(path))
-    if not once:
+    paths = list(map(str, found))
+    if len(inputs.given) > 1:
+        once: dict[str, str] = {}
+        for path in paths:
+            once.setdefault(os.path.abspath(path), path)
+        paths = list(once.values())
+    if not paths:
         what = 'videos' if find is find_videos else 'videos or images'
         raise ValueError(f'no {what} in {", ".join(inputs.given)}')
-    return list(once.values()), len(missing) + len(unreadable)
+    return paths, len(missing) + len(unreadable)
 
 
 def unquoted(words: list[str]) -> str:

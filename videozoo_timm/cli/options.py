@@ -199,7 +199,8 @@ def input_options(what: str, folder_flag: str = '--video-dir') -> Callable[[Any]
             nargs=-1,
             metavar='[PATH]...',
             type=PATH,
-            help=f'{what} drawn:100@7 stands for the synthetic videos that `videozoo draw -n 100 --seed 7` writes.',
+            help=f'{what} drawn:100@7 stands for the synthetic videos that `videozoo draw -n 100 --seed 7` writes, '
+            'FOLDER:frames@15 for numbered images as frames of a video, 15 a second.',
         ),
         folder_option(
             folder_flag, 'folders', type=PATH, multiple=True, section='Reading files', help='The same as PATH.'
@@ -232,6 +233,13 @@ def frames_option() -> Callable[[Any], Any]:
 
 def batch_option(default: int, what: str) -> Callable[[Any], Any]:
     return option('--batch-size', type=Count(), metavar='N', default=default, help=f'{what} per batch.')
+
+
+def compile_option(
+    help: str = 'Compile the model by torch.compile: faster on GPUs and for many files; needs a C++ compiler.',
+    section: str = 'Model',
+) -> Callable[[Any], Any]:
+    return option('--compile', is_flag=True, section=section, help=help)
 
 
 def block_option() -> Callable[[Any], Any]:

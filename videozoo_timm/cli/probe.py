@@ -13,6 +13,7 @@ from .options import (
     ModelOptions,
     ReadingOptions,
     batch_option,
+    compile_option,
     folder_option,
     frames_option,
     json_option,
@@ -42,6 +43,7 @@ PROBES = ('linear', 'neighbours', 'attentive')
 @folder_option('--val', required=True, type=PATH, section='Videos or images', help='The same classes, held out.')
 @reading_options('Videos or images')
 @model_options()
+@compile_option()
 @option(
     '--probes',
     cls=Several,
@@ -64,6 +66,7 @@ def probe(
     val: str,
     reading: ReadingOptions,
     chosen: ModelOptions,
+    compile: bool,
     probes: tuple[str, ...],
     epochs: int,
     seed: int,
@@ -80,7 +83,7 @@ def probe(
     from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
-    from ..inference.provenance import versions, weights_of
+    from ..inference.provenance import compiled, versions, weights_of
     from ..outputs import Output
     from ..video import Reading, class_folders
 
@@ -107,6 +110,7 @@ def probe(
         seed=seed,
         names=names,
         **asdict(Reading(**vars(reading)).pixels),
+        **compiled(compile),
     )
     Output(out).check_recorded('probes.json', about, force)
     about |= versions()  # which updates may change
@@ -122,6 +126,7 @@ def probe(
                     views,
                     tokens='attentive' in names,
                     batch_size=batch_size,
+                    compile=compile,
                     progress=update,
                     report=report,
                     lose=losses,

@@ -22,7 +22,6 @@ RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, wit
 class TrainingOptions:
     """How a model is trained, and what is kept of the run."""
 
-    from_scratch: bool
     out: Path
     resume: bool
     force: bool
@@ -36,22 +35,32 @@ class TrainingOptions:
     weight_decay: float
     betas: tuple[float, float]
     clip_grad: float
-    grad_checkpointing: bool
     seed: int
     checkpoint_every: int
     keep: int
     log_every: int
     max_failed: float
+    from_scratch: bool = False
+    grad_checkpointing: bool = False
 
 
 def training_options(
-    out: str, lr: float, betas: tuple[float, float], clip_grad: float, epochs: float
+    out: str,
+    lr: float,
+    betas: tuple[float, float],
+    clip_grad: float,
+    epochs: float,
+    weight_decay: float = 0.05,
+    warmup: float = 0.05,
+    of_the_zoo: bool = True,
 ) -> Callable[[Any], Any]:
+    """How a model is trained; one of the zoo (`of_the_zoo`) from its weights, unless --from-scratch."""
     in_training = functools.partial(option, section='Training')
+    scratch = option('--from-scratch', is_flag=True, section='Model', help='Start from random weights.')
     return family(
         'training',
         TrainingOptions,
-        option('--from-scratch', is_flag=True, section='Model', help='Start from random weights.'),
+        *([scratch] if of_the_zoo else []),
         folder_option(
             '--out', default=Path(out), section='Training', help='Folder for the model, checkpoints and logs.'
         ),
@@ -84,14 +93,14 @@ def training_options(
         in_training(
             '--warmup',
             type=Number(0, 1),
-            default=0.05,
+            default=warmup,
             metavar='FRACTION',
             help='Fraction of the steps over which the learning rate warms up.',
         ),
         in_training(
             '--weight-decay',
             type=Number(0),
-            default=0.05,
+            default=weight_decay,
             metavar='WD',
             help='Weight decay; not applied to biases, norms, tokens and position embeddings.',
         ),
@@ -105,7 +114,11 @@ def training_options(
             metavar='NORM',
             help='Clip the gradient norm to this value; 0 disables clipping.',
         ),
-        in_training('--grad-checkpointing', is_flag=True, help='Recompute activations: less memory, more time.'),
+        *(
+            [in_training('--grad-checkpointing', is_flag=True, help='Recompute activations: less memory, more time.')]
+            if of_the_zoo
+            else []
+        ),
         in_training('--seed', type=int, default=0, metavar='N', help='Random seed.'),
         in_training(
             '--checkpoint-every',
@@ -181,7 +194,8 @@ def augmentation_options(repeat_aug: int, auto_augment: str) -> Callable[[Any], 
     )
 
 
-def make_accelerator(chosen: ModelOptions, training: TrainingOptions) -> Any:
+def make_accelerator(chosen: Any, training: TrainingOptions) -> Any:
+    """The accelerator for options with a device and a dtype."""
     from ..training.loop import make_accelerator
 
     if chosen.device is not None:
@@ -215,15 +229,13 @@ def model_to_train(
     return model, name
 
 
-def steps_per_epoch(
-    training: TrainingOptions, augmentation: AugmentationOptions, accelerator: Any, num_files: int
-) -> float:
+def steps_per_epoch(training: TrainingOptions, augmentation: Any, accelerator: Any, num_files: int) -> float:
     batch = training.batch_size * accelerator.num_processes * training.accumulate
     return num_files * augmentation.repeat_aug / batch
 
 
-def steps_of(training: TrainingOptions, augmentation: AugmentationOptions, accelerator: Any, num_files: int) -> int:
-    """How many steps the run takes."""
+def steps_of(training: TrainingOptions, augmentation: Any, accelerator: Any, num_files: int) -> int:
+    """How many steps the run takes; `augmentation` has a `repeat_aug`."""
     if training.steps is not None:
         return training.steps
     if not 0 < training.epochs < math.inf:

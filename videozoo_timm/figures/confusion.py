@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..text import printable
-from .fonts import drawable, matplotlib, runs
+from .fonts import drawable, families_of, matplotlib
 from .saving import ending_of, save_figure
 
 
@@ -63,7 +63,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Any:
         axes.set_xticks(range(num_classes), names, rotation=90, parse_math=False)
         axes.set_yticks(range(num_classes), names, parse_math=False)
         for label, name in zip([*axes.get_xticklabels(), *axes.get_yticklabels()], [*names, *names], strict=True):
-            label.set_fontfamily(_families(name))
+            label.set_fontfamily(families_of(name))
     axes.set_xlabel('predicted')
     axes.set_ylabel('true')
     if num_classes <= 30:
@@ -72,15 +72,3 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Any:
             axes.text(column, row, str(counts[row, column]), ha='center', va='center', color=color)
     figure.colorbar(image, label='fraction of the true class', shrink=0.7)
     return figure
-
-
-def _families(text: str) -> list[str]:
-    """Names of the fonts of a text, in the order in which matplotlib shall look for its characters."""
-    from matplotlib.font_manager import FontProperties, fontManager
-
-    families = ['DejaVu Sans']
-    for _, path in runs(text):
-        if not any(entry.fname == path for entry in fontManager.ttflist):
-            fontManager.addfont(path)  # installed since matplotlib last looked
-        families.append(FontProperties(fname=path).get_name())
-    return list(dict.fromkeys(families))

@@ -63,6 +63,18 @@ def runs(text: str) -> list[tuple[str, str]]:
     return pieces
 
 
+def families_of(text: str) -> list[str]:
+    """Names of the fonts of a text, in the order in which matplotlib shall look for its characters."""
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    families = ['DejaVu Sans']
+    for _, path in runs(text):
+        if not any(entry.fname == path for entry in fontManager.ttflist):
+            fontManager.addfont(path)  # installed since matplotlib last looked
+        families.append(FontProperties(fname=path).get_name())
+    return list(dict.fromkeys(families))
+
+
 def width_of(text: str, size: int) -> float:
     """Width of a drawable text, in pixels; `size` is that of the letters."""
     return sum(pillow_font(path, size).getlength(piece) for piece, path in runs(text))

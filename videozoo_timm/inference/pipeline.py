@@ -8,9 +8,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import torch
 from timm.data.config import resolve_model_data_config
@@ -30,61 +30,10 @@ from ..video import (
     is_image,
     load_views,
 )
+from .batches import Group, RowBatch, one_behind, started_batches
 from .checks import fault_of_values
 from .reporting import SILENT, Pace, Reporter, with_fields
-
-
-class Group(NamedTuple):
-    """Files whose views are batched together.
-
-    Attributes:
-        index: Place among the groups.
-        files: Indices of the files.
-        skip: Views of the first file that are done already.
-        number: Batches that are done already.
-    """
-
-    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index, which nobody calls
-    files: list[int]
-    skip: int = 0
-    number: int = 0
-
-
-class RowBatch(NamedTuple):
-    """The output of a model for a batch of views.
-
-    Attributes:
-        group: Index of the group.
-        number: Position among the batches of the group.
-        last: Whether it is the last batch of the group.
-        files: Which file each row is of.
-        starts: Start of each row's window, in seconds from the first frame.
-        ends: End of each row's window.
-        times: The time that each row stands for.
-        durations: Of each row's video, in seconds.
-        padded: Fraction of each row's frames that repeat the first or the last one of the video.
-        damaged: Fraction of each row's frames that are damaged or did not decode.
-        clock_offsets: Presentation time of the first frame on the clock of each row's file.
-        lost: Seconds at the end of each row's video that the file lacks.
-        failed: The group's files that could not be read, or not to their end, or for which the model gives numbers that
-            are not finite, with the reasons; as far as known. Their rows are no results.
-        values: float32 [R, ...] on the CPU, one row per view.
-    """
-
-    group: int
-    number: int
-    last: bool
-    files: list[int]
-    starts: list[float]
-    ends: list[float]
-    times: list[float]
-    durations: list[float]
-    padded: list[float]
-    damaged: list[float]
-    clock_offsets: list[float]
-    lost: list[float]
-    failed: dict[int, str]
-    values: torch.Tensor
+from .running import Runner, compiled_blocks
 
 
 def takes_clips(model: nn.Module) -> bool:
@@ -150,13 +99,15 @@ def process(
     function: Callable[[torch.Tensor], torch.Tensor],
     groups: Sequence[Group],
     paths: Sequence[str],
-    views: Views,
+    views: Views | Sequence[Views],
     *,
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
     times: Mapping[str, Times] | None = None,
     what: str | Sequence[str] = 'the output of the model',
+    finish: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    whole: bool = False,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = SILENT,
     **fields: Any,
@@ -169,12 +120,14 @@ def process(
         function: From a batch [B, C, T, H, W] (of images [B, C, H, W]) to one row per view.
         groups: The files, as indices into `paths`.
         paths: Videos, or images, not both.
-        views: Which views of each file.
+        views: Which views of each file; or of every single one, all of one size and number of frames.
         device: Of the function's input.
         dtype: Of the function's input.
         batch_size: Views per batch.
         times: Of each file, when its views have their times, instead of what `views` says.
         what: What a row holds, for errors; or each entry of its first dimension.
+        finish: What is made of the rows on the CPU, float32 [B, ...].
+        whole: Fill every batch up to `batch_size` for the function, as a compiled one wants.
         reading: How the files are read.
         reporter: How progress and files that have failed are reported.
         **fields: Fields of `reading` and `reporter` to replace.
@@ -188,27 +141,27 @@ def process(
     if len({is_image(path) for path in paths}) > 1:
         raise ValueError('videos and images have different shapes: pass either videos or images')
     jobs = [
-        Job(file, paths[file], group.skip if k == 0 else 0, times=times[paths[file]] if times else None)
+        Job(
+            file,
+            paths[file],
+            group.skip if k == 0 else 0,
+            times=times[paths[file]] if times else None,
+            views=None if isinstance(views, Views) else views[file],
+        )
         for group in groups
         for k, file in enumerate(group.files)
     ]
     reading, reporter = with_fields(reading, reporter, fields)
 
-    def rows_of(pending: list[tuple[int, View]]) -> torch.Tensor:
-        if not pending:
-            return torch.empty(0)
-        x = torch.stack([view.x for _, view in pending]).to(device, dtype)  # [B, C, T, H, W]
-        return function(x).float().cpu()
-
     def fault_of(row: torch.Tensor, view: View) -> str | None:
         where = f' of the clip at {view.start:.2f} s' if view.duration else ''
         return fault_of_values(row, what, view.x, dtype, where)
 
-    watch = _Stopwatch()
-    with closing(load_views(jobs, views, reading)) as loaded:
-        timed = watch.waits_for(loaded)
-        for group in groups:
-            yield from _process_group(rows_of, fault_of, group, timed, paths, batch_size, reporter)
+    runner, watch = Runner(function, device, dtype, batch_size, whole), _Stopwatch()
+    with closing(load_views(jobs, views if isinstance(views, Views) else views[0], reading)) as loaded:
+        started = started_batches(runner, groups, watch.waits_for(loaded), paths, batch_size, reporter)
+        for batch in one_behind(started) if runner.is_ahead else started:
+            yield batch.rows(finish, fault_of)
     reporter.pace(watch.pace(reading.num_workers))
 
 
@@ -232,74 +185,16 @@ class _Stopwatch:
         return Pace(self.views, time.monotonic() - self.start, self.waiting, num_workers)
 
 
-def _process_group(
-    rows_of: Callable[[list[tuple[int, View]]], torch.Tensor],
-    fault_of: Callable[[torch.Tensor, View], str | None],
-    group: Group,
-    loaded: Iterator[tuple[Job, View | Failure | None]],
-    paths: Sequence[str],
-    batch_size: int,
-    reporter: Reporter,
-) -> Iterator[RowBatch]:
-    number, to_come = group.number, len(group.files)
-    pending: list[tuple[int, View]] = []
-    failed: dict[int, str] = {}
-
-    def fail(file: int, reason: str) -> None:
-        if file not in failed:
-            failed[file] = reason
-            reporter.report(paths[file], reason)
-
-    def batch(last: bool) -> RowBatch:
-        views, values = [view for _, view in pending], rows_of(pending)
-        if not values.isfinite().all():
-            for (file, view), row in zip(pending, values, strict=True):
-                if fault := fault_of(row, view):
-                    fail(file, f'{paths[file]}: {fault}')
-        return RowBatch(
-            group.index,
-            number,
-            last,
-            files=[file for file, _ in pending],
-            starts=[view.start for view in views],
-            ends=[view.end for view in views],
-            times=[view.time for view in views],
-            durations=[view.duration for view in views],
-            padded=[view.padded for view in views],
-            damaged=[view.damaged for view in views],
-            clock_offsets=[view.clock_offset for view in views],
-            lost=[view.lost for view in views],
-            failed=dict(failed),
-            values=values,
-        )
-
-    while to_come:
-        job, item = next(loaded)
-        if isinstance(item, View):
-            pending.append((job.index, item))
-            reporter.progress(1 / item.total)
-            if len(pending) == batch_size:
-                yield batch(last=False)
-                pending.clear()
-                number += 1
-            continue
-        if isinstance(item, Failure):
-            fail(job.index, item.reason)
-            reporter.progress(1)
-        to_come -= 1
-    yield batch(last=True)
-
-
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; the model's mode is restored afterwards.
+def evaluating(model: nn.Module, compile: bool = False) -> Iterator[None]:
+    """Eval mode without gradients, and with compiled blocks if asked for; the model is restored afterwards.
 
     Results are ordinary tensors, unlike those of inference mode, which can be neither changed nor trained on.
     """
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), compiled_blocks(model) if compile else nullcontext():
             yield
     finally:
         model.train(was_training)

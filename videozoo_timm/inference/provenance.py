@@ -37,3 +37,8 @@ def weights_of(model: nn.Module) -> dict[str, Any]:
         checksum=checksum_of(tensors.items()),
         dtype=str(placement_of(model)['dtype']).removeprefix('torch.'),
     )
+
+
+def compiled(compile: bool) -> dict[str, Any]:
+    """What tells the results of a compiled model from others, which are as those of versions without it."""
+    return dict(compile=True) if compile else {}

@@ -169,7 +169,7 @@ class MaskedAutoencoder(VisionTransformer):
         masked = mask.unsqueeze(-1)
         pixels = pred
         if self.norm_pix_loss:  # the prediction is of normalized pixels
-            mean, std = _patch_statistics(target)
+            mean, std = patch_statistics(target)
             pixels = pred * std + mean
         rows = (target, target * (1 - masked), pixels * masked + target * (1 - masked))
         return loss, pred, mask, torch.stack([self.unpatchify(row, grid) for row in rows], dim=1)
@@ -201,7 +201,7 @@ class MaskedAutoencoder(VisionTransformer):
     def forward_loss(self, target: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Mean squared error over the masked tokens: target and pred [B, N, P], mask [B, N] -> scalar."""
         if self.norm_pix_loss:
-            mean, std = _patch_statistics(target)
+            mean, std = patch_statistics(target)
             target = (target - mean) / std
         error = F.mse_loss(pred, target, reduction='none').mean(dim=-1)
         return (error * mask).sum() / mask.sum().clamp(min=1)
@@ -223,6 +223,6 @@ class MaskedAutoencoder(VisionTransformer):
         return checkpoint_seq(blocks, x) if self.grad_checkpointing else blocks(x)
 
 
-def _patch_statistics(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def patch_statistics(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each token's pixels, [B, N, P] -> [B, N, 1] both."""
     return target.mean(dim=-1, keepdim=True), (target.var(dim=-1, keepdim=True) + 1e-6) ** 0.5

@@ -7,11 +7,12 @@ torch looks them up in `__getattr__`.
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from .tubelets import TubeletEmbed
 
-__all__ = ['TimmModel', 'VideoModel']
+__all__ = ['LikelihoodModel', 'TimmModel', 'VideoModel']
 
 
 class TimmModel(Protocol):
@@ -47,4 +48,20 @@ class VideoModel(TimmModel, Protocol):
     @property
     def tubelet_size(self) -> int:
         """Frames of a tubelet."""
+        ...
+
+
+class LikelihoodModel(TimmModel, Protocol):
+    """A generator of clips that says how likely the codes of one are.
+
+    Attributes:
+        num_frames: Frames of a clip.
+        grid_size: Codes of a clip along time, height and width.
+    """
+
+    num_frames: int
+    grid_size: tuple[int, int, int]
+
+    def log_likelihood(self, clips: torch.Tensor) -> torch.Tensor:
+        """Of each code given all before it, clips [B, C, T, H, W] -> [B, T', H', W'], in nats."""
         ...

@@ -20,9 +20,11 @@ MAX_SIZE = 2048
 RATE = 30  # frames a second, of files
 
 _SHAPES = ('disc', 'triangle', 'square', 'pentagon', 'star', 'cross', 'ring', 'ellipse')
-_REACH = 1.07  # radii from a shape's center to its farthest point, the cross's corners
+TURNABLE = tuple(s for s in _SHAPES if s not in ('disc', 'ring'))  # whose rotation can be seen
+BARRIERS = {'screen': 0.25, 'wall': 0.08}  # rectangles: half of the width, in halves of the length
+REACH = 1.07  # radii from a shape's center to its farthest point, the corners of the cross and of the screen
 _SIDES = {'triangle': 3, 'square': 4, 'pentagon': 5}
-_DARK, _BRIGHT = (0.05, 0.4), (0.5, 0.95)  # mean colors of the background, and of shapes; of each channel
+DARK, BRIGHT = (0.05, 0.4), (0.5, 0.95)  # mean colors of the background, and of shapes; of each channel
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Layer:
             pixels = (torch.arange(size) + 0.5) / size
             return self.texture.at(pixels - x, pixels - y, cos, sin)
         # Only in a square around the shape, as large in all frames.
-        side = min(size, 16 * math.ceil((2 * _REACH * radius.max().item() * size + 2) / 16))
-        left, top = (((center - _REACH * radius) * size - 1).floor().long().clamp(0, size - side) for center in (x, y))
+        side = min(size, 16 * math.ceil((2 * REACH * radius.max().item() * size + 2) / 16))
+        left, top = (((center - REACH * radius) * size - 1).floor().long().clamp(0, size - side) for center in (x, y))
         pixels = torch.arange(side)
         dx, dy = (left + pixels + 0.5) / size - x, (top + pixels + 0.5) / size - y  # [T, side]
         u = (cos * dx).unsqueeze(1) + (sin * dy).unsqueeze(2)  # [T, side, side]
@@ -113,6 +115,8 @@ def _distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         for plane in planes[1:]:
             distance = torch.maximum(distance, plane)
         return distance - math.cos(math.pi / sides)
+    if shape in BARRIERS:
+        return torch.maximum(u.abs() - 1, v.abs() - BARRIERS[shape])
     if shape == 'cross':
         a, b = u.abs(), v.abs()
         return torch.minimum(torch.maximum(a - 1, b - 0.36), torch.maximum(a - 0.36, b - 1))
@@ -174,8 +178,8 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
     layers = [
         Layer(
             None,
-            _texture(rng, _color(rng, *_DARK), (0.5, 1.4)),
-            _drift(
+            random_texture(rng, random_color(rng, *DARK), (0.5, 1.4)),
+            drifting(
                 rng.random(),
                 rng.random(),
                 speed * math.cos(heading),
@@ -195,7 +199,7 @@ def make_scene(seed: int, number: int, motion: str | None = None) -> Scene:
 
 
 _Place = tuple[float, float, float]  # center x, center y, radius
-_Trajectory = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]  # `Layer.place`
+Trajectory = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]  # `Layer.place`
 _Range = tuple[float, float]
 
 
@@ -211,8 +215,8 @@ def _places(rng: random.Random, number: int) -> list[_Place]:
 def _large(rng: random.Random, motion: str, place: _Place) -> Layer:
     x, y, radius = place
     angle, sign, pace = rng.uniform(0, 2 * math.pi), rng.choice((-1, 1)), rng.random()
-    shape = rng.choice([s for s in _SHAPES if s not in ('disc', 'ring')])  # whose rotation could hardly be seen
-    texture = _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0))
+    shape = rng.choice(TURNABLE)
+    texture = random_texture(rng, random_color(rng, *BRIGHT), (0.8, 2.0))
     if motion in ('left', 'right', 'up', 'down'):
         speed = 0.18 + 0.14 * pace
         vx, vy = {'left': (-speed, 0), 'right': (speed, 0), 'up': (0, -speed), 'down': (0, speed)}[motion]
@@ -236,7 +240,7 @@ def _bouncing(rng: random.Random) -> Layer:
         ]
         return *position, torch.full_like(t, radius), spin * t, torch.ones_like(t)
 
-    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
+    return Layer(rng.choice(_SHAPES), random_texture(rng, random_color(rng, *BRIGHT), (0.8, 2.0)), place)
 
 
 def _appearing(rng: random.Random) -> Layer:
@@ -248,25 +252,26 @@ def _appearing(rng: random.Random) -> Layer:
         opacity = ((t - start) / 0.3).clamp(0, 1) * ((end + 0.6 - t) / 0.3).clamp(0, 1)
         return *(torch.full_like(t, value) for value in (x, y, radius, angle)), opacity
 
-    return Layer(rng.choice(_SHAPES), _texture(rng, _color(rng, *_BRIGHT), (0.8, 2.0)), place)
+    return Layer(rng.choice(_SHAPES), random_texture(rng, random_color(rng, *BRIGHT), (0.8, 2.0)), place)
 
 
 def _bar(rng: random.Random) -> Layer:
     """A narrow ellipse in front of everything, which hides a part of what passes behind it."""
     return Layer(
         'ellipse',
-        Texture(_color(rng, *_DARK), ()),
+        Texture(random_color(rng, *DARK), ()),
         _turning(
             rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85), rng.uniform(0.12, 0.2), rng.choice((0, math.pi / 2)), 0.0
         ),
     )
 
 
-def _drift(x: float, y: float, vx: float, vy: float, spin: float) -> _Trajectory:
+def drifting(x: float, y: float, vx: float, vy: float, spin: float) -> Trajectory:
+    """From a place with a velocity, turning; of radius 1."""
     return lambda t: (x + vx * t, y + vy * t, torch.ones_like(t), spin * t, torch.ones_like(t))
 
 
-def _through(x: float, y: float, vx: float, vy: float, radius: float, angle: float) -> _Trajectory:
+def _through(x: float, y: float, vx: float, vy: float, radius: float, angle: float) -> Trajectory:
     """Through the frame and, once out of sight, in again on the other side."""
 
     def wrapped(start: float, velocity: float, t: torch.Tensor) -> torch.Tensor:
@@ -284,7 +289,7 @@ def _through(x: float, y: float, vx: float, vy: float, radius: float, angle: flo
     )
 
 
-def _turning(x: float, y: float, radius: float, angle: float, spin: float) -> _Trajectory:
+def _turning(x: float, y: float, radius: float, angle: float, spin: float) -> Trajectory:
     return lambda t: (
         *(torch.full_like(t, value) for value in (x, y, radius)),
         angle + spin * (t - DURATION / 2),
@@ -292,7 +297,7 @@ def _turning(x: float, y: float, radius: float, angle: float, spin: float) -> _T
     )
 
 
-def _scaling(x: float, y: float, radius: float, angle: float, growth: float) -> _Trajectory:
+def _scaling(x: float, y: float, radius: float, angle: float, growth: float) -> Trajectory:
     """Up to this radius, or down from it."""
     return lambda t: (
         torch.full_like(t, x),
@@ -303,11 +308,13 @@ def _scaling(x: float, y: float, radius: float, angle: float, growth: float) -> 
     )
 
 
-def _color(rng: random.Random, darkest: float, brightest: float) -> tuple[float, float, float]:
+def random_color(rng: random.Random, darkest: float, brightest: float) -> tuple[float, float, float]:
+    """RGB, each between these two."""
     return rng.uniform(darkest, brightest), rng.uniform(darkest, brightest), rng.uniform(darkest, brightest)
 
 
-def _texture(rng: random.Random, color: tuple[float, float, float], wavelengths: _Range) -> Texture:
+def random_texture(rng: random.Random, color: tuple[float, float, float], wavelengths: _Range) -> Texture:
+    """One to three waves around a color, with wavelengths in this range, in units of the layer's radius."""
     waves, strength = [], rng.uniform(0.08, 0.2)
     for _ in range(rng.choice((1, 2, 2, 3))):
         direction, frequency = rng.uniform(0, math.pi), 1 / rng.uniform(*wavelengths)

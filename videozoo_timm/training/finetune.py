@@ -111,7 +111,7 @@ def finetune(
     views = views_of(model, sampling, augmentation=augmentation, seed=seed)
     about = dict(
         about or {},
-        **vars(augmentation),
+        **augmentation.record,
         span=sampling.span,
         mixup=mixup,
         cutmix=cutmix,

@@ -99,6 +99,7 @@ def train(
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
     hooks: Sequence[Hook] = (),
+    measure: Callable[[nn.Module], Mapping[str, float]] = lambda model: {},
     matched: bool = False,
     finish: Callable[[nn.Module], Any] = lambda model: None,
     reading: Reading = IN_THIS_PROCESS,
@@ -119,6 +120,7 @@ def train(
         seed: Random seed.
         about: Further settings that decide the result. A run with other settings is refused in the same folder.
         hooks: Functions that are called every so many steps, before the checkpoint of that step.
+        measure: Further columns of the log, of the model as it is at a row; called in all processes.
         matched: As in `Stream`.
         finish: Called with the trained model, in all processes, while the run still owns the folder.
         reading: How the files are read.
@@ -244,6 +246,7 @@ def train(
                         (len(losses) - before) * batch_size * accelerator.num_processes / (now - since), 3
                     ),
                     failed=len(stop.failed),
+                    **measure(accelerator.unwrap_model(model)),
                 )
                 with writing(accelerator, log.path):
                     log.add(row)

@@ -78,7 +78,7 @@ def pretrain(
     views = views_of(model, sampling, augmentation=augmentation, seed=seed)
     about = dict(
         about or {},
-        **vars(augmentation),
+        **augmentation.record,
         span=sampling.span,
         masks=masks,
         size=views.size,

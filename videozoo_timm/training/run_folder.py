@@ -33,7 +33,7 @@ _LIKE_OURS = (
     'checkpoints/step_*',
     'checkpoints/.step_*.partial',
     'tensorboard/*/events.*',
-    'pictures/step_*.jpg',
+    'pictures/step_*.*',
     'log.csv',
     'validation.csv',
     MODEL,
@@ -43,7 +43,7 @@ _LIKE_OURS = (
 CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\w+)?\.partial')
 _OURS = re.compile(
     rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
-    r'pictures/step_\d{8,}_[a-z]+[\d.e+-]+\.jpg|(log|validation)\.csv|(model|best)\.safetensors|run\.json'
+    r'pictures/step_\d{8,}_[a-z]+[\d.e+-]*\.(jpg|gif)|(log|validation)\.csv|(model|best)\.safetensors|run\.json'
 )
 _REMEDY = 'make room there (keeping fewer checkpoints helps) and resume the run: it continues from the last checkpoint'
 _MOMENT = 8  # seconds that the processes of a killed run may take to end

@@ -10,6 +10,7 @@ from .sampling import COMPLETION, RECOGNITION, Sampling, centered_starts, centre
 from .times import Times
 from .transforms import Augmentation, augment_clip, denormalize, prepare_clip
 from .views import ALIGNMENTS, Failure, Job, View, Views, failure_of, read_views
+from .windows import Steps, Windows, sliding
 from .workers import IN_THIS_PROCESS, Reading, load_views
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     'Pixels',
     'Reading',
     'Sampling',
+    'Steps',
     'Times',
     'VideoError',
     'VideoInfo',
     'View',
     'Views',
+    'Windows',
     'augment_clip',
     'centered_starts',
     'centred_starts',
@@ -51,6 +54,7 @@ __all__ = [
     'read_image',
     'read_views',
     'seed_of',
+    'sliding',
 ]
 
 

@@ -49,7 +49,8 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
 
     Args:
         folder: Searched one class after the other, each recursively, for videos, or for images where it has no video.
-            `drawn:COUNT@SEED` stands for drawn videos, their classes are their motions.
+            `drawn:COUNT@SEED` stands for drawn videos, their classes are their motions; those of
+            `drawn-violations:COUNT@SEED` are 'impossible' and 'possible'.
         on_error: As in `find_videos`.
         allow_empty: Take classes without files too: to measure accuracy on some of a model's classes.
 
@@ -62,8 +63,12 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
     path = as_path(folder)
     if is_drawn(folder):
         paths = drawn_videos(folder)
-        targets = [MOTIONS.index(path.parts[-2]) for path in paths]
-        return ClassFolders(list(MOTIONS), list(map(str, paths)), targets, str(folder))
+        if paths[0].name == 'possible':
+            classes, part = ['impossible', 'possible'], -1
+        else:
+            classes, part = [str(motion) for motion in MOTIONS], -2
+        targets = [classes.index(path.parts[part]) for path in paths]
+        return ClassFolders(classes, list(map(str, paths)), targets, str(folder))
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f'{path} is a file; a folder with one subfolder for each class is wanted')
     if not path.is_dir():

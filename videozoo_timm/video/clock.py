@@ -20,6 +20,22 @@ _REORDERED = {'h264': 16, 'hevc': 16}  # how many frames may be shown before one
 _REORDERED_ELSEWHERE = 8  # of MPEG-1, 2 and 4, which set no limit; encoders take 2 to 4
 
 
+class Clock:
+    """What the ticks of a stream or a packet are in seconds; PyAV makes a fraction whenever it is asked for one.
+
+    Args:
+        source: PyAV's stream or packet.
+    """
+
+    def __init__(self, source: Any) -> None:
+        base = source.time_base
+        self.numerator, self.denominator = base.numerator, base.denominator
+
+    def seconds(self, stamp: int) -> float:
+        """As `float(stamp * time_base)`, to the bit."""
+        return stamp * self.numerator / self.denominator
+
+
 class EntryPoint(NamedTuple):
     """A key frame's packet: its number in the file, its time in seconds, and what is added to its clock, in ticks."""
 

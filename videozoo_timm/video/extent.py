@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .clock import IN_ORDER, EntryPoint, Timing, reordering_of, unrolled
+from .clock import IN_ORDER, Clock, EntryPoint, Timing, reordering_of, unrolled
 from .decoding import SLACK, first_frame, import_av, opened, packets_of, step_of, timed_frames
 
 # The formats whose header states a length. Of others FFmpeg guesses one from a bit rate or from the times at both ends.
@@ -15,7 +15,8 @@ _STATED_OF_PICTURES = ('mov', 'avi', 'mxf')  # in others the length of the longe
 # small for it.
 _LEAST_BYTES = 20
 _RESTART = 1.0  # seconds by which a clock goes back only where it starts again
-_TAIL = 10.0  # seconds before the end that are looked at first
+_TAIL = 10.0  # seconds before the end that are looked at first, as another stream's last packet may begin there
+_TAIL_OF_PICTURES = 1.0  # where other streams do not matter
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def _measured(path: Path, container: Any, stream: Any, origin: float, stated: fl
 def _ends(path: Path, container: Any, stream: Any, end: float) -> tuple[dict[int, float], bool]:
     """When each stream ends that has packets at the end of the file, by its index; whether the clock starts again."""
     try:
-        container.seek(math.floor(max(end - _TAIL, 0) * 1e6))
+        tail = _TAIL_OF_PICTURES if _format_of(container) in _STATED_OF_PICTURES else _TAIL
+        container.seek(math.floor(max(end - tail, 0) * 1e6))
         ends = _ends_from_here(container, stream)
     except import_av().FFmpegError:
         ends = {}, False
@@ -112,15 +114,19 @@ def _ends(path: Path, container: Any, stream: Any, end: float) -> tuple[dict[int
 
 def _ends_from_here(container: Any, stream: Any) -> tuple[dict[int, float], bool]:
     ends: dict[int, float] = {}
+    clocks: dict[int, Clock] = {}
     latest, is_joined = -math.inf, False
     for packet in packets_of(container):
         if packet is None or not packet.size or packet.pts is None or packet.is_discard:  # of an edit list
             continue
-        last = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-        if packet.stream_index == stream.index:
-            last += 0 if packet.duration else step_of(stream)
+        index, duration = packet.stream_index, packet.duration or 0
+        if index not in clocks:
+            clocks[index] = Clock(packet)
+        last = clocks[index].seconds(packet.pts + duration)
+        if index == stream.index:
+            last += 0 if duration else step_of(stream)
             is_joined, latest = is_joined or last < latest - _RESTART, max(last, latest)
-        ends[packet.stream_index] = max(last, ends.get(packet.stream_index, last))
+        ends[index] = max(last, ends.get(index, last))
     return ends, is_joined
 
 

@@ -1,8 +1,10 @@
 """Which files are videos and images: by the endings of their names, in folders and below."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from pathlib import Path
 
 from ..paths import as_path, matching, not_found
@@ -54,6 +56,9 @@ _NOT_OURS = frozenset(
 
 OnError = Callable[[OSError], object] | None
 
+_SEQUENCE = re.compile(r'(.+):frames(?:@([0-9]+(?:\.[0-9]+)?))?', re.DOTALL)  # FOLDER:frames@RATE
+_FRAME_RATE = 30.0  # of a sequence that says none
+
 
 def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error: OnError = None) -> list[Path]:
     """List the videos that `paths` name.
@@ -62,7 +67,9 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error
         paths: Files, which are taken as they are, and folders, which are searched recursively for files with one of
             `VIDEO_EXTENSIONS`. Hidden files and folders (names with a leading dot) are skipped, and folders of the
             system (`lost+found`, `@eaDir`, `__MACOSX` and the like). A pattern (`'videos/*.mp4'`) stands for what it
-            matches, `drawn:COUNT@SEED` for synthetic videos (`videozoo_timm.synthetic`).
+            matches, `drawn:COUNT@SEED` for synthetic videos and `drawn-violations:COUNT@SEED` for pairs of them
+            (`videozoo_timm.synthetic`). `FOLDER:frames@RATE` stands for the folders with at least two images, there and
+            below, each a video of RATE (30 if left out) numbered frames a second (`videozoo_timm.video.sequences`).
         on_error: Called with the error of a folder that cannot be listed, to go on without it; None raises it.
 
     Returns:
@@ -73,12 +80,12 @@ def find_videos(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error
         TypeError, ValueError: One of `paths` is no path, or is empty.
         OSError: A folder cannot be listed.
     """
-    return _find(paths, lambda folder: _of(files_below(folder, on_error), VIDEO_EXTENSIONS))
+    return _find(paths, lambda folder: _of(files_below(folder, on_error), VIDEO_EXTENSIONS), on_error)
 
 
 def find_media(paths: str | os.PathLike | Iterable[str | os.PathLike], on_error: OnError = None) -> list[Path]:
     """As `find_videos`, but of a folder that holds no video at all, its images (`IMAGE_EXTENSIONS`) are listed."""
-    return _find(paths, lambda folder: media_among(files_below(folder, on_error)))
+    return _find(paths, lambda folder: media_among(files_below(folder, on_error)), on_error)
 
 
 def media_among(files: Collection[Path]) -> list[Path]:
@@ -93,7 +100,40 @@ def is_ours(name: str) -> bool:
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is read as a still image, by the ending of its name."""
-    return as_path(path).suffix.lower() in IMAGE_EXTENSIONS
+    name = path if isinstance(path, str) and path else as_path(path)  # which takes its time, and is asked of each file
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+
+
+def is_sequence(path: str | os.PathLike) -> bool:
+    """Whether a path names a folder of numbered images that is read as a video."""
+    return bool(_SEQUENCE.fullmatch(str(path))) and not os.path.exists(path)
+
+
+def split_sequence(path: str | os.PathLike) -> tuple[Path, float]:
+    """The folder and the frames a second of `FOLDER:frames@RATE`.
+
+    Raises:
+        ValueError: It is no such path, or the rate is 0.
+    """
+    match = _SEQUENCE.fullmatch(str(path))
+    rate = float(match[2] or _FRAME_RATE) if match else 0.0
+    if not match or not rate:
+        raise ValueError(f'{path}: numbered images are read as a video by FOLDER:frames@RATE, RATE frames a second')
+    return Path(match[1]), rate
+
+
+def _sequences(path: Path, on_error: OnError) -> list[Path]:
+    """`FOLDER:frames@RATE` for each folder, there and below, with several images."""
+    folder, _ = split_sequence(path)
+    suffix = str(path)[len(str(folder)) :]
+    places = [folder] if folder.exists() else matching(folder)
+    if not places:
+        raise not_found(folder, 'folder')
+    number: dict[Path, int] = {}
+    for place in places:
+        for image in _of(files_below(place, on_error), IMAGE_EXTENSIONS):
+            number[image.parent] = number.get(image.parent, 0) + 1
+    return [Path(f'{parent}{suffix}') for parent, images in number.items() if images > 1]
 
 
 def on_disk(path: Path) -> Path:
@@ -104,33 +144,43 @@ def on_disk(path: Path) -> Path:
 def _find(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     search: Callable[[Path], list[Path]],
+    on_error: OnError,
 ) -> list[Path]:
     if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Iterable):
         paths = [paths]
-    found: dict[str, Path] = {}  # absolute path -> path as given
+    found: list[list[Path]] = []  # each without doubles
     for given in paths:
         path = as_path(given)
         if is_drawn(path) and path.suffix and path.exists():  # as shells expand `*`
             path = on_disk(path)
         if is_drawn(path):
-            found.update((str(name), name) for name in drawn_videos(path))
+            found.append(drawn_videos(path))
+            continue
+        if is_sequence(path):
+            found.update((os.path.abspath(sequence), sequence) for sequence in _sequences(path, on_error))
             continue
         there = [path] if path.exists() else matching(path)
         if not there:
             raise not_found(given)
-        for place in there:
-            for file in search(place) if place.is_dir() else [place]:
-                found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
+        found += [search(place) if place.is_dir() else [place] for place in there]
+    if len(found) == 1:
+        return found[0]
+    once: dict[str, Path] = {}
+    for file in chain(*found):
+        once.setdefault(str(file) if is_drawn(file) else os.path.abspath(file), file)
+    return list(once.values())
 
 
 def files_below(folder: Path, on_error: OnError = None) -> list[Path]:
     """All files in a folder and below that are not hidden, sorted; links are followed."""
     found: list[Path] = []
     visited: set[str] = set()
-    todo = [folder]
+    todo = [(folder, True)]  # the next one comes last
     while todo:
-        place = todo.pop()
+        place, is_folder = todo.pop()
+        if not is_folder:
+            found.append(on_disk(place))
+            continue
         real = os.path.realpath(place)
         if real in visited:  # a link to a folder above would go round for ever
             continue
@@ -138,14 +188,12 @@ def files_below(folder: Path, on_error: OnError = None) -> list[Path]:
         try:
             with os.scandir(place) as entries:
                 ours = sorted((entry for entry in entries if is_ours(entry.name)), key=lambda entry: entry.name)
-            folders = {entry.name: _is_folder(entry, on_error) for entry in ours}
-            found += [Path(place, name) for name, is_folder in folders.items() if not is_folder]
-            todo += [Path(place, name) for name in reversed(folders) if folders[name]]
+            todo += [(place / entry.name, _is_folder(entry, on_error)) for entry in reversed(ours)]
         except OSError as error:  # no permission, a network drive that is gone
             if on_error is None:
                 raise
             on_error(error)
-    return sorted(on_disk(file) for file in found)
+    return found
 
 
 def _is_folder(entry: 'os.DirEntry[str]', on_error: OnError) -> bool:
@@ -166,6 +214,6 @@ def _of(files: Collection[Path], extensions: Collection[str]) -> list[Path]:
 
 def _may_be_read(file: Path) -> bool:
     try:
-        return stat.S_ISREG(file.stat().st_mode)
+        return stat.S_ISREG(os.stat(file).st_mode)
     except OSError:
         return True

@@ -86,7 +86,11 @@ def pyav_version() -> str:
 
 
 def to_images(
-    path: str | os.PathLike, frames: Sequence[Any], aspect: Fraction | None = None, pixels: Pixels = AS_PLAYED
+    path: str | os.PathLike,
+    frames: Sequence[Any],
+    aspect: Fraction | None = None,
+    pixels: Pixels = AS_PLAYED,
+    before: tuple[Sequence[Any], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Decoded frames to RGB, uint8 [T, H, W, 3], all with the size and orientation of the first.
 
@@ -95,20 +99,24 @@ def to_images(
         frames: PyAV's frames.
         aspect: Width of a pixel by its height, as the stream says.
         pixels: Which colors and which background.
+        before: Frames that were converted before, in the same way, and what came of them: none is converted twice.
 
     Raises:
         VideoError: The frames are too large, or their colors cannot be converted.
     """
     import numpy as np
 
-    width, height = _unturned_size(path, frames[0], aspect, pixels)
-    turned, *flips = _orientation(frames[0])
+    layout = width, height, turned, *flips = _layout(path, frames[0], aspect, pixels)
     shape = (width, height) if turned else (height, width)
     images = np.empty((len(frames), *shape, 3), np.uint8)  # [T, H, W, 3]
+    known: dict[int, Any] = {}
+    if before is not None and _layout(path, before[0][0], aspect, pixels) == layout:
+        known = {id(frame): image for frame, image in zip(before[0], before[1].numpy(), strict=True)}
     for i, frame in enumerate(frames):
-        if i and frame is frames[i - 1]:
-            images[i] = images[i - 1]
+        if id(frame) in known:
+            images[i] = known[id(frame)]
             continue
+        known[id(frame)] = images[i]
         blends = pixels.color == 'file' and _has_alpha(frame.format)
         wanted = dict(format='rgba' if blends else 'rgb24', width=width, height=height)
         scaler = _BILINEAR if pixels.color == 'published' else _BICUBIC | _EXACT * blends
@@ -119,6 +127,11 @@ def to_images(
         image = image.transpose(1, 0, 2) if turned else image
         images[i] = image[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
     return torch.from_numpy(images)
+
+
+def _layout(path: str | os.PathLike, frame: Any, aspect: Fraction | None, pixels: Pixels) -> tuple[Any, ...]:
+    """Width and height of a frame before it is turned, and how it becomes upright."""
+    return *_unturned_size(path, frame, aspect, pixels), *_orientation(frame)
 
 
 def shown_size(

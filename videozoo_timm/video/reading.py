@@ -30,9 +30,11 @@ from .decoding import (
     timed_frames,
 )
 from .extent import Extent, examine
+from .finding import is_sequence
 from .images import read_image
 from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
+from .sequences import ImageSequence
 from .skipping import Odd, may_skip, shown_frames
 
 __all__ = [
@@ -127,6 +129,10 @@ def probe(path: str | os.PathLike, pixels: Pixels = AS_PLAYED, **fields: Any) ->
     if is_drawn(path):
         scene_of(path)
         return VideoInfo(DURATION, RATE, SIZE, SIZE)
+    if is_sequence(path):
+        sequence = ImageSequence(path, pixels)
+        _, height, width, _ = sequence.images([0]).shape
+        return VideoInfo(sequence.duration, sequence.rate, width, height)
     with opened(path, num_threads=1) as (container, stream):
         extent, frame = examine(path, container, stream)
         width, height = shown_size(path, frame, stream.sample_aspect_ratio, pixels)
@@ -185,7 +191,7 @@ def read_clips(
     """Read clips from a video, each as `read_clip` would, in as few passes over the file as possible.
 
     Args:
-        path: A video file.
+        path: A video file; a synthetic video; a folder of numbered images (`FOLDER:frames@RATE`).
         starts: Starts of the windows in ascending order, in seconds from the first frame; or a function from the
             video's duration in seconds to these starts. Positions before the first frame show that frame.
         sampling: Which frames of a window to take.
@@ -205,7 +211,14 @@ def read_clips(
     """
     path, pixels = as_path(path), replace(pixels, **fields)
     if is_drawn(path):
-        yield from _synthetic_clips(path, starts, sampling, skip)
+        scene = scene_of(path)
+        extent, rate, images = Extent(0.0, DURATION), RATE, lambda shown: scene.render([k / RATE for k in shown])
+        yield from _numbered_clips(path, starts, sampling, skip, extent, rate, images)
+        return
+    if is_sequence(path):
+        folder = ImageSequence(path, pixels)
+        extent = Extent(0.0, folder.duration)
+        yield from _numbered_clips(path, starts, sampling, skip, extent, folder.rate, folder.images)
         return
     with opened(path, num_threads=1) as (container, stream):
         extent, _ = examine(path, container, stream)
@@ -214,40 +227,44 @@ def read_clips(
         if skip >= len(run):
             skip -= len(run)
             continue
+        before = None
         for start, shown in zip(run, _read_run(path, extent, run, sampling, num_threads), strict=True):
             if skip:
                 skip -= 1
                 continue
             times = torch.tensor([time - extent.origin for time, _ in shown.frames], dtype=torch.float64)
+            frames = [frame for _, frame in shown.frames]
             try:
-                images = to_images(path, [frame for _, frame in shown.frames], aspect, pixels)
+                images = to_images(path, frames, aspect, pixels, before)
             except (import_av().FFmpegError, ValueError) as error:
                 reason = getattr(error, 'strerror', None) or error
                 raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
-            before = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
+            before = frames, images  # of which windows that overlap share some
+            ahead = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
             yield Clip(
                 images,
                 times,
                 start,
                 start + sampling.seconds,
                 extent.duration,
-                (before + shown.behind) / sampling.num_frames,
+                (ahead + shown.behind) / sampling.num_frames,
                 shown.damaged / sampling.num_frames,
                 extent.origin,
                 extent.lost,
             )
 
 
-def _synthetic_clips(path: Path, starts: Starts, sampling: Sampling, skip: int) -> Iterator[Clip]:
-    """Clips as of a file at 30 frames per second: a position shows the frame that began last."""
-    scene = scene_of(path)
-    last = round(DURATION * RATE) - 1
-    for start in islice(_checked(path, starts, Extent(0.0, DURATION)), skip, None):
-        asked = [math.floor((start + TOLERANCE) * RATE + k) for k in sampling.positions]
+def _numbered_clips(
+    path: Path, starts: Starts, sampling: Sampling, skip: int, extent: Extent, rate: float, images: Any
+) -> Iterator[Clip]:
+    """Clips of frames that can be had by their numbers: a position shows the frame that began last."""
+    last = round(extent.duration * rate) - 1
+    for start in islice(_checked(path, starts, extent), skip, None):
+        asked = [math.floor((start + TOLERANCE + k / GRID_RATE) * rate) for k in sampling.positions]
         shown = [min(max(k, 0), last) for k in asked]
-        times = torch.tensor(shown, dtype=torch.float64) / RATE
+        times = torch.tensor(shown, dtype=torch.float64) / rate
         padded = sum(k != there for k, there in zip(asked, shown, strict=True)) / len(asked)
-        yield Clip(scene.render(times), times, start, start + sampling.seconds, DURATION, padded)
+        yield Clip(images(shown), times, start, start + sampling.seconds, extent.duration, padded)
 
 
 def _checked(path: Path, starts: Starts, extent: Extent) -> Iterator[float]:

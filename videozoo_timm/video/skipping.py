@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import dropwhile
 from typing import Any
 
-from .clock import TimedFrame
+from .clock import Clock, TimedFrame
 from .decoding import import_av, needs_others
 from .sampling import TOLERANCE
 
@@ -45,18 +45,18 @@ def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: b
     Raises:
         Odd: Anything that leaves a doubt.
     """
-    context, expected = stream.codec_context, deque[float]()
+    context, expected, clock = stream.codec_context, deque[float](), Clock(stream)
     context.options.update(err_detect='explode')  # what is damaged is not concealed, but raises
-    packets = _Packets(container, stream, wanted, sought)
+    packets = _Packets(container, stream, clock, wanted, sought)
     try:
         for packet, is_shown in packets:
             if is_shown:
-                insort(expected, _seconds(packet.pts, stream))
+                insort(expected, clock.seconds(packet.pts))
             context.skip_frame = 'DEFAULT' if is_shown else 'NONREF'
             for frame in stream.decode(packet):
-                yield from _if_expected(frame, stream, expected)
+                yield from _if_expected(frame, clock, expected)
         for frame in stream.decode(packets.last):
-            yield from _if_expected(frame, stream, expected)
+            yield from _if_expected(frame, clock, expected)
     except import_av().FFmpegError as error:
         raise Odd from error
     if expected:
@@ -65,20 +65,15 @@ def shown_frames(container: Any, stream: Any, wanted: Sequence[float], sought: b
         yield math.inf, None
 
 
-def _if_expected(frame: Any, stream: Any, expected: deque[float]) -> Iterator[TimedFrame]:
+def _if_expected(frame: Any, clock: Clock, expected: deque[float]) -> Iterator[TimedFrame]:
     # The two fields of an interlaced frame may come in packets of their own.
     if frame.pts is None or frame.is_corrupt or frame.interlaced_frame:
         raise Odd
-    time = _seconds(frame.pts, stream)
+    time = clock.seconds(frame.pts)
     if expected and time >= expected[0]:
         if time != expected.popleft():
             raise Odd
         yield time, frame
-
-
-def _seconds(stamp: int, stream: Any) -> float:
-    """As `float(stamp * stream.time_base)`, without a fraction for each packet."""
-    return stamp * stream.time_base.numerator / stream.time_base.denominator
 
 
 class _Packets:
@@ -89,14 +84,15 @@ class _Packets:
         at_end: Whether they went on to the end of the file; its last frame counts as shown then.
     """
 
-    def __init__(self, container: Any, stream: Any, wanted: Sequence[float], sought: bool) -> None:
-        self.container, self.stream, self.wanted, self.sought = container, stream, wanted, sought
+    def __init__(self, container: Any, stream: Any, clock: Clock, wanted: Sequence[float], sought: bool) -> None:
+        self.container, self.stream, self.clock = container, stream, clock
+        self.wanted, self.sought = wanted, sought
         self.last, self.at_end = None, False
 
     def __iter__(self) -> Iterator[tuple[Any, bool]]:
         read: deque[tuple[Any, float]] = deque()
         times: list[float] = []  # of the packets read so far that still matter, in ascending order
-        before = -math.inf
+        before, seconds = -math.inf, self.clock.seconds
         packets = self.container.demux(self.stream)
         for packet in dropwhile(needs_others, packets) if self.sought else packets:
             if not packet.size:
@@ -104,9 +100,9 @@ class _Packets:
                 continue
             if packet.pts is None or packet.is_corrupt or (packet.dts is None and before > -math.inf):
                 raise Odd
-            time = _seconds(packet.pts, self.stream)
+            time = seconds(packet.pts)
             # Matroska leaves the first decoding times open.
-            decoded = -math.inf if packet.dts is None else _seconds(packet.dts, self.stream)
+            decoded = -math.inf if packet.dts is None else seconds(packet.dts)
             if time < decoded or decoded <= before > -math.inf or time in times:
                 raise Odd
             before = decoded

@@ -154,6 +154,8 @@ class Augmentation:
         auto_augment: timm's configuration string of AutoAugment, RandAugment and similar methods
             ('rand-m7-n4-mstd0.5-inc1'); '' for none.
         repeats: Views of each decoded clip.
+        latest_start: Latest start of a clip, as a fraction of the latest that there is: 1 takes clips from all over a
+            video, 0 its first frames.
     """
 
     scale: tuple[float, float] = (0.5, 1.0)
@@ -161,8 +163,11 @@ class Augmentation:
     hflip: float = 0.5
     auto_augment: str = ''
     repeats: int = 1
+    latest_start: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.latest_start <= 1:
+            raise ValueError(f'latest_start must be a fraction from 0 to 1, got {self.latest_start}')
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f'scale must be two ascending fractions of the area, at most 1, got {list(self.scale)}')
         if not 0 < self.ratio[0] <= self.ratio[1]:
@@ -178,6 +183,11 @@ class Augmentation:
                 raise ValueError(
                     f'auto_augment={self.auto_augment!r}: not a configuration of timm such as {RAND_AUGMENT!r}'
                 ) from error
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The settings; `latest_start` only if it is not 1, as the records of earlier versions lack it."""
+        return {name: value for name, value in vars(self).items() if name != 'latest_start' or value != 1}
 
 
 def augment_clip(

@@ -147,6 +147,7 @@ class Job(NamedTuple):
         path: The file.
         skip: Number of its views to skip, from the first.
         view_seed: Random seed of its views, beside `Views.seed`; that of its name if None (`seed_of`).
+        views: Which views of it, if not those of all files; of the same size and number of frames.
         times: When its clips have their times, instead of `Views.num_clips` and `Views.stride`.
     """
 
@@ -155,6 +156,7 @@ class Job(NamedTuple):
     skip: int = 0
     view_seed: int | None = None
     times: Times | None = None
+    views: Views | None = None
 
     def rng(self, seed: int) -> random.Random:
         """The generator of its random views."""
@@ -173,6 +175,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
     Raises:
         FileNotFoundError, VideoError, ImportError: As `read_clip`.
     """
+    views = job.views or views
     if views.augmentation:
         yield from _augmented_views(job, views, views.augmentation, num_threads, pixels)
         return
@@ -184,7 +187,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
         if not job.skip:
             yield _random_view(job, views, views.jitter, num_threads, pixels)
         return
-    num_crops = len(views.crops)
+    num_crops, prepared = len(views.crops), _Prepared(views)
     num_clips: list[int] = []
     skip_clips, skip_crops = divmod(job.skip, num_crops)
     own_clock = job.times is not None and job.times.on_file_clock
@@ -198,13 +201,41 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
         job.path, starts, sampling=views.sampling, skip=skip_clips, num_threads=num_threads, pixels=pixels
     )
     for k, clip in enumerate(clips, skip_clips):
-        frames, times = _in_order(clip, job, views), _times(clip, views)
+        order, times = _order(clip, job, views), _times(clip, views)
         if job.times is not None:  # to the last digit
             times = (*times[:2], job.times.seconds[k] - clock_offset, times[3])
         for crop in views.crops[skip_crops:]:
-            x = _prepare(frames, views, crop=crop)
+            x = prepared(clip, crop)[:, order]
             yield View(_as_image(x, views), *times, num_clips[0] * num_crops, *_faults(clip))
         skip_crops = 0
+
+
+class _Prepared:
+    """Prepares the clips of a file; a frame that the clip before has shown too is not prepared again."""
+
+    def __init__(self, views: Views) -> None:
+        self.views = views
+        self.before: dict[Any, tuple[torch.Tensor, dict[float, int], torch.Tensor | None]] = {}
+
+    def __call__(self, clip: Clip, crop: Any) -> torch.Tensor:
+        """Float32 [C, T, H, W]."""
+        frames, times = clip.frames, clip.times.tolist()
+        images, places, x = self.before.get(crop, (frames, {}, None))
+        # Equal ones only: where decoding has begun anew, a frame of a damaged file may be another one.
+        shared = {
+            k: places[time]
+            for k, time in enumerate(times)
+            if time in places and torch.equal(frames[k], images[places[time]])
+        }
+        if x is None or not shared:
+            result = _prepare(frames, self.views, crop=crop)
+        else:
+            result = x.new_empty((x.shape[0], len(frames), *x.shape[2:]))
+            result[:, list(shared)] = x[:, list(shared.values())]
+            if new := [k for k in range(len(frames)) if k not in shared]:
+                result[:, new] = _prepare(frames[new], self.views, crop=crop)
+        self.before[crop] = frames, {time: k for k, time in enumerate(times)}, result
+        return result
 
 
 def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: int, pixels: Pixels) -> View:
@@ -215,7 +246,8 @@ def _random_view(job: Job, views: Views, jitter: tuple[int, int], num_threads: i
 
     clip = next(read_clips(job.path, starts, sampling=views.sampling, num_threads=num_threads, pixels=pixels))
     short_side, crop = round(rng.uniform(*jitter)), (rng.random(), rng.random())
-    x = _prepare(_in_order(clip, job, views), replace(views, short_side=short_side), crop=crop)
+    frames = clip.frames[_order(clip, job, views)]
+    x = _prepare(frames, replace(views, short_side=short_side), crop=crop)
     x = x.flip(-1) if rng.random() < 0.5 else x
     return View(_as_image(x, views), *_times(clip, views), 1, *_faults(clip))
 
@@ -225,7 +257,10 @@ def _augmented_views(
 ) -> Iterator[View]:
     rng = job.rng(views.seed)
     repeats = augmentation.repeats
-    start, seeds = rng.random(), [rng.getrandbits(32) for _ in range(repeats)]  # the same whatever is skipped
+    start, seeds = (
+        augmentation.latest_start * rng.random(),
+        [rng.getrandbits(32) for _ in range(repeats)],
+    )  # the same whatever is skipped
     if is_image(job.path):
         frames, times, faults = read_image(job.path, pixels), (0.0, 0.0, 0.0, 0.0), ()
     else:
@@ -253,10 +288,12 @@ def _augmented_views(
         yield View(x[:, 0] if is_image(job.path) else _as_image(x, views), *times, repeats, *faults)
 
 
-def _in_order(clip: Clip, job: Job, views: Views) -> torch.Tensor:
-    """The frames of a clip in the order that the sampling asks for."""
+def _order(clip: Clip, job: Job, views: Views) -> Any:
+    """Indices of a clip's frames in the order that the sampling asks for."""
+    if not views.sampling.frames:
+        return slice(None)
     file = seed_of(0, job.path) if job.view_seed is None else job.view_seed
-    return reordered(clip.frames, views.sampling.frames, f'{file} {clip.start:.3f}')
+    return reordered(torch.arange(len(clip.frames)), views.sampling.frames, f'{file} {clip.start:.3f}')
 
 
 def _times(clip: Clip, views: Views) -> tuple[float, float, float, float]:

@@ -1,0 +1,271 @@
+"""Training of the generators of videos: the tokenizer's and the prior's losses, runs that go on, what they leave."""
+
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import relative_error
+from safetensors.torch import load_file
+
+from videozoo_timm import load_generator
+from videozoo_timm.cli import main
+from videozoo_timm.models.generator_files import read_video_parts
+from videozoo_timm.models.gpt import GPT
+from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
+from videozoo_timm.training import Keeping, Schedule, adversaries, make_accelerator, read_log
+from videozoo_timm.training.loop import make_optimizer
+from videozoo_timm.training.prior import PriorStep, pretrain_prior
+from videozoo_timm.training.tokenizer import (
+    TokenizerLoss,
+    TokenizerStep,
+    pretrain_tokenizer,
+    psnr,
+    random_boxes,
+    reconstruct,
+)
+from videozoo_timm.video import find_videos
+
+DRAWN = [str(path) for path in find_videos('drawn:16')]
+TINY = VideoVQGANConfig(num_codes=24, embed_dim=8, ch=4, downsample=(2, 4, 4), num_frames=4, resolution=16)
+
+
+def tokenizer():
+    torch.manual_seed(0)
+    return VideoVQGAN(TINY)
+
+
+def train_tokenizer(folder, steps, resume=False, every=2, loss=None):
+    keeping = Keeping(folder, every=every, log_every=1, resume=resume)
+    schedule = Schedule(steps=6, lr=3e-3, warmup=0.0, weight_decay=0.0, betas=(0.5, 0.9))
+    options = dict(
+        loss=loss or TokenizerLoss(restart=0.5), crop=(4, 8, 16), batch_size=4, span=33, seed=3, pictures_every=0
+    )
+    if steps < 6:  # as a kill leaves it: the checkpoint of this step, and nothing later
+        options |= dict(progress=lambda step, row: stop() if step > steps else None)
+    return pretrain_tokenizer(make_accelerator('cpu'), tokenizer(), DRAWN, schedule, keeping, **options)
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def clips(seed=0, number=3):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(number, 3, 4, 16, 16, generator=generator) - 0.5
+
+
+def test_the_loss_of_a_tokenizer_is_the_published_one():
+    step, x = TokenizerStep(tokenizer(), TokenizerLoss()), clips()
+    book = step.vqgan.codebook
+    loss = step(x)
+    loss.backward()
+    z = step.vqgan.pre_quantized(x)  # batch norm in training mode: the batch's own statistics, as in the step
+    rows = z.detach().movedim(1, -1).flatten(0, -2)
+    assert rows.shape == (96, 8)
+    first = load_first_codes(rows)
+    codes = torch.cdist(rows, first).argmin(dim=1)
+    nearest = first[codes].view(3, 2, 4, 4, 8).movedim(-1, 1)
+    l1 = (step.vqgan.decode_embedded(nearest) - x).abs().mean()
+    assert relative_error(loss, 4 * l1 + 0.25 * (z - nearest).square().mean()) < 1e-4
+    # The gradient goes through the rounding to the encoder, and the commitment pulls it to the codes.
+    assert step.vqgan.encoder.conv_first.conv.weight.grad.abs().sum() > 0
+    # The codebook follows by averages with a memory of 0.99, from counts of 1 and the first codes.
+    counts = torch.bincount(codes, minlength=24).float()
+    assert relative_error(book.N, 0.99 + 0.01 * counts) < 1e-5
+    sums = torch.zeros(24, 8).index_add_(0, codes, rows)
+    assert relative_error(book.z_avg, 0.99 * first + 0.01 * sums) < 1e-4
+    assert relative_error(book.embeddings, book.z_avg / book.N.unsqueeze(1)) < 1e-4
+
+
+def load_first_codes(rows):
+    """The vectors of the first batch that become codes, by the same draw."""
+    torch.manual_seed(0)
+    VideoVQGAN(TINY)
+    return rows[torch.randperm(len(rows))[:24]]
+
+
+def test_evaluation_leaves_the_codebook_alone_and_unused_codes_are_restarted_on_demand():
+    step = TokenizerStep(tokenizer(), TokenizerLoss(restart=0.5))
+    step(clips())
+    before = step.vqgan.codebook.embeddings.clone()
+    step.eval()(clips(1))
+    assert torch.equal(before, step.vqgan.codebook.embeddings)
+    book = step.vqgan.codebook
+    for restart in (0.0, 0.5):
+        with torch.no_grad():
+            book.embeddings[5], book.z_avg[5], book.N[5] = 100.0, 100.0 * 1e-3, 1e-3  # far away, hardly used
+        assert step.measured()['dead_codes'] == 1
+        step.loss = TokenizerLoss(restart=restart)
+        step.train()(clips(2))
+        assert (book.embeddings[5].abs().max() < 10) == bool(restart), restart
+    assert step.measured()['dead_codes'] == 0 and 1 < step.measured()['perplexity'] <= 24
+
+
+def test_the_loss_of_a_prior_is_the_likelihood_behind_a_start_token():
+    torch.manual_seed(0)
+    step, codes = PriorStep(GPT(24, 32, 1, 2, 16)), torch.randint(24, (3, 32))
+    logits = step.gpt(torch.cat([torch.zeros(3, 1, dtype=torch.int64), codes[:, :-1]], dim=1))
+    assert relative_error(step(codes), F.cross_entropy(logits.flatten(0, 1), codes.flatten())) < 1e-6
+    groups = make_optimizer(step, Schedule(steps=1, lr=1.0, weight_decay=0.01)).param_groups
+    decayed = {id(p) for group in groups if group['weight_decay'] for p in group['params']}
+    for name, parameter in step.named_parameters():
+        off = name.endswith('bias') or '.ln' in name or 'emb' in name
+        assert (id(parameter) in decayed) != off, name
+
+
+def test_a_stopped_run_of_a_tokenizer_goes_on_as_if_it_had_not_been(tmp_path):
+    whole = load_file(train_tokenizer(tmp_path / 'whole', 6))
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(tmp_path / 'parts', 3)
+    parts = load_file(train_tokenizer(tmp_path / 'parts', 6, resume=True))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
+    columns = ('loss', 'l1', 'commitment', 'perplexity', 'dead_codes')
+    logs = [[[row[k] for k in columns] for row in read_log(tmp_path / name / 'log.csv')] for name in ('whole', 'parts')]
+    assert logs[0] == logs[1] and len(logs[0]) == 6
+    assert float(logs[0][-1][0]) < 0.8 * float(logs[0][0][0])
+
+
+def test_a_stopped_run_of_a_prior_goes_on_as_if_it_had_not_been(tmp_path):
+    def run(name, stop_after=6, resume=False):
+        torch.manual_seed(0)
+        gpt, keeping = GPT(24, 32, 1, 2, 16), Keeping(tmp_path / name, every=2, log_every=1, resume=resume)
+        options = dict(batch_size=4, span=33, pictures_every=0, progress=lambda step, row: step > stop_after and stop())
+        return pretrain_prior(
+            make_accelerator('cpu'), gpt, tokenizer(), DRAWN, Schedule(steps=6, lr=1e-2), keeping, **options
+        )
+
+    whole = load_file(run('whole'))
+    with pytest.raises(KeyboardInterrupt):
+        run('parts', stop_after=3)
+    parts = load_file(run('parts', resume=True))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
+    shared = ['--batch-size', '4', '--device', 'cpu', '--num-workers', '0', '--log-every', '1', '--steps', '8']
+    sizes = ['--img-size', '16', '--num-frames', '4', '--downsample', '2', '4', '4']
+    sizes += ['--channels', '4', '--num-codes', '24', '--code-dim', '8']
+    out, prior = tmp_path / 'tokenizer', tmp_path / 'prior'
+    first = ['pretrain-tokenizer', 'drawn:8', *sizes, '--lr', '3e-3', '--span', '33', '--latest-start', '0.5', *shared]
+    assert main([*first, '--out', str(out), '--pictures-every', '4']) == 0
+    assert {path.name for path in (out / 'pictures').iterdir()} == {
+        f'step_0000000{n}_reconstructed.{ending}' for n in (4, 8) for ending in ('jpg', 'gif')
+    }
+    vqgan = read_video_parts(out / 'model.safetensors')['vqgan']
+    assert vqgan.config == TINY
+    second = ['pretrain-prior', 'drawn:8', '--tokenizer', str(out / 'model.safetensors'), '--lr', '1e-2', *shared]
+    second += ['--depth', '1', '--heads', '2', '--width', '16', '--out', str(prior), '--pictures-every', '8']
+    assert main(second) == 0
+    assert {path.name for path in (prior / 'pictures').iterdir()} == {
+        f'step_00000008_sampled.{ending}' for ending in ('jpg', 'gif')
+    }
+    losses = [float(row['loss']) for row in read_log(prior / 'log.csv')]
+    assert losses[-1] < 0.9 * losses[0] and abs(losses[0] - torch.tensor(24.0).log()) < 0.5
+    generator = load_generator(prior / 'model.safetensors')
+    assert generator.span == 33  # the tokenizer's
+    x = clips()
+    assert torch.equal(generator.encode(x + 0.5), vqgan.encode(x))  # the tokenizer stays as it is
+    assert generator.generate(1, seed=0).shape == (1, 3, 4, 16, 16)
+    nats = -generator.log_likelihood(x + 0.5).mean()
+    assert relative_error(nats, PriorStep(generator.gpt)(vqgan.encode(x).flatten(1))) < 1e-5
+    capsys.readouterr()
+    assert main([*second, '--width', '32', '--resume']) == 2
+    assert 'prior' in capsys.readouterr().err
+    assert main(['pretrain-prior', 'drawn:8', '--tokenizer', str(out / 'run.json')]) == 2
+    assert 'run.json' in capsys.readouterr().err
+
+
+def test_published_settings_are_the_defaults(capsys):
+    for command, defaults in (
+        ('pretrain-tokenizer', {'--lr': '5e-05', '--betas': '0.5, 0.9', '--weight-decay': '0', '--restart': '0'}),
+        ('pretrain-prior', {'--betas': '0.9, 0.95', '--weight-decay': '0.01', '--depth': '24', '--width': '1024'}),
+    ):
+        assert main([command, '--help']) == 0
+        text = ' '.join(capsys.readouterr().out.split())
+        for option, default in defaults.items():
+            assert re.search(rf' {option} [^\[]*\[default: {re.escape(default)}\]', text), option
+    assert (TokenizerLoss().reconstruction, TokenizerLoss().commitment, TokenizerLoss().decay) == (4, 0.25, 0.99)
+
+
+def test_discriminators_count_from_their_step_on_and_each_side_learns_its_own(monkeypatch):
+    monkeypatch.setattr(adversaries, '_WIDTHS', (4, 8, 8, 8))
+    step, x = TokenizerStep(tokenizer(), TokenizerLoss(image_gan=1, video_gan=1, gan_start=3)), clips()
+    losses = []
+    for trained in (step, TokenizerStep(tokenizer(), TokenizerLoss())):
+        torch.manual_seed(0)  # the first codes are drawn
+        losses.append(trained(x, 2))
+    assert torch.equal(*losses)
+    real, ours = x, (x + 0.1).requires_grad_()
+    for discriminator, of in (
+        (step.video_discriminator, lambda x: x),
+        (step.image_discriminator, lambda x: x[:, :, 0]),
+    ):
+        weights = list(discriminator.parameters())
+        told = discriminator.judge(of(real), of(ours))
+        *layers, logits = discriminator(of(ours))
+        *wanted, real_logits = discriminator(of(real))
+        assert relative_error(told.generator, -logits.mean()) < 1e-5
+        hinge = 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + logits).mean())
+        assert relative_error(told.discriminator, hinge) < 1e-5
+        matching = sum((a - b).abs().mean() for a, b in zip(layers, wanted, strict=True))
+        assert relative_error(told.features, matching) < 1e-5
+        for loss, to_ours in ((told.generator, True), (told.features, True), (told.discriminator, False)):
+            found = torch.autograd.grad(loss, [ours, *weights], allow_unused=True, retain_graph=True)
+            assert (found[0] is not None) == to_ours and all((g is not None) != to_ours for g in found[1:])
+    loss = step(x, 3)
+    parts = {k: float(v) for k, v in step.measured().items()}
+    assert {'image_discriminator', 'video_discriminator'} <= parts.keys() and parts['video_discriminator'] != 1
+    loss.backward()
+    assert all(p.grad is not None for p in step.parameters())
+
+
+def test_the_perceptual_loss_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'lpips', None)
+    with pytest.raises(ImportError, match='pip install lpips'):
+        TokenizerStep(tokenizer(), TokenizerLoss(perceptual=4))
+
+    def offline(net, verbose):
+        raise OSError('no network')
+
+    monkeypatch.setitem(sys.modules, 'lpips', SimpleNamespace(LPIPS=offline))
+    with pytest.raises(OSError, match='weights of VGG-16.*no network'):
+        TokenizerStep(tokenizer(), TokenizerLoss(perceptual=4))
+
+
+@pytest.mark.parametrize('stride', [(2, 2, 2), (1, 2, 2), (2, 1, 1)])
+def test_in_training_a_transposed_convolution_is_the_same_in_a_faster_way(stride):
+    torch.manual_seed(0)
+    layer, x = PaddedConvTranspose3d(5, 4, 4, stride), torch.randn(2, 5, 3, 4, 6, requires_grad=True)
+    found = []
+    for model in (layer.train(), layer.eval()):
+        y = model(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    assert found[0][0].shape == found[1][0].shape
+    assert all(relative_error(ours, theirs) < 1e-5 for ours, theirs in zip(*found, strict=True))
+
+
+def test_boxes_are_of_the_clips_and_the_same_for_the_same_seed():
+    x = torch.arange(2 * 3 * 4 * 8 * 8.0).view(2, 3, 4, 8, 8)
+    boxes = random_boxes(x, (2, 4, 8), 'a')
+    assert boxes.shape == (2, 3, 2, 4, 8) and torch.equal(boxes, random_boxes(x, (2, 4, 8), 'a'))
+    found = [(t, y) for t in range(3) for y in range(5) if torch.equal(x[0, :, t : t + 2, y : y + 4], boxes[0])]
+    assert len(found) == 1
+    assert len({random_boxes(x, (2, 4, 4), str(k))[0, 0, 0, 0, 0].item() for k in range(20)}) > 5
+
+
+def test_a_crop_without_whole_codes_is_refused(tmp_path, capsys):
+    command = ['pretrain-tokenizer', 'drawn:8', '--img-size', '16', '--downsample', '2', '4', '4', '--channels', '4']
+    assert (
+        main([*command, '--device', 'cpu', '--steps', '1', '--out', str(tmp_path / 'a'), '--crop', '2', '6', '8']) == 2
+    )
+    error = capsys.readouterr().err
+    assert '--crop' in error and '(2, 4, 4)' in error
+
+
+def test_psnr_is_of_pixels_that_span_1():
+    x = clips()
+    assert torch.allclose(psnr(x, x + 0.1), torch.full((3,), 20.0), atol=1e-3)
+    assert reconstruct(tokenizer().eval(), x).shape == x.shape

@@ -1,0 +1,109 @@
+"""videozoo pretrain-prior."""
+
+from pathlib import Path
+
+from .base import command, option
+from .inputs import files
+from .options import Inputs, ReadingOptions, input_options
+from .training import (
+    TrainingOptions,
+    keeping_of,
+    make_accelerator,
+    reading_of,
+    schedule_of,
+    steps_of,
+    training_done,
+    training_options,
+    training_progress,
+)
+from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
+from .types import FILE, Count
+
+
+@command(
+    shared=True,
+    examples="""
+    videozoo pretrain-prior VIDEOS --tokenizer tokenizer/model.safetensors --out prior --dtype bfloat16
+    videozoo pretrain-prior drawn:1000 --tokenizer tokenizer/model.safetensors --depth 4 --heads 4 --width 192
+""",
+)
+@input_options('Video files, or folders to search.')
+@option(
+    '--tokenizer',
+    type=FILE,
+    required=True,
+    metavar='FILE',
+    section='Model',
+    help='The tokenizer, which pretrain-tokenizer has made.',
+)
+@option('--depth', type=Count(), default=24, metavar='N', section='Model', help='Number of blocks.')
+@option('--heads', type=Count(), default=16, metavar='N', section='Model', help='Attention heads.')
+@option('--width', type=Count(), default=1024, metavar='N', section='Model', help='Width of a token.')
+@training_options(
+    'prior',
+    lr=3e-4,
+    betas=(0.9, 0.95),
+    clip_grad=1.0,
+    epochs=100.0,
+    weight_decay=0.01,
+    of_the_zoo=False,
+)
+@place_options()
+@option(
+    '--pictures-every',
+    type=Count(0),
+    default=1000,
+    metavar='STEPS',
+    section='Training',
+    help='Write samples every so many steps; 0 for never.',
+)
+@clip_options(own_span=False)
+def pretrain_prior(
+    inputs: Inputs,
+    reading: ReadingOptions,
+    tokenizer: Path,
+    depth: int,
+    heads: int,
+    width: int,
+    training: TrainingOptions,
+    place: PlaceOptions,
+    pictures_every: int,
+    clips: ClipOptions,
+) -> int:
+    """Train a prior: a GPT over the codes of a tokenizer, which then generates videos."""
+    import math
+
+    import torch
+
+    from ..models.generator_files import read_video_parts
+    from ..models.gpt import GPT
+    from ..training.prior import pretrain_prior as train
+    from ..video import find_videos
+    from ..weights import read_header
+
+    accelerator = make_accelerator(place, training)
+    paths, missing = files(inputs, find_videos)
+    held = read_video_parts(tokenizer)
+    if 'vqgan' not in held:
+        raise ValueError(f'--tokenizer {tokenizer} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
+    vqgan, span = held['vqgan'], held.get('span') or int(read_header(tokenizer).get('span', PUBLISHED_SPAN))
+    torch.manual_seed(training.seed)
+    gpt = GPT(vqgan.num_codes, math.prod(vqgan.grid_size), depth, heads, width)
+    steps = steps_of(training, clips, accelerator, len(paths))
+    with training_progress(accelerator, steps) as progress:
+        path = train(
+            accelerator,
+            gpt,
+            vqgan,
+            paths,
+            schedule_of(training, steps),
+            keeping_of(training, accelerator),
+            batch_size=training.batch_size,
+            augmentation=clips.augmentation,
+            span=clips.span or span,
+            pictures_every=pictures_every,
+            seed=training.seed,
+            progress=progress,
+            **reading_of(reading),
+        )
+    return training_done(accelerator, path, missing)

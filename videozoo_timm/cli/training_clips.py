@@ -1,0 +1,87 @@
+"""What pretrain-tokenizer and pretrain-prior share: how clips are taken from videos, and where they run."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .base import family, option
+from .options import DTYPES, device_option, span_option
+from .types import Choice, Count, Number
+
+PUBLISHED_SPAN = 57  # of `training.tokenizer`, without its imports
+
+
+@dataclass
+class PlaceOptions:
+    """Where a model is trained, as in `ModelOptions`."""
+
+    device: str | None
+    dtype: str | None
+
+
+def place_options() -> Callable[[Any], Any]:
+    return family(
+        'place',
+        PlaceOptions,
+        device_option(section='Training'),
+        option(
+            '--dtype',
+            type=Choice(DTYPES),
+            section='Training',
+            show_default="float32, or as accelerate's configuration says",
+            help='Data type of the computation; the weights stay float32.',
+        ),
+    )
+
+
+@dataclass
+class ClipOptions:
+    """How clips are taken from videos."""
+
+    span: int | None
+    latest_start: float
+    crop_scale: tuple[float, float]
+    hflip: float
+    repeat_aug: int
+
+    @property
+    def augmentation(self) -> Any:
+        from ..video import Augmentation
+
+        ratio = (1.0, 1.0) if self.crop_scale[0] == 1 else (3 / 4, 4 / 3)
+        return Augmentation(
+            scale=self.crop_scale,
+            ratio=ratio,
+            hflip=self.hflip,
+            repeats=self.repeat_aug,
+            latest_start=self.latest_start,
+        )
+
+
+def clip_options(own_span: bool = True) -> Callable[[Any], Any]:
+    in_clips = functools.partial(option, section='Clips')
+    return family(
+        'clips',
+        ClipOptions,
+        span_option(PUBLISHED_SPAN, section='Clips')
+        if own_span
+        else in_clips('--span', type=Count(), metavar='N', show_default="the tokenizer's", help='Length of a clip.'),
+        in_clips(
+            '--latest-start',
+            type=Number(0, 1),
+            default=1.0,
+            metavar='FRACTION',
+            help='Latest random start of a clip, as a fraction of the latest possible; 0 takes the first frames.',
+        ),
+        in_clips(
+            '--crop-scale',
+            type=float,
+            nargs=2,
+            default=(1.0, 1.0),
+            metavar='MIN MAX',
+            help="Area of the random crop, as a fraction of the frame's; 1 1 takes the center crop.",
+        ),
+        in_clips('--hflip', type=Number(0, 1), default=0.0, metavar='PROBABILITY', help='Probability of a flip.'),
+        in_clips('--repeat-aug', type=Count(), default=1, metavar='N', help='Augmented views of each decoded clip.'),
+    )

@@ -1,0 +1,141 @@
+"""Training a prior: a GPT over the codes of a tokenizer, which then generates videos with it.
+
+The method and its settings: https://arxiv.org/abs/2204.03638 (TATS) and https://github.com/eminorhan/vqgan-gpt-video.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import UserError
+from ..inference.reporting import SILENT, Reporter, with_fields
+from ..models.generator_files import save_video_generator
+from ..models.gpt import GPT
+from ..models.video_generator import VideoGenerator
+from ..models.video_vqgan import VideoVQGAN
+from ..video import IN_THIS_PROCESS, Augmentation, Reading
+from .loop import Hook, train
+from .pictures import save_pictures
+from .run_folder import MODEL, Keeping, writing
+from .schedule import Schedule
+from .stream import Batch
+from .tokenizer import PUBLISHED, SPAN, clip_views
+
+SAMPLES = 4  # clips of a picture
+
+
+def pretrain_prior(
+    accelerator: Any,
+    gpt: GPT,
+    vqgan: VideoVQGAN,
+    paths: Sequence[str],
+    schedule: Schedule,
+    keeping: Keeping,
+    *,
+    batch_size: int = 8,
+    augmentation: Augmentation = PUBLISHED,
+    span: int = SPAN,
+    pictures_every: int = 1000,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+    reading: Reading = IN_THIS_PROCESS,
+    reporter: Reporter = SILENT,
+    **fields: Any,
+) -> Path:
+    """Train a GPT to predict each code of a clip from all codes before it.
+
+    Args:
+        accelerator: The result of `make_accelerator`.
+        gpt: Trained in place; its vocabulary is the codebook, its block size the number of codes of a clip.
+        vqgan: The tokenizer, which stays as it is.
+        paths: Videos.
+        schedule: The optimizer and its learning rate. Published: betas 0.9 and 0.95, weight decay 0.01.
+        keeping: What the run writes, where and when.
+        batch_size: Clips per batch, in each process.
+        augmentation: Augmentation of the clips.
+        span: Time that a clip spans, in frames at 30 a second; that of the tokenizer's clips.
+        pictures_every: Steps between samples, as pictures and animations; 0 for none.
+        seed: Random seed.
+        about: As in `train`.
+        reading: How the files are read.
+        reporter: As in `train`.
+        **fields: Fields of `reading` and `reporter` to replace.
+
+    Returns:
+        The generator's file, `model.safetensors` in the folder, which holds the tokenizer too.
+
+    Raises:
+        ValueError: The two do not belong together; and as `train`.
+        FloatingPointError: The loss is not finite.
+    """
+    reading, reporter = with_fields(reading, reporter, fields)
+    length = math.prod(vqgan.grid_size)
+    if gpt.vocab_size != vqgan.num_codes or gpt.block_size != length:
+        raise UserError(
+            'this GPT reads {} of {} codes, a clip of this tokenizer has {} of {}',
+            gpt.block_size,
+            gpt.vocab_size,
+            length,
+            vqgan.num_codes,
+        )
+    generator = VideoGenerator(gpt, vqgan, span)
+    vqgan = vqgan.to(accelerator.device).eval().requires_grad_(False)
+    views = clip_views(vqgan.config, span, augmentation, seed)
+    about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt.config)
+
+    def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
+        with torch.no_grad():
+            codes = vqgan.encode(batch.x)
+        return model(codes.flatten(1))
+
+    def plot(step: int, model: nn.Module) -> None:
+        clips = generator.eval().generate(SAMPLES, seed=seed, top_k=None, top_p=None) - 0.5
+        names = [f'sample {k + 1}' for k in range(SAMPLES)]
+        save_pictures(accelerator, keeping.folder, f'step_{step:08}_sampled', list(clips), names, f'step {step}', span)
+
+    def save(model: nn.Module) -> None:
+        with writing(accelerator, keeping.folder / MODEL):
+            if accelerator.is_main_process:
+                save_video_generator(generator, keeping.folder / MODEL, {})
+
+    train(
+        accelerator,
+        PriorStep(gpt),
+        paths,
+        views,
+        loss_of,
+        schedule,
+        keeping,
+        batch_size=batch_size,
+        seed=seed,
+        about=about,
+        hooks=[Hook(pictures_every, plot)] if pictures_every else [],
+        finish=save,
+        reading=reading,
+        reporter=reporter,
+    )
+    return keeping.folder / MODEL
+
+
+class PriorStep(nn.Module):
+    """A GPT with its loss."""
+
+    def __init__(self, gpt: GPT) -> None:
+        super().__init__()
+        self.gpt = gpt
+
+    def no_weight_decay(self) -> set[str]:
+        """The parameters that timm's groups would decay, and the published training does not."""
+        return {'gpt.tok_emb.weight', 'gpt.pos_emb'}
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes int64 [B, N] -> the mean negative log-likelihood of a code in nats, a scalar."""
+        seen = F.pad(codes[:, :-1], (1, 0), value=0)  # the start token
+        logits = self.gpt(seen).float()
+        return F.cross_entropy(logits.transpose(1, 2), codes)
