@@ -503,15 +503,19 @@ def test_what_a_file_on_disk_says_is_checked(tmp_path, monkeypatch, capsys):
 
 def test_defaults_are_those_of_the_library():
     from videozoo_timm import synthetic
-    from videozoo_timm.cli import draw, embed, options, training
+    from videozoo_timm.cli import draw, embed, generate, options, training
     from videozoo_timm.models import SamplingConfig
+    from videozoo_timm.models.video_generator import PUBLISHED_VIDEO
     from videozoo_timm.video import ALIGNMENTS, COMPLETION, transforms
 
     assert (options.RECOGNITION_SPAN, options.COMPLETION_SPAN) == (RECOGNITION.span, COMPLETION.span)
     assert embed.ALIGNMENTS == tuple(ALIGNMENTS) and draw.SIZE == synthetic.SIZE
     assert training.RAND_AUGMENT == transforms.RAND_AUGMENT
     given = parsed('generate')
-    assert {name: given[name] for name in vars(SamplingConfig())} == vars(SamplingConfig())
+    for is_video, config in ((False, SamplingConfig()), (True, PUBLISHED_VIDEO)):
+        top_k, top_p = generate.PUBLISHED[is_video]
+        assert dict(given, top_k=top_k, top_p=top_p).items() >= vars(config).items()
+    assert (given['top_k'], given['top_p']) == (None, None)
 
 
 # The words of a command

@@ -14,7 +14,7 @@ from PIL import Image
 from videozoo_timm import cli
 from videozoo_timm.analysis.completion import read_mask
 from videozoo_timm.analysis.labels import read_labels
-from videozoo_timm.cli import generate, images, list_models, main
+from videozoo_timm.cli import generate_images, images, list_models, main
 from videozoo_timm.files import atomic_write as atomic
 
 
@@ -257,7 +257,7 @@ def test_pictures_that_raise_cost_themselves(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(images, 'read_image', read)
     paths = [str(tmp_path / f'{name}.png') for name in 'abc']
-    read_images, kept = generate._read(paths, 16)
+    read_images, kept = generate_images._read(paths, 16)
     assert read_images.shape == (2, 3, 16, 16) and kept == [paths[0], paths[2]]
     files = images.ImageFiles(paths)
     assert (files.paths, files.failed, len(files[1])) == (kept, 1, 3)

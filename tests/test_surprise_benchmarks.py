@@ -14,7 +14,7 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
 from test_video import write_video
 
-from videozoo_timm.analysis.surprise import surprise
+from videozoo_timm.analysis import surprise
 from videozoo_timm.analysis.surprise_accuracy import FILTERED, MEAN, accuracies, compared_with_untrained
 from videozoo_timm.analysis.surprise_benchmark import measure, measure_scores
 from videozoo_timm.analysis.surprise_layouts import LAYOUTS, Benchmark, Comparison, Film, adept_class, read_benchmark

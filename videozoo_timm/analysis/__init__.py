@@ -56,9 +56,9 @@ if _TYPE_CHECKING:
     from .segmentation import region_similarity as region_similarity
     from .segmentation import score_labels as score_labels
     from .similarity import dissimilarities as dissimilarities
-    from .surprise import Series as Series
-    from .surprise import Surprise as Surprise
-    from .surprise import surprise as surprise
+    from .surprise_series import Series as Series
+    from .surprise_series import Surprise as Surprise
+    from .surprise_series import surprise as surprise
 
 __all__ = [
     'AttentionMaps',
@@ -134,7 +134,7 @@ __getattr__, _ = _lazy_names(
         'reconstruction': ('Reconstruction', 'reconstruct'),
         'segmentation': ('contour_accuracy', 'region_similarity', 'score_labels'),
         'similarity': ('dissimilarities',),
-        'surprise': ('Series', 'Surprise', 'surprise'),
+        'surprise_series': ('Series', 'Surprise', 'surprise'),
     },
 )
 

@@ -13,9 +13,9 @@ from torch import nn
 from ..files import atomic_write, check_regular, save_csv
 from ..paths import as_path
 from ..text import to_json
-from .surprise import Surprise, surprise
 from .surprise_accuracy import Accuracy, accuracies, by_class, compared_with_untrained
 from .surprise_layouts import LAYOUTS, Benchmark, Comparison, compare_names
+from .surprise_series import Surprise, surprise
 
 __all__ = ['ACCURACIES', 'SUMMARY', 'BenchmarkResult', 'measure', 'measure_scores']
 

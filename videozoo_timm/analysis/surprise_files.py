@@ -14,7 +14,7 @@ from ..paths import as_path
 from ..text import to_json
 
 if TYPE_CHECKING:
-    from .surprise import Series, Surprise
+    from .surprise_series import Series, Surprise
 
 __all__ = [
     'OPTIONS',

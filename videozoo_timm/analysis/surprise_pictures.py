@@ -13,7 +13,7 @@ from ..video.views import prepare_view
 from .pictured import Pictured
 
 if TYPE_CHECKING:
-    from .surprise import Series, Surprise
+    from .surprise_series import Series, Surprise
 
 __all__ = ['SurprisePicture']
 

@@ -15,6 +15,9 @@ from .options import ReadingOptions, folder_option, reading_options
 from .output import complain, echo
 from .types import FILE, PATH, Count
 
+# Top-k and top-p as published, of images and of videos; equal to those of `models`, which would import torch
+PUBLISHED: dict[bool, tuple[int, float | None]] = {False: (128, None), True: (2048, 0.92)}
+
 _IMAGES = ('.png', '.jpg', '.jpeg')
 
 
@@ -170,10 +173,9 @@ def generate(
         raise ValueError(f'--complete {originals}: {chosen.name} generates videos; --continue takes some')
     if not is_video and video.given:
         raise ValueError(f'{video.given[0]}: {chosen.name} generates images')
-    if sampling.top_k is None:
-        sampling.top_k = 2048 if is_video else 128
-    if is_video and sampling.top_p is None:
-        sampling.top_p = 0.92
+    top_k, top_p = PUBLISHED[is_video]
+    sampling.top_k = top_k if sampling.top_k is None else sampling.top_k
+    sampling.top_p = top_p if sampling.top_p is None else sampling.top_p
     if not 0 < keep < 1:
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
     if is_video:

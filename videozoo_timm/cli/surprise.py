@@ -25,7 +25,7 @@ from .surprise_benchmark import BenchmarkOptions, benchmark_options, run_benchma
 from .types import FILE, Choice, Count, Integers, Number
 
 if TYPE_CHECKING:
-    from ..analysis.surprise import Surprise
+    from ..analysis.surprise_series import Surprise
 
 SCORES, MASKS = ('mse', 'l1', 'nll'), ('context', 'random', 'temporal', 'center')  # of `analysis`, without its imports
 CONTEXTS = (2, 4, 6, 8, 10)
@@ -139,7 +139,7 @@ def surprise(
 
     Windows slide over each video; the model sees the first frames of a window and predicts the others.
     """
-    from ..analysis.surprise import surprise as measure
+    from ..analysis.surprise_series import surprise as measure
     from ..inference.pipeline import ProcessGroup
     from ..video import find_videos
 
@@ -291,8 +291,8 @@ def _draw(
 
 def _repeat(record_file: Path, inputs: Inputs, reading: ReadingOptions, chosen: ModelOptions) -> int:
     """Repeat a run by its record and tell how its numbers differ; 0 if they do not, beyond the last digits."""
-    from ..analysis.surprise import surprise as measure
     from ..analysis.surprise_files import OPTIONS, TABLE, difference, read_record, read_table, rows_of
+    from ..analysis.surprise_series import surprise as measure
     from ..inference.provenance import versions, weights_of
 
     if inputs.given:
