@@ -73,8 +73,8 @@ def encode(
     The permutation test compares the order of the responses with random ones, for each of which alpha and block are
     chosen again and the regressions fitted. As that is to be affordable, generalized cross-validation chooses, in the
     recorded order too: all orders are treated alike, so that p is exact for independent rows. Where groups have several
-    rows (time courses), an order is a shift in a circle, as neighbors in time are alike; R rows have R - 1 others, so p is
-    at least 1 / R.
+    rows (time courses), an order is a shift in a circle, as neighbors in time are alike; R rows have R - 1 others, so p
+    is at least 1 / R.
 
     Args:
         features: [R, K, C] of K blocks.
