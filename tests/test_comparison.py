@@ -270,7 +270,10 @@ def test_triplets_with_known_answers(tmp_path):
     assert score.accuracy.tolist() == [0.8, 0.8] and (score.triplets, score.answers) == (2, 5)
     # a, b, c was asked four times; three said c: the others' majority is right for these three, and never for the one
     assert score.ceiling == (0.75, 0.75)
-    assert (score.interval()[0] >= 0.75 - 1e-9).all() and (score.interval()[1] <= 1 + 1e-9).all()
+    low, high = score.interval() or ((), ())
+    assert min(low) >= 0.75 - 1e-9 and max(high) <= 1 + 1e-9
+    alone = compare(dict(f=features), behavior=behavior, dissimilarity='euclidean', measures=[], bootstraps=0)
+    assert alone.behavior_rows() == [dict(measure='triplets', name='f', block=None, value=0.8)]  # without an interval
     assert result.left_out == [('behavior', ['e'])]
     assert result.behavior_rows()[0]['measure'] == 'triplets'
     assert score_triplets([np.ones((3, 3))], np.array([[0, 1, 2]])).accuracy.tolist() == [pytest.approx(1 / 3)]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,27 @@ def test_p_values_of_unrelated_responses_are_even():
         p.append(encode(features, responses, permutations=60, seed=seed, solver='sklearn').p)
     p = np.concatenate(p)
     assert (p <= 0.05).mean() < 0.1 and 0.4 < (p <= 0.5).mean() < 0.6
+
+
+def test_the_order_that_was_recorded_is_tested_as_others_are():
+    """Of one response in all of its shifts, of which one alone can be the right one, each p comes once."""
+    random, number = np.random.default_rng(5), 30
+    response = random.normal(size=number)
+    shifted = np.stack([np.roll(response, shift) for shift in range(number)], axis=1)
+    features = random.normal(size=(number, 4, 12))
+    p = encode(features, shifted, np.arange(number) // 5, permutations=1000, solver='sklearn').p
+    assert np.allclose(np.sort(p), np.arange(1, number + 1) / number)  # none below 1 / 30: there are no more shifts
+
+
+def test_orders_in_which_a_channel_does_not_vary_say_nothing():
+    from sklearn.model_selection import KFold
+
+    random = np.random.default_rng(6)
+    features, responses = random.normal(size=(30, 1, 4)), np.zeros((30, 20))
+    for _, held_out in KFold(5, shuffle=True, random_state=0).split(features):  # one spike in each fold
+        responses[random.choice(held_out, 20), np.arange(20)] = 1
+    p = encode(features, responses, permutations=400, solver='sklearn').p  # of most, some fold has no spike
+    assert 0.3 < np.median(p) < 0.7 and (p < 0.1).sum() < 5
 
 
 def test_clips_of_one_stimulus_are_never_on_both_sides():
@@ -132,6 +154,18 @@ def test_an_image_gives_maps(recorded):
     masked = predict_responses(['f.npz'], 'r.nii.gz', stimuli=Path('order.txt').read_text().split(), mask='m.nii',
                                permutations=0)  # fmt: skip
     assert masked.responses.channels == ['1,0,0']
+    volumes[2, 1, 1, 7] = np.nan
+    nibabel.Nifti1Image(volumes, affine).to_filename('r.nii.gz')
+    with pytest.raises(ValueError, match=r'1 values are missing \(NaN\).* row 7, channel 2,1,1'):
+        predict_responses(['f.npz'], 'r.nii.gz')
+    volumes[2, 1, 1] = np.nan  # as outside of a brain
+    nibabel.Nifti1Image(volumes, affine).to_filename('r.nii.gz')
+    Path('again').mkdir()
+    shutil.copy('f.npz', 'again')
+    both = predict_responses(['f.npz', 'again/f.npz'], 'r.nii.gz', permutations=0)
+    assert len(both.responses.channels) == 11
+    both.save('both')
+    assert sorted(path.name for path in Path('both').glob('r_*')) == ['r_again_f.npz.nii.gz', 'r_f.npz.nii.gz']
 
 
 def test_responses_that_cannot_be_used(recorded):
@@ -149,6 +183,9 @@ def test_responses_that_cannot_be_used(recorded):
     np.save('c.npy', np.full(12, 1.5))
     with pytest.raises(ValueError, match='a noise ceiling is a correlation from 0 to 1'):
         predict_responses(['f.npz'], 'r.csv', ceiling='c.npy')
+    Path('c.csv').write_text(','.join(f'E{v}' for v in range(12)) + 2 * ('\n' + ','.join('1' * 12)))
+    with pytest.raises(ValueError, match='c.csv has 2 rows: a noise ceiling is one row'):
+        predict_responses(['f.npz'], 'r.csv', ceiling='c.csv')
     save('g.npz', np.ones((5, 2)), [f'else/{k}.mov' for k in 'abcde'])
     with pytest.raises(ValueError, match='0 stimuli are in all of the files'):
         predict_responses(['g.npz'], 'r.csv')

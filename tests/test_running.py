@@ -148,6 +148,8 @@ def test_a_function_may_give_a_part_of_its_input():
     batches = run(lambda x: x[:, :, 0, 8])  # whose memory the next batch gets
     again = run(lambda x: x[:, :, 0, 8].clone())
     assert as_lists(batches) == as_lists(again)
+    for batch in run(lambda x: (x * 2)[:, :, 0, 8]):  # keeps no more than that part
+        assert batch.values.untyped_storage().nbytes() == batch.values.nbytes
 
 
 def test_batches_grow_to_their_size_and_are_whole_where_asked_for(monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from videozoo_timm.cli import main
+from videozoo_timm.inference.unfinished import state_of
 from videozoo_timm.video import COMPLETION, VideoError, find_media, probe, read_clip, read_clips
 
 
@@ -47,6 +48,8 @@ def test_sequences_are_found_where_they_are_asked_for_alone(tmp_path):
     names = [str(path.relative_to(tmp_path)) for path in find_media(f'{tmp_path}/O1:frames@15')]
     assert names == ['O1/1/scene:frames@15', 'O1/2/scene:frames@15']
     assert find_media(f'{tmp_path}/O1/1/scene:frames@15') == find_media(f'{tmp_path}/*/1:frames@15')
+    twice = find_media(f'{tmp_path}/**:frames@15')  # a folder and those in it
+    assert [str(path.relative_to(tmp_path)) for path in twice] == names
     with pytest.raises(FileNotFoundError, match='no such folder'):
         find_media(f'{tmp_path}/O4:frames')
     with pytest.raises(FileNotFoundError, match='no such folder'):
@@ -84,3 +87,12 @@ def test_sequences_go_through_the_commands(tmp_path, monkeypatch, capsys):
     rows = list(csv.DictReader((tmp_path / 'features.csv').open(newline='')))
     assert [row['path'] for row in rows] == ['films/a:frames@15', 'films/b:frames@15']
     assert [float(row['duration']) for row in rows] == pytest.approx([20 / 15] * 2)
+
+
+def test_a_sequence_with_another_image_is_another_one(tmp_path):
+    """So that no rows of the old ones are taken for those of the new ones."""
+    write_frames(tmp_path, 3)
+    before = state_of(f'{tmp_path}:frames')
+    assert state_of(f'{tmp_path}:frames') == before != state_of(f'{tmp_path}:frames@15')
+    (tmp_path / 'scene_001.png').write_bytes((tmp_path / 'scene_001.png').read_bytes() + b' ')
+    assert state_of(f'{tmp_path}:frames') != before

@@ -67,8 +67,10 @@ class TripletScore:
     triplets: int
     answers: int
 
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends [K] of the percentile intervals."""
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray] | None:
+        """Lower and upper ends [K] of the percentile intervals; None without a bootstrap."""
+        if not len(self.samples):
+            return None
         low, high = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low, high
 

@@ -1,6 +1,7 @@
 """How well the features of several files predict the responses of brains to the same stimuli."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,12 @@ class BrainComparison:
         save_figure(self.figure(), folder / f'brain.{format}')
         if self.responses.image is not None:
             for name, encoding in self.encodings.items():
-                save_map(encoding.chosen_r, self.responses, folder / f'r_{Path(name).name}.nii.gz')
+                save_map(encoding.chosen_r, self.responses, folder / f'r_{_file_name(name)}.nii.gz')
+
+
+def _file_name(name: str) -> str:
+    """The name as that of a file; of files of one name in several folders it is their whole path."""
+    return re.sub(r'[\\/:]+', '_', name).strip('_')
 
 
 def predict_responses(

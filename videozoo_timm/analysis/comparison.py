@@ -134,10 +134,13 @@ class Comparison:
         for row in rows:
             del row['b'], row['block_b']
         if self.triplets:
-            low, high = self.triplets.interval()
+            interval = self.triplets.interval()
             for k, one in enumerate(self.representations):
-                row = dict(measure='triplets', name=one.name, block=one.block, value=float(self.triplets.accuracy[k]))
-                rows.append(dict(row, low=float(low[k]), high=float(high[k])))
+                row: dict[str, Any] = dict(measure='triplets', name=one.name, block=one.block)
+                row['value'] = float(self.triplets.accuracy[k])
+                if interval:
+                    row |= dict(low=float(interval[0][k]), high=float(interval[1][k]))
+                rows.append(row)
         return rows
 
     def summary(self) -> dict[str, Any]:

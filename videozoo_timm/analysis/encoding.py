@@ -24,7 +24,7 @@ class Encoding:
         r: float64 [K, V], of each block Pearson's r of held-out predictions, mean over the folds.
         chosen_r: float64 [V], the same of the block that is chosen for each channel on the training rows alone.
         chosen: int64 [F, V], that block's place among the K in each of F folds.
-        p: float64 [V], of the permutation test: whether `chosen_r` is above 0. 1 without permutations.
+        p: float64 [V], of the permutation test: whether r is above 0. 1 without permutations.
         solver: 'himalaya' or 'sklearn'.
     """
 
@@ -70,9 +70,11 @@ def encode(
     chooses in four inner folds, which keep groups together too; scikit-learn, where himalaya is not installed, by
     leaving one row out.
 
-    In the permutation test the responses get another order, and the regressions are fitted again: with the alphas that
-    were chosen, but with a block that is chosen anew, as a choice made on the right order would favor it. Where groups
-    have several rows (time courses), the order is a shift in a circle, as neighbors in time are alike.
+    The permutation test compares the order of the responses with random ones, for each of which alpha and block are
+    chosen again and the regressions fitted. As that is to be affordable, generalized cross-validation chooses, in the
+    recorded order too: all orders are treated alike, so that p is exact for independent rows. Where groups have several
+    rows (time courses), an order is a shift in a circle, as neighbors in time are alike; R rows have R - 1 others, so p
+    is at least 1 / R.
 
     Args:
         features: [R, K, C] of K blocks.
@@ -82,7 +84,7 @@ def encode(
         alphas: To choose from.
         projection: Number of dimensions of a sparse random projection of each block (Li et al., KDD 2006), if it has
             more; None for none.
-        permutations: Of the test; 0 for none.
+        permutations: Of the test, at most; 0 for none.
         seed: Random seed of folds, projection and permutations.
         solver: 'himalaya' or 'sklearn'; None for the first one that is installed.
         progress: Called with a number of fits (of a block in a fold) that are done.
@@ -103,57 +105,69 @@ def encode(
     blocks = [_projected(features[:, k], projection, seed) for k in range(num_blocks)]
     num_channels, orders = responses.shape[1], _orders(numbers, permutations, seed)
     r, chosen = np.zeros((folds, num_blocks, num_channels)), np.zeros((folds, num_channels), np.int64)
-    chosen_r, random_r = np.zeros((folds, num_channels)), np.zeros((len(orders), num_channels))
+    chosen_r, tested = np.zeros((folds, num_channels)), np.zeros((len(orders), num_channels))
     for fold in range(folds):
         train, test = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
         inner = _folds(numbers[train], _INNER, seed)
         best, again = np.full(num_channels, -np.inf), []
         for k, block in enumerate(blocks):
             x, held_out = _standardized_by(block, train, test)
-            scores, own_alphas, predicted = _fit(solver, x, responses[train], held_out, inner, alphas)
+            scores, predicted = _fit(solver, x, responses[train], held_out, inner, alphas)
             r[fold, k] = _correlations(predicted, responses[test])
             better = scores > best
             best[better], chosen[fold, better], chosen_r[fold, better] = scores[better], k, r[fold, k, better]
-            again += [_Refit(x, held_out, own_alphas)] if permutations else []
+            again += [_Refit(x, held_out, np.asarray(alphas))] if permutations else []
             progress(1)
-        for row, order in zip(random_r, orders, strict=True):
-            shuffled = responses[order]
-            row += _correlations(_best(again, shuffled[train]), shuffled[test])
+        for row, order in zip(tested if permutations else (), orders, strict=False):
+            ordered = responses[order]
+            row += _correlations(_best(again, ordered[train]), ordered[test])
+    # A random order in which a channel does not vary in some fold has no r, as the right order had none then.
+    p = (tested >= tested[0] - 1e-12).sum(axis=0) / np.maximum(np.isfinite(tested).sum(axis=0), 1)
     observed = chosen_r.mean(axis=0)
-    p = (1 + (random_r / folds >= observed - 1e-12).sum(axis=0)) / (1 + len(orders))
     return Encoding(r.mean(axis=0), observed, chosen, np.where(np.isnan(observed), np.nan, p), solver)
 
 
 def _orders(groups: np.ndarray, permutations: int, seed: int) -> list[np.ndarray]:
-    """Random orders of the rows; of rows in groups, shifts in a circle."""
-    random, number = np.random.default_rng(seed), len(groups)
-    if len(np.unique(groups)) == number:
-        return [random.permutation(number) for _ in range(permutations)]
-    return [np.roll(np.arange(number), random.integers(1, number)) for _ in range(permutations)]
+    """The order of the rows, and random ones; of rows in groups, shifts in a circle, each once."""
+    random, rows = np.random.default_rng(seed), np.arange(len(groups))
+    if len(np.unique(groups)) == len(rows):
+        return [rows, *(random.permutation(rows) for _ in range(permutations))]
+    shifts = random.permutation(rows[1:])[:permutations]
+    return [rows, *(np.roll(rows, shift) for shift in shifts)]
 
 
 class _Refit:
-    """Ridge regressions of the same features, with an alpha for each channel, on other responses."""
+    """Ridge regressions of the same features on any responses, each with the alpha that predicts them best.
+
+    Alphas are chosen by generalized cross-validation (Golub, Heath and Wahba, Technometrics 21, 1979), which takes no
+    regression for each.
+    """
 
     def __init__(self, x: np.ndarray, held_out: np.ndarray, alphas: np.ndarray) -> None:
-        self.u, s, vt = np.linalg.svd(x, full_matrices=False)
-        self.s, self.held_out = s[:, None], held_out @ vt.T
-        self.shrunk = self.s / (self.s**2 + alphas)
-        self.leverage = 1 / len(x) + self.u**2 @ (self.s * self.shrunk)  # [R, V]
+        u, s, vt = np.linalg.svd(x, full_matrices=False)
+        self.ut, self.held_out, number = u.T, held_out @ vt.T, len(x)
+        self.shrunk = s[:, None] / (s[:, None] ** 2 + alphas)  # [C, A]
+        self.lost = (alphas / (s[:, None] ** 2 + alphas)).T  # [A, C], fraction of the responses that is not fitted
+        self.spans = len(s) == number  # all responses
+        self.freedom = number - 1 - len(s) + self.lost.sum(axis=1)  # [A], of the residuals
 
-    def predict(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The error in predicting each row [R, V] from all others, [V], and predictions of the held-out rows."""
-        y = y - y.mean(axis=0)
-        weights = self.shrunk * (self.u.T @ y)
-        left_out = (y - self.u @ (self.s * weights)) / (1 - self.leverage)
-        return np.einsum('rv,rv->v', left_out, left_out), self.held_out @ weights
+    def fit(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The error [V] in predicting rows from others, and weights [C, V], of centered responses [R, V]."""
+        along = self.ut @ y
+        squares = along**2
+        rest = 0.0 if self.spans else np.maximum((y**2).sum(axis=0) - squares.sum(axis=0), 0)
+        errors = (self.lost**2 @ squares + rest) / self.freedom[:, None] ** 2  # [A, V]
+        best = errors.argmin(axis=0)
+        return errors[best, np.arange(len(best))], self.shrunk[:, best] * along
 
 
 def _best(refits: Sequence[_Refit], y: np.ndarray) -> np.ndarray:
     """Predictions of the held-out rows by the block that predicts the training rows best, channel by channel."""
-    errors, predicted = zip(*(refit.predict(y) for refit in refits), strict=True)
-    best = np.argmin(errors, axis=0)
-    return np.stack(predicted)[best, :, np.arange(len(best))].T
+    errors, weights = zip(*(refit.fit(y - y.mean(axis=0)) for refit in refits), strict=True)
+    best, predicted = np.argmin(errors, axis=0), np.empty((len(refits[0].held_out), y.shape[1]))
+    for k, refit in enumerate(refits):
+        predicted[:, best == k] = refit.held_out @ weights[k][:, best == k]
+    return predicted
 
 
 def _folds(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -190,20 +204,19 @@ def _standardized_by(block: np.ndarray, train: np.ndarray, test: np.ndarray) -> 
 
 def _fit(
     solver: str, x: np.ndarray, y: np.ndarray, held_out: np.ndarray, inner: np.ndarray, alphas: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score in cross-validation (higher is better) and best alpha [V]; predictions of `held_out` [R, V]."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score in cross-validation [V] (higher is better); predictions of `held_out` [R, V]."""
     if solver == 'himalaya':
         from himalaya.kernel_ridge import KernelRidgeCV
         from sklearn.model_selection import PredefinedSplit
 
         options: dict[str, Any] = dict(fit_intercept=True, cv=PredefinedSplit(inner), warn=False)
         kernel = KernelRidgeCV(np.asarray(alphas), **options).fit(x, y)
-        return np.asarray(kernel.cv_scores_), np.asarray(kernel.best_alphas_), np.asarray(kernel.predict(held_out))
+        return np.asarray(kernel.cv_scores_), np.asarray(kernel.predict(held_out))
     from sklearn.linear_model import RidgeCV
 
     ridge: Any = RidgeCV(np.asarray(alphas, np.float64), alpha_per_target=True).fit(x, y)
-    scores, best = (np.broadcast_to(part, y.shape[1]) for part in (ridge.best_score_, ridge.alpha_))
-    return scores, best, ridge.predict(held_out).reshape(len(held_out), -1)
+    return np.broadcast_to(ridge.best_score_, y.shape[1]), ridge.predict(held_out).reshape(len(held_out), -1)
 
 
 def _standardized(values: np.ndarray) -> np.ndarray:

@@ -128,7 +128,9 @@ def _voxels(source: Path, mask: str | os.PathLike[str] | None) -> tuple[np.ndarr
         raise ValueError(f'{source}: an image of the shape {image.shape} is not [x, y, z, rows]')
     volumes = np.asanyarray(image.dataobj)
     if mask is None:
-        taken = np.ptp(volumes, axis=3) > 0
+        missing = ~np.isfinite(volumes)
+        # A voxel that lacks some rows is no background: `_checked` tells of it.
+        taken = np.where(missing.any(axis=3), ~missing.all(axis=3), volumes.max(axis=3) > volumes.min(axis=3))
     else:
         taken = np.asanyarray(_load(_file(mask)).dataobj) != 0
         if taken.shape != volumes.shape[:3]:
@@ -166,6 +168,8 @@ def read_ceiling(path: str | os.PathLike[str], responses: Responses) -> np.ndarr
         ceiling = volume[taken] if volume.shape == taken.shape else volume.reshape(-1)
     elif source.suffix == '.csv':
         header, *rows = _table(source)
+        if len(rows) > 1:
+            raise ValueError(f'{source} has {len(rows)} rows: a noise ceiling is one row under the header')
         named = dict(zip(header, rows[0], strict=True))
         missing = [name for name in responses.channels if name not in named]
         if missing:

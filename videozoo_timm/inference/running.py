@@ -141,8 +141,11 @@ class Runner:
         values = self.function(x)[:number].float()
         if self._copying is None:
             values = values.cpu()
-            shares = values.untyped_storage().data_ptr() == buffer.untyped_storage().data_ptr()
-            return Launched(values.clone() if shares else values)  # of a function that gives a part of its input
+            memory = values.untyped_storage()
+            # A part of the input is overwritten by the next batch. A part of anything else, as the class token of all,
+            # would keep the whole of it for as long as the rows are kept.
+            is_part = memory.nbytes() > values.nbytes or memory.data_ptr() == buffer.untyped_storage().data_ptr()
+            return Launched(values.clone() if is_part else values)
         host = self._memory(number, values.shape[1:], torch.float32)
         host.copy_(values, non_blocking=True)
         event = torch.cuda.Event()

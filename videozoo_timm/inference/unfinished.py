@@ -3,14 +3,16 @@
 The rows are collected in a `Journal` beside the result, by one process or a team of them.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..video import VideoError
+from ..video.finding import is_sequence, split_sequence
 from .journal import Journal, remaining
 from .pipeline import Group, ProcessGroup, RowBatch
 from .reporting import Reporter
@@ -94,9 +96,21 @@ def resumed(
 
 
 def state_of(path: str) -> list[Any]:
-    """What tells a file from another one of its name."""
+    """What tells a file, or a folder of numbered images, from another one of its name."""
+    if is_sequence(path):
+        return [path, _state_of_images(split_sequence(path)[0])]
     try:
         state = os.stat(path)
     except OSError:
         return [path]
     return [path, state.st_size, state.st_mtime_ns]
+
+
+def _state_of_images(folder: Path) -> str:
+    """A digest of their names, sizes and dates."""
+    digest = hashlib.sha256()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            state = entry.stat()
+            digest.update(os.fsencode(f'{entry.name}/{state.st_size}/{state.st_mtime_ns}/'))
+    return digest.hexdigest()

@@ -126,14 +126,14 @@ def _sequences(path: Path, on_error: OnError) -> list[Path]:
     """`FOLDER:frames@RATE` for each folder, there and below, with several images."""
     folder, _ = split_sequence(path)
     suffix = str(path)[len(str(folder)) :]
-    places = [folder] if folder.exists() else matching(folder)
+    places = [folder] if folder.exists() else [place for place in matching(folder) if place.is_dir()]
     if not places:
         raise not_found(folder, 'folder')
-    number: dict[Path, int] = {}
+    images: dict[Path, set[str]] = {}  # of folders that a pattern may give twice
     for place in places:
         for image in _of(files_below(place, on_error), IMAGE_EXTENSIONS):
-            number[image.parent] = number.get(image.parent, 0) + 1
-    return [Path(f'{parent}{suffix}') for parent, images in number.items() if images > 1]
+            images.setdefault(image.parent, set()).add(image.name)
+    return [Path(f'{parent}{suffix}') for parent, names in images.items() if len(names) > 1]
 
 
 def on_disk(path: Path) -> Path:
@@ -157,7 +157,7 @@ def _find(
             found.append(drawn_videos(path))
             continue
         if is_sequence(path):
-            found.update((os.path.abspath(sequence), sequence) for sequence in _sequences(path, on_error))
+            found.append(_sequences(path, on_error))
             continue
         there = [path] if path.exists() else matching(path)
         if not there:
