@@ -1,5 +1,6 @@
 """Training of the generators of videos: the tokenizer's and the prior's losses, runs that go on, what they leave."""
 
+import argparse
 import re
 import sys
 from types import SimpleNamespace
@@ -129,17 +130,22 @@ def test_a_stopped_run_of_a_tokenizer_goes_on_as_if_it_had_not_been(tmp_path):
 
 
 def test_a_stopped_run_of_a_prior_goes_on_as_if_it_had_not_been(tmp_path):
-    def run(name, stop_after=6, resume=False):
+    vqgan, other = tokenizer(), tokenizer()
+    other.codebook.embeddings[3, 2] += 1
+
+    def run(name, stop_after=6, resume=False, vqgan=vqgan):
         torch.manual_seed(0)
         gpt, keeping = GPT(24, 32, 1, 2, 16), Keeping(tmp_path / name, every=2, log_every=1, resume=resume)
         options = dict(batch_size=4, span=33, pictures_every=0, progress=lambda step, row: step > stop_after and stop())
         return pretrain_prior(
-            make_accelerator('cpu'), gpt, tokenizer(), DRAWN, Schedule(steps=6, lr=1e-2), keeping, **options
+            make_accelerator('cpu'), gpt, vqgan, DRAWN, Schedule(steps=6, lr=1e-2), keeping, **options
         )
 
     whole = load_file(run('whole'))
     with pytest.raises(KeyboardInterrupt):
         run('parts', stop_after=3)
+    with pytest.raises(ValueError, match='tokenizer_sha256'):  # its codes mean something else
+        run('parts', resume=True, vqgan=other)
     parts = load_file(run('parts', resume=True))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
 
@@ -176,6 +182,16 @@ def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     assert 'prior' in capsys.readouterr().err
     assert main(['pretrain-prior', 'drawn:8', '--tokenizer', str(out / 'run.json')]) == 2
     assert 'run.json' in capsys.readouterr().err
+    assert main([*second, '--heads', '3']) == 2
+    assert '--width 16: must be a multiple of --heads 3' in capsys.readouterr().err
+    settings = dict(n_codes=24, embedding_dim=8, n_hiddens=4, downsample=(2, 4, 4), norm_type='batch')
+    settings |= dict(resolution=16, sequence_length=4)
+    published = {'state_dict': vqgan.state_dict(), 'hyper_parameters': {'args': argparse.Namespace(**settings)}}
+    torch.save(published, tmp_path / 'vqgan.ckpt')
+    capsys.readouterr()
+    assert main([*second, '--tokenizer', str(tmp_path / 'vqgan.ckpt'), '--span', '33', '--resume']) == 0
+    assert main([*second, '--tokenizer', str(tmp_path / 'vqgan.ckpt'), '--resume']) == 2
+    assert 'span was 33, is 57' in capsys.readouterr().err  # which the file does not say: the published one
 
 
 def test_published_settings_are_the_defaults(capsys):
@@ -263,6 +279,19 @@ def test_a_crop_without_whole_codes_is_refused(tmp_path, capsys):
     )
     error = capsys.readouterr().err
     assert '--crop' in error and '(2, 4, 4)' in error
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (['--img-size', '18'], '--img-size 18: must be a multiple'),
+        (['--channels', '4', '--norm', 'group'], '--channels 4: must be a multiple of 16'),
+        (['--code-dim', '9999999'], '--code-dim 9999999: must be'),
+    ],
+)
+def test_settings_of_a_tokenizer_are_refused_in_the_words_of_the_command(wrong, words, tmp_path, capsys):
+    assert main(['pretrain-tokenizer', 'drawn:8', '--out', str(tmp_path / 'run'), *wrong]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / 'run').exists()
 
 
 def test_psnr_is_of_pixels_that_span_1():

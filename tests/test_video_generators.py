@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import importlib
 import json
+import re
 import sys
 import types
 from itertools import pairwise
@@ -278,6 +279,16 @@ def test_clips_of_files_are_prepared_as_published(generator):
     assert result.codes.shape == (4, 4, 4) and 'dB' in repr(result) and result.nats > 0
 
 
+def last_code(code):
+    codes = torch.zeros(1, 4, 4, 4, dtype=torch.int64)
+    codes[..., -1, -1] = code
+    return codes
+
+
+def one_frame_gpt(generator):
+    return GPT(**{**generator.gpt.config, 'block_size': 16})
+
+
 def test_wrong_input_is_named(generator, clips):
     other = VideoVQGAN(dataclasses.replace(generator.vqgan.config, num_codes=32), device='meta')
     for call, words in (
@@ -291,7 +302,12 @@ def test_wrong_input_is_named(generator, clips):
         (lambda: generator.generate(0), 'num_videos=0'),
         (lambda: generator.generate(1, num_frames=0), 'num_frames=0'),
         (lambda: generator.generate(1, num_frames=12, window=4), 'window=4: must be from 1 to 3'),
+        (lambda: generator.generate(1, window=4), 'window=4: must be from 1 to 3'),
         (lambda: generator.generate(1, batch_size=0), 'batch_size=0'),
+        (lambda: generator.log_likelihood_of_codes(last_code(64)), 'must be in 0 to 63'),
+        (lambda: generator.log_likelihood_of_codes(last_code(-100)), 'must be in 0 to 63'),  # PyTorch's "ignore"
+        (lambda: generator.log_likelihood_of_codes(last_code(0).float()), 'whole numbers'),
+        (lambda: VideoGenerator(one_frame_gpt(generator), generator.vqgan).generate(1, num_frames=3), 'sees 2 at once'),
         (lambda: generator.continue_(clips, context=3), 'context=3'),
         (lambda: generator.continue_(clips, context=8), 'less than 8'),
         (lambda: generator.continue_(clips[:, :, :2], context=4), 'have 2 frames'),
@@ -299,6 +315,9 @@ def test_wrong_input_is_named(generator, clips):
         (lambda: VideoGenerator(generator.gpt, other), '64 of 64 codes, this VQGAN has 4 x 4 x 4 of 32'),
         (lambda: generator.vqgan.encode(torch.rand(1, 3, 8, 30, 32)), 'multiples of'),
         (lambda: VideoVQGANConfig(downsample=(3, 8, 8)), r'downsample=\(3, 8, 8\)'),
+        (lambda: VideoVQGANConfig(downsample=(2.0, 16.0, 16.0)), r'downsample=\(2.0, 16.0, 16.0\)'),
+        (lambda: VideoVQGANConfig(downsample=(True, 16, 16)), r'downsample=\(True, 16, 16\)'),
+        (lambda: VideoVQGANConfig(downsample=16), 'downsample=16: must be three'),
         (lambda: VideoVQGANConfig(norm='layer'), "norm='layer'"),
         (lambda: VideoVQGANConfig(norm='group', ch=8), 'ch=8'),
         (lambda: VideoVQGANConfig(padding='zeros'), "padding='zeros'"),
@@ -346,15 +365,28 @@ def test_own_files_hold_the_same(generator, clips, tmp_path, monkeypatch, capsys
     half = load_generator(tmp_path / 'both.safetensors', dtype=torch.bfloat16, span=30)
     assert half.gpt.head.weight.dtype == torch.bfloat16 and half.vqgan.post_vq_conv.conv.weight.dtype == torch.float32
     assert half.span == 30
+    for span, word in ((33, ''), ('1e9', 'span is 1e9, must be a whole number'), (0, 'span is 0, must')):
+        save_video_generator(generator.vqgan, tmp_path / 'spanned.safetensors', {'span': span})
+        if not word:  # as its tokenizer was trained
+            assert load_generator(gpt=files['gpt'], vqgan=tmp_path / 'spanned.safetensors').span == span
+            continue
+        with pytest.raises(ValueError, match=word):
+            load_generator(gpt=files['gpt'], vqgan=tmp_path / 'spanned.safetensors')
     with pytest.raises(ValueError, match='holds no gpt'):
         load_generator(gpt=files['vqgan'], vqgan=files['vqgan'])
     with pytest.raises(ValueError, match='holds no part of a video generator'):
         load_generator(gpt=catalogue.PACKAGED / 'vit_shapes_motion.safetensors', vqgan=files['vqgan'])
-    assert main(['info', str(tmp_path / 'both.safetensors')]) == 0 and 'video_generator' in capsys.readouterr().out
+    for name, words in (('both', 'a video generator'), ('vqgan', 'the VQGAN of a'), ('gpt', 'the GPT of a')):
+        assert main(['info', str(tmp_path / f'{name}.safetensors')]) == 0
+        assert re.search(f'recognized as +{words}', capsys.readouterr().out)
     with pytest.raises(ValueError, match='load_generator'):
         videozoo_timm.factory.load_file(files['gpt'])
     damaged = {'state_dict': published('video_vqgan_tiny'), 'hyper_parameters': argparse.Namespace(n_codes=64)}
     torch.save(damaged, tmp_path / 'old.ckpt')
+    deep = published('video_gpt_tiny') | {f'blocks.{k}.ln1.bias': torch.zeros(1) for k in range(2000)}
+    torch.save({'state_dict': deep, 'hyper_parameters': {'n_head': 2}}, tmp_path / 'deep.ckpt')
+    with pytest.raises(ValueError, match='2000 blocks, more than 1000'):
+        load_generator(gpt=tmp_path / 'deep.ckpt', vqgan=files['vqgan'])
     with pytest.raises(ValueError, match='does not say downsample, embedding_dim'):
         load_generator(gpt=files['gpt'], vqgan=tmp_path / 'old.ckpt')
 
@@ -400,12 +432,18 @@ def test_the_command_draws_videos(weights, tmp_path, capsys):
     assert main([*draw, '--seed', '1']) == 0 and (tmp_path / 'a.mp4').read_bytes() == first
     assert main(['generate', *weights, '-n', '1', '--num-frames', '12', '--out', 'b.gif']) == 0
     assert Image.open('b.gif').n_frames == 12
+    assert main(['generate', *weights, '-n', '1', '--num-frames', '1', '--out', 'still.mp4']) == 0
     assert main(['generate', *weights, '-n', '2', '--out', 'many']) == 0
     assert {p.name for p in (tmp_path / 'many').iterdir()} == {'000000.mp4', '000001.mp4', 'contact_sheet.png'}
     capsys.readouterr()
     for wrong, words in (
         (['--complete', 'many'], '--continue takes some'),
         (['--context', '4'], 'is of --continue'),
+        (['--samples', '4'], 'is of --continue'),
+        (['--continue', 'drawn:2@7', '-n', '4'], '--samples 4 continues'),
+        (['--keep', '0.5'], 'is of --complete'),
+        (['--seed', '99999999999999999999'], '--seed 99999999999999999999: must fit'),
+        (['--window', '9'], '--window 9: must be from 1 to'),
         (['--gpt', 'model.safetensors'], '--weights holds both models'),
         (['--out', 'a.xyz'], '.mp4'),
         (['--model', 'say_gimel'], 'contradict'),

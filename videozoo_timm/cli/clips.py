@@ -27,9 +27,10 @@ def views_for_generator(generator: 'VideoGenerator', span: int | None, num_frame
 
 
 def seconds_of(views: Any) -> float:
-    """How long a clip takes, each of its frames for as long as the next is away."""
+    """How long a clip takes, each of its frames for as long as the next is away; if there is none, for 1/30 s."""
     sampling = views.sampling
-    return sampling.num_frames * (sampling.span - 1) / max(sampling.num_frames - 1, 1) / 30
+    gap = (sampling.span - 1) / max(sampling.num_frames - 1, 1)
+    return sampling.num_frames * (gap or 1) / 30
 
 
 def each_clip(paths: list[str], views: Any, reading: 'ReadingOptions', failed: list[str]) -> Iterator[tuple[str, Any]]:

@@ -70,7 +70,13 @@ class VideoOptions:
     help='Number of images or videos.',
 )
 @folder_option('--complete', 'originals', help='Complete these images instead, given the upper part of each.')
-@option('--keep', type=float, default=0.5, metavar='FRACTION', help='Fraction of the rows that is given to --complete.')
+@option(
+    '--keep',
+    type=float,
+    metavar='FRACTION',
+    show_default='0.5',
+    help='Fraction of the rows that is given to --complete.',
+)
 @option(
     '--samples',
     type=Count(),
@@ -159,7 +165,7 @@ def generate(
     chosen: GeneratorOptions,
     number: int | None,
     originals: Path | None,
-    keep: float,
+    keep: float | None,
     samples: int | None,
     video: VideoOptions,
     sampling: SamplingOptions,
@@ -171,11 +177,18 @@ def generate(
     is_video = check_named(chosen)
     if is_video and originals is not None:
         raise ValueError(f'--complete {originals}: {chosen.name} generates videos; --continue takes some')
+    if is_video and keep is not None:
+        raise ValueError(f'--keep {keep} is of --complete; --continue takes --context')
+    if is_video and samples is not None and video.continued is None:
+        raise ValueError(f'--samples {samples} is of --continue, which is not given; -n {samples} generates so many')
+    if is_video and number is not None and video.continued is not None:
+        raise ValueError(f'-n {number}: --continue takes all videos; --samples {number} continues each so often')
     if not is_video and video.given:
         raise ValueError(f'{video.given[0]}: {chosen.name} generates images')
     top_k, top_p = PUBLISHED[is_video]
     sampling.top_k = top_k if sampling.top_k is None else sampling.top_k
     sampling.top_p = top_p if sampling.top_p is None else sampling.top_p
+    keep = 0.5 if keep is None else keep
     if not 0 < keep < 1:
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
     if is_video:
@@ -309,7 +322,7 @@ def _check(sampling: SamplingOptions, out: Path, endings: tuple[str, ...]) -> No
     from ..models import SamplingConfig
     from ..outputs import Output
 
-    SamplingConfig(sampling.temperature, sampling.top_k, sampling.top_p)
+    SamplingConfig(sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed)
     output = Output(out)
     if out.suffix:
         output.check_file(endings, or_folder=True)

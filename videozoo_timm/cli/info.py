@@ -14,6 +14,12 @@ from .options import zoo_option
 from .output import table
 from .types import FILE
 
+_VIDEO_PARTS = {  # architectures in headers
+    'video_generator': 'a video generator, which `videozoo generate --weights` takes',
+    'video_gpt': 'the GPT of a video generator, which `videozoo generate --gpt` takes',
+    'video_vqgan': 'the VQGAN of a video generator, which `videozoo generate --vqgan` takes',
+}
+
 
 @command(
     examples="""
@@ -121,12 +127,12 @@ def _packaged_rows(generator: catalogue.PackagedGenerator) -> list[list[str]]:
 def _file_rows(contents: Contents, resolved: Resolved | None) -> list[list[str]]:
     from .. import models  # noqa: F401 - by these files are recognized
 
-    tensors = contents.weights.tensors
+    tensors, said = contents.weights.tensors, contents.header.get('architecture', '')
     if resolved:
         resolved.check()
     return [
         ['file', str(contents.path)],
-        ['recognized as', contents.recognized or 'no model of this package'],
+        ['recognized as', contents.recognized or _VIDEO_PARTS.get(said, 'no model of this package')],
         ['tensors', f'{len(tensors)}, {sum(v.numel() for v in tensors.values()):,} values'],
         *_header_rows(contents.header),
     ]

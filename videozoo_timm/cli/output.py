@@ -29,7 +29,15 @@ def echo(text: Any = '') -> None:
 
 # Parameters that are arguments, and those whose option has another name.
 _ARGUMENTS = {'target': 'OUT'}
-_FLAGS = {'auto_augment': 'aa', 'folder': 'out', 'last': 'keep', 'start_over': 'force'}
+_FLAGS = {
+    'auto_augment': 'aa',
+    'folder': 'out',
+    'last': 'keep',
+    'start_over': 'force',
+    'ch': 'channels',  # of a tokenizer, and these
+    'embed_dim': 'code_dim',
+    'resolution': 'img_size',
+}
 
 
 def flag(name: str, value: Any = None) -> str:

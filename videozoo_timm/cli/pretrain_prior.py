@@ -79,14 +79,15 @@ def pretrain_prior(
     from ..models.gpt import GPT
     from ..training.prior import pretrain_prior as train
     from ..video import find_videos
-    from ..weights import read_header
 
+    if width % heads:
+        raise ValueError(f'--width {width}: must be a multiple of --heads {heads}')
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
     held = read_video_parts(tokenizer)
     if 'vqgan' not in held:
         raise ValueError(f'--tokenizer {tokenizer} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
-    vqgan, span = held['vqgan'], held.get('span') or int(read_header(tokenizer).get('span', PUBLISHED_SPAN))
+    vqgan, span = held['vqgan'], held.get('span', PUBLISHED_SPAN)
     torch.manual_seed(training.seed)
     gpt = GPT(vqgan.num_codes, math.prod(vqgan.grid_size), depth, heads, width)
     steps = steps_of(training, clips, accelerator, len(paths))

@@ -95,6 +95,7 @@ class CodeGenerator(nn.Module):
     def _log_likelihood(self, codes: torch.Tensor) -> torch.Tensor:
         """Log-likelihood of each of the codes [N, L] but the first, given those before: float32 [N, L - 1], nats."""
         codes = codes.to(self._code_device)
+        self.gpt.check(codes[:, 1:])  # the last is looked up in no embedding
 
         def of(batch: torch.Tensor) -> torch.Tensor:
             logits = self.gpt(batch[:, :-1]).float()

@@ -33,10 +33,13 @@ _PUBLISHED = {  # words of the published VQGAN's configuration -> ours
     'image_channels': 'in_channels',
 }
 _SUMS = ('codebook.N', 'codebook.z_avg')  # that only training needs; a file may lack them
+_DEEPEST = 1000  # blocks
 
 
 def read_video_parts(path: Path) -> dict[str, Any]:
     """The parts that a file holds: 'gpt' and 'vqgan', filled, in float32 on the CPU; and 'span' if it says it.
+
+    The span is said by a whole generator, and by a tokenizer that this package has trained.
 
     Args:
         path: Published or our own.
@@ -52,13 +55,27 @@ def read_video_parts(path: Path) -> dict[str, Any]:
         for kind in ('gpt', 'vqgan'):
             own = {k.removeprefix(f'{kind}.'): v for k, v in tensors.items() if k.startswith(f'{kind}.')}
             parts[kind] = _built(kind, own, _dictionary(config, kind, path), {}, path)
-        return parts | ({'span': config['span']} if type(config.get('span')) is int else {})
+        return parts | _span_of(config, path)
     tensors = to_timm(tensors)
     kind = 'vqgan' if 'codebook.embeddings' in tensors else 'gpt' if 'tok_emb.weight' in tensors else ''
     if not kind:
         found = [printable(key, 80) for key in list(tensors)[:4]]
         raise ValueError(f'{path} holds no part of a video generator: its tensors are {found} and so on')
-    return {kind: _built(kind, tensors, config, header.get('hyper_parameters') or {}, path)}
+    part = _built(kind, tensors, config, header.get('hyper_parameters') or {}, path)
+    return {kind: part} | (_span_of(header, path) if kind == 'vqgan' else {})
+
+
+def _span_of(told: Mapping[str, Any], path: Path) -> dict[str, int]:
+    value = told.get('span')
+    if value is None:
+        return {}
+    text = str(value)  # in a header all is text
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 6 and int(text)):
+        raise ValueError(
+            f'{path}: what it says of itself is invalid: span is {printable(value, 80)}, must be a whole number of '
+            f'frames, at least 1'
+        )
+    return {'span': int(text)}
 
 
 def save_video_generator(model: VideoGenerator | GPT | VideoVQGAN, path: Path, about: Mapping[str, Any]) -> None:
@@ -114,6 +131,8 @@ def _gpt(tensors: Tensors, config: dict[str, Any], published: dict[str, Any]) ->
     if words is None or words.ndim != 2 or positions is None or positions.ndim != 3:
         raise ValueError('it lacks the embeddings of codes and positions of a GPT')
     depth = len({key.split('.')[1] for key in tensors if key.startswith('blocks.')})
+    if depth > _DEEPEST:  # building them would take minutes
+        raise ValueError(f'it has {depth} blocks, more than {_DEEPEST}')
     return GPT(len(words), positions.shape[1], depth, heads, words.shape[1], device='meta')
 
 

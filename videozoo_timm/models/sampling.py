@@ -37,6 +37,8 @@ class SamplingConfig:
             raise UserError('{top_k}: must be at least 1', top_k=self.top_k)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError('{top_p}: must be above 0 and at most 1', top_p=self.top_p)
+        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
+            raise UserError('{seed}: must fit into 64 bits', seed=self.seed)
 
     def with_fields(self, fields: dict[str, Any]) -> 'SamplingConfig':
         """The same with some fields replaced."""

@@ -285,11 +285,13 @@ class VideoGenerator(CodeGenerator):
         """
         own, area = self.grid_size[0], prod(self.grid_size[1:])
         total = ceil(num_frames / self.vqgan.config.downsample[0])
-        window = max(own - 1, 1) if window is None else window
-        if total > own and not 1 <= window < own:
+        if own == 1 < total:
+            raise ValueError(f'num_frames={num_frames}: this model sees {self.num_frames} at once, and none before')
+        if window is not None and not 1 <= window < own:
             raise ValueError(
                 f'window={window}: must be from 1 to {own - 1}, as this model sees {own} latent frames at once'
             )
+        window = own - 1 if window is None else window
         generator, given = sampling.generator(self._code_device), grids.shape[1]
 
         def extend(codes: torch.Tensor) -> torch.Tensor:
@@ -316,6 +318,8 @@ class VideoGenerator(CodeGenerator):
             ValueError: They are no grids of this model, or longer than it reads at once.
         """
         frames, rows, columns = self.grid_size
+        if codes.is_floating_point():
+            raise ValueError(f'codes must be whole numbers, got {codes.dtype}')
         if codes.ndim != 4 or codes.shape[2:] != (rows, columns) or codes.shape[1] > frames:
             raise ValueError(
                 f'codes must be [N, {frames} or fewer, {rows}, {columns}], which are {self.num_frames} frames, got '

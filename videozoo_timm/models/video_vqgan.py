@@ -59,8 +59,8 @@ class VideoVQGANConfig:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= _LARGEST:
                 raise UserError(f'{{{name}}}: must be a whole number from 1 to {_LARGEST}', **{name: value})
-        steps = tuple(self.downsample)
-        if len(steps) != 3 or any(n not in _STEPS for n in steps) or max(steps) < 2:
+        steps = tuple(self.downsample) if isinstance(self.downsample, (tuple, list)) else ()
+        if len(steps) != 3 or any(type(n) is not int or n not in _STEPS for n in steps) or max(steps) < 2:
             raise UserError(
                 '{downsample}: must be three powers of two up to 256 (frames, rows, columns), one of them above 1',
                 downsample=self.downsample,

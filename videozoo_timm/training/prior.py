@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import UserError
+from ..inference.journal import checksum_of
 from ..inference.reporting import SILENT, Reporter, with_fields
 from ..models.generator_files import save_video_generator
 from ..models.gpt import GPT
@@ -88,6 +89,7 @@ def pretrain_prior(
     vqgan = vqgan.to(accelerator.device).eval().requires_grad_(False)
     views = clip_views(vqgan.config, span, augmentation, seed)
     about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt.config)
+    about['tokenizer_sha256'] = checksum_of(vqgan.state_dict().items())  # it is in no checkpoint of the run
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
