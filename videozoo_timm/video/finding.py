@@ -157,7 +157,7 @@ def _find(
             found.append(drawn_videos(path))
             continue
         if is_sequence(path):
-            found.update((os.path.abspath(sequence), sequence) for sequence in _sequences(path, on_error))
+            found.append(_sequences(path, on_error))
             continue
         there = [path] if path.exists() else matching(path)
         if not there:
