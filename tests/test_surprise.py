@@ -10,12 +10,15 @@ import timm
 import torch
 from conftest import TINY_MAE, published
 from test_video import write_video
+from test_video_generators import gpt_of, vqgan_of
 
 import videozoo_timm
 from videozoo_timm.analysis import surprise
 from videozoo_timm.analysis import surprise_scores as scores
 from videozoo_timm.cli import main
 from videozoo_timm.inference.journal import journal_folder
+from videozoo_timm.models import VideoGenerator
+from videozoo_timm.models.generator_files import save_video_generator
 from videozoo_timm.video import VideoError, Views, prepare_clip, read_clip, sliding
 
 FILM = 'drawn:3/left/000001'
@@ -178,7 +181,7 @@ def test_a_frame_is_prepared_once_and_read_as_if_alone(model, tmp_path, monkeypa
 
 def _keeping(kept, call):
     def called(self, x, maps=False):
-        kept.append(x)
+        kept.append(x.clone())  # a buffer, which serves the next batch too
         return call(self, x, maps)
 
     return called
@@ -216,6 +219,19 @@ def test_a_film_shorter_than_a_window_is_told(model):
     assert 'lasts 2.00 s from 2.5 s on, which is shorter than a window of 16 frames' in result.failed[0][1]
     with pytest.raises(VideoError, match='shorter than a window'):
         surprise(model, [FILM], frame_step=9, report=told.__setitem__)
+
+
+def test_an_unreadable_film_is_told_whatever_the_frame_rate(model, tmp_path):
+    (tmp_path / 'no.mp4').write_bytes(b'no film' * 99)
+    film = write_video(tmp_path / 'x.mkv', 40, fps=15)
+    for frame_rate in (30.0, None):
+        told = {}
+        films = [tmp_path / 'no.mp4', film]
+        result = surprise(
+            model, films, frame_rate=frame_rate, frame_step=2, contexts=[4], stride=9, report=told.__setitem__
+        )
+        assert [one.path for one in result.series] == [str(film)] and list(told) == [str(tmp_path / 'no.mp4')]
+        assert 'no.mp4' in result.failed[0][1] and result.series[0].views.step == 2 / (frame_rate or 15)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +298,40 @@ def test_likelihood_is_the_mean_over_later_codes():
         surprise(Codes(), FILM, score='nll', contexts=[6])
     with pytest.raises(ValueError, match='no masks'):
         surprise(Codes(), FILM, score='nll', mask_type='random')
+
+
+def test_the_command_scores_with_a_generator(tmp_path, capsys):
+    generator = VideoGenerator(gpt_of(), vqgan_of('video_vqgan_tiny')).eval()
+    save_video_generator(generator, tmp_path / 'codes.safetensors', {})
+    command = ['surprise', FILM, '--score', 'nll', '--contexts', '2,4', '--stride', '9', '--num-workers', '0']
+    weights = ['--weights', str(tmp_path / 'codes.safetensors')]
+    assert main([*command, *weights, '--out', str(tmp_path / 'out')]) == 0, capsys.readouterr().err
+    assert 'mean nll' in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / 'out/surprise.csv').read_text().splitlines()))
+    assert [(row['start'], row['context']) for row in rows[:3]] == [('0', '2'), ('0', '4'), ('1.2', '2')]
+    for row in rows:
+        frames = read_clip(FILM, sampling=videozoo_timm.video.Sampling(8, 29), start=float(row['start'])).frames
+        clip = prepare_clip(frames, 32, short_side=32, mean=0, std=1)
+        later = generator.log_likelihood(clip[None])[0, int(row['context']) // 2 :]
+        assert float(row['score']) == pytest.approx(-later.mean().item(), rel=1e-5)
+    assert list((tmp_path / 'out').glob('*_codes_nll.jpg'))
+    assert main(['surprise', '--again', str(tmp_path / 'out'), '--num-workers', '0']) == 0
+    assert 'rows of codes again: the same to the last digit' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['--model', 'mae_shapes_none'], '--score nll: mae_shapes_none is no generator of videos'),
+        (['--model', 'gen_shape'], "no model 'gen_shape'"),
+        ([], '--score nll: name a generator of videos (--model NAME, or --weights FILE)'),
+    ],
+    ids=['mae', 'unknown', 'none'],
+)
+def test_what_is_no_generator_is_told_in_words(tmp_path, capsys, options, words):
+    command = ['surprise', FILM, '--score', 'nll', '--num-workers', '0', '--out', str(tmp_path / 'out')]
+    assert main([*command, *options]) == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(model, tmp_path):

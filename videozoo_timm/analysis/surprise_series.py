@@ -274,7 +274,7 @@ def _rate_of(path: str) -> float:
     """Frames a second of a file; any of one that cannot be read, which is told when it is."""
     try:
         return probe(path).fps
-    except (OSError, ValueError):
+    except (OSError, ValueError, VideoError):
         return 30.0
 
 
