@@ -17,7 +17,7 @@ from test_video import write_video
 from videozoo_timm.analysis.surprise import surprise
 from videozoo_timm.analysis.surprise_accuracy import FILTERED, MEAN, accuracies, compared_with_untrained
 from videozoo_timm.analysis.surprise_benchmark import measure, measure_scores
-from videozoo_timm.analysis.surprise_layouts import LAYOUTS, Benchmark, Comparison, Film, adept_class, read_benchmark
+from videozoo_timm.analysis.surprise_layouts import LAYOUTS, Benchmark, Film, FilmPair, adept_class, read_benchmark
 from videozoo_timm.cli import main
 from videozoo_timm.video import VideoError, probe, read_clip
 
@@ -31,7 +31,7 @@ def pairs(*scores, what='x'):
     """Comparisons of pairs (impossible, possible), each a scene, and their scores: numbers or windows."""
     comparisons, films = [], {}
     for k, pair in enumerate(scores):
-        comparisons.append(Comparison(what, f'{k}', f'{what}{k}i', f'{what}{k}p'))
+        comparisons.append(FilmPair(what, f'{k}', f'{what}{k}i', f'{what}{k}p'))
         for kind, score in zip('ip', pair, strict=True):
             films[f'{what}{k}{kind}'] = np.array(score, dtype=float).reshape(-1, 1)
     return comparisons, films
@@ -69,7 +69,7 @@ def test_absolute_accuracy_is_the_area_under_the_roc_curve():
 
 
 def test_filtered_is_the_minimum_over_contexts_at_each_window():
-    comparisons = [Comparison('x', '0', 'i', 'p')]
+    comparisons = [FilmPair('x', '0', 'i', 'p')]
     films = {'i': np.array([[1.0, 4.0], [6.0, 2.0]]), 'p': np.array([[2.0, 2.0], [2.0, 2.0]])}
     found = accuracies(comparisons, films, (2, 4))
     by_context = {c: value(found, 'relative', context=c).value for c in ('2', '4', FILTERED)}
@@ -93,10 +93,10 @@ def test_intervals_are_bootstrapped_over_scenes():
     one = value(accuracies(comparisons, films), 'relative')
     half = 1.96 * math.sqrt(one.value * (1 - one.value) / 100)
     assert one.high - one.low == pytest.approx(2 * half, rel=0.15) and one.low < one.value < one.high
-    again = [Comparison(c.property, c.scene, c.impossible, c.possible) for c in comparisons for _ in range(4)]
+    again = [FilmPair(c.property, c.scene, c.impossible, c.possible) for c in comparisons for _ in range(4)]
     repeated = value(accuracies(again, films), 'relative')
     assert (repeated.value, repeated.low, repeated.high) == (one.value, one.low, one.high)
-    merged = [Comparison('x', str(k // 2), c.impossible, c.possible) for k, c in enumerate(comparisons)]
+    merged = [FilmPair('x', str(k // 2), c.impossible, c.possible) for k, c in enumerate(comparisons)]
     assert value(accuracies(merged, films), 'relative').scenes == 50
     area = value(accuracies(comparisons, films), 'absolute')
     assert area.low < area.value < area.high and 0.1 < area.high - area.low < 0.2
@@ -426,8 +426,8 @@ def test_films_that_cannot_be_scored_are_told(mae):
         for k, (name, start) in enumerate((('i0', 0.5), ('p0', 0.0), ('i1', 0.0), ('p1', 4.0)))
     }
     films['i2'] = Film(films['p0'].path, 0.75)  # the same file from another place
-    benchmark = Benchmark('inflevel', films, [Comparison('x', k, f'i{k}', f'p{k}') for k in '01'])
-    benchmark.comparisons.append(Comparison('x', '2', 'i2', 'p0'))
+    benchmark = Benchmark('inflevel', films, [FilmPair('x', k, f'i{k}', f'p{k}') for k in '01'])
+    benchmark.comparisons.append(FilmPair('x', '2', 'i2', 'p0'))
     result = measure(mae, benchmark, contexts=(8,), frame_step=7, report=lambda path, reason: None)
     assert [c.scene for c in result.benchmark.comparisons] == ['0', '2'] and result.failed == 1
     short, partner = result.left_out

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .surprise_layouts import Comparison, adept_class
+from .surprise_layouts import FilmPair, adept_class
 
 __all__ = ['FILTERED', 'MEAN', 'Accuracy', 'accuracies', 'by_class', 'compared_with_untrained', 'filtered']
 
@@ -75,7 +75,7 @@ def filtered(scores: Scores, contexts: Sequence[Any]) -> dict[str, dict[str, np.
 
 
 def accuracies(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[FilmPair],
     scores: Scores,
     contexts: Sequence[Any] = (),
     whole: str = 'max',
@@ -122,7 +122,7 @@ def accuracies(
     return result
 
 
-def by_class(comparisons: Sequence[Comparison], scores: Scores, whole: str = 'mean', seed: int = 0) -> list[Accuracy]:
+def by_class(comparisons: Sequence[FilmPair], scores: Scores, whole: str = 'mean', seed: int = 0) -> list[Accuracy]:
     """ADEPT's accuracies: over all violations together, and of each class of shapes.
 
     Args:
@@ -131,12 +131,12 @@ def by_class(comparisons: Sequence[Comparison], scores: Scores, whole: str = 'me
         whole: As in `accuracies`.
         seed: As in `accuracies`.
     """
-    classes: dict[str, list[Comparison]] = {'all': list(comparisons)}
+    classes: dict[str, list[FilmPair]] = {'all': list(comparisons)}
     for comparison in comparisons:
         classes.setdefault(adept_class(comparison.scene), []).append(comparison)
     result = []
     for name, some in classes.items():  # a scene is then a violation with a shape
-        merged = [Comparison(name, f'{c.property} {c.scene}', c.impossible, c.possible) for c in some]
+        merged = [FilmPair(name, f'{c.property} {c.scene}', c.impossible, c.possible) for c in some]
         result += accuracies(merged, scores, (), whole, seed=seed)
     return result
 
@@ -188,7 +188,7 @@ class _Ratio:
             return values[0] / values[1]
 
 
-def _relative(comparisons: Sequence[Comparison], scores: Mapping[str, float]) -> _Ratio:
+def _relative(comparisons: Sequence[FilmPair], scores: Mapping[str, float]) -> _Ratio:
     """The mean over scenes of how often an impossible film has the higher score."""
     scenes: dict[str, list[float]] = {}
     for c in comparisons:
@@ -197,7 +197,7 @@ def _relative(comparisons: Sequence[Comparison], scores: Mapping[str, float]) ->
     return _Ratio(outcomes, np.ones(len(outcomes)), float(outcomes.mean()))
 
 
-def _absolute(comparisons: Sequence[Comparison], scores: Mapping[str, float]) -> _Ratio:
+def _absolute(comparisons: Sequence[FilmPair], scores: Mapping[str, float]) -> _Ratio:
     """The area under the ROC curve; a possible film counts once for each impossible one that it is compared with."""
     from sklearn.metrics import roc_auc_score
 

@@ -15,7 +15,7 @@ from ..paths import as_path
 from ..text import to_json
 from .surprise import Surprise, surprise
 from .surprise_accuracy import Accuracy, accuracies, by_class, compared_with_untrained
-from .surprise_layouts import LAYOUTS, Benchmark, Comparison, compare_names
+from .surprise_layouts import LAYOUTS, Benchmark, FilmPair, compare_names
 
 __all__ = ['ACCURACIES', 'SUMMARY', 'BenchmarkResult', 'measure', 'measure_scores']
 
@@ -223,7 +223,7 @@ def _compare(
     benchmark: Benchmark, scored: _Scored, missing: Sequence[str], left_out: list[str], seed: int
 ) -> BenchmarkResult:
     gone = set(missing)
-    comparisons: list[Comparison] = []
+    comparisons: list[FilmPair] = []
     for comparison in benchmark.comparisons:
         without = {comparison.possible, comparison.impossible} & gone
         if not without:

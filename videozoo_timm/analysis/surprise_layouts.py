@@ -18,7 +18,7 @@ from ..paths import as_path, not_found
 from ..video import VideoError, find_media, probe, read_image
 from ..video.sequences import ImageSequence
 
-__all__ = ['LAYOUTS', 'Benchmark', 'Comparison', 'Film', 'Layout', 'adept_class', 'read_benchmark']
+__all__ = ['LAYOUTS', 'Benchmark', 'Film', 'FilmPair', 'Layout', 'adept_class', 'read_benchmark']
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FilmPair:
     """An impossible film and a possible one that it is compared with.
 
     Attributes:
@@ -64,7 +64,7 @@ class Benchmark:
 
     layout: str
     films: dict[str, Film] = field(default_factory=dict)
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[FilmPair] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ def _compare_pairs(names: Iterable[str]) -> Benchmark:
             result.left_out.append(f'{next(iter(pair.values()))}: has no partner')
             continue
         *above, what, scene = ('all', *folders)[-max(len(folders), 2) :]
-        result.comparisons.append(Comparison(what, '/'.join([*above, scene]), pair['impossible'], pair['possible']))
+        result.comparisons.append(FilmPair(what, '/'.join([*above, scene]), pair['impossible'], pair['possible']))
     return result
 
 
@@ -167,7 +167,7 @@ def _compare_grasp(names: Iterable[str]) -> Benchmark:
     for (above, what, scene), pair in pairs.items():
         if len(pair) == 2:
             scene = f'{above}/{scene}' if above else scene
-            result.comparisons.append(Comparison(what, scene, pair['IP'], pair['P']))
+            result.comparisons.append(FilmPair(what, scene, pair['IP'], pair['P']))
         else:
             result.left_out.append(f'{next(iter(pair.values()))}: has no partner')
     return result
@@ -215,7 +215,7 @@ def _compare_adept(names: Iterable[str]) -> Benchmark:
                 result.left_out.append(f'{what} of {shape}: human_{case}_{shape}_{missing[0]} is missing')
                 continue
             result.comparisons += [
-                Comparison(what, shape, films[case, shape, violation], films[case, shape, control])
+                FilmPair(what, shape, films[case, shape, violation], films[case, shape, control])
                 for control in controls
             ]
     return result
@@ -246,7 +246,7 @@ def _read_intphys(folder: Path) -> Benchmark:
                 continue
             names = {name: f'{block.name}/{scene.name}/{name}' for name in films}
             result.films |= {names[name]: film for name, (film, _) in films.items()}
-            result.comparisons += [Comparison(block.name, scene.name, names[other], names[one]) for one, other in pairs]
+            result.comparisons += [FilmPair(block.name, scene.name, names[other], names[one]) for one, other in pairs]
     return result
 
 
@@ -311,7 +311,7 @@ def _read_inflevel(folder: Path) -> Benchmark:
             result.films |= {name: Film(str(folder / row[f'vid{k}_path']), starts[k]) for k, name in names.items()}
             kinds = {row[f'vid{k}_label'].strip().lower(): name for k, name in names.items()}
             scene = f'{table.stem} {number + 1}'
-            result.comparisons.append(Comparison(table.stem, scene, kinds['impossible'], kinds['possible']))
+            result.comparisons.append(FilmPair(table.stem, scene, kinds['impossible'], kinds['possible']))
     return result
 
 
@@ -357,7 +357,7 @@ def _read_intphys2(folder: Path) -> Benchmark:
             result.films[name] = Film(str(table.parent / row['file_name']))
     for (what, scene, take), pair in scenes.items():
         if len(pair) == 2:
-            result.comparisons.append(Comparison(what, scene, pair['impossible'], pair['possible']))
+            result.comparisons.append(FilmPair(what, scene, pair['impossible'], pair['possible']))
         else:
             result.left_out.append(f'{next(iter(pair.values()))}: has no partner in scene {scene}, take {take}')
     return result
