@@ -48,8 +48,13 @@ if _TYPE_CHECKING:
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
     from .probing import probe as probe
+    from .propagation import propagate as propagate
+    from .propagation import propagate_labels as propagate_labels
     from .reconstruction import Reconstruction as Reconstruction
     from .reconstruction import reconstruct as reconstruct
+    from .segmentation import contour_accuracy as contour_accuracy
+    from .segmentation import region_similarity as region_similarity
+    from .segmentation import score_labels as score_labels
     from .similarity import dissimilarities as dissimilarities
     from .surprise import Series as Series
     from .surprise import Surprise as Surprise
@@ -77,6 +82,7 @@ __all__ = [
     'color_frames',
     'compare',
     'complete',
+    'contour_accuracy',
     'dissimilarities',
     'embed',
     'encode',
@@ -94,10 +100,14 @@ __all__ = [
     'predict',
     'predict_responses',
     'probe',
+    'propagate',
+    'propagate_labels',
     'read_behavior',
     'read_labels',
     'read_mask',
     'reconstruct',
+    'region_similarity',
+    'score_labels',
     'strongest_head',
     'surprise',
 ]
@@ -120,7 +130,9 @@ __getattr__, _ = _lazy_names(
         'frechet': ('frechet_distance',),
         'labels': ('known_labels', 'read_labels'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
+        'propagation': ('propagate', 'propagate_labels'),
         'reconstruction': ('Reconstruction', 'reconstruct'),
+        'segmentation': ('contour_accuracy', 'region_similarity', 'score_labels'),
         'similarity': ('dissimilarities',),
         'surprise': ('Series', 'Surprise', 'surprise'),
     },

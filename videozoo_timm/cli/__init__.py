@@ -46,6 +46,7 @@ from . import (
     pretrain_prior,
     pretrain_tokenizer,
     probe,
+    propagate,
     publish,
     reconstruct,
     run,
@@ -82,7 +83,7 @@ commands = Commands(
     debug_help='Show the traceback of an error, also behind the command; as VIDEOZOO_DEBUG=1 does.',
     sections={
         'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
-        'Look inside': [complete.complete, attend.attend, pca.pca, surprise.surprise],
+        'Look inside': [complete.complete, attend.attend, pca.pca, propagate.propagate, surprise.surprise],
         'Features': [embed.embed, compare.compare, export.export],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [
