@@ -207,6 +207,9 @@ def test_files_that_are_no_features(tmp_path):
             open_features(tmp_path / name)
     with pytest.raises(ValueError, match='holds no features: they are .npz'):
         open_features(tmp_path / 'z.txt')
+    (tmp_path / 'videos').mkdir()
+    with pytest.raises(ValueError, match='videos is a folder without features'):
+        open_features(tmp_path / 'videos')
     with pytest.raises(FileNotFoundError, match='no such features'):
         open_features(tmp_path / 'none.npz')
 

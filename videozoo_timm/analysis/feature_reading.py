@@ -104,6 +104,8 @@ def open_features(path: str | os.PathLike[str], name: str | None = None) -> Feat
         check_regular(source)
         if source.suffix not in _FORMATS:
             raise UserError('{} holds no features: they are {}, or a folder', source, ', '.join(_FORMATS))
+    elif not (source / 'about.json').is_file():
+        raise UserError('{} is a folder without features: name a file or a folder of `videozoo embed`', source)
     name = name or source.stem
     try:
         if source.is_dir():

@@ -301,7 +301,9 @@ def picture_options(out: str) -> Callable[[Any], Any]:
             help='Dots per inch of JPEG and PNG: at 100 a frame has the pixels that the model receives, at 300 three '
             'times as many along each side.',
         ),
-        of_pictures('--no-title', 'title', flag_value=False, default=True, help='Leave the title out.'),
+        of_pictures(
+            '--no-title', 'title', flag_value=False, default=True, show_default=False, help='Leave the title out.'
+        ),
         of_pictures(
             '--save-arrays',
             is_flag=True,
