@@ -102,6 +102,8 @@ def test_a_table_of_times_for_each_video(tmp_path, capsys, monkeypatch):
         (['file,time', 'a.mp4,1', 'b.mp4,1', 'x/a.mp4,1'], 'line 4: 1 s stands in line 2 already'),
         (['begin,end', '1,2'], 'line 1: no column time or onset; there are begin, end'),
         (['1,2'], 'line 1: no column time or onset; there are 2 columns without names'),
+        (['onset,time', '1,2'], 'line 1: the columns time and onset both tell times; leave one of them'),
+        (['onset,stim_file', '1,a.mp4'], 'line 1: stim_file says what was shown when, on the clock of a recording'),
         (['file,time', 'a.mp4,1', 'b.mp4'], 'line 3: 1 columns, those before have 2'),
         (['time'], 'holds a header alone'),
         ([], 'is empty'),

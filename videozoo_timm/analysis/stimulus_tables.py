@@ -39,8 +39,12 @@ class _Lines:
 
     def column(self, names: Sequence[str]) -> int | None:
         """The first of these columns that there is."""
+        return next(iter(self.columns(names)), None)
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Those of these columns that there are."""
         lower = [name.lower() for name in self.header]
-        return next((lower.index(name) for name in names if name in lower), None)
+        return [lower.index(name) for name in names if name in lower]
 
     def lacks(self, what: str) -> ValueError:
         columns = ', '.join(self.header) if self.header else f'{len(self.rows[0][1])} columns without names'
@@ -160,10 +164,18 @@ _Told = list[tuple[float, int]]
 
 def _times_in(table: _Lines) -> tuple[_Told | None, dict[str, _Told]]:
     """The times of a table: of every file, or by file."""
-    column = table.column(_TIME) if table.header else (0 if len(table.rows[0][1]) == 1 else None)
-    if column is None:
+    columns = table.columns(_TIME) if table.header else [0] * (len(table.rows[0][1]) == 1)
+    if not columns:
         raise table.lacks('time or onset')
-    file = table.column(_FILE)
+    if len(columns) > 1:
+        both = ' and '.join(table.header[column] for column in columns)
+        raise ValueError(f'{table.where(1)}: the columns {both} both tell times; leave one of them')
+    column, file, shown = columns[0], table.column(_FILE), table.column(['stim_file'])
+    if file is None and shown is not None and any(cells[shown] not in ('', 'n/a') for _, cells in table.rows):
+        raise ValueError(
+            f'{table.where(1)}: stim_file says what was shown when, on the clock of a recording; wanted are times '
+            f'within each video, in columns file and time'
+        )
     told: dict[str, _Told] = {}
     for line, cells in table.rows:
         told.setdefault('' if file is None else cells[file], []).append(
