@@ -19,6 +19,7 @@ from videozoo_timm.analysis.surprise_accuracy import FILTERED, MEAN, accuracies,
 from videozoo_timm.analysis.surprise_benchmark import measure, measure_scores
 from videozoo_timm.analysis.surprise_layouts import LAYOUTS, Benchmark, Film, FilmPair, adept_class, read_benchmark
 from videozoo_timm.cli import main
+from videozoo_timm.factory import load_model
 from videozoo_timm.video import VideoError, probe, read_clip
 
 
@@ -469,3 +470,13 @@ def test_the_command_takes_scores_alone(tmp_path, monkeypatch, capsys):
     assert 'name it with --benchmark' in capsys.readouterr().err
     assert main(['surprise', '--benchmark', 'grasp', '--out', 'out2']) == 2
     assert 'name the folder of the benchmark' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_teleporting_in_the_open_is_found_by_the_shipped_model():
+    """Above chance and above every baseline, the intervals included; the seed is of no training."""
+    benchmark = read_benchmark('pairs', 'drawn-violations:40@20261127:teleport')
+    result = measure(load_model('mae_shapes_none'), benchmark, contexts=(4,))
+    ours, *baselines = (result.find(who, 'relative', 'teleport', '4') for who in ('model', 'zero', 'copy'))
+    assert ours.low > 0.5 and ours.pairs == 40
+    assert all(ours.above(theirs)[1] > 0 for theirs in baselines)
