@@ -358,7 +358,7 @@ def test_attend(videozoo, tmp_path):
     code, _, err = videozoo('attend', CAT, '--block', '5')
     assert code == 2 and '--block 5: the model has 5 blocks' in err
     code, _, err = videozoo('attend', CAT, '--threshold', '60')
-    assert code == 2 and 'threshold=60.0' in err
+    assert code == 2 and '--threshold 60.0' in err
 
 
 # Feature maps

@@ -309,7 +309,7 @@ def test_force_removes_what_runs_write_and_nothing_else(tmp_path, monkeypatch, c
         (['--aa', 'nonsense'], "auto_augment='nonsense'"),
         (['--device', 'gpu'], '--device gpu'),
         (['--seed', '-1'], 'Seed must be between 0'),
-        (['--time-limit', '0'], 'time_limit=0.0'),
+        (['--time-limit', '0'], '--time-limit 0.0'),
         (['--num-workers', '-1'], '--num-workers: -1: must be a whole number of at least 0'),
         (['--pictures-every', '-1'], '--pictures-every: -1: must be'),
     ):
