@@ -22,6 +22,7 @@ import videozoo_timm
 
 RUN = [page for page in PAGES if page != DOCS / 'frameworks.md']
 HANDBOOK = 'https://eminorhan.github.io/videozoo-timm/'
+LONG = ('finetuning', 'generating', 'comparing')  # pages that take 15 seconds or more
 LANGUAGES = {'python', 'bash', 'text', 'bibtex', 'toml'}  # of these, the first two run
 
 # Full-size weights are 2.5 GB a model, so the pages run on models of the published names, inputs and classes whose
@@ -130,8 +131,12 @@ def runs(page):
     return [block for block in blocks_of(page.read_text()) if block.reason is None]
 
 
+def marked(page):
+    return pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else ())
+
+
 @pytest.mark.parametrize(
-    'page', [p for p in RUN if any(b.language in ('python', 'bash') for b in runs(p))], ids=name_of
+    'page', [marked(p) for p in RUN if any(b.language in ('python', 'bash') for b in runs(p))], ids=name_of
 )
 def test_what_a_page_shows_runs(page, zoo, checkout):
     blocks = []

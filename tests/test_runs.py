@@ -123,6 +123,7 @@ def test_killed_at_ten_random_moments(command, uninterrupted, tmp_path):
     assert same(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_another_command_is_refused_and_force_starts_over(command, tmp_path):
     (tmp_path / 'videos').symlink_to(CLIPS / 'pans')
     command[3] = 'videos'
@@ -162,6 +163,7 @@ def launched(*launcher):
     return [str(Path(sys.executable).parent / launcher[0]), *launcher[1:]]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_features(small, tmp_path):
     command = [
         '-m',

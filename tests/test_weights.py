@@ -262,6 +262,7 @@ def test_equal_files_have_equal_bytes(tmp_path):
         assert torch.equal(file.get_tensor('x'), torch.ones(3))
 
 
+@pytest.mark.slow
 def test_eight_processes_convert_once(hub, environment, checkpoint, tmp_path):
     hub.add(REPO, checkpoint.name, checkpoint)
     code = (
