@@ -66,14 +66,12 @@ def export(
 ) -> list[Path]:
     """Write features in the format of another toolbox, whole or not at all.
 
-    | `to` | what is written |
-    |---|---|
-    | 'rsatoolbox' | a `Dataset` (a channel for each feature of each block), and its `RDMs` (one a block) beside it |
-    | 'mat' | MATLAB 5: `features`, `stimulus` (a cell array), `time`, `block` and others |
-    | 'hdf5' | the same names as datasets; the model and the settings are attributes |
-    | 'csv' | a row for each clip and block, as `Embeddings.save` writes it |
-    | 'devbench' | `.npy` [N, C] of one block |
-    | 'netcdf' | an xarray `Dataset` with the dimensions row, block and feature |
+    * 'rsatoolbox': a `Dataset` (a channel for each feature of each block), and its `RDMs` (one a block) beside it.
+    * 'mat': MATLAB 5: `features`, `stimulus` (a cell array), `time`, `block` and others.
+    * 'hdf5': the same names as datasets; the model and the settings are attributes.
+    * 'csv': a row for each clip and block, as `Embeddings.save` writes it.
+    * 'devbench': `.npy` [N, C] of one block.
+    * 'netcdf': an xarray `Dataset` with the dimensions row, block and feature.
 
     Args:
         file: What `open_features` gives.
