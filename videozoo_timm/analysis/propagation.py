@@ -182,7 +182,8 @@ def each_labeled(
             tokens of the frame's own time step count. Otherwise it sees each frame repeated, and the mean over time
             counts, as published.
         block: Whose tokens, counted from 0 or from the end.
-        norm: Whether the tokens go through the model's final norm; None as published: of image encoders they do.
+        norm: Whether the tokens go through the model's final norm; None: those of image encoders do, as published,
+            those of video models do not, which could not be verified.
         **options: As of `propagate`.
 
     Yields:
