@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
+from .text import to_json
+
 _NO_FILES = {
     stat.S_IFIFO: 'a FIFO',
     stat.S_IFSOCK: 'a socket',
@@ -323,3 +325,13 @@ def save_csv(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+
+
+def save_json(content: Any, target: Path) -> None:
+    """Write JSON atomically, as `to_json` makes it.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written.
+    """
+    with atomic_write(target) as partial:
+        partial.write_text(to_json(content) + '\n', encoding='utf-8')

@@ -11,8 +11,7 @@ import numpy as np
 
 from ..figures.saving import save_figure
 from ..figures.similarity import lines_figure
-from ..files import atomic_write, save_csv
-from ..text import to_json
+from ..files import save_csv, save_json
 from .comparison import Sources, open_sources
 from .encoding import Encoding, encode
 from .items import checked_features
@@ -113,8 +112,7 @@ class BrainComparison:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / 'brain.json') as partial:
-            partial.write_text(to_json(self.summary()))
+        save_json(self.summary(), folder / 'brain.json')
         rows = [{'significant': '', **row} for row in self.rows()]
         save_csv(rows, folder / 'brain.csv')
         save_csv(self.channel_rows(), folder / 'channels.csv')

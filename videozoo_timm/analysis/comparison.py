@@ -11,8 +11,7 @@ import numpy as np
 
 from ..figures.saving import save_figure
 from ..figures.similarity import heat_map_figure, lines_figure, mds_figure
-from ..files import atomic_write, save_csv
-from ..text import to_json
+from ..files import save_csv, save_json
 from .behavior import DissimilarityMatrix, Triplets, TripletScore, score_triplets
 from .feature_files import Embeddings
 from .feature_reading import FeatureFile, open_features
@@ -207,8 +206,7 @@ class Comparison:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / 'comparison.json') as partial:
-            partial.write_text(to_json(self.summary()))
+        save_json(self.summary(), folder / 'comparison.json')
         if rows := [row for measure in self.measures for row in self.pairs(measure)]:
             columns = dict.fromkeys(key for row in rows for key in row)
             save_csv([{key: row.get(key) for key in columns} for row in rows], folder / 'pairs.csv')

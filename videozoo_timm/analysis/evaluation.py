@@ -8,13 +8,12 @@ import torch
 from torch import nn
 
 from ..figures import confusion_figure, figure_png, save_confusion
-from ..files import atomic_write, save_csv
+from ..files import save_csv, save_json
 from ..inference.checks import checked_model, name_of
 from ..inference.losses import losses_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..paths import as_path
-from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
 from ._inputs import WARNING, Paths, listed, none_read
 from .intervals import wilson_interval
@@ -141,8 +140,7 @@ class Evaluation:
             ],
             folder / 'confusion.csv',
         )
-        with atomic_write(folder / 'summary.json') as partial:
-            partial.write_text(to_json({**self.summary(), **(about or {})}) + '\n')
+        save_json({**self.summary(), **(about or {})}, folder / 'summary.json')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
 
 

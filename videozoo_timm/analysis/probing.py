@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import NotFiniteError
-from ..files import atomic_write, check_own_folder, remove_known
+from ..files import check_own_folder, remove_known, save_json
 from ..inference.checks import checked_model
 from ..inference.losses import losses_of
 from ..inference.pipeline import RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
-from ..text import to_json
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders
 from ._inputs import WARNING, none_read
 from .evaluation import TABLES, Evaluation, check_same_classes
@@ -265,8 +264,7 @@ def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, An
                 (folder / name).rmdir()
     probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
     content = dict(about, probes=[probed.summary() for probed in probes])
-    with atomic_write(folder / 'probes.json') as partial:
-        partial.write_text(to_json(content) + '\n')
+    save_json(content, folder / 'probes.json')
 
 
 def check_linear(train: ClassFolders) -> None:

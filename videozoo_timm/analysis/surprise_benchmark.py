@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..files import atomic_write, check_regular, save_csv
+from ..files import check_regular, save_csv, save_json
 from ..paths import as_path
-from ..text import to_json
 from .surprise_accuracy import Accuracy, accuracies, by_class, compared_with_untrained
 from .surprise_layouts import LAYOUTS, Benchmark, FilmPair, compare_names
 from .surprise_series import Surprise, surprise
@@ -87,8 +86,7 @@ class BenchmarkResult:
             untrained=[dict(property=what, context=context, **row) for (what, context), row in self.untrained.items()],
             left_out=self.left_out,
         )
-        with atomic_write(out / SUMMARY) as partial:
-            partial.write_text(to_json(told), encoding='utf-8')
+        save_json(told, out / SUMMARY)
         save_csv(self.rows(), out / ACCURACIES)
 
 

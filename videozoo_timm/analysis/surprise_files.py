@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import atomic_write, check_regular, save_csv
+from ..files import check_regular, save_csv, save_json
 from ..paths import as_path
-from ..text import to_json
 
 if TYPE_CHECKING:
     from .surprise_series import Series, Surprise
@@ -81,8 +80,7 @@ def save_run(out: Path, record: Mapping[str, Any], result: 'Surprise') -> None:
     """
     (out / TABLE).unlink(missing_ok=True)  # of an earlier run
     told = dict(record, windows=[len(one.starts) for one in result.series], failed=result.failed, lost=result.lost)
-    with atomic_write(out / RECORD) as partial:
-        partial.write_text(to_json(told), encoding='utf-8')
+    save_json(told, out / RECORD)
     save_table(result.series, result.contexts, out / TABLE)
 
 

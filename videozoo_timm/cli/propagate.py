@@ -153,10 +153,9 @@ def propagate(
 
 
 def _save(content: dict[str, Any], out: Path) -> None:
-    from ..files import atomic_write
+    from ..files import save_json
 
-    with atomic_write(out / _RECORD) as partial:
-        partial.write_text(to_json(content) + '\n')
+    save_json(content, out / _RECORD)
 
 
 def _follow_davis(
