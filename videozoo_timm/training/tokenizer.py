@@ -126,6 +126,7 @@ def pretrain_tokenizer(
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         x = random_boxes(batch.x, crop, f'{seed} {batch.number} {rank}') if crop else batch.x
+        x = x.to(memory_format=torch.channels_last_3d)
         return model(x, batch.number // schedule.accumulate)
 
     def plot(step: int, model: nn.Module) -> None:
@@ -142,7 +143,8 @@ def pretrain_tokenizer(
             if accelerator.is_main_process:
                 save_video_generator(vqgan, keeping.folder / MODEL, dict(span=span))
 
-    trained = TokenizerStep(vqgan, loss)
+    # Convolutions of few channels take half the time where a pixel's channels are neighbors.
+    trained = TokenizerStep(vqgan.to(memory_format=torch.channels_last_3d), loss)
     train(
         accelerator,
         trained,
