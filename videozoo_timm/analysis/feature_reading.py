@@ -33,7 +33,7 @@ class FeatureFile:
         columns: float64 [R] each: `time` of the row and, as far as they are stored, the others of `Embeddings`.
         blocks: The blocks that the features are of; None for the model's output.
         about: What is stored about them: `model`, `settings`, and others.
-        ids: Of each row, the identifier of its stimulus in somebody else's list (`embed --manifest`); None without.
+        ids: Of each row, the identifier of its stimulus in somebody else's list (`manifest` of `embed`); None without.
     """
 
     name: str
