@@ -3,8 +3,8 @@
     python benchmarks/propagation.py                                   # an hour
     python benchmarks/propagation.py --motions grow --sides 224 392    # minutes
 
-Each row has the highest J that labels of patches of that size can have (the true labels of each frame, by patches and
-back to pixels), and the J that was reached. Frames are a tenth of a second apart.
+Each row has the J of the true labels of each frame, by patches of that size and back to pixels, which is about the
+highest that there can be, and the J that was reached. Frames are a tenth of a second apart.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main():
     args = parse_args()
     model = load_model(args.model)
     patch, times = model.patch_embed.patch_size[0], 1.5 + torch.arange(args.frames) / 10
-    print('motion     labels by     highest J  J     seconds of CPU time', flush=True)
+    print('motion     labels by     true by patches  J     seconds of CPU time', flush=True)
     for motion in args.motions:
         drawn = [(scene.render(times), masks_of(scene, times)) for scene in scenes_of(motion, args.scenes)]
         for side in (None, *args.sides):
@@ -86,7 +86,7 @@ def main():
             most, reached = torch.tensor(values).mean(dim=0).tolist()
             what = f'{BLOCK} x {BLOCK} pixels' if side is None else f'tokens, {side}'
             used = time.process_time() - start
-            print(f'{motion:10} {what:13} {most:.2f}       {reached:.2f}  {used:.0f}', flush=True)
+            print(f'{motion:10} {what:13} {most:.2f}             {reached:.2f}  {used:.0f}', flush=True)
 
 
 if __name__ == '__main__':
