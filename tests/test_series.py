@@ -75,6 +75,22 @@ def test_a_model_that_is_not_on_the_hub_does_not_stop_the_others(run, tmp_path):
     ]
 
 
+def test_one_model_has_its_name_in_out_and_is_not_computed_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['embed', 'drawn:1', '--model', 'vit_t14_st.shapes_motion', '--out', 'of/{model}.npz', *HERE]
+    assert main(command) == 0
+    out = tmp_path / 'of' / 'vit_shapes_motion.npz'  # the published name, as in a series
+    assert capsys.readouterr().out == 'of/vit_shapes_motion.npz: 1 rows of 128 features, vit_t14_st.shapes_motion\n'
+    written = out.stat().st_mtime_ns
+    assert main(command) == 0 and out.stat().st_mtime_ns == written
+    assert 'of/vit_shapes_motion.npz is there, of this very run: nothing to do' in capsys.readouterr().err
+    assert main([*command, '--force']) == 0 and out.stat().st_mtime_ns > written
+    assert main([*command, '--tokens', 'mean']) == 2  # of another run
+    assert main(['embed', 'drawn:1', '--out', '{model}.npz', *HERE]) == 2
+    assert '{model} stands for the name of a model: name one with --model' in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['of']
+
+
 @pytest.mark.parametrize(
     'options, words',
     [

@@ -35,6 +35,20 @@ def series_of(patterns: Sequence[str], chosen: ModelOptions) -> list[str]:
     return catalogue.matching(given, chosen.zoo)
 
 
+def named_output(out: Path, chosen: ModelOptions) -> Path:
+    """The result of one model: --out, in which {model} stands for the model's name, in a folder that is made."""
+    from ..outputs import Output
+
+    if PLACE not in str(out):
+        return out
+    if chosen.model is None:
+        raise ValueError(f'--out {out}: {PLACE} stands for the name of a model: name one with --model')
+    out = Path(str(out).replace(PLACE, chosen.resolved.name))
+    Output(out.parent).check_folder()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
 def outputs_of(names: Sequence[str], out: Path | None, tokens: str) -> dict[str, Path]:
     """The result of each model, by its name: in the folder --out, or where {model} in it stands for the name.
 
