@@ -86,7 +86,7 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
     views = Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
-    tell_settings(views=asdict(views))
+    tell_settings(**{'training_views' if views.augmentation else 'views': asdict(views)})
     return views
 
 

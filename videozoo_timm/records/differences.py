@@ -62,7 +62,7 @@ class Difference:
         if not parts:
             parts.append('the same numbers')
         if self.aside:
-            parts.append(f'it tells otherwise of {_few(self.aside)}')
+            parts.append(f'apart from {_few(self.aside)}, which does not count')
         return '; '.join(parts)
 
     def numbers(self, name: str, old: np.ndarray, new: np.ndarray) -> None:
@@ -117,8 +117,7 @@ def compare_files(old: Path, new: Path, renamed: Callable[[str], str] = lambda t
         elif ending == '.csv':
             _compare_tables(result, old, new, renamed)
         elif ending == '.json':
-            contents = (json.loads(path.read_bytes()) for path in (old, new))
-            _compare_json(result, '', *contents, renamed)
+            _compare_json(result, '', json.loads(old.read_bytes()), json.loads(new.read_bytes()), renamed)
         elif ending in _IMAGES:
             result.numbers('pixels', *(_pixels(path) for path in (old, new)))
         else:

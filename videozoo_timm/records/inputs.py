@@ -52,9 +52,9 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     names = [file.removeprefix(folder) if base else os.path.basename(file) for file in files]
     sizes = [_size_of(file) for file in files]
     digest = hashlib.sha256(b''.join(os.fsencode(f'{n}\0{s}\0') for n, s in zip(names, sizes, strict=True)))
-    told = dict(path=given, files=len(files), bytes=sum(max(size, 0) for size in sizes))
-    told['names_and_sizes'] = digest.hexdigest()
-    if min(sizes) >= 0 and (contents or (len(files) <= MOST_FILES and told['bytes'] <= MOST_BYTES)):
+    total = sum(max(size, 0) for size in sizes)
+    told: dict[str, Any] = dict(path=given, files=len(files), bytes=total, names_and_sizes=digest.hexdigest())
+    if min(sizes) >= 0 and (contents or (len(files) <= MOST_FILES and total <= MOST_BYTES)):
         told['sha256'] = _contents_of(files, names, is_one=base is None)
     return told
 

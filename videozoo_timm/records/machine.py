@@ -60,7 +60,7 @@ def _of(name: str) -> str:
 def this_machine() -> dict[str, Any]:
     """Operating system, processor, cores that may be used, and GPUs. Neither its name nor its user's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    told = dict(system=platform.platform(), processor=_processor(), cores=cores)
+    told: dict[str, Any] = dict(system=platform.platform(), processor=_processor(), cores=cores)
     torch: Any = sys.modules.get('torch')
     if torch is not None:
         told['threads'] = torch.get_num_threads()

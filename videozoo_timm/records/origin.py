@@ -7,14 +7,14 @@ from typing import Any
 
 from .record import NAME, path_of, read
 
-_LEFT_OUT = ('inputs', 'outputs', 'machine')  # of the record that is quoted
+_LEFT_OUT = ('outputs', 'machine')  # of the record that is quoted
 
 
 def origin_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of the run that has written an input, a single file or a folder of features, without its lists.
+    """The record of the run that has written an input, without its outputs.
 
     Args:
-        entry: Of `describe_inputs`.
+        entry: Of `describe_inputs`; a single file, or a folder with a record in it.
 
     Returns:
         None where there is no record of it, or where the file is another than the record tells.

@@ -44,7 +44,8 @@ def _inputs(record: Mapping[str, Any], *names: str) -> str:
 
 def _sampling(record: Mapping[str, Any]) -> str:
     """How the frames of a clip are taken and prepared."""
-    views = record.get('settings', {}).get('views')
+    settings = record.get('settings', {})
+    views = settings.get('training_views') or settings.get('views')
     if not isinstance(views, dict):
         return ''
     size, sampling = views.get('size'), views.get('sampling') or {}
@@ -133,7 +134,8 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
     words = {'cka': f'debiased linear CKA{in_text("cka")}', 'procrustes': 'Procrustes distance'}
     words |= {name: f'RSA ({name})' for name in ('spearman', 'kendall', 'cosine')}
     measures = options.get('measures') or []
-    text = f'We compared {count(number, "file")} of features by {" and ".join(words.get(m, m) for m in measures)}'
+    by = ' and '.join(str(words.get(name, name)) for name in measures)
+    text = f'We compared {count(number, "file")} of features by {by}'
     rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
     if rsa:
         text += f'{in_text("rsa")}, with {options.get("dissimilarity")} dissimilarities'
@@ -162,7 +164,7 @@ def _evaluate(record: Mapping[str, Any]) -> list[str]:
 def _probe(record: Mapping[str, Any]) -> list[str]:
     options = record['options']
     words = dict(linear='logistic regression', neighbours='k nearest neighbors', attentive='an attentive probe')
-    probes = [words.get(name, name) for name in options.get('probes') or ()]
+    probes = [str(words.get(name, name)) for name in options.get('probes') or ()]
     train, val = options.get('train'), options.get('val')
     text = (
         f'On frozen features we fitted {" and ".join(probes)} to {_inputs(record, train)} and measured accuracy on '
@@ -223,6 +225,10 @@ def _propagate(record: Mapping[str, Any]) -> list[str]:
     return [text, *([] if own else ['J and F are region similarity and contour accuracy.'])]
 
 
+_BENCHMARKS = dict(pairs='pairs of our own', intphys='IntPhys', grasp='GRASP', inflevel='InfLevel-lab', adept='ADEPT')
+_BENCHMARKS['intphys2'] = 'IntPhys 2'
+
+
 @_of('surprise')
 def _surprise(record: Mapping[str, Any]) -> list[str]:
     options = dict(record['options'])
@@ -233,7 +239,7 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
     contexts = options.get('contexts') or []
     seen = f'the first {", ".join(map(str, contexts))} frames of a window' if contexts else 'a part of each window'
     rate = options.get('frame-rate')
-    rate = 'of the file' if rate in (None, 'file') else f'at {rate} per second'
+    rate = 'of the file' if rate in (None, 'file') else f'at {float(rate):g} per second'
     text = [
         f'Surprise is {score.get(str(options.get("score")), "the error")} that the model predicts from {seen}, for '
         f'{_inputs(record)}; frames of a window are {options.get("frame-step")} frames ({rate}) apart, and windows '
@@ -243,10 +249,10 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
         text.append(
             f'Masks were those of training ({options["mask-type"]}, {count(options.get("num-masks"), "mask")}).'
         )
-    if options.get('benchmark'):
+    if name := options.get('benchmark'):
         text.append(
-            f'The films are those of {options["benchmark"]}: relative accuracy is how often the impossible film of a '
-            f'pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
+            f'The films are those of {_BENCHMARKS.get(name, name)}: relative accuracy is how often the impossible '
+            f'film of a pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
             f'bootstrapped over scenes; baselines predict zero or repeat the last visible frame.'
         )
     return text
@@ -255,7 +261,7 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
 @_of('generate')
 def _generate(record: Mapping[str, Any]) -> list[str]:
     options = {**record['options'], **record.get('settings', {})}
-    what = f'{count(options.get("num-images"), "sample")}'
+    what = count(options.get('number'), 'sample')
     if options.get('continue') or options.get('complete'):
         what = f'{count(options.get("samples") or 1, "completion")} of each of {_inputs(record)}'
     top_p = f', top-p {options["top_p"]:g}' if options.get('top_p') else ''
@@ -276,9 +282,7 @@ def _reconstruct(record: Mapping[str, Any]) -> list[str]:
 def _fid(record: Mapping[str, Any]) -> list[str]:
     features = record['options'].get('features')
     where = 'of the Inception network' if features is None else 'of the model above'
-    return [f'Generated and real samples are compared by the Fréchet distance{in_text("fid")} of features {where}.'], [
-        'fid'
-    ]
+    return [f'Generated and real samples are compared by the Fréchet distance{in_text("fid")} of features {where}.']
 
 
 @_of('pretrain', 'finetune', 'pretrain-tokenizer', 'pretrain-prior')
@@ -306,7 +310,7 @@ def _train(record: Mapping[str, Any]) -> list[str]:
         text.append(f'Masks: {", ".join(options.get("mask-type") or ())}, {ratio} of the tokens.')
     if command == 'finetune':
         parts = [
-            f'{name} {options[name]}'
+            f'{name.replace("-", " ")} {options[name]}'
             for name in ('mixup', 'cutmix', 'smoothing', 'layer-decay', 'drop-path')
             if options.get(name)
         ]
