@@ -35,7 +35,7 @@ def results_of(record: Path) -> Path:
 
 def now() -> str:
     """The time, with the offset of its zone."""
-    return datetime.now().astimezone().isoformat(timespec='seconds')
+    return datetime.now().astimezone().isoformat(timespec='milliseconds')
 
 
 def without_secrets(word: str) -> str:
