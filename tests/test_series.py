@@ -49,7 +49,8 @@ def test_an_interrupted_series_goes_on(tmp_path, monkeypatch, capsys):
     assert f'{first.relative_to(tmp_path)} is there, of this very run: nothing to do' in told
     assert 'going on with the unfinished run in features/.vit_shapes_motion.npz.unfinished' in told
     assert first.stat().st_mtime_ns == written and told.count('broken.mp4: ') == 2
-    assert sorted(path.name for path in first.parent.iterdir()) == ['mae_shapes_none.npz', 'vit_shapes_motion.npz']
+    names = ('mae_shapes_none.npz', 'vit_shapes_motion.npz')
+    assert {path.name for path in first.parent.iterdir()} == {*names, *(f'{name}.run.json' for name in names)}
     for name, label in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion', 'vit_t14_st.shapes_motion')):
         assert read_origin(first.with_stem(name))['model'] == label
         assert main(['embed', 'drawn:2', '--model', name, '--out', 'alone.npz', '--force', *HERE]) == 0
@@ -72,6 +73,7 @@ def test_a_model_that_is_not_on_the_hub_does_not_stop_the_others(run, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'tables').iterdir()) == [
         'vit_shapes_motion.csv',
         'vit_shapes_motion.csv.json',
+        'vit_shapes_motion.csv.run.json',
     ]
 
 

@@ -70,12 +70,13 @@ def brain_options() -> Any:
 
 
 @command(
+    results='out',
     examples="""
     videozoo compare hvm1.npz kinetics.npz dino.npz --out comparison
     videozoo compare hvm1.npz kinetics.npz --behavior ratings.csv --measures spearman
     videozoo compare hvm1.npz kinetics.npz --behavior triplets.csv --dissimilarity cosine
     videozoo compare hvm1.npz kinetics.npz --brain responses.nii.gz --stimuli stimuli.txt --noise-ceiling ceiling.nii.gz
-"""
+""",
 )
 @argument('features', nargs=-1, required=True, metavar='FEATURES...', type=PATH, help='Files of `videozoo embed`.')
 @option(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ..notes import tell_placed
 from .base import command, option
 from .inputs import files
 from .loading import load, view_size
@@ -28,6 +29,7 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
@@ -174,6 +176,7 @@ def embed(
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
 
     def run(chosen: ModelOptions, out: Path) -> int:
+        tell_placed(out)
         untrained = (seed or 0) if from_scratch else None
         model, name = team.together(lambda: load(chosen, device=team.device, untrained=untrained))
         failed, losses = Losses(), Losses()
@@ -220,4 +223,4 @@ def embed(
     if out is not None and not names:
         return run(chosen, out)
     outputs = outputs_of(names, out, tokens)
-    return each(names, lambda name: run(replace(chosen, model=name), outputs[name]), team.is_main)
+    return each(outputs, lambda name: run(replace(chosen, model=name), outputs[name]), team.is_main)
