@@ -175,7 +175,7 @@ def test_pictures_of_several_runs_have_a_record_each(images, capsys):
     assert main(command) == 0 and main([*command, '--block', '0']) == 0
     assert main(command) == 0  # the first again: its record is replaced
     records = sorted(path.name for path in Path('a').glob('run*.json'))
-    assert len(records) == 2 and records[0] == 'run.json' and re.fullmatch(r'run_\d+T\d+\.json', records[1])
+    assert len(records) == 2 and records[0] == 'run.json' and re.fullmatch(r'run_\d+T\d+(_2)?\.json', records[1])
     assert (
         '--block' in content_of(f'a/{records[1]}')['command'] and '--block' not in content_of('a/run.json')['command']
     )
@@ -220,7 +220,11 @@ def test_a_training_goes_on_and_has_its_record(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r'of a training that has not ended, or was run by version 0\.1'):
         read('t')
     assert main([*command, '--resume']) == 0 and 'another run' not in capsys.readouterr().err
+    before = content_of('t/run.json')['record']
     assert main([*command, '--resume']) == 0  # with a record in it, too
+    record, _ = read('t')
+    assert record['start'] == before['start'] and len(record['parts']) == len(before['parts']) + 1
+    assert {output['path'] for output in before['outputs']} <= {output['path'] for output in record['outputs']}
     code, out, errors = again(capsys, 't')
     assert code == 0 and 'model.safetensors: the same to the byte' in out, out + errors
     text = describe([read('t')[0]]).text
@@ -243,6 +247,17 @@ def test_results_that_came_to_no_end_have_no_record(features, capsys):
 def test_nothing_secret_is_recorded():
     assert without_secrets('hf_abcdefghijklmnopqrstu') == '***'
     assert without_secrets('https://me:word@host/x') == 'https://***@host/x' and without_secrets('a@b.mp4') == 'a@b.mp4'
+    assert without_secrets(dict(a=[1, 'x', {'b': 'https://me:word@host'}])) == dict(
+        a=[1, 'x', {'b': 'https://***@host'}]
+    )
+
+
+def test_nothing_secret_is_recorded_of_inputs(images):
+    token = 'hf_abcdefghijklmnopqrstu'
+    shutil.copy('images/0.png', f'images/{token}.png')
+    words = [f'images/{token}.png', '--model', 'vit_shapes_motion', '--out', 'f.npz', *HERE]
+    assert main(['embed', *words]) == 0
+    assert token not in Path('f.npz.run.json').read_text() and content_of('f.npz.run.json')['inputs'][0]['files'] == 1
 
 
 # What has changed
@@ -306,6 +321,9 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
         (dict(command=['videozoo', 'embed', '--help']), 'its command gave no results'),
         (dict(command=['videozoo', 'embed', 'images', '--modle', 'x']), 'no option --modle'),
         (dict(outputs=[dict(path='../f.npz', sha256='')]), 'is a damaged record: outputs holds'),
+        (dict(outputs=[]), 'is a damaged record: outputs is empty'),
+        (dict(given=5), 'is a damaged record: given is missing, or no list'),
+        (dict(inputs=[dict(path='a', made_by=dict(command=['videozoo']))]), 'is a damaged record: made_by: '),
         (dict(folder='/nowhere'), 'there is no such folder, from which relative paths go'),
         (dict(models=None), 'is a damaged record: models is missing, or no list'),
     ],
@@ -313,7 +331,8 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
 def test_records_that_cannot_be_repeated(change, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     record = {KEY: FORMAT, 'command': ['videozoo', 'embed', 'drawn:1'], 'folder': str(tmp_path), 'options': {}}
-    record |= dict(models=[], settings={}, inputs=[], outputs=[], versions={}, machine={}, parts=[])
+    record |= dict(given=[], models=[], settings={}, inputs=[], versions={}, machine={}, parts=[])
+    record['outputs'] = [dict(path='x.npz', sha256='')]
     Path('x.npz.run.json').write_text(json.dumps(record | change))
     code, out, errors = again(capsys, 'x.npz.run.json')
     assert code == 2 and words in errors and not out
@@ -336,6 +355,27 @@ def test_what_is_no_record_is_told(command, tmp_path, monkeypatch, capsys):
         ('run.json', 'run.json is no record of a run (it has no videozoo_record)'),
     ):
         assert main([command, path]) == 2 and words in capsys.readouterr().err
+
+
+def test_a_record_that_was_changed_is_told(features, capsys):
+    record = content_of('f.npz.run.json')
+    record['options']['stride'] = 'often'
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    assert main(['methods', 'f.npz']) == 2
+    assert 'the record of videozoo embed is damaged' in capsys.readouterr().err
+
+
+def test_a_record_is_found_by_results_whose_name_is_like_that_of_one(features, capsys):
+    for name in ('f.npz', 'f.npz.run.json'):
+        os.rename(name, name.replace('f.npz', 'run2.json'))
+    assert read('run2.json')[1] == Path('run2.json.run.json') and read('run2.json.run.json')
+
+
+def test_results_within_the_folder_of_the_inputs_are_no_change(images, capsys):
+    assert main(['embed', '.', '--model', 'vit_shapes_motion', '--out', 'f.npz', *HERE]) == 0
+    capsys.readouterr()
+    code, out, errors = again(capsys, 'f.npz', '--check')
+    assert code == 0 and 'nothing has changed' in out, errors
 
 
 # How far
@@ -370,6 +410,8 @@ def test_how_far_numbers_are_off(tmp_path):
     assert 'apart from torch, which does not count' in str(both('x.csv', write_csv))
     found = both('x.csv', lambda path, array: path.write_text(f'label\n{path.parent.name}\n'))
     assert found.texts and not found.within(1)
+    found = both('x.csv', lambda path, array: path.write_text(f'id\nstimulus {path.parent.name}\n'))
+    assert found.texts  # identifiers of stimuli count
     assert str(both('x.bin', lambda path, array: path.write_bytes(path.parent.name.encode()))) == (
         'differs in 3 of 3 bytes'
     )

@@ -14,7 +14,7 @@ from ..notes import Notes, listening
 from .base import argument, command, flag_of, option
 from .options import folder_option
 from .output import complain, echo, number_of
-from .recording import with_options
+from .recording import key_of, with_options
 from .types import FILE, Number
 
 _SAY_NOTHING = ('--force', '--resume')  # of results that go into an empty folder
@@ -179,7 +179,7 @@ def _repeat(record: dict[str, Any], path: Path, repeated: click.Command, where: 
     results = results_of(path)
     target = where / ('results' if results == path.parent else results.name)
     words = [word for word in record['command'][2:] if word not in _SAY_NOTHING]
-    words = with_options(words, *_defaults(record, repeated), '--out', str(target))
+    words = with_options(words, *_defaults(record, repeated), *_chosen(record, repeated), '--out', str(target))
     complain(f'videozoo {record["command"][1]} {" ".join(words)}')
     watch = _Watch(record)
     parent = click.get_current_context().parent
@@ -202,14 +202,25 @@ def _defaults(record: dict[str, Any], repeated: click.Command) -> list[str]:
     for param in repeated.params:
         if not isinstance(param, click.Option) or not param.expose_value or callable(param.default):
             continue
-        key = flag_of(param).lstrip('-')
+        key = key_of(param)
         value = record['options'].get(key)
-        if key in record.get('given', ()) or key not in record['options'] or key == 'out':
+        if key in record['given'] or key not in record['options'] or key == 'out':
             continue
         default = param.default
         is_plain = isinstance(value, (int, float, str)) and not isinstance(value, bool) and not param.is_flag
         if is_plain and isinstance(default, (int, float, str)) and str(default) != str(value):
             complain(f'{flag_of(param)}: its default was {value}, is {default}; {value} is taken')
+            added += [flag_of(param), str(value)]
+    return added
+
+
+def _chosen(record: dict[str, Any], repeated: click.Command) -> list[str]:
+    """Words for what the run has chosen by itself, and what decides about random numbers."""
+    added: list[str] = []
+    for param in repeated.params:
+        name = param.name or ''
+        value = record['settings'].get(name)
+        if name in ('seed', 'batch_size') and isinstance(value, int) and record['options'].get(key_of(param)) is None:
             added += [flag_of(param), str(value)]
     return added
 

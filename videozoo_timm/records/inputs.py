@@ -11,6 +11,7 @@ from ..paths import matching
 from ..synthetic import is_drawn
 from ..video.finding import files_below, is_sequence, split_sequence
 from ..weights.digests import hash_file
+from .record import NAME
 
 MOST_FILES, MOST_BYTES = 1_000, 1 << 26  # of one input whose contents are read unasked
 
@@ -20,7 +21,7 @@ def describe_inputs(given: Iterable[str], results: Path | None = None, contents:
 
     Args:
         given: Paths of files and folders, patterns, names of synthetic videos, as they were typed.
-        results: Where the run writes; files in it are no inputs.
+        results: Where the run writes; files in it, and its record, are no inputs.
         contents: Read the contents of all files. Else only of an input with at most `MOST_FILES` files and `MOST_BYTES`
             bytes; of others the names and sizes tell.
 
@@ -45,7 +46,10 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     base, files = _files_of(given)
     if away is not None:
         inside = away + os.sep
-        files = [file for file in files if not f'{os.path.abspath(file)}{os.sep}'.startswith(inside)]
+        own = {f'{away}.{NAME}', f'{away}.json'}  # its record, and what stands beside a table
+        files = [
+            f for f in files if not f'{(path := os.path.abspath(f))}{os.sep}'.startswith(inside) and path not in own
+        ]
     if not files:
         return dict(path=given, missing=True) if base is None else dict(path=given, files=0, bytes=0)
     folder = '' if base is None else os.path.join(base, '')

@@ -60,7 +60,10 @@ def describe(records: Sequence[Mapping[str, Any]]) -> Described:
     paragraphs: list[str] = []
     every = _with_origins(records)
     for record in every:
-        paragraphs.append(' '.join([*_models(record, result), *_done(record)]))
+        try:
+            paragraphs.append(' '.join([*_models(record, result), *_done(record)]))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # somebody has changed it
+            raise ValueError(f'the record of videozoo {record["command"][1]} is damaged ({error!r})') from error
         _look_for_gaps(record, result)
     paragraphs.append(_software(every))
     result.text = '\n\n'.join(dict.fromkeys(paragraphs))
