@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file as read_safetensors
 from safetensors.torch import save_file
 
 from videozoo_timm import __version__, catalogue
+from videozoo_timm.cli import again as again_module
 from videozoo_timm.cli import commands, main
 from videozoo_timm.cli.base import flag_of
 from videozoo_timm.records.citations import CITED, bibtex_of, in_text
@@ -291,12 +293,13 @@ def test_changed_weights_are_told_and_so_is_how_far_results_are_off(features, ca
 def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypatch):
     record = content_of('f.npz.run.json')
     record['versions']['timm'] = '0.9.0'
-    record['options']['span'] = 65  # as if the default had been another one
+    record['options'] |= dict(span=65, strict=True)  # as if the defaults had been other ones
     Path('f.npz.run.json').write_text(json.dumps(record))
     shutil.copy('images/0.png', 'images/3.png')
     code, out, errors = again(capsys, features)
     assert code == 1 and 'images: had 3 files, has 4' in errors and 'timm: was 0.9.0, is ' in errors
     assert '--span: its default was 65, is 128; 65 is taken' in errors
+    assert '--strict: its default was True, is False, which is taken' in errors
     assert out.startswith('f.npz: features was [3, 128], is [4, 128]')
     os.remove('images/3.png')
     assert 'images' not in again(capsys, features, '--check')[2]
@@ -306,10 +309,21 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
     Path('copy').mkdir()
     shutil.move('elsewhere', 'copy/images')
     shutil.copy('mine.safetensors', 'copy')
-    record['options']['span'], record['versions']['timm'] = 128, '1'
+    record['options'] |= dict(span=128, strict=False)
+    record['versions']['timm'] = '1'
     Path('f.npz.run.json').write_text(json.dumps(record))
     code, out, errors = again(capsys, features, '--folder', 'copy')
     assert code == 0 and 'all equal' in out, out + errors
+    assert 'its default' not in errors
+
+
+def test_no_module_comes_from_where_paths_go_from(features, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'path', ['', *sys.path])
+    monkeypatch.setattr(again_module, '_changes', lambda *args: [repr(sys.path[0])])
+    Path('copy').mkdir()
+    here = os.getcwd()
+    assert again(capsys, features, '--check', '--folder', 'copy')[2] == f'videozoo: {here!r}\n'
+    assert sys.path[0] == ''
 
 
 @pytest.mark.parametrize(
@@ -511,6 +525,11 @@ def test_what_is_claimed_is_known(features, capsys):
     out, errors = capsys.readouterr()
     assert 'weights of our own (mine.safetensors)' in out and 'vit_shapes_motion' not in out
     assert 'the record does not tell how these weights were trained' in errors
+    record = content_of('f.npz.run.json')
+    record['inputs'][0]['made_by'] = dict(record, inputs=[])  # of the images, which says nothing of the weights
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    assert main(['methods', str(features)]) == 0
+    assert 'the record does not tell how these weights were trained' in capsys.readouterr().err
     assert main(['methods', str(features), '--bibtex']) == 0
     assert '@misc{wightman2019timm,' in capsys.readouterr().out
 

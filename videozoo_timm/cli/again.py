@@ -14,7 +14,7 @@ from ..notes import Notes, listening
 from .base import argument, command, flag_of, option
 from .options import folder_option
 from .output import complain, echo, number_of
-from .recording import key_of, with_options
+from .recording import key_of, plain, with_options
 from .types import FILE, Number
 
 _SAY_NOTHING = ('--force', '--resume')  # of results that go into an empty folder
@@ -101,16 +101,18 @@ def _command_of(record: dict[str, Any], path: Path) -> click.Command:
 
 @contextmanager
 def _inside(folder: Path, record: dict[str, Any], is_given: bool) -> Iterator[None]:
-    """Within, relative paths go from a folder."""
-    before = os.getcwd()
+    """Within, relative paths go from a folder, but those of modules: nothing there is ever imported."""
+    before, modules = os.getcwd(), sys.path[:]
     if not folder.is_dir():
         way = 'name another one' if is_given else 'where are the data now? --folder DIR says it'
         raise FileNotFoundError(f'{folder}: there is no such folder, from which relative paths go; {way}')
+    sys.path[:] = map(os.path.abspath, modules)
     os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
+        sys.path[:] = modules
 
 
 def _changes(record: dict[str, Any], path: Path) -> list[str]:
@@ -188,6 +190,7 @@ def _repeat(record: dict[str, Any], path: Path, repeated: click.Command, where: 
             with repeated.make_context(record['command'][1], words, parent=parent) as ctx:
                 if ctx.params.get(repeated.results) != target:  # pyright: ignore[reportAttributeAccessIssue]
                     raise ValueError(f'{path}: its command does not take --out behind its other words')
+                _tell_other_defaults(record, ctx)
                 code = repeated.invoke(ctx)
         except click.exceptions.Exit:
             code = 0
@@ -212,6 +215,16 @@ def _defaults(record: dict[str, Any], repeated: click.Command) -> list[str]:
             complain(f'{flag_of(param)}: its default was {value}, is {default}; {value} is taken')
             added += [flag_of(param), str(value)]
     return added
+
+
+def _tell_other_defaults(record: dict[str, Any], ctx: click.Context) -> None:
+    """Tell of options that were not given and have another value now, as `_defaults` cannot word it."""
+    for param in ctx.command.params:
+        source, key = ctx.get_parameter_source(param.name or ''), key_of(param)
+        if source is click.core.ParameterSource.DEFAULT and param.expose_value and key in record['options']:
+            old, new = record['options'][key], plain(ctx.params.get(param.name or ''))
+            if (old or new) and old != new and key not in record['given']:
+                complain(f'{flag_of(param)}: its default was {old}, is {new}, which is taken')
 
 
 def _chosen(record: dict[str, Any], repeated: click.Command) -> list[str]:

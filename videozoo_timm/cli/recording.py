@@ -78,7 +78,7 @@ class Recording(Notes):
             return
         self.parts[-1]['end'] = now()
         params = [param for param in self.ctx.command.params if param.expose_value]
-        options = {key_of(param): _plain(self.ctx.params.get(param.name or '')) for param in params}
+        options = {key_of(param): plain(self.ctx.params.get(param.name or '')) for param in params}
         options.update(self.own)
         chosen = [key_of(param) for param in params if _is_given(self.ctx, param)]
         record = {
@@ -93,7 +93,7 @@ class Recording(Notes):
             'options': options,
             'given': chosen,
             'seed': self.settings.get('seed', options.get('seed')),
-            'settings': _plain(self.settings),
+            'settings': plain(self.settings),
             'models': self.models,
             'inputs': self.inputs,
             'outputs': outputs,
@@ -207,10 +207,10 @@ def _inputs_of(ctx: click.Context) -> list[str]:
     return paths
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
