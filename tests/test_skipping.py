@@ -208,3 +208,20 @@ def test_what_no_shown_frame_needs_is_not_decoded_before_an_idr_picture(name, se
         frames = skipping.shown_frames(SimpleNamespace(demux=lambda _: container.demux(stream)), counted, wanted)
         assert [time for time, _ in frames] == [*wanted, math.inf]
     assert numbers == sent
+
+
+def test_frames_before_the_first_key_frame_are_the_first_ones(videos, tmp_path, monkeypatch):
+    """As in a file that was cut within an open GOP, whose header tells all else."""
+    path = tmp_path / 'cut.mp4'
+    with av.open(str(videos['open GOP'])) as source, av.open(str(path), 'w') as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        second = [k for k, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[second:]:
+            packet.stream = copy
+            target.mux(packet)
+    assert min(packet.pts for packet in packets[second:]) < packets[second].pts
+    mine = outcome(path, [0.0, 1.0])
+    monkeypatch.setattr(passes, 'has_index', lambda *_: False)
+    monkeypatch.setattr(passes, 'shown_frames', odd)
+    assert_equal(mine, outcome(path, [0.0, 1.0]))

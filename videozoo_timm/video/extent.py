@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,21 @@ def examine(path: Path, container: Any, stream: Any, damage: Damage | None = Non
         path: The file.
         container: PyAV's container.
         stream: Its video stream.
-        damage: Notes what does not decode before that frame.
+        damage: If given, the first packet alone is decoded, and it is noted here if that fails, or if frames of later
+            packets are shown before its own.
 
     Raises:
         VideoError: No frame can be decoded.
     """
     stamps: list[int] = []
     packets = packets_of(container, stream)
-    origin, frame = first_frame(path, container, stream, _noted(packets, stamps), damage)
+    noted = _noted(packets, stamps)
+    if damage is not None:
+        noted = chain(islice(noted, 1), [None])  # None has the decoder give what it holds
+    origin, frame = first_frame(path, container, stream, noted, damage)
     window = reordering_of(container, stream, packets, stamps)
+    if damage is not None and stamps[:1] != [min(stamps, default=None)]:
+        damage.fail()
     if window:
         with opened(path, num_threads=1) as again:
             origin = next(timed_frames(*again, timing=Timing(window)))[0]
