@@ -165,7 +165,8 @@ def embed(
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
     listed = read_manifest(manifest, inputs.given) if manifest else None
     paths, missing = files(inputs, find_media, chosen) if listed is None else (listed.files, len(listed.missing))
-    stimuli_of(paths, listed, at)  # what is wrong with them is told before a model is loaded
+    if at is not None:
+        stimuli_of(paths, listed, at)  # what is wrong with it is told before a model is loaded
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
 
