@@ -20,7 +20,7 @@ FLOORS = (
     ('models',),
     ('factory', 'inference', 'figures', 'records'),
     ('analysis',),
-    ('training', 'publishing', 'bench'),
+    ('adapters', 'training', 'publishing', 'bench'),
     ('cli',),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

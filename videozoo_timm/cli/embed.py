@@ -171,7 +171,8 @@ def embed(
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
     listed = read_manifest(manifest, inputs.given) if manifest else None
     paths, missing = files(inputs, find_media, chosen) if listed is None else (listed.files, len(listed.missing))
-    times = stimuli_of(paths, listed, at, clock == 'file').at  # what is wrong is told before a model is loaded
+    # What is wrong with them is told before a model is loaded.
+    times = None if at is None else stimuli_of(paths, listed, at, clock == 'file').at
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
 
