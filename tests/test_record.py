@@ -516,13 +516,16 @@ def test_every_command_has_its_sentences():
         described = describe([record])
         told[command] = first = described.text.split('\n\n')[0]
         assert first.endswith('.') and len(first) > 30 and 'None' not in first and '  ' not in first, first
+        assert 'clipped to 0.0' not in first and 'over 0%' not in first
         assert cited.get(command, '') in first and any(cited.get(command, '') in entry for entry in described.bibtex)
     assert 'the generator say_gimel of silicon-menagerie' in told['generate']
+    assert "RSA by Spearman's rho (Kriegeskorte et al., 2008)" in told['compare']
 
 
 def test_what_is_claimed_is_known(features, capsys):
     assert main(['methods', str(features)]) == 0
     out, errors = capsys.readouterr()
+    assert 'Each image was repeated as the 16 frames of a clip; frames' in out and 'Of each video' not in out
     assert 'weights of our own (mine.safetensors)' in out and 'vit_shapes_motion' not in out
     assert 'the record does not tell how these weights were trained' in errors
     record = content_of('f.npz.run.json')
