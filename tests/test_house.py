@@ -21,6 +21,7 @@ FLOORS = (
     ('factory', 'inference', 'figures'),
     ('analysis',),
     ('training', 'publishing', 'bench'),
+    ('explorer',),
     ('cli',),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
