@@ -10,15 +10,27 @@ from typing import Any
 
 from ..analysis.features import num_blocks
 from ..text import printable
-from ..video import COMPLETION, centered_starts, is_image, probe
+from ..video import (
+    COMPLETION,
+    Failure,
+    Job,
+    Reading,
+    VideoError,
+    Views,
+    centered_starts,
+    is_image,
+    load_views,
+    probe,
+)
 from .choices import Models, Video
 from .moments import continued, surprising
 from .session import Session
 from .views import Clip, Shown, attention, filled_in, similar
 
-__all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'place_in', 'worded']
+__all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'check_upload', 'place_in', 'worded']
 
 NONE = 'none'  # of the second model
+UPLOADS = Reading(num_workers=1, time_limit=20.0)  # how a file is read at first that a visitor has uploaded
 
 
 @dataclass
@@ -85,8 +97,11 @@ class Answers:
                 try:
                     video, at = session.video(asked.video), round(asked.start, 2)
                     start = None if at == place_in(session, video)[0] else at
+                    clip = Clip(video, start, name, model, session.kept)
+                    if session.view in ('fill', 'look', 'compare'):
+                        clip.read(**clip.whole(session.view))  # a slow file keeps nobody else waiting
                     with self._computing:
-                        shown.append(self._show(session, Clip(video, start, name, model, session.kept), asked, shown))
+                        shown.append(self._show(session, clip, asked, shown))
                 except Exception as error:  # whatever a file or a model brings about is told in the page
                     notes.append(f'{name}: {worded(error, session)}')
             session.shown = shown
@@ -117,6 +132,18 @@ def place_in(session: Session, video: Video) -> tuple[float, float]:
         duration = session.kept.get(('duration', video.path), lambda: probe(video.path).duration)
     centered = round(centered_starts(duration, COMPLETION)[0], 2)
     return centered, max(centered, math.floor(100 * (duration - COMPLETION.seconds)) / 100)
+
+
+def check_upload(video: Video) -> None:
+    """Decode a clip of a stranger's file in a process of its own, which may crash or stall.
+
+    Raises:
+        VideoError: It cannot be read.
+    """
+    views = Views(64, (0.0,), (1.0,), sampling=COMPLETION)
+    for _, item in load_views([Job(0, video.path)], views, UPLOADS):
+        if isinstance(item, Failure):
+            raise VideoError(item.reason)
 
 
 def block_of(session: Session, depth: int) -> int:

@@ -17,7 +17,7 @@ from ..video import find_media
 
 __all__ = ['Models', 'OfferedModel', 'Video', 'drawn_video', 'given_videos', 'offered_models']
 
-MAE, VIT, IMAGES, GENERATOR = 'masked autoencoder', 'ViT', 'image encoder', 'generator'
+MAE, VIT, IMAGES, GENERATOR = 'MAE', 'ViT', 'images', 'generator'
 FIRST = 'drawn:99/right/000003'  # what is shown without a path
 _DRAWN = (FIRST, *(f'drawn:99/{motion}/000003' for motion in MOTIONS if motion != 'right'))
 _IMPOSSIBLE = tuple(f'drawn-violations:7/{event}/000000/impossible' for event in ('vanish', 'teleport', 'wall'))

@@ -85,11 +85,12 @@ const snapped = (a, b, cell) => {
 };
 
 function boxOn(canvas, sheet) {
-  let from = null, before = null;
+  let from = null, before = null, played = false;
   canvas.addEventListener('pointerdown', (event) => {
     canvas.setPointerCapture(event.pointerId);
     from = at(event, canvas, sheet);
     before = [...state.box];
+    played = state.playing;
     if (state.frame < before[0] || state.frame >= before[1]) state.frame = before[0];
     play(false);
     event.preventDefault();
@@ -107,6 +108,7 @@ function boxOn(canvas, sheet) {
     if (!keep) state.box = before;
     if (String(state.box) !== String(before)) send({ box: state.box });
     draw();
+    play(played);
   };
   canvas.addEventListener('pointerup', (event) => end(event, true));
   canvas.addEventListener('pointercancel', (event) => end(event, false));
@@ -160,7 +162,7 @@ function patchOn(canvas, sheet) {
 
 function thumbnails(sheet, image) {
   const strip = make('div', { class: 'strip', role: 'group', 'aria-label': 'the frames' });
-  let from = null, moved = false, before = null;
+  let from = null, moved = false, before = null, played = false;
   const index = (event) => {
     const under = document.elementFromPoint(event.clientX, event.clientY);
     const k = under && strip.contains(under) ? Number(under.dataset.k) : NaN;
@@ -178,6 +180,7 @@ function thumbnails(sheet, image) {
     strip.setPointerCapture(event.pointerId);
     moved = false;
     before = state.box && [...state.box];
+    played = state.playing;
     play(false);
     state.frame = from;
     draw();
@@ -192,7 +195,10 @@ function thumbnails(sheet, image) {
     draw();
   });
   const end = () => {
-    if (from !== null && moved && state.box && String(state.box) !== String(before)) send({ box: state.box });
+    if (from !== null && moved && state.box) {
+      if (String(state.box) !== String(before)) send({ box: state.box });
+      play(played);
+    }
     from = null;
   };
   strip.addEventListener('pointerup', end);

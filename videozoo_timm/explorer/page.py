@@ -8,7 +8,7 @@ import gradio as gr
 
 from ..analysis.features import num_blocks
 from ..text import printable
-from .answers import NONE, Answers, Asked, block_of, place_in, worded
+from .answers import NONE, Answers, Asked, block_of, check_upload, place_in, worded
 from .choices import GENERATOR, Models
 from .film import film_of, message
 from .session import Session, Visitors
@@ -51,7 +51,7 @@ class Page:
         with gr.Blocks(title='videozoo explore', analytics_enabled=False, fill_width=True) as blocks:
             gr.Markdown('# videozoo explore', elem_id='title')
             with gr.Row(elem_id='whole'):
-                with gr.Column(scale=1, min_width=270):
+                with gr.Column(scale=1, min_width=290):
                     self._choices()
                 with gr.Column(scale=4, min_width=320):
                     self._views()
@@ -136,8 +136,9 @@ class Page:
                 for ending, label in dict(png='PNG', svg='SVG', gif='Animation', npz='Arrays (.npz)').items()
             }
         self.file = gr.DownloadButton('download', visible='hidden', elem_id='file')
-        self.command = gr.Code(label='The same as a command', language='shell', elem_id='command', interactive=False)
-        self.python = gr.Code(label='The same in Python', language='python', elem_id='python', interactive=False)
+        code: dict[str, Any] = dict(interactive=False, lines=1, wrap_lines=True)
+        self.command = gr.Code(label='The same as a command', language='shell', elem_id='command', **code)
+        self.python = gr.Code(label='The same in Python', language='python', elem_id='python', **code)
 
     def _listen(self, blocks: gr.Blocks) -> None:
         self.controls = [
@@ -231,6 +232,14 @@ class Page:
             video = session.upload(path)
         except (OSError, ValueError) as error:
             yield {self.status: _warning(worded(error, session))}
+            return
+        yield {self.status: f'Reading {video.label}'}
+        try:
+            check_upload(video)
+        except Exception as error:  # a message, and the file is gone
+            text = worded(error, session)
+            session.drop(video)
+            yield {self.film: message(text), self.status: '', self.command: '', self.python: ''}
             return
         yield from self._on_video(request, video.label, *values[1:])
 

@@ -94,9 +94,14 @@ class Session:
         label = name if name not in (*self.uploads, *self.given) else f'{name} ({len(self.uploads) + 1})'
         self.uploads[label] = Video(label, str(own), source.name)
         while len(self.uploads) > _UPLOADS:
-            first = next(iter(self.uploads))
-            shutil.rmtree(Path(self.uploads.pop(first).path).parent, ignore_errors=True)
+            self.drop(next(iter(self.uploads.values())))
         return self.uploads[label]
+
+    def drop(self, video: Video) -> None:
+        """Remove a video that was uploaded."""
+        self.uploads.pop(video.label, None)
+        self.shown = []
+        shutil.rmtree(Path(video.path).parent, ignore_errors=True)
 
     def save(self, ending: str) -> Path:
         """Write what is shown as a file to download; of two models a .zip with one each.

@@ -132,6 +132,10 @@ class Clip:
         """How long the window takes."""
         return 1.0 if self.of_images or is_image(self.video.path) else COMPLETION.seconds
 
+    def whole(self, view: str) -> dict[str, Any]:
+        """Of an image encoder's attention whole frames are shown, as in the published pictures and by the command."""
+        return dict(whole=self.model.patch_embed.patch_size[0]) if self.of_images and view == 'look' else {}
+
     def read(self, **views: Any) -> torch.Tensor:
         """The clip as the model takes it, [3, T, H, W], or [3, H, W]."""
         from ..inference.clips import clip_transform
@@ -237,8 +241,7 @@ def attention(clip: Clip, block: int = -1, heads: bool = False, threshold: float
         ValueError: The model has no class token.
     """
     check_attention(clip.model)
-    # Of an image encoder the whole frame is shown, as in the published pictures and by the command.
-    views: dict[str, Any] = dict(whole=clip.model.patch_embed.patch_size[0]) if clip.of_images else {}
+    views = clip.whole('look')
     key = 'attention', clip.video.path, clip.at, clip.name, block
     result = clip.kept.get(key, lambda: attend(clip.model, clip.read(**views), block=block))
     options: dict[str, Any] = dict(heads=heads, threshold=threshold)
