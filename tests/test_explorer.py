@@ -12,6 +12,7 @@ import torch
 from test_video_generators import gpt_of, vqgan_of
 
 from videozoo_timm import catalogue
+from videozoo_timm.catalogue import generators
 from videozoo_timm.cli import main
 from videozoo_timm.explorer import answers as answers_module
 from videozoo_timm.explorer.answers import NONE, Answers, Asked
@@ -107,15 +108,12 @@ def test_a_surprising_window_is_looked_at(models):
 
 def test_a_generator_goes_on(tmp_path, monkeypatch):
     """A generator that comes with the package is offered, and continues a clip as the call and the command do."""
-    torch.manual_seed(0)
-    generator = VideoGenerator(gpt_of(), vqgan_of()).eval()
-    record = catalogue.generators.PackagedGenerator(
-        'gen_tiny', generator.num_frames, generator.vqgan.config.resolution, generator.grid_size, 16
-    )
-    monkeypatch.setattr(catalogue.generators, 'PACKAGED', tmp_path)
-    monkeypatch.setattr(catalogue.generators, '_VIDEO_GENERATORS', (record,))
-    monkeypatch.setattr(catalogue.generators, 'num_params', lambda: {'gen_tiny': 1})
-    save_video_generator(generator, record.packaged)
+    generator = VideoGenerator(gpt_of(), vqgan_of('video_vqgan_tiny')).eval()
+    record = catalogue.PackagedGenerator('gen_tiny', 8, 32, (4, 4, 4), 64)
+    monkeypatch.setattr(generators, 'PACKAGED', tmp_path)
+    monkeypatch.setattr(generators, '_VIDEO_GENERATORS', (record,))
+    monkeypatch.setattr(generators, 'num_params', lambda: {'gen_tiny': 1})
+    save_video_generator(generator, record.packaged, {'name': 'gen_tiny', 'zoo': 'shapes'})
     models = Models(offered_models())
     assert models.names('generator') == ['gen_tiny']
     shown = continued(clip(models, 'gen_tiny', 0.5), samples=2, seed=3)

@@ -27,7 +27,7 @@ from .moments import continued, surprising
 from .session import Session
 from .views import Clip, Shown, attention, filled_in, similar
 
-__all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'check_upload', 'place_in', 'worded']
+__all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'check_upload', 'context_of', 'contexts_of', 'place_in', 'worded']
 
 NONE = 'none'  # of the second model
 UPLOADS = Reading(num_workers=1, time_limit=20.0)  # how a file is read at first that a visitor has uploaded
@@ -120,8 +120,7 @@ class Answers:
             return similar(clip, session.patch, block_of(session, depth))
         if session.view == 'surprise':
             return surprising(clip, session.window, asked.score)
-        step = clip.model.vqgan.config.downsample[0]
-        return continued(clip, max(asked.context // step, 1) * step, asked.samples, asked.seed)
+        return continued(clip, context_of(clip.model, asked.context), asked.samples, asked.seed)
 
 
 def place_in(session: Session, video: Video) -> tuple[float, float]:
@@ -132,6 +131,18 @@ def place_in(session: Session, video: Video) -> tuple[float, float]:
         duration = session.kept.get(('duration', video.path), lambda: probe(video.path).duration)
     centered = round(centered_starts(duration, COMPLETION)[0], 2)
     return centered, max(centered, math.floor(100 * (duration - COMPLETION.seconds)) / 100)
+
+
+def contexts_of(generator: Any) -> tuple[int, int]:
+    """The fewest frames that may be given to a generator, whose multiples may be too, and the most."""
+    step = generator.vqgan.config.downsample[0]
+    return step, generator.num_frames - step
+
+
+def context_of(generator: Any, asked: int) -> int:
+    """The number of frames nearest below the one that is asked for, which may be given to a generator."""
+    step, most = contexts_of(generator)
+    return min(max(int(asked) // step * step, step), most)
 
 
 def check_upload(video: Video) -> None:

@@ -40,9 +40,9 @@ def film_of(shown: Sequence[Shown], notes: Sequence[str] = ()) -> dict[str, Any]
     )
 
 
-def message(text: str) -> dict[str, Any]:
+def message(*notes: str) -> dict[str, Any]:
     """The value of a player that plays nothing and says why."""
-    return dict(rows=[], notes=[text], seconds=1, cell=[1, 1, 1], box=None, patch=None, curves=[], strip=None)
+    return dict(rows=[], notes=list(notes), seconds=1, cell=[1, 1, 1], box=None, patch=None, curves=[], strip=None)
 
 
 def _sheet(frames: np.ndarray) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def surprising(clip: Clip, window: int | None = None, score: str = 'mse') -> Sho
         clip.name,
         panels_of(shown),
         end - start,
-        f'Window {looked.number} from {start:.2f} to {end:.2f} s: {_SCORES[score]} {mean[looked.number]:.4f}, the mean '
-        f'over {len(result.contexts)} numbers of visible frames; over the whole video {mean.mean():.4f}.',
+        f'Window {looked.number}, {start:.2f} to {end:.2f} s: {_SCORES[score]} {mean[looked.number]:.4f} (mean over '
+        f'{", ".join(map(str, result.contexts))} visible frames). Whole video: {mean.mean():.4f}.',
         lambda: picture.picture(f'{clip.video.label}, {clip.name}, {score}'),
         picture.arrays(),
         command_of(

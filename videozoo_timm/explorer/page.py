@@ -8,7 +8,7 @@ import gradio as gr
 
 from ..analysis.features import num_blocks
 from ..text import printable
-from .answers import NONE, Answers, Asked, block_of, check_upload, place_in, worded
+from .answers import NONE, Answers, Asked, block_of, check_upload, context_of, contexts_of, place_in, worded
 from .choices import GENERATOR, Models
 from .film import film_of, message
 from .session import Session, Visitors
@@ -26,8 +26,8 @@ _INTRO = dict(
     next='How a generator of videos goes on after the first frames.',
 )
 _NO_GENERATOR = (
-    'No generator of videos comes with this version, so there is nothing to show here. '
-    '`videozoo pretrain-tokenizer` and `videozoo pretrain-prior` train one, `videozoo generate --weights` uses it.'
+    'No generator of videos comes with this version, so there is nothing to show here. The commands videozoo '
+    'pretrain-tokenizer and videozoo pretrain-prior train one, and videozoo generate uses it.'
 )
 
 
@@ -62,7 +62,8 @@ class Page:
                         js_on_load=(_HERE / 'film.js').read_text(),
                         elem_id='film',
                     )
-                    self._copied()
+                    with gr.Column(visible=False) as self.below:
+                        self._copied()
             self._listen(blocks)
         return blocks
 
@@ -159,7 +160,7 @@ class Page:
             self.samples,
             self.seed,
         ]
-        self.outputs = [self.film, self.status, self.command, self.python, *self.controls]
+        self.outputs = [self.film, self.status, self.below, self.command, self.python, *self.controls]
         how: dict[str, Any] = dict(
             inputs=self.controls,
             outputs=self.outputs,
@@ -175,10 +176,8 @@ class Page:
             slider.input(self._on_control, **how)
         for slider in (self.look_block, self.compare_block):
             slider.input(self._choosing_block(slider), **how)
-        for control in (self.mask, self.heads, self.score, self.generator):
+        for control in (self.mask, self.heads, self.score, self.generator, self.context, self.samples, self.seed):
             control.input(self._on_control, **how)
-        for control in (self.context, self.samples, self.seed):
-            control.change(self._on_control, **how)
         for control in (self.model, self.second):
             control.input(self._on_model, **how)
         self.box.submit(self._on_box, **how)
@@ -239,7 +238,7 @@ class Page:
         except Exception as error:  # a message, and the file is gone
             text = worded(error, session)
             session.drop(video)
-            yield {self.film: message(text), self.status: '', self.command: '', self.python: ''}
+            yield self._nothing(text)
             return
         yield from self._on_video(request, video.label, *values[1:])
 
@@ -252,7 +251,7 @@ class Page:
             asked.start, most = place_in(session, video)
         except Exception as error:  # libraries that read videos raise more than they document
             session.shown = []
-            yield {self.film: message(worded(error, session)), self.status: '', self.command: '', self.python: ''}
+            yield self._nothing(worded(error, session))
             return
         chosen = {
             self.video: gr.Dropdown(session.labels, value=video.label),
@@ -287,7 +286,7 @@ class Page:
             names = [asked.generator] if asked.generator else []
         if not names:
             session.shown = []
-            yield {self.film: message(_NO_GENERATOR), self.status: '', self.command: '', self.python: ''}
+            yield self._nothing(_NO_GENERATOR)
             return
         loaded, notes = {}, []
         for name in names:
@@ -296,15 +295,25 @@ class Page:
                     yield {self.status: text}
             except Exception as error:  # of the Hub, of a file: told in the page, and the other model is shown
                 notes.append(f'{name}: {worded(error, session)}')
+        if loaded and session.view in ('surprise', 'next'):  # which take seconds
+            yield {self.status: 'Computing ...'}
         notes += self.answers.show(session, asked, loaded)
         shown = session.shown
+        if not shown:
+            yield {**self._nothing(*notes), **self._new_controls(session, shown, loaded, asked)}
+            return
         yield {
-            self.film: film_of(shown, notes) if shown else message('\n'.join(notes)),
+            self.film: film_of(shown, notes),
             self.status: '',
+            self.below: gr.Column(visible=True),
             self.command: '\n'.join(one.command for one in shown),
             self.python: '\n\n'.join(one.python for one in shown),
             **self._new_controls(session, shown, loaded, asked),
         }
+
+    def _nothing(self, *notes: str) -> dict[Any, Any]:
+        """What stands where nothing can be shown: the reasons."""
+        return {self.film: message(*notes), self.status: '', self.below: gr.Column(visible=False)}
 
     def _new_controls(
         self, session: Session, shown: list[Shown], loaded: dict[str, Any], asked: Asked
@@ -319,6 +328,11 @@ class Page:
             depth = num_blocks(loaded[asked.first])
             slider = self.look_block if session.view == 'look' else self.compare_block
             new[slider] = gr.Slider(maximum=depth - 1, value=block_of(session, depth))
+        elif session.view == 'next' and loaded:
+            (generator,) = loaded.values()
+            step, most = contexts_of(generator)
+            context = context_of(generator, asked.context)
+            new[self.context] = gr.Slider(minimum=step, maximum=most, step=step, value=context)
         return new
 
     def _choosing_block(self, slider: gr.Slider) -> Callable[..., Iterator[dict[Any, Any]]]:
