@@ -22,13 +22,14 @@ from videozoo_timm.explorer.serving import Explorer, serving
 DRAWN = "() => Number(document.querySelector('.film').dataset.turn || 0)"
 
 
-def median_of(function, repeats):
-    seconds = []
+def medians_of(function, repeats):
+    """Seconds of the clock and of computing."""
+    rows = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         function()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+        rows.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
 def time_views(page, repeats):
@@ -49,7 +50,8 @@ def time_views(page, repeats):
 
     for view in ('fill', 'look', 'compare', 'surprise'):
         answer(view)  # what is kept from then on
-        print(f'view {view:10} {median_of(lambda view=view: answer(view), repeats):.3f} s')
+        clock, computing = medians_of(lambda view=view: answer(view), repeats)
+        print(f'view {view:10} {clock:.3f} s, {computing:.3f} s of computing', flush=True)
 
 
 def time_page(address, chromium, repeats):

@@ -25,7 +25,7 @@ from ..video import (
 from .choices import Models, Video
 from .moments import continued, surprising
 from .session import Session
-from .views import Clip, Shown, attention, filled_in, similar
+from .views import Shown, Trial, attention, filled_in, similar
 
 __all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'check_upload', 'context_of', 'contexts_of', 'place_in', 'worded']
 
@@ -97,7 +97,7 @@ class Answers:
                 try:
                     video, at = session.video(asked.video), round(asked.start, 2)
                     start = None if at == place_in(session, video)[0] else at
-                    clip = Clip(video, start, name, model, session.kept)
+                    clip = Trial(video, start, name, model, session.kept)
                     if session.view in ('fill', 'look', 'compare'):
                         clip.read(**clip.whole(session.view))  # a slow file keeps nobody else waiting
                     with self._computing:
@@ -107,7 +107,7 @@ class Answers:
             session.shown = shown
         return notes
 
-    def _show(self, session: Session, clip: Clip, asked: Asked, before: list[Shown]) -> Shown:
+    def _show(self, session: Session, clip: Trial, asked: Asked, before: list[Shown]) -> Shown:
         """One model's part of the open view; a second one gets the first one's box and patch at its own size."""
         if session.view == 'fill':
             box = _scaled(session.box, clip, before)
@@ -162,7 +162,7 @@ def block_of(session: Session, depth: int) -> int:
     return depth - 1 if session.block is None else min(session.block, depth - 1)
 
 
-def _scaled(box: tuple[int, ...] | None, clip: Clip, before: Sequence[Shown]) -> tuple[int, ...] | None:
+def _scaled(box: tuple[int, ...] | None, clip: Trial, before: Sequence[Shown]) -> tuple[int, ...] | None:
     """The box of the first model at the size of another one."""
     if not before or before[0].box is None:
         return box
@@ -178,4 +178,4 @@ def worded(error: Exception, session: Session) -> str:
     text = text or f'{type(error).__name__}: {error}'
     for video in session.uploads.values():
         text = text.replace(video.path, video.label)
-    return printable(text, 500)
+    return printable(text.replace('`', ''), 500)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .views import Curve, Shown
+from .views import Shown, SurpriseCurve
 
 __all__ = ['film_of', 'message']
 
@@ -56,7 +56,7 @@ def _sheet(frames: np.ndarray) -> dict[str, Any]:
     return dict(src=f'data:image/png;base64,{data}', n=num_frames, w=width, h=height)
 
 
-def _curve(curve: Curve, model: str) -> dict[str, Any]:
+def _curve(curve: SurpriseCurve, model: str) -> dict[str, Any]:
     return dict(
         label=curve.label,
         model=model,

@@ -10,7 +10,7 @@ from ..figures import Grid, overlay, upsample
 from ..inference.clips import clip_transform
 from ..video import is_image
 from .recipes import command_of, python_of
-from .views import Clip, Curve, Shown, panels_of
+from .views import Shown, SurpriseCurve, Trial, panels_of
 
 __all__ = ['continued', 'surprising']
 
@@ -18,7 +18,7 @@ _SCORES = dict(mse='squared error', l1='normalized L1 error')
 _THUMBS = 12  # frames of the whole video above the curve
 
 
-def surprising(clip: Clip, window: int | None = None, score: str = 'mse') -> Shown:
+def surprising(clip: Trial, window: int | None = None, score: str = 'mse') -> Shown:
     """How far what comes is from what a masked autoencoder expects, along the whole video.
 
     Args:
@@ -48,7 +48,7 @@ def surprising(clip: Clip, window: int | None = None, score: str = 'mse') -> Sho
     mean = one.scores.mean(dim=1)
     start, end = one.starts[looked.number], one.ends[looked.number]
     strip = clip.kept.get(('strip', *key), lambda: picture.strip(_THUMBS))
-    curve = Curve(
+    curve = SurpriseCurve(
         _SCORES[score],
         np.mean([one.times(context) for context in result.contexts], axis=0).tolist(),
         mean.tolist(),
@@ -86,7 +86,7 @@ def surprising(clip: Clip, window: int | None = None, score: str = 'mse') -> Sho
     )
 
 
-def continued(clip: Clip, context: int | None = None, samples: int = 2, seed: int = 0) -> Shown:
+def continued(clip: Trial, context: int | None = None, samples: int = 2, seed: int = 0) -> Shown:
     """How a generator of videos goes on after the first frames of a clip.
 
     Args:
@@ -121,7 +121,8 @@ def continued(clip: Clip, context: int | None = None, samples: int = 2, seed: in
     told = ', '.join(f'{name}={value}' for name, value in options.items())
     sampling = transform.sampling
     seconds = (sampling.span - 1) / max(sampling.num_frames - 1, 1) * sampling.num_frames / 30
-    command = command_of('generate', clip.video.typed, clip.name, start=clip.at, dtype='float32', **options)
+    given_video: dict[str, Any] = {'continue': clip.video.typed}
+    command = command_of('generate', None, clip.name, **given_video, start=clip.at, dtype='float32', **options)
     return Shown(
         'continuation',
         clip.name,
@@ -130,7 +131,7 @@ def continued(clip: Clip, context: int | None = None, samples: int = 2, seed: in
         f'{context} of {x.shape[1]} frames are given; a red line is above those that {clip.name} sampled.',
         lambda: Grid(rows, title=clip.title(f'{context} frames given')),
         dict(given=result.given.cpu().numpy(), drawn=result.drawn.cpu().numpy()),
-        command.replace('videozoo generate', 'videozoo generate --continue', 1),
+        command,
         python_of(
             [],
             clip.name,

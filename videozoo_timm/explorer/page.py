@@ -14,7 +14,7 @@ from .film import film_of, message
 from .session import Session, Visitors
 from .views import MASKS, Shown
 
-__all__ = ['Page']
+__all__ = ['ExplorerPage']
 
 _HERE = Path(__file__).parent
 VIEWS = dict(fill='Fill in', look='Look', compare='Compare places', surprise='Surprise', next='Continue')
@@ -31,7 +31,7 @@ _NO_GENERATOR = (
 )
 
 
-class Page:
+class ExplorerPage:
     """The page.
 
     Args:
@@ -64,6 +64,7 @@ class Page:
                     )
                     with gr.Column(visible=False) as self.below:
                         self._copied()
+            self.file = gr.DownloadButton('download', visible='hidden', elem_id='file')
             self._listen(blocks)
         return blocks
 
@@ -136,7 +137,6 @@ class Page:
                 ending: gr.Button(label, size='sm', elem_id=f'download-{ending}', min_width=80)
                 for ending, label in dict(png='PNG', svg='SVG', gif='Animation', npz='Arrays (.npz)').items()
             }
-        self.file = gr.DownloadButton('download', visible='hidden', elem_id='file')
         code: dict[str, Any] = dict(interactive=False, lines=1, wrap_lines=True)
         self.command = gr.Code(label='The same as a command', language='shell', elem_id='command', **code)
         self.python = gr.Code(label='The same in Python', language='python', elem_id='python', **code)

@@ -7,18 +7,18 @@ from typing import Any
 __all__ = ['command_of', 'python_of']
 
 
-def command_of(name: str, video: str, model: str, *flags: str, **options: Any) -> str:
+def command_of(name: str, video: str | None, model: str, *flags: str, **options: Any) -> str:
     """A command line.
 
     Args:
         name: The command.
-        video: What it reads.
+        video: What it reads; None if an option says it.
         model: Name of the model.
         *flags: Options without a value.
         **options: Those with one; None are left out.
     """
-    words = ['videozoo', name, video, '--model', model]
-    for key, value in options.items():
+    words = ['videozoo', name, *([video] if video else [])]
+    for key, value in dict(model=model, **options).items():
         if value is not None:
             words += [f'-{key}' if len(key) == 1 else f'--{key.replace("_", "-")}', _typed(value)]
     return ' '.join(map(shlex.quote, [*words, *(f'--{flag}' for flag in flags)]))

@@ -141,12 +141,12 @@ def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Se
     import gradio as gr
     from fastapi import FastAPI
 
-    from .page import Page
+    from .page import ExplorerPage
     from .session import Visitors
 
     for name in first:
         models.get(name)  # so that the page answers at once
-    page = Page(Visitors(folder, given), models, first, explorer.max_upload)
+    page = ExplorerPage(Visitors(folder, given), models, first, explorer.max_upload)
     blocks = page.blocks()
     blocks.queue(default_concurrency_limit=8, max_size=64)
     password = explorer.password

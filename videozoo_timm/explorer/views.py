@@ -22,7 +22,7 @@ from .choices import Video
 from .kept import Kept
 from .recipes import command_of, python_of
 
-__all__ = ['Clip', 'Curve', 'Panel', 'Shown', 'attention', 'filled_in', 'similar']
+__all__ = ['Panel', 'Shown', 'SurpriseCurve', 'Trial', 'attention', 'filled_in', 'similar']
 
 ERROR_BRIGHTEST = 0.5  # of an error of pixels in [0, 1]
 MASKS = ('box', 'random', 'temporal', 'center')
@@ -42,7 +42,7 @@ class Panel:
 
 
 @dataclass
-class Curve:
+class SurpriseCurve:
     """Values along a video, each of which can be looked at closely.
 
     Attributes:
@@ -96,11 +96,11 @@ class Shown:
     grid: tuple[int, int, int] = (1, 1, 1)
     box: tuple[int, ...] | None = None
     patch: tuple[int, int, int] | None = None
-    curve: Curve | None = None
+    curve: SurpriseCurve | None = None
 
 
 @dataclass
-class Clip:
+class Trial:
     """A model, and the part of a video that it is shown.
 
     Attributes:
@@ -174,7 +174,7 @@ def middle_box(grid: tuple[int, int, int], num_frames: int, size: int) -> tuple[
 
 
 def filled_in(
-    clip: Clip, mask: str = 'box', ratio: float = 0.9, box: Sequence[int] | None = None, seed: int = 0
+    clip: Trial, mask: str = 'box', ratio: float = 0.9, box: Sequence[int] | None = None, seed: int = 0
 ) -> Shown:
     """What a masked autoencoder fills in where the mask hides the clip.
 
@@ -228,7 +228,7 @@ def filled_in(
     )
 
 
-def attention(clip: Clip, block: int = -1, heads: bool = False, threshold: float | None = None) -> Shown:
+def attention(clip: Trial, block: int = -1, heads: bool = False, threshold: float | None = None) -> Shown:
     """Where the class token looks in a block.
 
     Args:
@@ -278,7 +278,7 @@ def attention(clip: Clip, block: int = -1, heads: bool = False, threshold: float
     )
 
 
-def similar(clip: Clip, patch: Sequence[int] | None = None, block: int = -1) -> Shown:
+def similar(clip: Trial, patch: Sequence[int] | None = None, block: int = -1) -> Shown:
     """How similar each patch is to one of them, and all of them as colors.
 
     Args:
