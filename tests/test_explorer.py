@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from test_video_generators import gpt_of, vqgan_of
 
@@ -16,7 +17,7 @@ from videozoo_timm.catalogue import generators
 from videozoo_timm.cli import main
 from videozoo_timm.explorer import answers as answers_module
 from videozoo_timm.explorer.answers import NONE, Answers, Asked
-from videozoo_timm.explorer.choices import FIRST, Models, Video, drawn_video, given_videos, offered_models
+from videozoo_timm.explorer.choices import FIRST, Models, Video, chosen_first, drawn_video, given_videos, offered_models
 from videozoo_timm.explorer.kept import Kept
 from videozoo_timm.explorer.moments import continued, surprising
 from videozoo_timm.explorer.serving import Explorer, is_local, serving
@@ -99,11 +100,12 @@ def test_a_patch_is_most_like_itself(models):
 
 
 def test_a_surprising_window_is_looked_at(models):
-    shown = surprising(clip(models))
+    trial = clip(models)
+    shown = surprising(trial)
     curve = shown.curve
     assert len(curve.times) == len(curve.values) == 9 and curve.duration == 4.5
     assert curve.values[curve.chosen] == max(curve.values)
-    assert surprising(clip(models), 2).curve.window == (pytest.approx(8 / 15), pytest.approx(8 / 15 + 64 / 30))
+    assert surprising(trial, 2).curve.window == (pytest.approx(8 / 15), pytest.approx(8 / 15 + 64 / 30))
 
 
 def test_a_generator_goes_on(tmp_path, monkeypatch):
@@ -135,6 +137,18 @@ def test_a_view_that_a_model_lacks_is_said(models, tmp_path):
     assert answers.show(session, replace(ASKED, second=VIT), both) == []
     assert [one.model for one in session.shown] == [MAE, VIT] and '--block 2' in session.shown[1].command
     assert session.save('npz').suffix == '.zip'
+
+
+def test_the_place_in_the_first_model_fits_the_second(models, tmp_path):
+    """At its own size and number of frames."""
+    small = timm.create_model('mae_t14_st', img_size=56, num_frames=8).eval()
+    session, answers = Session(tmp_path / 'a' / 'files', given_videos(())), Answers(models)
+    session.box = (4, 12, 28, 84, 0, 56)
+    assert answers.show(session, ASKED, {MAE: models.get(MAE), 'small': small}) == []
+    assert [one.box for one in session.shown] == [(4, 12, 28, 84, 0, 56), (2, 6, 14, 42, 0, 28)]
+    session.view, session.patch = 'compare', (7, 5, 2)
+    assert answers.show(session, ASKED, {MAE: models.get(MAE), 'small': small}) == []
+    assert [one.patch for one in session.shown] == [(7, 5, 2), (3, 2, 1)]
 
 
 @pytest.mark.parametrize('ending', ['png', 'svg', 'gif', 'npz'])
@@ -214,6 +228,8 @@ def test_models_on_disk_come_first(monkeypatch):
     assert 'vit_kinetics_none' not in offered and 'vit_h14_st.kinetics_hvm1' in offered  # a name of two zoos
     assert next(iter(offered_models(['vit_t14_st.shapes_motion']))) == VIT
     assert list(offered_models([VIT], only_first=True)) == [VIT]
+    assert chosen_first((), offered) == [MAE]
+    assert chosen_first(('vit_t14_st.shapes_motion', VIT, MAE, 'vit_s_none'), offered) == [VIT, MAE]
     assert all(offer.is_packaged for offer in offered_models(only_first=True).values())
     with pytest.raises(ValueError, match='did you mean'):
         offered_models(['vit_hvm1_nonee'])
@@ -290,7 +306,7 @@ def test_odd_uploads_give_a_view_or_a_message(page, name, monkeypatch):
     *_, last = page._on_upload(visit.request, str(folder / name), *vars(visit.asked).values())
     film = last[page.film]
     assert film['rows'] or film['notes'][0]
-    assert str(folder.parent) not in str(film['notes']) and str(folder.parent) not in last[page.python]
+    assert str(folder.parent) not in str(film['notes']) and str(folder.parent) not in str(last.get(page.python))
 
 
 def test_the_page_over_http(page):

@@ -117,7 +117,7 @@ class Answers:
             threshold = None if asked.threshold >= 1 else round(asked.threshold, 2)
             return attention(clip, block_of(session, depth), asked.heads, threshold)
         if session.view == 'compare':
-            return similar(clip, session.patch, block_of(session, depth))
+            return similar(clip, session.patch, block_of(session, depth), before[0].grid if before else None)
         if session.view == 'surprise':
             return surprising(clip, session.window, asked.score)
         return continued(clip, context_of(clip.model, asked.context), asked.samples, asked.seed)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..synthetic import drawn_videos, is_drawn
 from ..text import printable
 from ..video import find_media
 
-__all__ = ['Models', 'OfferedModel', 'Video', 'drawn_video', 'given_videos', 'offered_models']
+__all__ = ['Models', 'OfferedModel', 'Video', 'chosen_first', 'drawn_video', 'given_videos', 'offered_models']
 
 MAE, VIT, IMAGES, GENERATOR = 'MAE', 'ViT', 'images', 'generator'
 FIRST = 'drawn:99/right/000003'  # what is shown without a path
@@ -113,11 +113,19 @@ def offered_models(first: Sequence[str] = (), only_first: bool = False) -> dict[
     asked = [_offer(_record_of(name)) for name in first]
     every = [_offer(record) for record in (*catalogue.CHECKPOINTS, *catalogue.video_generators())]
     if only_first:
-        every = [] if asked else [offer for offer in every if offer.is_packaged]
+        chosen = any(offer.kind != GENERATOR for offer in asked)
+        every = [] if chosen else [offer for offer in every if offer.is_packaged]
     offers: dict[str, OfferedModel] = {}
     for offer in (*asked, *sorted(every, key=lambda offer: (not offer.is_packaged, not offer.is_here))):
         offers.setdefault(offer.name, offer)
     return offers
+
+
+def chosen_first(names: Sequence[str], offered: Mapping[str, OfferedModel]) -> list[str]:
+    """The one or two models that a page opens with: of those that were asked for, else a masked autoencoder."""
+    asked = dict.fromkeys(_offer(_record_of(name)).name for name in names)
+    first = [name for name in asked if offered[name].kind != GENERATOR][:2]
+    return first or [next(name for name, offer in offered.items() if offer.kind == MAE)]
 
 
 def _record_of(name: str) -> Checkpoint | PackagedGenerator:

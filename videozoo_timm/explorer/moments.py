@@ -106,18 +106,18 @@ def continued(clip: Trial, context: int | None = None, samples: int = 2, seed: i
     key = 'clip', clip.video.path, clip.at, transform.views
     x = clip.kept.get(key, lambda: transform.read(clip.video.path, start=clip.at)).clamp(0, 1)
     step = clip.model.vqgan.config.downsample[0]
-    context = clip.model.num_frames // 2 // step * step if context is None else context
-    key = 'continued', clip.video.path, clip.at, clip.name, context, samples, seed
+    num_given = clip.model.num_frames // 2 // step * step if context is None else context
+    key = 'continued', clip.video.path, clip.at, clip.name, num_given, samples, seed
     result = clip.kept.get(
-        key, lambda: clip.model.continue_(x.unsqueeze(0), context=context, samples=samples, seed=seed)
+        key, lambda: clip.model.continue_(x.unsqueeze(0), context=num_given, samples=samples, seed=seed)
     )
     given, drawn = result.given[0], result.drawn[0].cpu()
     rows = [('what comes', x.transpose(0, 1))]
     rows += [
-        (f'continued, {k + 1}', _marked(torch.cat([given, one], dim=1), context).transpose(0, 1))
+        (f'continued, {k + 1}', _marked(torch.cat([given, one], dim=1), num_given).transpose(0, 1))
         for k, one in enumerate(drawn)
     ]
-    options: dict[str, Any] = dict(context=context, samples=samples, seed=seed)
+    options: dict[str, Any] = dict(context=num_given, samples=samples, seed=seed)
     told = ', '.join(f'{name}={value}' for name, value in options.items())
     sampling = transform.sampling
     seconds = (sampling.span - 1) / max(sampling.num_frames - 1, 1) * sampling.num_frames / 30
@@ -128,8 +128,8 @@ def continued(clip: Trial, context: int | None = None, samples: int = 2, seed: i
         clip.name,
         panels_of(rows),
         seconds,
-        f'{context} of {x.shape[1]} frames are given; a red line is above those that {clip.name} sampled.',
-        lambda: Grid(rows, title=clip.title(f'{context} frames given')),
+        f'{num_given} of {x.shape[1]} frames are given; a red line is above those that {clip.name} sampled.',
+        lambda: Grid(rows, title=clip.title(f'{num_given} frames given')),
         dict(given=result.given.cpu().numpy(), drawn=result.drawn.cpu().numpy()),
         command,
         python_of(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .choices import MAE, Models, given_videos, offered_models
+from .choices import Models, chosen_first, given_videos, offered_models
 
 __all__ = ['Explorer', 'is_local', 'serve', 'serving']
 
@@ -98,7 +98,7 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
         except ImportError as error:
             raise ImportError("the explorer needs Gradio: pip install 'videozoo-timm[explore]'") from error
         models = Models(offered, explorer.device)
-        first = list(explorer.models[:2]) or [next(n for n, offer in offered.items() if offer.kind == MAE)]
+        first = chosen_first(explorer.models, offered)
         with _bound(explorer) as bound:
             host, port = bound.getsockname()[:2]
             app = _app(explorer, folder, given, models, first)
@@ -140,12 +140,14 @@ def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Se
     """The page as an application of ASGI."""
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.themes import Default
 
     from .page import ExplorerPage
     from .session import Visitors
 
     for name in first:
-        models.get(name)  # so that the page answers at once
+        if models.offered[name].is_here:  # others the page loads, and tells how long that takes
+            models.get(name)
     page = ExplorerPage(Visitors(folder, given), models, first, explorer.max_upload)
     blocks = page.blocks()
     blocks.queue(default_concurrency_limit=8, max_size=64)
@@ -162,7 +164,7 @@ def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Se
         run_history=False,
         show_error=True,
         ssr_mode=False,
-        theme=gr.themes.Default(font=plain[0], font_mono=plain[1]),
+        theme=Default(font=plain[0], font_mono=plain[1]),
         css=(Path(__file__).parent / 'page.css').read_text(),
     )
     return _Guard(app, page, folder)

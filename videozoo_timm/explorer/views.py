@@ -194,14 +194,15 @@ def filled_in(
     x, embed = clip.read(), clip.model.patch_embed
     grid = tuple(embed.video_grid_size)
     if mask == 'box':
-        box = middle_box(grid, x.shape[1], x.shape[2]) if box is None else tuple(box)
-        result = complete(clip.model, x, mask=box_mask(clip.model, box))
-        options, lines = dict(mask_box=box), [f'result = complete(model, x, mask=box_mask(model, {tuple(box)}))']
+        own = middle_box(grid, x.shape[1], x.shape[2]) if box is None else tuple(box)
+        result = complete(clip.model, x, mask=box_mask(clip.model, own))
+        options: dict[str, Any] = dict(mask_box=own)
+        lines = [f'result = complete(model, x, mask=box_mask(model, {own}))']
     else:
         of_file = seed_of(seed, clip.video.path)
         is_random = mask == 'random'
         result = complete(clip.model, x, mask_type=mask, mask_ratio=ratio, seed=of_file)
-        options = dict(mask_type=mask, mask_ratio=ratio, seed=seed if is_random and seed else None)
+        own, options = None, dict(mask_type=mask, mask_ratio=ratio, seed=seed if is_random and seed else None)
         with_seed = f', seed=seed_of({seed}, {clip.video.typed!r})' if is_random else ''
         lines = [f'result = complete(model, x, mask_type={mask!r}, mask_ratio={ratio!r}{with_seed})']
     error = (result.completed - result.original).abs().mean(dim=0)  # [T, H, W]
@@ -224,7 +225,7 @@ def filled_in(
             "result.save('completion.npz')",
         ),
         grid,
-        box=box if mask == 'box' else None,
+        box=own,
     )
 
 
@@ -278,19 +279,26 @@ def attention(clip: Trial, block: int = -1, heads: bool = False, threshold: floa
     )
 
 
-def similar(clip: Trial, patch: Sequence[int] | None = None, block: int = -1) -> Shown:
+def similar(
+    clip: Trial, patch: Sequence[int] | None = None, block: int = -1, grid: Sequence[int] | None = None
+) -> Shown:
     """How similar each patch is to one of them, and all of them as colors.
 
     Args:
         clip: The clip.
         patch: Place of the patch along time, height and width; None is the one in the middle.
         block: Index of the block; negative ones count from the end.
+        grid: The patches among which that place is, if they are those of another model.
     """
     block %= num_blocks(clip.model)
     x, tokens = clip.read(), clip.tokens(block)
-    grid = tuple(tokens.shape[:3])
-    place = tuple(n // 2 for n in grid) if patch is None else tuple(patch)
-    place = tuple(min(max(k, 0), n - 1) for k, n in zip(place, grid, strict=True))
+    sizes = tokens.shape[:3]
+    theirs = sizes if grid is None else grid
+    wanted = [n // 2 for n in theirs] if patch is None else patch
+    step, row, column = (
+        min(max(int((k + 0.5) * n / m), 0), n - 1) for k, n, m in zip(wanted, sizes, theirs, strict=True)
+    )
+    place = step, row, column
     own = place[1:] if x.ndim == 3 else place
     result = similar_patches(clip.model, x, own, block=block, tokens=tokens)
     key = 'colors', clip.video.path, clip.at, clip.name, block
@@ -318,7 +326,7 @@ def similar(clip: Trial, patch: Sequence[int] | None = None, block: int = -1) ->
             f'colors = pca(model, x, block={block})[0].colors',
             "np.savez('similar.npz', **result.arrays(), colors=colors)",
         ).replace('from videozoo_timm import', 'import numpy as np\nfrom videozoo_timm import', 1),
-        grid,
+        (sizes[0], sizes[1], sizes[2]),
         patch=place,
     )
 
