@@ -61,11 +61,11 @@ def test_clips_read_together_are_those_read_apart(long_video, starts):
 
 
 def test_distant_windows_are_sought(tmp_path, monkeypatch):
-    from videozoo_timm.video import reading
+    from videozoo_timm.video import passes
 
     path = write_video(tmp_path / 'a.mp4', 250, codec='libx264', fps=10)
-    sought, plain = [], reading.seek
-    monkeypatch.setattr(reading, 'seek', lambda *args: sought.append(args[2]) or plain(*args))
+    sought, plain = [], passes.seek
+    monkeypatch.setattr(passes, 'seek', lambda *args: sought.append(args[2]) or plain(*args))
     near, far = read_clips(path, [0.0, 20.0], sampling=Sampling(4, 4))
     assert len(sought) == 1 and numbers(near) == [0, 0, 0, 1] and numbers(far)[0] == 200
 

@@ -113,7 +113,9 @@ def test_a_killed_run_goes_on_where_it_was(command, uninterrupted, tmp_path):
     _, told = kill_and_resume(command, tmp_path, [40])
     assert 'going on with the unfinished run' in told
     assert same(tmp_path, uninterrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ['features.npz']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['features.npz', 'features.npz.run.json']
+    parts = json.loads((tmp_path / 'features.npz.run.json').read_text())['parts']
+    assert len(parts) == 2 and 'end' not in parts[0] and parts[1]['end']  # the first was killed
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from videozoo_timm.video import Sampling, VideoError, read_clips, reading, skipping
+from videozoo_timm.video import Sampling, VideoError, passes, read_clips, skipping
+from videozoo_timm.video.clock import Damage
 from videozoo_timm.video.decoding import opened
+from videozoo_timm.video.extent import examine
 
 FRAMES, RATE, SIZE = 120, 30, (96, 64)
 SHORT = Sampling(8, 30)
@@ -131,7 +133,7 @@ def test_random_windows_equal_those_of_decoding_all(name, how, videos, monkeypat
     threads = rng.choice([1, 2]) if how == 'sound' else 1
     mine = [outcome(path, starts, num_threads=threads) for starts in windows]
     skipped = outcome(path, several, skip=1)
-    monkeypatch.setattr(reading, 'shown_frames', odd)
+    monkeypatch.setattr(passes, 'shown_frames', odd)
     for clips, starts in zip(mine, windows, strict=True):
         assert_equal(clips, outcome(path, starts, num_threads=threads))
     if how == 'sound':
@@ -167,7 +169,64 @@ def test_clips_are_read_that_way_where_the_codec_allows_it(name, videos, monkeyp
         pytest.skip(f'PyAV was built without {VIDEOS[name][1]}')
     ways = []
     for way in ('shown_frames', 'timed_frames'):
-        plain = getattr(reading, way)
-        monkeypatch.setattr(reading, way, lambda *a, way=way, plain=plain, **k: ways.append(way) or plain(*a, **k))
+        plain = getattr(passes, way)
+        monkeypatch.setattr(passes, way, lambda *a, way=way, plain=plain, **k: ways.append(way) or plain(*a, **k))
     list(read_clips(videos[name], [1.0], sampling=SHORT))
     assert ways == ['shown_frames' if name in SKIPPED else 'timed_frames']
+
+
+@pytest.mark.parametrize(('name', 'number'), [('no B-frames', 1), ('B-frames', 1), ('MPEG-4', 1), ('MJPEG', 2)])
+def test_a_file_is_opened_once_where_its_header_tells_all(name, number, videos, monkeypatch):
+    """For one clip, for several in a pass, and for several passes; these show the same."""
+    opened, plain = [], av.open
+    monkeypatch.setattr(av, 'open', lambda *args, **kwargs: opened.append(args) or plain(*args, **kwargs))
+    list(read_clips(videos[name], [1.0], sampling=SHORT))
+    assert len(opened) == number
+    opened.clear()
+    together = list(read_clips(videos[name], [0.0, 0.7, 2.4], sampling=SHORT))
+    assert len(opened) == number
+    opened.clear()
+    monkeypatch.setattr(passes, '_LONGEST_RUN', 0.0)
+    assert_equal(list(read_clips(videos[name], [0.0, 0.7, 2.4], sampling=SHORT)), together)
+    assert len(opened) == (1 if number == 1 else 4)
+
+
+@pytest.mark.parametrize(('name', 'sent'), [('no B-frames', [*range(6), *range(80, 96)]), ('open GOP', [*range(98)])])
+def test_what_no_shown_frame_needs_is_not_decoded_before_an_idr_picture(name, sent, videos):
+    """A key frame of an open GOP is none: frames that follow it may need those before."""
+    with opened(videos[name], 1) as (container, stream):
+        order = [packet.pts for packet in container.demux(stream) if packet.size]
+        wanted = [float(sorted(order)[k] * stream.time_base) for k in (0, 5, 90, 95)]
+    with opened(videos[name], 1) as (container, stream):
+        numbers = []
+        counted = SimpleNamespace(codec_context=stream.codec_context, time_base=stream.time_base)
+
+        def decode(packet):
+            if packet is not None and packet.size:
+                numbers.append(order.index(packet.pts))
+            return stream.decode(packet)
+
+        counted.decode = decode
+        frames = skipping.shown_frames(SimpleNamespace(demux=lambda _: container.demux(stream)), counted, wanted)
+        assert [time for time, _ in frames] == [*wanted, math.inf]
+    assert numbers == sent
+
+
+def test_frames_before_the_first_key_frame_are_the_first_ones(videos, tmp_path, monkeypatch):
+    """As in a file that was cut within an open GOP, whose header tells all else."""
+    path = tmp_path / 'cut.mp4'
+    with av.open(str(videos['open GOP'])) as source, av.open(str(path), 'w') as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        second = [k for k, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[second:]:
+            packet.stream = copy
+            target.mux(packet)
+    with opened(path, 1) as (container, stream):
+        damage = Damage()
+        examine(path, container, stream, damage)
+        assert damage.is_any  # so that it is opened again, as a file with a damaged beginning
+    mine = outcome(path, [0.0, 1.0])
+    monkeypatch.setattr(passes, 'has_index', lambda *_: False)
+    monkeypatch.setattr(passes, 'shown_frames', odd)
+    assert_equal(mine, outcome(path, [0.0, 1.0]))

@@ -25,10 +25,10 @@ from videozoo_timm.video import (
     decoding,
     denormalize,
     find_videos,
+    passes,
     prepare_clip,
     probe,
     read_clip,
-    reading,
 )
 
 av = pytest.importorskip('av')
@@ -374,7 +374,7 @@ def test_start_right_before_the_end():
 
 
 def test_seek_that_lands_too_late_is_repaired(long_video, monkeypatch):
-    monkeypatch.setattr(reading, '_SEEK_MARGINS', (-3.0, math.inf))
+    monkeypatch.setattr(passes, '_SEEK_MARGINS', (-3.0, math.inf))
     assert numbers(read_clip(long_video, sampling=Sampling(4, 10), start=1)) == [30, 33, 36, 39]
 
 

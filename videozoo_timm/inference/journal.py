@@ -13,7 +13,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from ..errors import UserError
 from ..files import allocate, check_own_folder, explain_write_errors, remove_known
+from ..notes import PARTS, tell_resumable
 from ..outputs import differences
 from .pipeline import Group, RowBatch
 
@@ -32,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 _RECORD, _LOCK, _COLLECTED = 'command.json', 'lock', 'collected.npy'
 _ROWS = ('*.rows', '*.jsonl')
-_FILES = (*_ROWS, '*.tmp', _COLLECTED, _RECORD, _LOCK)
+_FILES = (*_ROWS, '*.tmp', _COLLECTED, PARTS, _RECORD, _LOCK)
 _NO_LOCKS = {getattr(errno, name, None) for name in ('ENOLCK', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP')}
 
 
@@ -88,6 +89,7 @@ class Journal:
             if before is None:
                 self._empty()
                 self._record()
+                tell_resumable(self.folder, goes_on=False)
                 return
         if before != self.command:
             self.close()
@@ -100,6 +102,7 @@ class Journal:
                 start_over=True,
             )
         self.goes_on = True
+        tell_resumable(self.folder, goes_on=True)
 
     def _check_owner(self) -> None:
         """Refuse links and other users' files: the journal's files are trusted, overwritten and removed."""
@@ -139,7 +142,8 @@ class Journal:
     def _record(self) -> None:
         path = self.folder / f'{uuid4().hex}.tmp'
         with open(path, 'x') as file:
-            json.dump(dict(command=self.command, checksum=_digest(_as_text(self.command))), file)
+            # Not `json.dump`, which is far slower for the list of many files.
+            file.write(json.dumps(dict(command=self.command, checksum=_digest(_as_text(self.command)))))
             file.flush()
             os.fsync(file.fileno())
         os.replace(path, self.folder / _RECORD)
@@ -183,7 +187,7 @@ class Journal:
         self.damaged = 0
         for path in self._files(['*.jsonl']):
             rows, whole, damaged = _mapped(path.with_suffix('.rows')), [], 0
-            for line in path.read_bytes().split(b'\n'):
+            for line in _lines_of(path):
                 pieces = [line]
                 if line and not self._is_whole(line):  # of two lines, if what is damaged is the end of the first
                     pieces = re.split(rb'(?<=\})[^}](?=[0-9a-f]{32} \{"group")', line, flags=re.DOTALL)
@@ -297,6 +301,12 @@ def _as_text(command: Any) -> bytes:
 
 def _digest(data: bytes | memoryview, key: bytes = b'') -> str:
     return hashlib.blake2b(data, digest_size=16, key=key).hexdigest()
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    with open(path, 'rb') as file:
+        for line in file:
+            yield line.removesuffix(b'\n')
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, TypedDict
 
@@ -17,6 +18,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_model_input_config
 from torch import nn
 
+from ..notes import tell_settings
 from ..video import (
     IN_THIS_PROCESS,
     RECOGNITION,
@@ -83,7 +85,9 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
-    return Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
+    views = Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
+    tell_settings(**{'training_views' if views.augmentation else 'views': asdict(views)})
+    return views
 
 
 def groups_of(num_files: int, views: Views, batch_size: int, alone: bool = False) -> list[Group]:
@@ -140,17 +144,7 @@ def process(
     """
     if len({is_image(path) for path in paths}) > 1:
         raise ValueError('videos and images have different shapes: pass either videos or images')
-    jobs = [
-        Job(
-            file,
-            paths[file],
-            group.skip if k == 0 else 0,
-            times=times[paths[file]] if times else None,
-            views=None if isinstance(views, Views) else views[file],
-        )
-        for group in groups
-        for k, file in enumerate(group.files)
-    ]
+    jobs = _Jobs(groups, paths, views, times)
     reading, reporter = with_fields(reading, reporter, fields)
 
     def fault_of(row: torch.Tensor, view: View) -> str | None:
@@ -163,6 +157,30 @@ def process(
         for batch in one_behind(started) if runner.is_ahead else started:
             yield batch.rows(finish, fault_of)
     reporter.pace(watch.pace(reading.num_workers))
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """The files of groups; there may be many, so that each job is made when its turn comes."""
+
+    groups: Sequence[Group]
+    paths: Sequence[str]
+    views: Views | Sequence[Views]
+    times: Mapping[str, Times] | None
+
+    def __len__(self) -> int:
+        return sum(len(group.files) for group in self.groups)
+
+    def __iter__(self) -> Iterator[Job]:
+        for group in self.groups:
+            for k, file in enumerate(group.files):
+                yield Job(
+                    file,
+                    self.paths[file],
+                    group.skip if k == 0 else 0,
+                    times=self.times[self.paths[file]] if self.times else None,
+                    views=None if isinstance(self.views, Views) else self.views[file],
+                )
 
 
 class _Stopwatch:

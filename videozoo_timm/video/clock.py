@@ -156,6 +156,11 @@ class Damage:
     _sent: list[int] = field(default_factory=list)  # those of which no frame has come, as a heap
     _failed: int = 0
 
+    @property
+    def is_any(self) -> bool:
+        """Whether anything did not decode, or is damaged."""
+        return self._failed > 0 or bool(self.times)
+
     def send(self, packet: Any) -> None:
         """A packet goes to the decoder."""
         if packet is not None and packet.pts is not None:

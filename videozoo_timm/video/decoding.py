@@ -64,20 +64,30 @@ def opened(path: str | os.PathLike, num_threads: int) -> Iterator[tuple[Any, Any
     max_pixels = str(limit('VIDEOZOO_MAX_PIXELS', MAX_FRAME_PIXELS))
     # Of the container alone: options of its streams crash PyAV 14 where streams are found late (FLV, MPEG).
     only = dict(format_whitelist=','.join(_FORMATS), protocol_whitelist='file')
-    try:
+    with (
+        in_words(path),
         # An absolute path, as FFmpeg takes 'a:b.mp4' for an address of the protocol 'a'.
-        with av.open(os.path.abspath(path), metadata_errors='replace', container_options=only) as container:
-            stream = main_stream(container)
-            if stream is None:
-                raise VideoError(f'{path}: holds no video stream ({no_pictures(container)})')
-            if stream.codec_context is None:
-                raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
-            if stream.width and stream.height:  # or the first frame tells
-                check_size(path, stream.width, stream.height, MAX_FRAME_PIXELS)
-            stream.thread_type = 'AUTO'
-            stream.codec_context.thread_count = num_threads
-            stream.codec_context.options.update(max_pixels=max_pixels)  # frames may grow on the way
-            yield container, stream
+        av.open(os.path.abspath(path), metadata_errors='replace', container_options=only) as container,
+    ):
+        stream = main_stream(container)
+        if stream is None:
+            raise VideoError(f'{path}: holds no video stream ({no_pictures(container)})')
+        if stream.codec_context is None:
+            raise VideoError(f'{path}: FFmpeg has no decoder for its video stream; convert it to H.264')
+        if stream.width and stream.height:  # or the first frame tells
+            check_size(path, stream.width, stream.height, MAX_FRAME_PIXELS)
+        stream.thread_type = 'AUTO'
+        stream.codec_context.thread_count = num_threads
+        stream.codec_context.options.update(max_pixels=max_pixels)  # frames may grow on the way
+        yield container, stream
+
+
+@contextmanager
+def in_words(path: str | os.PathLike) -> Iterator[None]:
+    """Errors raised within become a VideoError."""
+    av = import_av()
+    try:
+        yield
     except (VideoError, ImportError, MemoryError):
         raise
     except av.FFmpegError as error:
@@ -197,13 +207,25 @@ def seek(container: Any, stream: Any, time: float, timing: Timing = IN_ORDER) ->
     return True
 
 
-def first_frame(path: Path, container: Any, stream: Any, packets: Iterable[Any] | None = None) -> TimedFrame:
+def has_index(container: Any, stream: Any) -> bool:
+    """Whether a file tells all of its packets beforehand, so that seeking does not depend on what was read before."""
+    return container.format.name.startswith('mov') and stream.frames > 0  # none where they come in fragments
+
+
+def rewind(container: Any, stream: Any) -> None:
+    """Go back to the first packet of a file that `has_index`, as if it had just been opened."""
+    container.seek(-(1 << 40), stream=stream)
+
+
+def first_frame(
+    path: Path, container: Any, stream: Any, packets: Iterable[Any] | None = None, damage: Damage | None = None
+) -> TimedFrame:
     """The first frame that decodes.
 
     Raises:
         VideoError: None does.
     """
-    first = next(timed_frames(container, stream, packets=packets), None)
+    first = next(timed_frames(container, stream, packets=packets, damage=damage), None)
     if first is None:
         hint = '' if stream.width else ' (or they are larger than the environment variable VIDEOZOO_MAX_PIXELS allows)'
         raise VideoError(f'{path}: no frame could be decoded{hint}')

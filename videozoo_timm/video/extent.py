@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from .clock import IN_ORDER, Clock, EntryPoint, Timing, reordering_of, unrolled
+from .clock import IN_ORDER, Clock, Damage, EntryPoint, Timing, reordering_of, unrolled
 from .decoding import SLACK, first_frame, import_av, opened, packets_of, step_of, timed_frames
 
 # The formats whose header states a length. Of others FFmpeg guesses one from a bit rate or from the times at both ends.
@@ -36,16 +37,28 @@ class Extent:
     timing: Timing = IN_ORDER
 
 
-def examine(path: Path, container: Any, stream: Any) -> tuple[Extent, Any]:
+def examine(path: Path, container: Any, stream: Any, damage: Damage | None = None) -> tuple[Extent, Any]:
     """The extent of a file, and its first frame; the position in the file is lost.
+
+    Args:
+        path: The file.
+        container: PyAV's container.
+        stream: Its video stream.
+        damage: If given, the first packet alone is decoded, and it is noted here if that fails, or if frames of later
+            packets are shown before its own.
 
     Raises:
         VideoError: No frame can be decoded.
     """
     stamps: list[int] = []
     packets = packets_of(container, stream)
-    origin, frame = first_frame(path, container, stream, _noted(packets, stamps))
+    noted = _noted(packets, stamps)
+    if damage is not None:
+        noted = chain(islice(noted, 1), [None])  # None has the decoder give what it holds
+    origin, frame = first_frame(path, container, stream, noted, damage)
     window = reordering_of(container, stream, packets, stamps)
+    if damage is not None and stamps[:1] != [min(stamps, default=None)]:
+        damage.fail()
     if window:
         with opened(path, num_threads=1) as again:
             origin = next(timed_frames(*again, timing=Timing(window)))[0]

@@ -121,12 +121,24 @@ def to_images(
         wanted = dict(format='rgba' if blends else 'rgb24', width=width, height=height)
         scaler = _BILINEAR if pixels.color == 'published' else _BICUBIC | _EXACT * blends
         stated = _conversion(path, frame, pixels.color)
-        image = frame.to_ndarray(**wanted, interpolation=scaler, **stated)  # [H, W, 3 or 4]
+        image = _packed(frame.reformat(**wanted, interpolation=scaler, **stated))  # [H, W, 3 or 4]
         if blends:
             image = laid_on(image, pixels.rgb)
         image = image.transpose(1, 0, 2) if turned else image
         images[i] = image[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
     return torch.from_numpy(images)
+
+
+def _packed(frame: Any) -> Any:
+    """The pixels of a frame with one plane, uint8 [H, W, channels]; they are not copied, as by `to_ndarray`."""
+    import numpy as np
+
+    plane = frame.planes[0]
+    if plane.line_size <= 0:  # from the bottom up
+        return frame.to_ndarray()
+    channels = len(frame.format.components)
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : channels * frame.width]
+    return rows.reshape(frame.height, frame.width, channels)
 
 
 def _layout(path: str | os.PathLike, frame: Any, aspect: Fraction | None, pixels: Pixels) -> tuple[Any, ...]:

@@ -7,35 +7,26 @@ time: every position of a 30 Hz grid shows the frame that a player would have on
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from ..paths import as_path
 from ..synthetic import DURATION, RATE, SIZE, is_drawn, scene_of
 from .checks import VideoError
-from .clock import IN_ORDER, Damage, TimedFrame
-from .decoding import (
-    SLACK,
-    end_of,
-    import_av,
-    opened,
-    seek,
-    step_of,
-    timed_frames,
-)
+from .decoding import import_av, opened
 from .extent import Extent, examine
 from .finding import is_sequence
 from .images import read_image
+from .passes import VideoFile, runs
 from .pixels import AS_PLAYED, Pixels, shown_size, to_images
 from .sampling import COMPLETION, GRID_RATE, RECOGNITION, TOLERANCE, Sampling, centered_starts, centred_starts
 from .sequences import ImageSequence
-from .skipping import Odd, may_skip, shown_frames
 
 __all__ = [
     'COMPLETION',
@@ -53,13 +44,6 @@ __all__ = [
 ]
 
 Starts = Sequence[float] | Callable[[float], Sequence[float]]
-
-# How far before the window to seek, in seconds. Indexes hold decoding times, so with B-frames a seek may land a little
-# late. What has landed too late is tried again from further back, at last from the beginning.
-_SEEK_MARGINS = (0.25, 10.0, math.inf)
-# Between windows further apart than this (seconds) seeking is cheaper than decoding on.
-_SEEK_GAP = 8.0
-_LONGEST_RUN = 60.0  # seconds from the first window of a pass to the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,38 +204,37 @@ def read_clips(
         extent = Extent(0.0, folder.duration)
         yield from _numbered_clips(path, starts, sampling, skip, extent, folder.rate, folder.images)
         return
-    with opened(path, num_threads=1) as (container, stream):
-        extent, _ = examine(path, container, stream)
-        aspect = stream.sample_aspect_ratio
-    for run in _runs(_checked(path, starts, extent), sampling):
-        if skip >= len(run):
-            skip -= len(run)
-            continue
-        before = None
-        for start, shown in zip(run, _read_run(path, extent, run, sampling, num_threads), strict=True):
-            if skip:
-                skip -= 1
+    with closing(VideoFile(path, num_threads)) as video:
+        extent = video.extent
+        for run in runs(_checked(path, starts, extent), sampling):
+            if skip >= len(run):
+                skip -= len(run)
                 continue
-            times = torch.tensor([time - extent.origin for time, _ in shown.frames], dtype=torch.float64)
-            frames = [frame for _, frame in shown.frames]
-            try:
-                images = to_images(path, frames, aspect, pixels, before)
-            except (import_av().FFmpegError, ValueError) as error:
-                reason = getattr(error, 'strerror', None) or error
-                raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
-            before = frames, images  # of which windows that overlap share some
-            ahead = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
-            yield Clip(
-                images,
-                times,
-                start,
-                start + sampling.seconds,
-                extent.duration,
-                (ahead + shown.behind) / sampling.num_frames,
-                shown.damaged / sampling.num_frames,
-                extent.origin,
-                extent.lost,
-            )
+            before = None
+            for start, shown in zip(run, video.show(run, sampling), strict=True):
+                if skip:
+                    skip -= 1
+                    continue
+                times = torch.tensor([time - extent.origin for time, _ in shown.frames], dtype=torch.float64)
+                frames = [frame for _, frame in shown.frames]
+                try:
+                    images = to_images(path, frames, video.aspect, pixels, before)
+                except (import_av().FFmpegError, ValueError) as error:
+                    reason = getattr(error, 'strerror', None) or error
+                    raise VideoError(f'{path}: a frame cannot be converted to RGB ({reason})') from error
+                before = frames, images  # of which windows that overlap share some
+                ahead = sum(start + k / GRID_RATE < -TOLERANCE for k in sampling.positions)
+                yield Clip(
+                    images,
+                    times,
+                    start,
+                    start + sampling.seconds,
+                    extent.duration,
+                    (ahead + shown.behind) / sampling.num_frames,
+                    shown.damaged / sampling.num_frames,
+                    extent.origin,
+                    extent.lost,
+                )
 
 
 def _numbered_clips(
@@ -285,113 +268,3 @@ def _ascending(path: Path, starts: Sequence[float], duration: float) -> Iterator
             )
         yield start
         before = start
-
-
-def _runs(starts: Iterator[float], sampling: Sampling) -> Iterator[list[float]]:
-    """The windows in groups that are read in one pass each; none so long that `skip` would have much to read."""
-    run: list[float] = []
-    for start in starts:
-        if run and (start > run[-1] + sampling.seconds + _SEEK_GAP or start > run[0] + _LONGEST_RUN):
-            yield run
-            run = []
-        run.append(start)
-    if run:
-        yield run
-
-
-class _Shown(NamedTuple):
-    """What a window shows.
-
-    Attributes:
-        frames: (time, frame) at each of its positions.
-        behind: Number of positions behind the end of the last frame.
-        damaged: Number of positions that show a damaged frame, or whose own did not decode.
-    """
-
-    frames: list[TimedFrame]
-    behind: int
-    damaged: int
-
-
-def _read_run(
-    path: Path, extent: Extent, starts: list[float], sampling: Sampling, num_threads: int
-) -> Iterator[_Shown]:
-    """What each window shows."""
-    wanted = [[extent.origin + max(start + k / GRID_RATE, 0) for k in sampling.positions] for start in starts]
-    done = 0
-    for margin in _SEEK_MARGINS:
-        begin, first, damage = starts[done] - margin, done, Damage()
-        sought = begin > 0
-        ways: list[Callable[..., Iterator[TimedFrame]]] = [
-            partial(shown_frames, wanted=sorted(chain(*wanted[done:]))),
-            partial(timed_frames, timing=extent.timing, begin=extent.origin + begin, damage=damage),
-        ]
-        for frames_of in ways if extent.timing == IN_ORDER else ways[1:]:
-            with opened(path, num_threads) as (container, stream), suppress(Odd):
-                if sought and not seek(container, stream, extent.origin + begin, extent.timing):
-                    break
-                frames = (frames_of if may_skip(stream) else ways[-1])(container, stream, sought=sought)
-                windows = _select(path, extent, step_of(stream), frames, wanted[first:], damage)
-                for shown in islice(windows, done - first, None):
-                    yield shown
-                    done += 1
-                break
-        if done == len(wanted):
-            return
-    raise VideoError(f'{path}: no frame could be decoded')
-
-
-def _select(
-    path: Path,
-    extent: Extent,
-    step: float,
-    frames: Iterator[TimedFrame],
-    windows: list[list[float]],
-    damage: Damage,
-) -> Iterator[_Shown]:
-    """For each window the last (time, frame) not after each of its wanted times; windows come in ascending order.
-
-    Yields nothing if the frames begin too late.
-
-    Raises:
-        VideoError: The frames end before a window starts, so that it would show nothing of its own.
-    """
-
-    def window(shown: list[TimedFrame], times: list[float], end: float = math.inf) -> _Shown:
-        behind = [time > end - TOLERANCE for time in times]
-        return _Shown(
-            shown,
-            sum(behind),
-            sum(
-                damage.between(time, wanted + TOLERANCE) or (is_behind and wanted < missing_until)
-                for (time, _), wanted, is_behind in zip(shown, times, behind, strict=True)
-            ),
-        )
-
-    missing_until = -math.inf  # until when pictures should be there that are not
-    order = sorted((time, number) for number, times in enumerate(windows) for time in times)
-    shown: list[list[TimedFrame]] = [[] for _ in windows]
-    latest, next_window, position = None, 0, 0
-    for time, frame in frames:
-        while position < len(order) and time > order[position][0] + TOLERANCE:
-            if latest is None:
-                return
-            shown[order[position][1]].append(latest)
-            position += 1
-            while next_window < len(windows) and len(shown[next_window]) == len(windows[next_window]):
-                yield window(shown[next_window], windows[next_window])
-                shown[next_window] = []  # its frames are large
-                next_window += 1
-        if position == len(order):
-            return
-        latest = time, frame
-    if latest is None:
-        return
-    end = end_of(*latest, step)
-    if extent.origin + extent.duration > end + SLACK:
-        missing_until = extent.origin + extent.duration
-    for times, begun in zip(windows[next_window:], shown[next_window:], strict=True):
-        if times[0] > end + SLACK:
-            ends, starts = f'{end - extent.origin:.1f} s', f'{times[0] - extent.origin:.1f} s'
-            raise VideoError(f'{path}: the file ends at {ends}, the window starts at {starts}: cut off?')
-        yield window(begun + [latest] * (len(times) - len(begun)), times, end)
