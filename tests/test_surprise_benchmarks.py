@@ -58,6 +58,15 @@ def test_pairs_are_compared_by_the_mean_and_films_by_the_highest_window():
     assert value(accuracies(comparisons, films, whole='mean'), 'absolute').value == (1 + 0.5) / 4
 
 
+def test_pairs_are_also_compared_by_the_highest_window_where_films_are_judged_by_it():
+    comparisons, films = pairs(([0, 0, 5], [2, 2, 2]), ([1, 1, 1], [0, 0, 3]), ([4, 1, 1], [4, 0, 0]))
+    found = accuracies(comparisons, films)
+    by_highest = value(found, 'relative_max')
+    assert by_highest.outcomes.tolist() == [1, 0, 0.5] and by_highest.value == 0.5 and by_highest.pairs == 3
+    assert by_highest.samples.min() == 0 and by_highest.samples.max() == 1
+    assert {a.measure for a in accuracies(comparisons, films, whole='mean')} == {'relative', 'absolute'}
+
+
 def test_absolute_accuracy_is_the_area_under_the_roc_curve():
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 12, size=(40, 2))  # with ties
@@ -449,13 +458,15 @@ def test_the_command_prints_and_writes_accuracies(tmp_path, monkeypatch, capsys)
     assert main(run) == 1
     out, err = capsys.readouterr()
     assert 'relative accuracy  pairs  scores     C = 4' in out and 'C = 8' in out and 'filtered' in out
-    assert [line.split()[0] for line in out.splitlines() if 'untrained' in line] == ['untrained']
+    assert 'by highest window  pairs  scores     C = 4' in out
+    assert [line.split()[0] for line in out.splitlines() if 'untrained' in line] == ['untrained', 'untrained']
     assert 'shorter than a window' in err and 'fall/2/possible: its partner fall/2/impossible has no score' in err
     assert 'above what predicts zeros' in err
     rows = list(csv.DictReader((tmp_path / 'out' / 'accuracy.csv').open(newline='')))
     assert {row['scores'] for row in rows} == {'model', 'zero', 'copy', 'untrained 0', 'untrained 1'}
     told = json.loads((tmp_path / 'out' / 'benchmark.json').read_text())
-    assert told['frame_step'] == 1 and told['untrained_networks'] == 2 and len(told['untrained']) == 3
+    assert [row['measure'] for row in told['untrained']] == ['relative'] * 3 + ['relative_max'] * 3
+    assert told['frame_step'] == 1 and told['untrained_networks'] == 2 and len(told['untrained']) == 6
     assert told['comparisons'][0]['impossible'] == 'fall/1/impossible' and told['checksum']
     assert main([*run, '--contexts', '6']) == 2
     assert 'holds the results of another run (contexts' in capsys.readouterr().err
