@@ -494,7 +494,7 @@ def test_the_command_takes_scores_alone(tmp_path, monkeypatch, capsys):
 def test_what_happens_in_the_open_is_found_by_the_shipped_model(violation, measure_by, options):
     """Above chance and above every baseline, the intervals included; the seed is of no training.
 
-    As in docs/howto/violations.md, with every second of the later windows: those before the event are the same in both films.
+    As in docs/howto/violations.md, with every second of the later windows: in the earlier ones both films are the same.
     """
     benchmark = read_benchmark('pairs', f'drawn-violations:100@20261128:{violation}')
     result = measure(load_model('mae_shapes_none'), benchmark, contexts=(4,), stride=4, **options)
