@@ -58,7 +58,7 @@ def sampled(rdm, rows, pairs):
     return rdm[i[i != j], j[i != j]]
 
 
-def loops(args, times=3):
+def loops(args, times=5):
     """CPU seconds of the two loops, counted up from a few steps: each pair anew, each representation once a sample."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((2, args.stimuli, args.features))

@@ -103,6 +103,15 @@ def _sign(
     return None
 
 
+def _keep_links(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Take out of a page of source what viewcode links and nobody wrote: objects under a second name, `builtins`."""
+    if page.startswith('_modules/') and 'body' in context:
+        known = app.env.domains['py'].data['objects']
+        back = r'<a class="viewcode-back" href="[^"#]*#([^"]*)">.*?</a>'
+        body = re.sub(back, lambda link: link[0] if link[1] in known else '', context['body'])
+        context['body'] = body.replace('<li><a href="builtins.html">builtins</a></li>', '')
+
+
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
@@ -116,4 +125,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect('autodoc-skip-member', _skip)
     app.connect('autodoc-process-signature', _sign)
     app.connect('autodoc-process-docstring', _prepare, priority=400)  # before napoleon's
+    app.connect('html-page-context', _keep_links)
     return dict(parallel_read_safe=True)

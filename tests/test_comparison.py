@@ -119,13 +119,13 @@ def test_procrustes_is_that_of_scipy(width):
 
 
 @pytest.mark.parametrize('name', ['f.npz', 'f.safetensors', 'f.csv', 'f.parquet', 'folder'])
-@pytest.mark.parametrize('blocks', [None, [3, 1]])
-def test_features_are_read_as_they_were_written(tmp_path, name, blocks):
+@pytest.mark.parametrize('blocks, ids', [(None, None), ([3, 1], None), ([3, 1], ['7', '7', '07', 'ü,'])])
+def test_features_are_read_as_they_were_written(tmp_path, name, blocks, ids):
     pytest.importorskip('pyarrow')
     x = randoms(4, 2, 5) if blocks else randoms(4, 5)
     paths, times = ['a.mp4', 'a.mp4', 'b "1".mp4', 'c,ü.mp4'], [0, 0.5, 0.1, 0.2]
-    file = open_features(save(tmp_path / name, x, paths, times, blocks))
-    assert (file.paths, file.time.tolist(), file.blocks) == (paths, times, blocks)
+    file = open_features(save(tmp_path / name, x, paths, times, blocks, ids))
+    assert (file.paths, file.time.tolist(), file.blocks, file.ids) == (paths, times, blocks, ids)
     assert np.array_equal(file.array(), x) and file.features().shape == (4, len(blocks or [0]), 5)
     assert file.model == 'a model' and file.columns['end'].tolist() == [1, 1.5, 1.1, 1.2]
 
@@ -158,6 +158,52 @@ def test_names_that_stand_in_two_folders_are_told_apart():
     second = embeddings(x[::-1].copy(), [f'out/{m}/{k}.mp4' for m in 'ba' for k in (3, 2, 1, 0)])
     result = compare(dict(first=first, second=second), bootstraps=0)
     assert not result.left_out and result.measures['spearman'].values[0, 1] > 1 - 1e-6
+
+
+LISTED = [f's{k}' for k in range(8)]
+
+
+def test_rows_are_matched_by_the_identifiers_of_a_list():
+    x, order = randoms(8, 6), [5, 2, 7, 0, 3, 1]
+    first = embeddings(x, [f'one/{k}.mp4' for k in range(8)], ids=LISTED)
+    names = [f'two/{k}.mp4' for k in range(6)]  # other stimuli have these names in `first`
+    second = embeddings(x[order], names, range(6), ids=[LISTED[k] for k in order])
+    result = compare(dict(first=first, second=second), bootstraps=0)
+    assert result.stimuli == [LISTED[k] for k in sorted(order)]
+    assert result.measures['spearman'].values[0, 1] > 1 - 1e-6
+    assert result.left_out == [('first', ['s4 (one/4.mp4) at 1.00 s', 's6 (one/6.mp4) at 1.00 s'])]
+    # A file without identifiers is matched by the names of the first one that has them, wherever it stands.
+    third = embeddings(x[::-1].copy(), [f'{k}.avi' for k in reversed(range(8))])
+    result = compare(dict(third=third, first=first, second=second), bootstraps=0)
+    assert result.stimuli == [LISTED[k] for k in sorted(order, reverse=True)]  # the order is that of the first file
+    assert (result.measures['spearman'].values > 1 - 1e-6).all()
+    # Identifiers of two different lists say nothing.
+    other = embeddings(x[::-1].copy(), [f'{k}.avi' for k in reversed(range(8))], ids=[f'x{k}' for k in range(8)])
+    result = compare(dict(first=first, other=other), bootstraps=0)
+    assert result.measures['spearman'].values[0, 1] > 1 - 1e-6 and not result.left_out
+    with pytest.raises(ValueError, match=r'b has 2, such as s0 \(videos/00.mp4\)\): rows are matched by identifier'):
+        compare(dict(first=first, b=embeddings(x[:2], ids=LISTED[:2])), bootstraps=0)
+
+
+def test_clips_of_a_listed_stimulus_are_matched_by_time_and_one_listed_twice_counts_once():
+    ids, times, x = ['a', 'a', 'b', 'b', 'c', 'd'], [0, 1, 0, 1, 0, 0], randoms(6, 5)
+    first = embeddings(x, ['m.mp4', 'm.mp4', 'n.mp4', 'n.mp4', 'o.mp4', 'o.mp4'], times, ids=ids)
+    order = [3, 5, 0, 2, 4, 1]
+    second = embeddings(x[order], list('uvwxyz'), [times[k] for k in order], ids=[ids[k] for k in order])
+    result = compare(dict(first=first, second=second), bootstraps=0)
+    assert result.stimuli == ids and result.measures['spearman'].values[0, 1] > 1 - 1e-6
+    trials = embeddings(x[[0, 1, 0, 2, 3, 4]], list('abacde'), ids=list('abacde'))  # of DevBench
+    result = compare(dict(trials=trials, plain=embeddings(x, list('abcdef'))), bootstraps=0)
+    assert result.stimuli == list('abcde') and result.left_out == [('plain', ['f at 1.00 s'])]
+
+
+def test_behavior_by_identifiers_or_by_names():
+    x = randoms(8, 9)
+    matrix = squareform(dissimilarities(x))[::-1, ::-1]
+    listed = embeddings(x, [f'v/{k}.mp4' for k in (3, 4, 5, 6, 7, 0, 1, 2)], ids=LISTED)
+    for names in (LISTED, [f'{k}.png' for k in (3, 4, 5, 6, 7, 0, 1, 2)]):
+        result = compare(dict(a=listed), behavior=DissimilarityMatrix(names[::-1], matrix), bootstraps=0)
+        assert result.behavior_rows()[0]['value'] > 1 - 1e-6 and result.stimuli == LISTED[::-1]
 
 
 def test_crossnobis_takes_the_clips_of_a_stimulus_for_repeats():
@@ -317,6 +363,13 @@ def test_the_command_compares_and_draws(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)['behavior'] == content['behavior']
     assert main([*command[:-1], '4', '--out', 'out']) == 2
     assert 'seed was 3, is 4); name another --out, or --force replaces' in capsys.readouterr().err
+    (tmp_path / 'videos').mkdir()
+    (tmp_path / 'videos' / 'pairs.csv').write_text('mine')
+    assert main([*command, '--out', 'videos']) == 2
+    assert 'videos holds pairs.csv, but no comparison.json: it is of something else' in capsys.readouterr().err
+    (tmp_path / 'videos' / 'pairs.csv').rename(tmp_path / 'videos' / 'mine.csv')
+    assert main([*command, '--out', 'videos']) == 1 and (tmp_path / 'videos' / 'mine.csv').read_text() == 'mine'
+    capsys.readouterr()
     assert main(['compare', 'a.npz', '--mask', 'm.nii', '--out', 'o']) == 2
     assert '--mask belongs to --brain' in capsys.readouterr().err
 
@@ -330,6 +383,26 @@ def test_many_pairs_are_shown_by_the_most_similar_blocks(tmp_path, monkeypatch, 
     out = capsys.readouterr().out
     assert 'cka      a         0      b         4      1.000' in out and 'all 45 pairs are in pairs.csv' in out
     assert (tmp_path / 'comparison' / 'mds_cka.svg').read_text().count('<svg') == 1
+
+
+@pytest.mark.parametrize('number, blocks', [(4, 6), (12, 3)])
+def test_labels_of_places_cover_neither_lines_nor_each_other(number, blocks):
+    from matplotlib.text import Annotation
+
+    from videozoo_timm.figures.similarity import mds_figure
+
+    x = np.cumsum(randoms(number, blocks, 20), axis=1).reshape(number * blocks, 20) + 5 * randoms(20, seed=1)
+    names = [f'model {k // blocks}' for k in range(number * blocks)]
+    figure = mds_figure(1 - squareform(pdist(x, 'cosine')), names, [*range(10, 10 + blocks)] * number, 'cosine')
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    texts = [child for child in axes.get_children() if isinstance(child, Annotation)]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) == 2 * number
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:k]), texts[k]
+        assert not any(line.get_path().transformed(axes.transData).intersects_bbox(box, filled=False)
+                       for line in axes.lines), texts[k]  # fmt: skip
 
 
 def test_matrices_are_placed_as_classical_scaling_places_them():

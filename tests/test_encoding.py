@@ -3,13 +3,14 @@
 import csv
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from features import save
 
-from videozoo_timm.analysis import encode, predict_responses
+from videozoo_timm.analysis import encode, encoding, predict_responses
 from videozoo_timm.cli import main
 
 pytest.importorskip('sklearn')
@@ -38,6 +39,31 @@ def test_planted_responses_are_found(planted, solver):
     assert (result.p[:8] == 0.01).all() and (result.q[:8] < 0.05).all() and (result.q[8:] > 0.05).all()
     assert np.array_equal(result.r[1, :4], result.chosen_r[:4])  # chosen in all folds
     assert result.r.shape == (3, 12) and np.abs(result.r[0]).max() < 0.3
+
+
+def test_memory_of_the_permutation_test_does_not_grow_with_the_channels(planted, monkeypatch):
+    features, responses = planted[0][:16, 1:2], np.tile(planted[1][:16], 50)  # 600 channels
+    done = []
+
+    def peak(permutations):
+        done.clear()
+        tracemalloc.start()
+        try:
+            result = encode(
+                features, responses, permutations=permutations, folds=2, solver='sklearn', progress=done.append
+            )
+            return result, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            assert abs(sum(done) - 2) < 1e-6
+
+    whole, much = peak(300)
+    monkeypatch.setattr(encoding, '_AT_ONCE', 1 << 18)
+    pieces, some = peak(300)
+    assert some < 0.6 * much
+    for name in ('p', 'r', 'chosen_r'):
+        assert np.allclose(getattr(whole, name), getattr(pieces, name), atol=1e-12, rtol=0), name
+    assert len(np.unique(whole.p[:12])) > 2
 
 
 def test_p_values_of_unrelated_responses_are_even():
@@ -134,6 +160,19 @@ def test_responses_in_another_order(recorded, capsys):
     assert 'permutations was 99, is 98' in capsys.readouterr().err
 
 
+def test_responses_by_the_identifiers_of_a_list(planted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    features, responses = planted[0][:60], planted[1][:60]
+    ids = [f's{k}' for k in range(60)]
+    save('f.npz', features, [f'{k // 2}.mp4' for k in range(60)], ids=ids)  # each file is listed twice
+    order = np.random.default_rng(3).permutation(60)
+    with open('r.csv', 'w', newline='') as file:
+        csv.writer(file).writerows([['stimulus', *range(12)], *([ids[k], *responses[k]] for k in order)])
+    result = predict_responses(['f.npz'], 'r.csv', permutations=0)
+    assert result.stimuli == ids and result.encodings['f'].chosen_r[4:8].min() > 0.99
+    assert not result.left_out
+
+
 def test_an_image_gives_maps(recorded):
     nibabel = pytest.importorskip('nibabel')
     volumes = np.zeros((3, 2, 3, 60), np.float32)
@@ -154,6 +193,17 @@ def test_an_image_gives_maps(recorded):
     masked = predict_responses(['f.npz'], 'r.nii.gz', stimuli=Path('order.txt').read_text().split(), mask='m.nii',
                                permutations=0)  # fmt: skip
     assert masked.responses.channels == ['1,0,0']
+    for name, other, words in (
+        ('flipped', np.diag([-2.0, 2, 2, 1]), r'up to 8 mm from those of r.nii.gz, .*its axes are LAS, the others RAS'),
+        ('moved', affine + 2 * np.eye(4, k=3), r'up to 2 mm from those of r.nii.gz, as the affines differ: resample'),
+    ):
+        nibabel.Nifti1Image(mask, other).to_filename(f'{name}.nii')
+        with pytest.raises(ValueError, match=f'the voxels of {name}.nii lie {words}'):
+            predict_responses(['f.npz'], 'r.nii.gz', mask=f'{name}.nii')
+        with pytest.raises(ValueError, match=f'the voxels of {name}.nii lie {words}'):
+            predict_responses(['f.npz'], 'r.nii.gz', ceiling=f'{name}.nii')
+    nibabel.Nifti1Image(mask, affine + 0.01 * np.eye(4, k=3)).to_filename('m.nii')  # as headers round
+    assert len(predict_responses(['f.npz'], 'r.nii.gz', mask='m.nii', permutations=0).responses.channels) == 1
     volumes[2, 1, 1, 7] = np.nan
     nibabel.Nifti1Image(volumes, affine).to_filename('r.nii.gz')
     with pytest.raises(ValueError, match=r'1 values are missing \(NaN\).* row 7, channel 2,1,1'):

@@ -192,6 +192,7 @@ def test_evaluate(videozoo, colors, tmp_path):
         'confusion.png',
         'per_class.csv',
         'predictions.csv',
+        'run.json',
         'summary.json',
     ]
     summary = json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())

@@ -104,6 +104,19 @@ def test_devbench_has_the_order_of_its_manifest(capsys):
     assert np.array_equal(np.load('f.npy'), FEATURES[[3, 0, 2], 1])  # what is there stays
 
 
+def test_identifiers_go_with_the_rows_and_name_them():
+    h5py = pytest.importorskip('h5py')
+    save('f.npz', FEATURES, PATHS, TIMES, [3, 7], list('vwxyz'))
+    (Path('order.txt')).write_text('y\nv\n')
+    exported('--to', 'hdf5', '--stimuli', 'order.txt')
+    with h5py.File('f.h5') as file:
+        assert file['id'].asstr()[:].tolist() == ['y', 'v'] and np.array_equal(file['features'], FEATURES[[3, 0]])
+    exported('--to', 'csv')
+    assert open_features('f.csv').ids == list('vwxyz')
+    exported('--to', 'mat')
+    assert [cell[0].item() for cell in loadmat('f.mat')['id']] == list('vwxyz')
+
+
 def test_what_is_there_is_replaced_on_request_alone(capsys):
     exported('--to', 'mat')
     exported('--to', 'mat', code=2)

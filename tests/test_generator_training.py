@@ -240,7 +240,7 @@ def test_discriminators_count_from_their_step_on_and_each_side_learns_its_own(mo
 
 def test_the_perceptual_loss_says_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, 'lpips', None)
-    with pytest.raises(ImportError, match='pip install lpips'):
+    with pytest.raises(ImportError, match=r'pip install .videozoo-timm\[lpips\]'):
         TokenizerStep(tokenizer(), TokenizerLoss(perceptual=4))
 
     def offline(net, verbose):

@@ -409,7 +409,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
     assert main([*draw[:-1], 'mine.jpg']) == 2 and 'it is not known of which' in capsys.readouterr().err
     assert main([*draw, '--seed', '2', '--force']) == 0 and Path('samples.png').read_bytes() != first
     assert main(['generate', '--model', 'say_gimel', '-n', '3', '--out', 'many']) == 0
-    assert sorted(p.name for p in (tmp_path / 'many').iterdir()) == [f'{k:06}.png' for k in range(3)]
+    assert {p.name for p in (tmp_path / 'many').iterdir()} == {*(f'{k:06}.png' for k in range(3)), 'run.json'}
     (tmp_path / 'given').mkdir()
     for k in range(2):
         Image.fromarray(np.full((50, 40, 3), 100 * k, np.uint8)).save(tmp_path / 'given' / f'{k}.png')

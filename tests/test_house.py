@@ -11,14 +11,14 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / 'videozoo_timm'
 # From the ground up. A room imports from lower floors and from itself; rooms of one floor do not know each other.
 FLOORS = (
-    ('_compat', '_lazy', 'errors', 'text'),
+    ('_compat', '_lazy', 'errors', 'notes', 'text'),
     ('files', 'paths', 'processes'),
     ('catalogue',),
     ('cards', 'outputs', 'synthetic', 'weights'),
     ('contents', 'video'),
     ('identity',),
     ('models',),
-    ('factory', 'inference', 'figures'),
+    ('factory', 'inference', 'figures', 'records'),
     ('analysis',),
     ('training', 'publishing', 'bench'),
     ('cli',),

@@ -1,5 +1,6 @@
 """May results be written here, are they of the same run: each rule once, in the one voice of all commands."""
 
+import json
 import os
 from pathlib import Path
 
@@ -146,6 +147,20 @@ def test_a_record_among_the_results(text, words, tmp_path):
         output.check_recorded('summary.json', NOW, force=False)
     else:
         assert f'another run ({words});' in refused(lambda: output.check_recorded('summary.json', NOW, False))[0]
+
+
+def test_files_beside_no_record_are_somebody_elses(tmp_path):
+    output, others = Output(tmp_path), ['pairs.csv', 'map.pdf']
+    (tmp_path / 'notes.txt').touch()
+    output.check_recorded('summary.json', NOW, False, others)
+    (tmp_path / 'map.pdf').symlink_to('nowhere')
+    for force in (False, True):
+        told = refused(lambda force=force: output.check_recorded('summary.json', NOW, force, others))[0]
+        assert told.endswith(
+            'holds map.pdf, but no summary.json: it is of something else, and would be replaced; name another out'
+        )
+    (tmp_path / 'summary.json').write_text(json.dumps(NOW))
+    output.check_recorded('summary.json', NOW, False, others)
 
 
 def test_differences():

@@ -280,6 +280,7 @@ def test_a_video_of_ones_own(videozoo, tmp_path):
         'labels.mp4',
         'labels.jpg',
         'propagation.json',
+        'run.json',
     }
     assert torch.equal(read_indexed(folder / '00000.png').labels, labels)
     save_indexed(tmp_path / 'first.png', IndexedImage(labels[:64], bit_palette()))

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import timm
 import torch
 from conftest import CLIPS, REPOSITORY, hanging_video
+from forked_python import ForkedPython, ForkedRanks, run_forked
 from safetensors.torch import save_file
 
 from videozoo_timm.analysis.embedding import embed
@@ -36,8 +36,6 @@ def small(tmp_path_factory):
 
 def long_command(small):
     return [
-        '-m',
-        'videozoo_timm',
         'embed',
         CLIPS,
         '--model',
@@ -69,15 +67,18 @@ def uninterrupted(tmp_path_factory, small):
     return folder
 
 
-def start(command, folder, launcher=(sys.executable,), **popen):
-    return subprocess.Popen([*launcher, *map(str, command)], cwd=folder, env=ENVIRONMENT, text=True, **popen)
+def start(command, folder):
+    return ForkedPython(command, None, ENVIRONMENT, folder)
 
 
-def finish(command, folder, launcher=(sys.executable,)):
-    process = start(command, folder, launcher, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode in (0, 1), err  # 1: some of the odd files are broken
-    return out, err
+def finish(command, folder, launcher=None):
+    if launcher:
+        module = ['-m', 'videozoo_timm', *map(str, command)]
+        done = subprocess.run([*launcher, *module], cwd=folder, env=ENVIRONMENT, text=True, capture_output=True)
+    else:
+        done = run_forked(command, None, ENVIRONMENT, folder)
+    assert done.returncode in (0, 1), done.stderr  # 1: some of the odd files are broken
+    return done.stdout, done.stderr
 
 
 def same(folder, other, name='features.npz'):
@@ -94,7 +95,7 @@ def kill_and_resume(command, folder, moments):
     """Kill the command once it has written so many batches more, or after some seconds; then let it finish."""
     for moment in moments:
         before = rows_done(folder)
-        process = start(command, folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = start(command, folder)
         begin = time.monotonic()
         while process.poll() is None:
             time.sleep(0.01)
@@ -112,7 +113,9 @@ def test_a_killed_run_goes_on_where_it_was(command, uninterrupted, tmp_path):
     _, told = kill_and_resume(command, tmp_path, [40])
     assert 'going on with the unfinished run' in told
     assert same(tmp_path, uninterrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ['features.npz']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['features.npz', 'features.npz.run.json']
+    parts = json.loads((tmp_path / 'features.npz.run.json').read_text())['parts']
+    assert len(parts) == 2 and 'end' not in parts[0] and parts[1]['end']  # the first was killed
 
 
 @pytest.mark.slow
@@ -126,24 +129,20 @@ def test_killed_at_ten_random_moments(command, uninterrupted, tmp_path):
 @pytest.mark.slow
 def test_another_command_is_refused_and_force_starts_over(command, tmp_path):
     (tmp_path / 'videos').symlink_to(CLIPS / 'pans')
-    command[3] = 'videos'
-    process = start(command, tmp_path, stderr=subprocess.DEVNULL)
+    command[1] = 'videos'
+    process = start(command, tmp_path)
     while rows_done(tmp_path) < 5:
         time.sleep(0.01)
         assert process.poll() is None
     process.send_signal(signal.SIGSTOP)
-    busy = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True
-    )
+    busy = run_forked(command, None, ENVIRONMENT, tmp_path)
     assert busy.returncode == 2 and 'is being written by another run' in busy.stderr
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     assert process.wait(timeout=30) == 143
     done = rows_done(tmp_path)
     changed = [*command, '--batch-size', '3', '--align', 'start', '--blocks', '1', '--video-dir', CLIPS / 'odd']
-    other = subprocess.run(
-        [sys.executable, *map(str, changed)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True
-    )
+    other = run_forked(changed, None, ENVIRONMENT, tmp_path)
     assert other.returncode == 2
     assert 'going on' not in other.stderr
     for words in (
@@ -166,8 +165,6 @@ def launched(*launcher):
 @pytest.mark.slow
 def test_two_processes_give_the_same_features(small, tmp_path):
     command = [
-        '-m',
-        'videozoo_timm',
         'embed',
         CLIPS / 'pans',
         '--model',
@@ -192,8 +189,6 @@ def test_two_processes_give_the_same_features(small, tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_the_same_accuracy(small, tmp_path):
     command = [
-        '-m',
-        'videozoo_timm',
         'evaluate',
         CLIPS / 'pans',
         '--model',
@@ -214,15 +209,11 @@ def test_two_processes_give_the_same_accuracy(small, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_path):
-    launcher = launched('torchrun', '--nproc_per_node', '2')
-    process = start(command, tmp_path, launcher, stderr=subprocess.DEVNULL, start_new_session=True)
+    ranks = ForkedRanks(2, command, ENVIRONMENT, tmp_path)
     while rows_done(tmp_path) < 20:
         time.sleep(0.01)
-        assert process.poll() is None
-    for descendant in psutil.Process(process.pid).children(recursive=True):
-        descendant.kill()
-    process.kill()
-    process.wait()
+        assert ranks.poll() is None
+    ranks.kill_group()
     finish(command, tmp_path)
     assert same(tmp_path, uninterrupted)
 
@@ -230,8 +221,6 @@ def test_two_processes_that_are_killed_go_on_as_one(command, uninterrupted, tmp_
 def test_a_file_that_hangs_costs_itself(small, tmp_path):
     hanging_video(tmp_path / 'hangs.mp4')
     command = [
-        '-m',
-        'videozoo_timm',
         'embed',
         CLIPS / 'pans',
         'hangs.mp4',
@@ -260,13 +249,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_disk_that_fills_up_loses_nothing(command, tmp_path):
-    done = subprocess.run(
-        [sys.executable, '-c', FULL_DISK, *map(str, command[2:])],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        text=True,
-        capture_output=True,
-    )
+    done = run_forked(command, FULL_DISK, ENVIRONMENT, tmp_path)
     assert done.returncode == 2 and 'features.npz: rows could not be written' in done.stderr, done.stderr
     assert 'the same command continues' in done.stderr and rows_done(tmp_path) > 3
 

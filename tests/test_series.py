@@ -49,7 +49,8 @@ def test_an_interrupted_series_goes_on(tmp_path, monkeypatch, capsys):
     assert f'{first.relative_to(tmp_path)} is there, of this very run: nothing to do' in told
     assert 'going on with the unfinished run in features/.vit_shapes_motion.npz.unfinished' in told
     assert first.stat().st_mtime_ns == written and told.count('broken.mp4: ') == 2
-    assert sorted(path.name for path in first.parent.iterdir()) == ['mae_shapes_none.npz', 'vit_shapes_motion.npz']
+    names = ('mae_shapes_none.npz', 'vit_shapes_motion.npz')
+    assert {path.name for path in first.parent.iterdir()} == {*names, *(f'{name}.run.json' for name in names)}
     for name, label in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion', 'vit_t14_st.shapes_motion')):
         assert read_origin(first.with_stem(name))['model'] == label
         assert main(['embed', 'drawn:2', '--model', name, '--out', 'alone.npz', '--force', *HERE]) == 0
@@ -72,7 +73,24 @@ def test_a_model_that_is_not_on_the_hub_does_not_stop_the_others(run, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'tables').iterdir()) == [
         'vit_shapes_motion.csv',
         'vit_shapes_motion.csv.json',
+        'vit_shapes_motion.csv.run.json',
     ]
+
+
+def test_one_model_has_its_name_in_out_and_is_not_computed_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['embed', 'drawn:1', '--model', 'vit_t14_st.shapes_motion', '--out', 'of/{model}.npz', *HERE]
+    assert main(command) == 0
+    out = tmp_path / 'of' / 'vit_shapes_motion.npz'  # the published name, as in a series
+    assert capsys.readouterr().out == 'of/vit_shapes_motion.npz: 1 rows of 128 features, vit_t14_st.shapes_motion\n'
+    written = out.stat().st_mtime_ns
+    assert main(command) == 0 and out.stat().st_mtime_ns == written
+    assert 'of/vit_shapes_motion.npz is there, of this very run: nothing to do' in capsys.readouterr().err
+    assert main([*command, '--force']) == 0 and out.stat().st_mtime_ns > written
+    assert main([*command, '--tokens', 'mean']) == 2  # of another run
+    assert main(['embed', 'drawn:1', '--out', '{model}.npz', *HERE]) == 2
+    assert '{model} stands for the name of a model: name one with --model' in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['of']
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from test_video import write_video
 
-from videozoo_timm.analysis import embed
+from videozoo_timm.analysis import embed, stimulus_tables
 from videozoo_timm.analysis.feature_files import read_origin
+from videozoo_timm.analysis.stimulus_tables import _read_table as read_table
 from videozoo_timm.analysis.stimulus_tables import read_manifest, times_of
 from videozoo_timm.cli import main
 from videozoo_timm.inference.journal import Journal
@@ -56,10 +57,31 @@ def test_times_on_the_clock_of_the_file(vit, late):
     rows = embed(vit, late, at=[2.0, 5.5], align='causal', clock='file', **SHORT)
     plain = embed(vit, late, at=[0.5, 4.0], align='causal', **SHORT)  # the last one is the end
     assert torch.equal(rows.features, plain.features) and rows.time.tolist() == [2.0, 5.5]
-    told = []
-    with pytest.raises(VideoError, match='at, entry 0: 0.5 s is outside of the video, which goes from 1.5 to 5.5 s'):
-        embed(vit, late, at=[0.5, 4.0], clock='file', report=lambda *words: told.append(words), **SHORT)
-    assert told[0][0] == late
+    with pytest.raises(VideoError, match='at, entry 1: 0.5 s is outside of the video, which goes from 1.5 to 5.5 s'):
+        embed(vit, late, at=[6.0, 0.5], clock='file', report=lambda *_: None, **SHORT)
+
+
+def test_a_time_outside_of_its_video_costs_its_row_alone(vit, late, tmp_path, monkeypatch, capsys):
+    told, call = [], dict(align='causal', clock='file', **SHORT)
+    rows = embed(vit, [late, 'drawn:1/up/000000'], at=[5.0, 0.5, 3.0, 9.0], lose=lambda *w: told.append(w), **call)
+    plain = embed(vit, late, at=[3.0, 5.0], **call)
+    assert rows.time.tolist() == [3.0, 5.0, 0.5, 3.0] and torch.equal(rows.features[:2], plain.features)
+    words = f'{late}: at, entry 1: 0.5 s is outside of the video, which goes from 1.5 to 5.5 s, and 1 more'
+    assert rows.lost[0] == told[0] == (late, words) and not rows.failed
+    assert 'at, entry 0: 5 s is outside of the video, which lasts 4.5 s, and 1 more' in rows.lost[1][1]
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / 'times.csv', '0.5', '7', '1')
+    command = ['embed', 'drawn:1', '--models', '*shapes*', '--at', 'times.csv', *HERE]
+    tables = []
+    monkeypatch.setattr(stimulus_tables, '_read_table', lambda path: tables.append(path) or read_table(path))
+    for _ in range(2):  # what was left out is told again where there is nothing to do
+        assert main(command) == 1
+        err = capsys.readouterr().err
+        assert err.count('times.csv, line 2: 7 s is outside of the video, which lasts 4.5 s\n') == 2
+        assert '1 of 1 files lack a part' in err
+    assert len(tables) == 2  # once a run, of two models
+    for name in ('mae_shapes_none', 'vit_shapes_motion'):
+        assert np.load(f'features/{name}.npz')['time'].tolist() == [0.5, 1]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +129,8 @@ def test_a_table_of_times_for_each_video(tmp_path, capsys, monkeypatch):
         (['file,time', 'a.mp4,1', 'b.mp4'], 'line 3: 1 columns, those before have 2'),
         (['time'], 'holds a header alone'),
         ([], 'is empty'),
-        (['0.5', '4.6'], r'line 2: 4.6 s is outside of the video, which lasts 4.5 s'),
-        (['1', '-0.1'], r'line 2: -0.1 s is outside of the video'),
+        (['5', '4.6'], r'line 2: 4.6 s is outside of the video, which lasts 4.5 s, and 1 more'),
+        (['-0.1'], r'line 1: -0.1 s is outside of the video'),
         (['file,time', 'c.mp4,1'], 'has times of none of the 1 files'),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 import timm
 import torch
 from conftest import CLIPS, REPOSITORY, TINY_MAE, golden, hanging_video, published, relative_error
+from forked_python import ForkedPython, ForkedRanks
 from golden import recipe
 from plain_mae import plain_loss
 from safetensors.torch import load_file, save_file
@@ -837,7 +838,7 @@ COMMANDS = {
         'drawn:16@1',
         *COMMON,
         '--validate-every',
-        '20',
+        '10',
         '--matched',
     ],
 }
@@ -848,24 +849,12 @@ def start(tmp_path):
     """Start a command in processes of their own; what a failed test leaves of them is ended."""
     started = []
 
-    def start(*arguments, processes=1, command='pretrain'):
-        launcher = (
-            [sys.executable, '-m']
-            if processes == 1
-            else [
-                sys.executable,
-                '-m',
-                'torch.distributed.run',
-                '--standalone',
-                '--nproc_per_node',
-                str(processes),
-                '-m',
-            ]
-        )
+    def start(*arguments, processes=1, command='pretrain', piped=False):
+        arguments = [*COMMANDS[command], '--log-every', '1', *arguments]
         environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
-        started.append(
-            subprocess.Popen(
-                [*launcher, 'videozoo_timm', *COMMANDS[command], '--log-every', '1', *arguments],
+        if piped:
+            process = subprocess.Popen(
+                [sys.executable, '-m', 'videozoo_timm', *arguments],
                 cwd=tmp_path,
                 env=environment,
                 text=True,
@@ -873,21 +862,26 @@ def start(tmp_path):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        )
-        return started[-1]
+        elif processes == 1:
+            process = ForkedPython(arguments, None, environment, tmp_path, own_group=True)
+        else:
+            process = ForkedRanks(processes, arguments, environment, tmp_path)
+        started.append(process)
+        return process
 
     yield start
     for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for leader in getattr(process, 'ranks', [process]):
+            if leader.poll() is None:
+                os.killpg(leader.pid, signal.SIGKILL)
+                leader.wait()
 
 
 def test_a_signal_leaves_a_checkpoint_and_no_half_step(start, tmp_path):
     process = start('--steps', '5000', '--batch-size', '4', '--checkpoint-every', '10000')
     wait_for_step(process, tmp_path / 'pretrained', 3)
     os.killpg(process.pid, signal.SIGTERM)  # as batch systems do, the decoders included
-    text, _ = process.communicate(timeout=60)
+    text = ''.join(process.communicate(timeout=60))
     assert process.returncode == 143, text
     (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
     step = int(checkpoint.name.split('_')[1])
@@ -899,7 +893,7 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(start, tmp_path):
 
 
 def test_ctrl_c_that_ends_the_reader_of_the_messages_too_leaves_a_checkpoint(start, tmp_path):
-    process = start('--steps', '5000', '--batch-size', '4', '--checkpoint-every', '10000')
+    process = start('--steps', '5000', '--batch-size', '4', '--checkpoint-every', '10000', piped=True)
     wait_for_step(process, tmp_path / 'pretrained', 3)
     process.stdout.close()  # as `2>&1 | tee log` does
     os.killpg(process.pid, signal.SIGINT)
@@ -1060,24 +1054,23 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(start, 
     """The whole command, one process and two; two also against one with twice the batch."""
 
     def run(name, processes, kills=0):
-        arguments = ['--steps', '60', '--batch-size', str(4 // processes), '--out', name, '--resume']
+        arguments = ['--steps', '30', '--batch-size', str(4 // processes), '--out', name, '--resume']
         rng = random.Random(processes)
-        for step in sorted(rng.sample(range(1, 40), kills)):
+        for step in sorted(rng.sample(range(1, 24), kills)):
             process = start(*arguments, processes=processes, command=command)
             wait_for_step(process, tmp_path / name, step)
             time.sleep(rng.uniform(0, 0.3))
             assert process.poll() is None
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill_group()
         process = start(*arguments, processes=processes, command=command)
-        text, _ = process.communicate(timeout=300)
+        text = ''.join(process.communicate(timeout=300))
         assert process.returncode == 0, text
         return load_file(tmp_path / name / 'model.safetensors')
 
     whole = run('whole', processes)
     assert equal(run('killed', processes, kills=2), whole)
     assert not list((tmp_path / 'killed' / 'checkpoints').glob('.*'))
-    for log, number in ('log', 60), ('validation', 3 if command == 'finetune' else 0):
+    for log, number in ('log', 30), ('validation', 3 if command == 'finetune' else 0):
         rows = [
             [list(row.values())[:4] for row in read_log(tmp_path / name / f'{log}.csv')] for name in ('whole', 'killed')
         ]

@@ -434,7 +434,8 @@ def test_the_command_draws_videos(weights, tmp_path, capsys):
     assert Image.open('b.gif').n_frames == 12
     assert main(['generate', *weights, '-n', '1', '--num-frames', '1', '--out', 'still.mp4']) == 0
     assert main(['generate', *weights, '-n', '2', '--out', 'many']) == 0
-    assert {p.name for p in (tmp_path / 'many').iterdir()} == {'000000.mp4', '000001.mp4', 'contact_sheet.png'}
+    made = {'000000.mp4', '000001.mp4', 'contact_sheet.png', 'run.json'}
+    assert {p.name for p in (tmp_path / 'many').iterdir()} == made
     capsys.readouterr()
     for wrong, words in (
         (['--complete', 'many'], '--continue takes some'),

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from conftest import GOLDEN, REPOSITORY, TINY_MAE, TINY_VIT, golden, published, relative_error, save_published
+from forked_python import ForkedPython
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -272,17 +273,7 @@ def test_eight_processes_convert_once(hub, environment, checkpoint, tmp_path):
 import logging; logging.basicConfig(level=logging.INFO)
 print(digest(tiny()))"""
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', code],
-            env=environment,
-            cwd=tmp_path,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(8)
-    ]
+    processes = [ForkedPython([], code, environment, tmp_path) for _ in range(8)]
     results = [p.communicate(timeout=300) for p in processes]
     assert {out.strip() for out, _ in results} == {expected_digest(published('video_vit_tiny'))}
     assert sum(err.count('converting ') for _, err in results) == 1

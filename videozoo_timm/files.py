@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
+from .notes import tell_written
 from .text import to_json
 
 _NO_FILES = {
@@ -91,6 +92,7 @@ def atomic_write(
             if durable:
                 _sync(partial)
             os.replace(partial, target)
+            tell_written(target)
             if durable and os.name != 'nt':  # its folders cannot be opened
                 _sync_one(target.parent)
     finally:

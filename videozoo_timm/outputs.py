@@ -126,19 +126,23 @@ class Output:
                 **{self.out: None, self.force: True},
             )
 
-    def check_recorded(self, record: str, now: Mapping[str, Any], force: bool) -> None:
+    def check_recorded(self, record: str, now: Mapping[str, Any], force: bool, others: Collection[str] = ()) -> None:
         """`check_folder`, and `refuse_other` by a JSON file in it that holds the settings among its results.
 
         Args:
             record: Name of that file; without it nothing is of a run.
             now: The settings of this run.
             force: Replace the results of another run.
+            others: Names of the other files that may be written; without the record they are somebody else's.
 
         Raises:
             ValueError: As in these two.
         """
         self.check_folder()
         if not os.path.lexists(self.path / record):
+            if taken := [name for name in others if os.path.lexists(self.path / name)]:
+                reason = 'holds {}, but no {}: it is of something else, and would be replaced'
+                raise self.refusal(reason, taken[0], record)
             return
         from .files import check_regular  # here, as it imports more than a command needs to start
 

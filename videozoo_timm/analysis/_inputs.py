@@ -12,7 +12,7 @@ from ..inference.reporting import Reporter
 from ..paths import as_path
 from ..text import printable
 from ..video import Times, find_media, is_image
-from .stimulus_tables import At, Manifest, read_manifest, times_of
+from .stimulus_tables import At, Manifest, TimesOfFiles, read_manifest, times_of
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Stimuli:
     Attributes:
         files: Their paths.
         ids: Their identifiers in somebody else's list.
-        times: When the rows of each stand, if somebody else has set that.
+        at: When the rows of each stand, if somebody else has set that.
         left_out: What is wanted and not there, with the reason.
         extra: Files that the list does not have.
         settings: What tells this list and these times from others.
@@ -57,16 +57,21 @@ class Stimuli:
 
     files: list[str]
     ids: list[str] | None = None
-    times: Mapping[str, Times] | None = None
+    at: TimesOfFiles | None = None
     left_out: list[tuple[str, str]] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def times(self) -> Mapping[str, Times] | None:
+        """When the rows of each file stand, as `at`."""
+        return None if self.at is None else self.at.of
 
 
 def stimuli_of(
     paths: Paths,
     manifest: Manifest | str | os.PathLike[str] | None = None,
-    at: At | None = None,
+    at: At | TimesOfFiles | None = None,
     on_file_clock: bool = False,
 ) -> Stimuli:
     """The files that features are wanted of; arguments as of `embed`.
@@ -89,7 +94,7 @@ def stimuli_of(
     kept = [k for k, file in enumerate(stimuli.files) if file in times.of]
     stimuli.files = [stimuli.files[k] for k in kept]
     stimuli.ids = stimuli.ids and [stimuli.ids[k] for k in kept]
-    stimuli.times, stimuli.left_out = times.of, stimuli.left_out + times.without
+    stimuli.at, stimuli.left_out = times, stimuli.left_out + times.without
     stimuli.settings['at'] = times.told
     return stimuli
 

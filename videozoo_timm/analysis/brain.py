@@ -138,7 +138,7 @@ def predict_responses(
     projection: int | None = None,
     permutations: int = 1000,
     seed: int = 0,
-    progress: Callable[[str, int, int], Any] = lambda what, number, total: None,
+    progress: Callable[[str, float, int], Any] = lambda what, number, total: None,
 ) -> BrainComparison:
     """Predict responses from the features of several files, by `encode`; rows are matched by stimulus and time.
 
@@ -152,7 +152,7 @@ def predict_responses(
         projection: As in `encode`.
         permutations: As in `encode`.
         seed: As in `encode`.
-        progress: Called with what is being done, how many steps of it are, and of how many.
+        progress: Called with what is being done, how many steps of it are (or a fraction of one), and of how many.
 
     Raises:
         ValueError: As in `read_responses`, `match_rows` and `encode`.
@@ -173,7 +173,7 @@ def predict_responses(
         encodings[file.name] = encode(
             np.stack(taken, axis=1),
             values,
-            matched.stimuli,
+            matched.paths,  # one that is listed twice is not to be on both sides
             folds=folds,
             projection=projection,
             permutations=permutations,

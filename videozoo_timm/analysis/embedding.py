@@ -26,7 +26,7 @@ from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError,
 from ._inputs import WARNING, Paths, Stimuli, none_read, stimuli_of
 from .feature_files import Embeddings, check_output, read_origin
 from .features import Features
-from .stimulus_tables import At, Manifest
+from .stimulus_tables import At, Manifest, TimesOfFiles
 
 __all__ = ['embed']
 
@@ -38,7 +38,7 @@ def embed(
     paths: Paths = (),
     *,
     manifest: Manifest | str | os.PathLike[str] | None = None,
-    at: At | None = None,
+    at: At | TimesOfFiles | None = None,
     tokens: str = 'class',
     blocks: Sequence[int] | int | None = None,
     norm: bool = False,
@@ -73,7 +73,8 @@ def embed(
         manifest: Somebody else's list of stimuli, a table with a column of files and perhaps one of identifiers
             (`read_manifest`), whose order the rows have; `paths` are then folders from which its paths go, if any.
         at: Times of the rows: a file with one column of seconds, or columns `file` and `time`, or `onset` (a BIDS
-            `events.tsv`); or seconds for each video; or these by file. Not together with `num_clips` or `stride`.
+            `events.tsv`); or seconds for each video; or these by file; or what `times_of` made of it. A time outside
+            of its video has no row, which is told (`lost`). Not together with `num_clips` or `stride`.
         tokens: As in `Features`.
         blocks: As in `Features`.
         norm: As in `Features`.
@@ -144,6 +145,12 @@ def embed(
                 **placement,
             )
 
+    def lacks(path: str, duration: float, clock_offset: float) -> str:
+        if stimuli.times is None:
+            return ''
+        inside = views.inside(duration, stimuli.times[path], clock_offset)
+        return stimuli.times[path].outside(inside, duration, clock_offset)
+
     def tell_lacks() -> None:
         for path, reason in stimuli.left_out:
             reporter.report(path, reason)
@@ -152,7 +159,7 @@ def embed(
 
     if out is None:
         tell_lacks()
-        return _checked(_collect(batches_of(groups), stimuli, resolved, np.empty, clock, strict, reporter))
+        return _checked(_collect(batches_of(groups), stimuli, resolved, np.empty, clock, strict, lacks, reporter))
     out, team = Path(out), team or ProcessGroup()
     check_output(out, tokens)
     if compile:
@@ -195,7 +202,7 @@ def embed(
     with resumed(journal, out, groups, batches_of, team, reporter, start_over, tell_lacks) as done:
         if done is None:
             return None
-        result = _collect(done, stimuli, resolved, journal.array, clock, strict, reporter)
+        result = _collect(done, stimuli, resolved, journal.array, clock, strict, lacks, reporter)
         about |= {name: json.dumps(told) for name in _LEFT_OUT if (told := getattr(result, name))}
         result._save(out, about, f'once there is room, the same command goes on (all rows are in {journal.folder})')
     return _checked(result)
@@ -242,12 +249,13 @@ def _collect(
     allocate: Callable[[tuple[int, ...], type], np.ndarray],
     clock: str,
     strict: bool,
+    lacks: Callable[[str, float, float], str],
     reporter: Reporter,
 ) -> Embeddings:
     """All rows in the order of the files, without those of files that failed; what else is missing is told."""
     batches, paths, ids = list(batches), stimuli.files, stimuli.ids
     failed = {file: reason for batch in batches for file, reason in batch.failed.items()}
-    lost = losses_of(batches, paths)
+    lost = losses_of(batches, paths, lacks)
     for path, reason in lost:
         reporter.lose(path, reason)
     if strict:

@@ -1,5 +1,6 @@
 """How well features predict responses: ridge regression, cross-validated within cross-validation."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ __all__ = ['ALPHAS', 'Encoding', 'encode']
 
 ALPHAS = tuple(10.0 ** (k / 2) for k in range(-2, 13))  # of standardized features
 _INNER = 4  # folds in which alpha and block are chosen
+_AT_ONCE = 1 << 27  # bytes that the permutation test holds of its orders, and about what it computes on
 
 
 @dataclass
@@ -61,7 +63,7 @@ def encode(
     permutations: int = 1000,
     seed: int = 0,
     solver: str | None = None,
-    progress: Callable[[int], Any] = lambda number: None,
+    progress: Callable[[float], Any] = lambda number: None,
 ) -> Encoding:
     """Predict responses from features by ridge regression, and tell how well on rows that were held out.
 
@@ -87,7 +89,8 @@ def encode(
         permutations: Of the test, at most; 0 for none.
         seed: Random seed of folds, projection and permutations.
         solver: 'himalaya' or 'sklearn'; None for the first one that is installed.
-        progress: Called with a number of fits (of a block in a fold) that are done.
+        progress: Called with a number of fits (of a block in a fold) that are done, or a fraction of them: with its
+            permutations a fit counts half.
 
     Raises:
         ValueError: Too few rows, or another solver.
@@ -105,26 +108,58 @@ def encode(
     blocks = [_projected(features[:, k], projection, seed) for k in range(num_blocks)]
     num_channels, orders = responses.shape[1], _orders(numbers, permutations, seed)
     r, chosen = np.zeros((folds, num_blocks, num_channels)), np.zeros((folds, num_channels), np.int64)
-    chosen_r, tested = np.zeros((folds, num_channels)), np.zeros((len(orders), num_channels))
+    chosen_r = np.zeros((folds, num_channels))
     for fold in range(folds):
         train, test = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
         inner = _folds(numbers[train], _INNER, seed)
-        best, again = np.full(num_channels, -np.inf), []
+        best = np.full(num_channels, -np.inf)
         for k, block in enumerate(blocks):
             x, held_out = _standardized_by(block, train, test)
             scores, predicted = _fit(solver, x, responses[train], held_out, inner, alphas)
             r[fold, k] = _correlations(predicted, responses[test])
             better = scores > best
             best[better], chosen[fold, better], chosen_r[fold, better] = scores[better], k, r[fold, k, better]
-            again += [_Refit(x, held_out, np.asarray(alphas))] if permutations else []
-            progress(1)
-        for row, order in zip(tested if permutations else (), orders, strict=False):
-            ordered = responses[order]
-            row += _correlations(_best(again, ordered[train]), ordered[test])
-    # A random order in which a channel does not vary in some fold has no r, as the right order had none then.
-    p = (tested >= tested[0] - 1e-12).sum(axis=0) / np.maximum(np.isfinite(tested).sum(axis=0), 1)
-    observed = chosen_r.mean(axis=0)
+            progress(0.5 if permutations else 1)
+    observed, p = chosen_r.mean(axis=0), np.ones(num_channels)
+    if permutations:
+        p = _p_values(blocks, responses, assigned, orders, np.asarray(alphas), progress)
     return Encoding(r.mean(axis=0), observed, chosen, np.where(np.isnan(observed), np.nan, p), solver)
+
+
+def _p_values(
+    blocks: Sequence[np.ndarray],
+    responses: np.ndarray,
+    assigned: np.ndarray,
+    orders: Sequence[np.ndarray],
+    alphas: np.ndarray,
+    progress: Callable[[float], Any],
+) -> np.ndarray:
+    """p [V]: in which fraction of the orders, of which the first is the recorded one, r is as high as in that one.
+
+    Some channels come after the other, so that memory does not grow with their number.
+    """
+    num_channels, folds, p = responses.shape[1], int(assigned.max()) + 1, []
+    pieces = _pieces(num_channels, 8 * len(orders))
+    for piece in pieces:
+        given = responses[:, piece]
+        tested = np.zeros((len(orders), given.shape[1]))
+        parts = _pieces(given.shape[1], 8 * 6 * len(given))  # of which there are about six arrays at a time
+        for fold in range(folds):
+            train, test = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
+            refits = [_Refit(*_standardized_by(block, train, test), alphas) for block in blocks]
+            for row, order in zip(tested, orders, strict=True):
+                for part in parts:
+                    row[part] += _correlations(_best(refits, given[order[train], part]), given[order[test], part])
+            progress(len(blocks) / 2 / len(pieces))
+        # A random order in which a channel does not vary in some fold has no r, as the right order had none then.
+        p.append((tested >= tested[0] - 1e-12).sum(axis=0) / np.maximum(np.isfinite(tested).sum(axis=0), 1))
+    return np.concatenate(p)
+
+
+def _pieces(number: int, size: int) -> list[slice]:
+    """Channels in pieces of about equal width, of which `size` bytes each are held in `_AT_ONCE`."""
+    ends = np.linspace(0, number, min(math.ceil(number * size / _AT_ONCE), number) + 1).astype(int)
+    return [slice(start, end) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
 
 def _orders(groups: np.ndarray, permutations: int, seed: int) -> list[np.ndarray]:
@@ -163,10 +198,12 @@ class _Refit:
 
 def _best(refits: Sequence[_Refit], y: np.ndarray) -> np.ndarray:
     """Predictions of the held-out rows by the block that predicts the training rows best, channel by channel."""
-    errors, weights = zip(*(refit.fit(y - y.mean(axis=0)) for refit in refits), strict=True)
-    best, predicted = np.argmin(errors, axis=0), np.empty((len(refits[0].held_out), y.shape[1]))
-    for k, refit in enumerate(refits):
-        predicted[:, best == k] = refit.held_out @ weights[k][:, best == k]
+    y = y - y.mean(axis=0)
+    least, predicted = np.full(y.shape[1], np.inf), np.zeros((len(refits[0].held_out), y.shape[1]))
+    for refit in refits:
+        errors, weights = refit.fit(y)
+        better = errors < least
+        least[better], predicted[:, better] = errors[better], refit.held_out @ weights[:, better]
     return predicted
 
 

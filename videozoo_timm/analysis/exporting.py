@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..files import atomic_write
 from .feature_reading import FeatureFile
 from .feature_tables import save_table
-from .matching import match_names
+from .matching import match_listed
 from .similarity import dissimilarities, library
 
 __all__ = ['FORMATS', 'export', 'in_order']
@@ -30,12 +30,12 @@ def in_order(file: FeatureFile, stimuli: Sequence[str]) -> FeatureFile:
 
     Args:
         file: With one row for each stimulus.
-        stimuli: Names, matched as `match_names` does.
+        stimuli: Names, matched as `match_listed` does.
 
     Raises:
         ValueError: A stimulus is missing, or has several rows.
     """
-    ours, theirs = match_names([file.paths, stimuli])
+    ours, theirs = match_listed(file.paths, file.ids, stimuli)
     place = {name: row for row, name in enumerate(ours)}
     if missing := [name for name, key in zip(stimuli, theirs, strict=True) if key not in place]:
         more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
@@ -44,7 +44,8 @@ def in_order(file: FeatureFile, stimuli: Sequence[str]) -> FeatureFile:
         raise ValueError(f'{file.name} has several rows of a stimulus, a list of stimuli is for one row of each')
     rows = np.array([place[key] for key in theirs])
     columns = {name: column[rows] for name, column in file.columns.items()}
-    return replace(file, paths=list(stimuli), columns=columns, _read=lambda: file.array()[rows])
+    ids = None if file.ids is None else [file.ids[row] for row in rows]
+    return replace(file, paths=list(stimuli), columns=columns, _read=lambda: file.array()[rows], ids=ids)
 
 
 def of_block(file: FeatureFile, block: int) -> FeatureFile:
@@ -106,14 +107,19 @@ def _of_rows(file: FeatureFile) -> dict[str, np.ndarray]:
     return {name: file.columns[name] for name in _SECONDS if name in file.columns}
 
 
+def _names_of(file: FeatureFile, text: Callable[[str], str] = str) -> dict[str, list[str]]:
+    """What tells the stimulus of each row: its path and, in somebody else's list, its identifier."""
+    names = dict(stimulus=file.paths) if file.ids is None else dict(stimulus=file.paths, id=file.ids)
+    return {key: list(map(text, values)) for key, values in names.items()}
+
+
 def _rsatoolbox(file: FeatureFile, out: Path, dissimilarity: str) -> list[Path]:
     data, rdm = library('rsatoolbox.data'), library('rsatoolbox.rdm')
     features, blocks = file.features(), file.blocks or [-1]
     rows, number, width = features.shape
-    # It stores text in ASCII.
-    stimuli = np.array([path.encode('ascii', 'backslashreplace').decode() for path in file.paths])
-    described = dict(stimulus=stimuli, **_of_rows(file))
-    about = dict(model=file.model.encode('ascii', 'backslashreplace').decode())
+    names = {key: np.array(values) for key, values in _names_of(file, _ascii).items()}  # it stores text in ASCII
+    described = dict(names, **_of_rows(file))
+    about = dict(model=_ascii(file.model))
     channels = dict(block=np.repeat(blocks, width), feature=np.tile(np.arange(width), number))
     dataset = data.Dataset(
         features.reshape(rows, -1), descriptors=about, obs_descriptors=described, channel_descriptors=channels
@@ -133,6 +139,10 @@ def _rsatoolbox(file: FeatureFile, out: Path, dissimilarity: str) -> list[Path]:
     return [out, beside]
 
 
+def _ascii(text: str) -> str:
+    return text.encode('ascii', 'backslashreplace').decode()
+
+
 def _mat(file: FeatureFile, out: Path) -> list[Path]:
     savemat, features = _library('scipy.io', 'compare').savemat, file.array()
     if features.nbytes >= _LARGEST_MAT:
@@ -142,9 +152,8 @@ def _mat(file: FeatureFile, out: Path) -> list[Path]:
             features.nbytes / 1e9,
             to='hdf5',
         )
-    content: dict[str, Any] = dict(
-        features=features, stimulus=np.array(file.paths, dtype=object)[:, None], model=file.model
-    )
+    content: dict[str, Any] = dict(features=features, model=file.model)
+    content |= {key: np.array(values, dtype=object)[:, None] for key, values in _names_of(file).items()}
     content |= {name: column[:, None] for name, column in _of_rows(file).items()}
     content |= {} if file.blocks is None else dict(block=np.array(file.blocks))
     with atomic_write(out, features.nbytes) as partial:
@@ -156,7 +165,8 @@ def _hdf5(file: FeatureFile, out: Path) -> list[Path]:
     h5py, features = _library('h5py', 'compare'), file.array()
     with atomic_write(out, features.nbytes) as partial, h5py.File(partial, 'w') as target:
         target['features'] = features
-        target.create_dataset('stimulus', data=[_utf8(path) for path in file.paths], dtype=h5py.string_dtype())
+        for name, values in _names_of(file, _utf8).items():
+            target.create_dataset(name, data=values, dtype=h5py.string_dtype())
         for name, column in _of_rows(file).items():
             target[name] = column
         if file.blocks is not None:
@@ -171,7 +181,7 @@ def _utf8(text: str) -> str:
 
 def _csv(file: FeatureFile, out: Path) -> list[Path]:
     content = dict(file.about, paths=list(dict.fromkeys(file.paths)))
-    save_table(out, file.array(), file.paths, _of_rows(file), file.blocks, content)
+    save_table(out, file.array(), file.paths, _of_rows(file), file.blocks, content, ids=file.ids)
     return [out, out.with_name(f'{out.name}.json')]
 
 
@@ -191,7 +201,8 @@ def _netcdf(file: FeatureFile, out: Path) -> list[Path]:
     _library('h5netcdf', 'netcdf')
     leading = ['row'] if file.blocks is None else ['row', 'block']
     tokens = features.ndim - len(leading) - 1
-    coordinates: dict[str, Any] = dict(stimulus=('row', np.array([_utf8(path) for path in file.paths], dtype=object)))
+    names = _names_of(file, _utf8)
+    coordinates: dict[str, Any] = {key: ('row', np.array(values, dtype=object)) for key, values in names.items()}
     coordinates |= {name: ('row', column) for name, column in _of_rows(file).items()}
     coordinates |= {} if file.blocks is None else dict(block=np.array(file.blocks))
     dims = [*leading, *_MAP[len(_MAP) - tokens :], 'feature']

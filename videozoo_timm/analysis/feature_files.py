@@ -121,7 +121,7 @@ def check_output(out: Path, tokens: str = 'class') -> None:
             check_table(out, tokens)
     else:
         arrays = [f'{name}.npy' for name in ('features', 'blocks', *_COLUMNS)]
-        output.check_own_folder(('about.json', *arrays), 'features')
+        output.check_own_folder(('about.json', *arrays, 'run.json'), 'features')
 
 
 def read_origin(out: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .feature_tables import TABLES, read_about
 __all__ = ['FeatureFile', 'open_features']
 
 _SECONDS = ('time', 'start', 'end', 'duration', 'padded', 'damaged', 'clock_offset')
+_NAMES = ('paths', 'ids')
 _FORMATS = ('.npz', '.safetensors', *TABLES)
 
 
@@ -32,6 +33,7 @@ class FeatureFile:
         columns: float64 [R] each: `time` of the row and, as far as they are stored, the others of `Embeddings`.
         blocks: The blocks that the features are of; None for the model's output.
         about: What is stored about them: `model`, `settings`, and others.
+        ids: Of each row, the identifier of its stimulus in somebody else's list (`manifest` of `embed`); None without.
     """
 
     name: str
@@ -40,6 +42,7 @@ class FeatureFile:
     blocks: list[int] | None
     about: dict[str, Any]
     _read: Callable[[], np.ndarray] = field(repr=False)
+    ids: list[str] | None = None
 
     def __repr__(self) -> str:
         return f'FeatureFile({self.name}: {len(self.paths)} rows, blocks={self.blocks})'
@@ -80,9 +83,14 @@ class FeatureFile:
     @classmethod
     def of(cls, name: str, embeddings: Embeddings) -> 'FeatureFile':
         """The result of `embed` under a name."""
-        paths = [embeddings.paths[index] for index in embeddings.video_index.tolist()]
+        rows = embeddings.video_index.tolist()
+        paths, ids = _of_rows(embeddings.paths, rows), embeddings.ids and _of_rows(embeddings.ids, rows)
         columns = {column: getattr(embeddings, column).numpy() for column in _SECONDS}
-        return cls(name, paths, columns, embeddings.blocks, {}, lambda: embeddings.features.numpy())
+        return cls(name, paths, columns, embeddings.blocks, {}, lambda: embeddings.features.numpy(), ids)
+
+
+def _of_rows(values: Sequence[Any], rows: Sequence[int]) -> list[str]:
+    return [str(values[index]) for index in rows]
 
 
 def open_features(path: str | os.PathLike[str], name: str | None = None) -> FeatureFile:
@@ -123,11 +131,11 @@ def open_features(path: str | os.PathLike[str], name: str | None = None) -> Feat
 def _of_arrays(
     name: str, arrays: dict[str, np.ndarray], about: dict[str, Any], read: Callable[[], np.ndarray]
 ) -> FeatureFile:
-    paths, blocks = [str(path) for path in about.pop('paths')], arrays.get('blocks')
-    of_rows = [paths[index] for index in arrays['video_index'].tolist()]
+    rows, blocks, ids = arrays['video_index'].tolist(), arrays.get('blocks'), about.pop('ids', None)
+    paths, ids = _of_rows(about.pop('paths'), rows), None if ids is None else _of_rows(ids, rows)
     columns = {column: np.asarray(arrays[column], np.float64) for column in _SECONDS if column in arrays}
     columns['time'] = np.asarray(arrays['time'], np.float64)
-    return FeatureFile(name, of_rows, columns, None if blocks is None else blocks.tolist(), about, read)
+    return FeatureFile(name, paths, columns, None if blocks is None else blocks.tolist(), about, read, ids)
 
 
 def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], np.ndarray]]:
@@ -140,7 +148,8 @@ def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[]
             raise KeyError('features')
         small = {key: arrays[key] for key in arrays.files if key != 'features'}
     about: dict[str, Any] = {key: str(text) for key, text in small.items() if text.dtype.kind == 'U' and not text.ndim}
-    return small, dict(about, paths=small['paths'].tolist()), read
+    names = {key: small[key].tolist() for key in _NAMES if key in small}
+    return small, {**about, **names}, read
 
 
 def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], np.ndarray]]:
@@ -153,7 +162,8 @@ def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Cal
     with safe_open(path, 'np') as file:
         small = {key: file.get_tensor(key) for key in file.keys() if key != 'features'}  # noqa: SIM118
         about = dict(file.metadata())
-    return small, dict(about, paths=json.loads(about['paths'])), read
+    names = {key: json.loads(about[key]) for key in _NAMES if key in about}
+    return small, {**about, **names}, read
 
 
 def _folder(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], np.ndarray]]:
@@ -172,13 +182,16 @@ def _of_table(name: str, path: Path) -> FeatureFile:
 
         table = read_table(path)
         texts = {key: table[key].to_numpy() for key in table.column_names}
-    about = {key: value for key, value in read_about(path).items() if key != 'paths'}
+    about = {key: value for key, value in read_about(path).items() if key not in _NAMES}
     blocks = list(dict.fromkeys(int(block) for block in texts['block'])) if 'block' in texts else None
     step = len(blocks) if blocks else 1  # the blocks of a clip stand one below the other
     values = np.stack([np.asarray(texts[f'f{j}'], np.float32) for j in range(_width(texts))], axis=1)
     values = values if blocks is None else values.reshape(-1, step, values.shape[1])
     columns = {key: np.asarray(texts[key][::step], np.float64) for key in _SECONDS if key in texts}
-    return FeatureFile(name, [str(text) for text in texts['path'][::step]], columns, blocks, about, lambda: values)
+    paths, ids = ([str(text) for text in texts[key][::step]] if key in texts else None for key in ('path', 'id'))
+    if paths is None:
+        raise KeyError('path')
+    return FeatureFile(name, paths, columns, blocks, about, lambda: values, ids)
 
 
 def _width(texts: dict[str, Any]) -> int:

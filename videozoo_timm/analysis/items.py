@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import UserError
 from .behavior import DissimilarityMatrix, Triplets
 from .feature_reading import FeatureFile
-from .matching import FEWEST, Matched, match_names
+from .matching import FEWEST, Matched, match_listed
 
 __all__ = ['BEHAVIOR', 'Items', 'checked_features']
 
@@ -56,7 +56,9 @@ class Items:
             items = [[row] for row in range(len(matched.stimuli))]
         self.behavior_vector, self.answers, order = None, np.empty((0, 3), np.int64), list(range(len(items)))
         if behavior is not None:
-            order = self._with_behavior([matched.stimuli[item[0]] for item in items], files[0].name, behavior)
+            ids = None if matched.ids is None else [matched.ids[item[0]] for item in items]
+            paths = [matched.paths[item[0]] for item in items]
+            order = self._with_behavior(paths, ids, files[0].name, behavior)
         items = [items[k] for k in order]
         self.stimuli = [matched.stimuli[item[0]] for item in items]
         self.times = np.array([matched.times[item[0]] for item in items])
@@ -67,9 +69,12 @@ class Items:
             places = [(k, j) for k, item in enumerate(items) for j in range(len(item))]
             self.repeats = [k for k, _ in places], [j for _, j in places]
 
-    def _with_behavior(self, stimuli: list[str], name: str, behavior: DissimilarityMatrix | Triplets) -> list[int]:
+    def _with_behavior(
+        self, paths: list[str], ids: list[str] | None, name: str, behavior: DissimilarityMatrix | Triplets
+    ) -> list[int]:
         """The items that behavior has too, in its order."""
-        ours, theirs = match_names([stimuli, behavior.stimuli])
+        ours, theirs = match_listed(paths, ids, behavior.stimuli)
+        stimuli = paths if ids is None else ids
         place = {stimulus: k for k, stimulus in enumerate(ours)}
         both = [j for j, stimulus in enumerate(theirs) if stimulus in place]
         if len(both) < FEWEST:

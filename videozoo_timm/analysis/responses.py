@@ -17,6 +17,7 @@ from .feature_reading import FeatureFile
 __all__ = ['Responses', 'read_ceiling', 'read_responses', 'save_map']
 
 _IMAGES = ('.nii', '.nii.gz')
+_APART = 0.01  # of a voxel's side, which is more than headers round
 
 
 @dataclass(repr=False)
@@ -65,11 +66,12 @@ def read_responses(
             one) the seconds, and each other column is a channel; or a NIfTI image [X, Y, Z, R].
         like: Features. Rows without names are those of its rows, in their order, if there are as many.
         stimuli: Names of the rows of an `.npy` or a NIfTI image.
-        mask: NIfTI image of the voxels to take, not 0; without it those that vary.
+        mask: NIfTI image of the voxels to take, not 0, of the same grid; without it those that vary.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is none of these, has NaN, or rows that nothing tells the stimuli of.
+        ValueError: It is none of these, has NaN, or rows that nothing tells the stimuli of; or the mask's voxels have
+            other places.
         ImportError: A NIfTI image without nibabel.
     """
     source, image = _file(path), None
@@ -81,7 +83,8 @@ def read_responses(
             times = np.array([row[header.index('time')] if 'time' in header else 0 for row in rows], np.float64)
         except ValueError as error:
             raise ValueError(f'{source}: {error}') from error
-        named = FeatureFile(source.name, [row[0] for row in rows], dict(time=times), None, {}, lambda: values)
+        names = [row[0] for row in rows]
+        named = FeatureFile(source.name, names, dict(time=times), None, {}, lambda: values, names)
         return _checked(source, Responses(values, [header[k] for k in chosen], named))
     if _is_nifti(source):
         values, channels, image = _voxels(source, mask)
@@ -93,6 +96,7 @@ def read_responses(
     else:
         raise ValueError(f'{source}: responses are read from .csv, .npy, .nii and .nii.gz')
     paths, times = (list(stimuli), np.zeros(len(stimuli))) if stimuli else (like.paths, like.time)
+    ids = paths if stimuli else like.ids
     if len(paths) != len(values):
         whose = 'the list of stimuli' if stimuli else like.name
         raise UserError(
@@ -103,7 +107,7 @@ def read_responses(
             len(paths),
             stimuli=None,
         )
-    named = FeatureFile(source.name, paths, dict(time=times), None, {}, lambda: values)
+    named = FeatureFile(source.name, paths, dict(time=times), None, {}, lambda: values, ids)
     return _checked(source, Responses(values, channels, named, image))
 
 
@@ -132,11 +136,27 @@ def _voxels(source: Path, mask: str | os.PathLike[str] | None) -> tuple[np.ndarr
         # A voxel that lacks some rows is no background: `_checked` tells of it.
         taken = np.where(missing.any(axis=3), ~missing.all(axis=3), volumes.max(axis=3) > volumes.min(axis=3))
     else:
-        taken = np.asanyarray(_load(_file(mask)).dataobj) != 0
+        own = _load(_file(mask))
+        taken = np.asanyarray(own.dataobj) != 0
         if taken.shape != volumes.shape[:3]:
             raise ValueError(f'{mask} has the shape {taken.shape}, {source} has {volumes.shape[:3]}')
+        _check_place(mask, own, source, image)
     names = [','.join(map(str, place)) for place in np.argwhere(taken)]
     return np.asarray(volumes[taken], np.float64).T, names, (image, taken)
+
+
+def _check_place(path: str | os.PathLike[str], own: Any, source: str | os.PathLike[str], image: Any) -> None:
+    """Refuse an image whose voxels are not where those of another one of the same shape are."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.shape[:3]) - 1)  # [8, 3]
+    places = [corners @ affine[:3, :3].T + affine[:3, 3] for affine in (own.affine, image.affine)]
+    apart = float(np.linalg.norm(places[0] - places[1], axis=1).max())
+    if not apart <= _APART * np.linalg.norm(image.affine[:3, :3], axis=0).min():
+        axes = [''.join(map(str, _nibabel().aff2axcodes(affine))) for affine in (own.affine, image.affine)]
+        told = f' (its axes are {axes[0]}, the others {axes[1]})' if axes[0] != axes[1] else ''
+        raise ValueError(
+            f'the voxels of {path} lie up to {apart:.3g} mm from those of {source}, as the affines differ{told}: '
+            f'resample it to that image, as nilearn.image.resample_to_img does'
+        )
 
 
 def _checked(source: Path, responses: Responses) -> Responses:
@@ -159,12 +179,14 @@ def read_ceiling(path: str | os.PathLike[str], responses: Responses) -> np.ndarr
         responses: What it is the ceiling of.
 
     Raises:
-        ValueError: It is not of these voxels or channels, or not within 0 and 1.
+        ValueError: It is not of these voxels or channels, its voxels have other places, or it is not within 0 and 1.
     """
     source = _file(path)
     if _is_nifti(source) and responses.image is not None:
-        volume = np.asanyarray(_load(source).dataobj)
-        taken = responses.image[1]
+        own, (image, taken) = _load(source), responses.image
+        volume = np.asanyarray(own.dataobj)
+        if volume.shape == taken.shape:
+            _check_place(source, own, responses.rows.name, image)
         ceiling = volume[taken] if volume.shape == taken.shape else volume.reshape(-1)
     elif source.suffix == '.csv':
         header, *rows = _table(source)

@@ -106,13 +106,18 @@ class TimesOfFiles:
     without: list[tuple[str, str]]
     told: str
 
+    def on_clock(self, of_file: bool) -> 'TimesOfFiles':
+        """The same, on the clock of each file or from its first frame."""
+        return replace(self, of={file: replace(times, on_file_clock=of_file) for file, times in self.of.items()})
 
-def times_of(at: At, files: Sequence[str], on_file_clock: bool = False) -> TimesOfFiles:
+
+def times_of(at: At | TimesOfFiles, files: Sequence[str], on_file_clock: bool = False) -> TimesOfFiles:
     """At which times features of each file are wanted.
 
     Args:
         at: A file: one column of seconds for each video, under a header `time` or `onset` (a BIDS `events.tsv`) or
-            none; with a column `file` beside it for each video its own. Or seconds for each video; or these by file.
+            none; with a column `file` beside it for each video its own. Or seconds for each video; or these by file; or
+            what this function has made of such.
         files: The videos. One is named by its path, as given or from the folder of the table, or by the path's end.
         on_file_clock: Whether the times are on the clock of each file.
 
@@ -120,6 +125,8 @@ def times_of(at: At, files: Sequence[str], on_file_clock: bool = False) -> Times
         FileNotFoundError: There is no such table.
         ValueError: It has no such columns; or a time is no number, or told twice; it names file and line.
     """
+    if isinstance(at, TimesOfFiles):
+        return at.on_clock(on_file_clock)
     if isinstance(at, (str, os.PathLike)):
         source, place = str(at), 'line'
         common, of_names = _times_in(_read_table(at))
@@ -151,8 +158,7 @@ def times_of(at: At, files: Sequence[str], on_file_clock: bool = False) -> Times
         raise ValueError(f'{source}: has times of none of the {len(files)} files; {without[0][1]}')
     content = {name: sorted(time for time, _ in told) for name, told in of_names.items() or [('', common or ())]}
     told = f'{sum(map(len, content.values()))} times ({_digest(content)})'
-    of = {file: replace(times, on_file_clock=on_file_clock) for file, times in of.items()}
-    return TimesOfFiles(of, without, told)
+    return TimesOfFiles(of, without, told).on_clock(on_file_clock)
 
 
 def _digest(content: Any) -> str:

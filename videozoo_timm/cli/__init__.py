@@ -23,6 +23,7 @@ from click.shell_completion import shell_complete
 from .. import __version__
 from ..text import printable
 from . import (
+    again,
     attend,
     bench,
     classify,
@@ -39,6 +40,7 @@ from . import (
     generate,
     info,
     list_models,
+    methods,
     offer,
     pca,
     pin,
@@ -94,6 +96,7 @@ commands = Commands(
             draw.draw,
         ],
         'Generators': [generate.generate, reconstruct.reconstruct, fid.fid],
+        'What was done': [again.again, methods.methods],
         'Use elsewhere': [run.run, bench.bench, publish.publish, offer.offer],
     },
 )

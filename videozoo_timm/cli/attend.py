@@ -20,10 +20,11 @@ from .pictures import PictureFolder, captions, check_table, each_view, leave_out
 
 
 @command(
+    results='out',
     examples="""
     videozoo attend VIDEOS --model vit_hvm1_none --threshold 0.6
     videozoo attend IMAGES --model dino_say_vitb14 --img-size 1400 --heads
-"""
+""",
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from .recording import HASH, WORDS, record_run
+
 _SETTINGS = dict(
     help_option_names=['-h', '--help'],
     max_content_width=100,
@@ -31,20 +33,37 @@ def _debug_option(**settings: Any) -> click.Option:
     return click.Option(['--debug'], is_flag=True, expose_value=False, callback=turn_on, **settings)
 
 
+def _hash_option() -> click.Option:
+    return Option(
+        ['--hash-inputs', HASH],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, param, value: ctx.meta.__setitem__(HASH, value),
+        section='Record',
+        help='Put a digest of the contents of all input files into the record of this run, which reads them once more; '
+        'otherwise, where there are many, names and sizes tell.',
+    )
+
+
 class Command(click.Command):
     """A command whose help shows its options in sections and ends with examples.
 
     Args:
         examples: Command lines, one a line.
         shared: Of several processes all run it, as they share its work; otherwise the first one alone does.
+        results: The parameter that says where its results go, of which a record is then kept; '' if it gives none that
+            a paper would show.
     """
 
-    def __init__(self, *args: Any, examples: str = '', shared: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, examples: str = '', shared: bool = False, results: str = '', **kwargs: Any) -> None:
         super().__init__(*args, context_settings=_SETTINGS | kwargs.pop('context_settings', {}), **kwargs)
         self.params.append(_debug_option(hidden=True))  # the help of `videozoo` has it
-        self.examples, self.shared = examples.strip().splitlines(), shared
+        self.examples, self.shared, self.results = examples.strip().splitlines(), shared, results
+        if results:
+            self.params.append(_hash_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = tuple(args)
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -53,7 +72,9 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         elsewhere = int(os.environ.get('WORLD_SIZE', '1')) > 1 and os.environ.get('RANK', '0') != '0'
-        return 0 if elsewhere and not self.shared else super().invoke(ctx)
+        if elsewhere or not self.results:
+            return 0 if elsewhere and not self.shared else super().invoke(ctx)
+        return record_run(ctx, lambda: click.Command.invoke(self, ctx))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

@@ -70,12 +70,13 @@ def brain_options() -> Any:
 
 
 @command(
+    results='out',
     examples="""
     videozoo compare hvm1.npz kinetics.npz dino.npz --out comparison
     videozoo compare hvm1.npz kinetics.npz --behavior ratings.csv --measures spearman
     videozoo compare hvm1.npz kinetics.npz --behavior triplets.csv --dissimilarity cosine
     videozoo compare hvm1.npz kinetics.npz --brain responses.nii.gz --stimuli stimuli.txt --noise-ceiling ceiling.nii.gz
-"""
+""",
 )
 @argument('features', nargs=-1, required=True, metavar='FEATURES...', type=PATH, help='Files of `videozoo embed`.')
 @option(
@@ -155,7 +156,8 @@ def compare(
             raise ValueError(f'--{wrong[0].replace("_", "-")} belongs to --brain')
         about |= dict(measures=list(measures), dissimilarity=dissimilarity, bootstraps=bootstraps)
         about['behavior_file'] = behavior and absolute(str(behavior))
-    Output(out).check_recorded('brain.json' if predicted.brain else 'comparison.json', about, force)
+    record, *others = _files(features, measures, predicted.brain is not None, format)
+    Output(out).check_recorded(record, about, force, others)
     check_pictures()  # now, rather than after the work
     with _Stages() as stages:
         if predicted.brain:
@@ -194,12 +196,21 @@ def compare(
     return 1 if result.left_out else 0
 
 
+def _files(features: tuple[str, ...], measures: tuple[str, ...], brain: bool, format: str) -> list[str]:
+    """What may be written; the record first."""
+    if brain:
+        maps = [f'r_{Path(file).stem}.nii.gz' for file in features]
+        return ['brain.json', 'brain.csv', 'channels.csv', f'brain.{format}', *maps]
+    pictures = [f'{kind}_{measure}.{format}' for kind in ('heat_map', 'mds', 'behavior') for measure in measures]
+    return ['comparison.json', 'pairs.csv', 'behavior.csv', *pictures, f'behavior_triplets.{format}']
+
+
 class _Stages(ExitStack):
     """A progress bar for each of several things that are done one after the other."""
 
     what, advance = '', staticmethod(lambda number: None)
 
-    def __call__(self, what: str, number: int, total: int) -> None:
+    def __call__(self, what: str, number: float, total: int) -> None:
         if what != self.what:
             self.close()
             self.what, self.advance = what, self.enter_context(progress(total, what))

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ..notes import tell_settings
 from .base import command, option
 from .inputs import files, sample
 from .loading import load, short_name, takes_images, views_for
@@ -24,12 +25,13 @@ from .types import FILE, Choice, Integers, Number
 
 
 @command(
+    results='out',
     examples="""
     videozoo complete VIDEOS --model mae_hvm1_none --out completions
     videozoo complete VIDEOS --model mae_hvm1@448_none --mask-type center --mask-ratio 0.5 --num-vids 16
     videozoo complete clip.mp4 --mask-box 0,16,32,80,32,80 --animate gif
     videozoo complete IMAGES --model mae_say_vitl16
-"""
+""",
 )
 @input_options('Video files (of a model of images, image files), or folders to search.')
 @model_options()
@@ -108,6 +110,7 @@ def complete(
     img_size = chosen.img_size if of_images else None
     if mask_ratio is None:
         mask_ratio = float(model.default_mask_ratio)
+    tell_settings(mask_ratio=mask_ratio)
     mask, kind = None, mask_type
     if mask_file is not None:
         mask, kind = read_mask(mask_file, mask_shape(model, img_size)), 'file'

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ..notes import tell_placed
 from .base import command, option
 from .inputs import files
 from .loading import load, view_size
@@ -19,7 +20,7 @@ from .options import (
     span_option,
 )
 from .output import Losses, complain, echo, exit_code, progress, tell_pace
-from .series import each, models_option, outputs_of, series_of
+from .series import each, models_option, named_output, outputs_of, series_of
 from .types import FILE, Choice, Count, Integers
 
 ALIGNMENTS = ('start', 'center', 'causal')  # of `video.ALIGNMENTS`, without its imports
@@ -28,6 +29,7 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo embed VIDEOS --model vit_hvm1_none --out features.npz
     videozoo embed VIDEOS --model vit_hvm1_none --blocks 8,16,-1 --tokens mean --stride 2 --out features.safetensors
@@ -115,7 +117,7 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     metavar='FILE',
     show_default='features.npz; of a series the folder features',
     help='.npz, .safetensors, .csv, .parquet, or a folder of memory-mapped arrays (a name without an extension). Of a '
-    'series (--models) a folder for files NAME.npz; {model} in it stands for the name: features/{model}.csv.',
+    "series (--models) a folder for files NAME.npz. {model} stands for the model's name: features/{model}.csv.",
 )
 @option(
     '--from-scratch',
@@ -124,7 +126,11 @@ CLOCKS = ('first-frame', 'file')  # of `analysis.embedding.CLOCKS`
     help='Random weights instead of the published ones: the control for what training adds.',
 )
 @option('--seed', type=int, metavar='N', section='Model', show_default='0', help='Random seed of --from-scratch.')
-@option('--force', is_flag=True, help='Replace FILE even if it holds something else, and start an unfinished run over.')
+@option(
+    '--force',
+    is_flag=True,
+    help='Replace FILE even if it is done or holds something else, and start an unfinished run over.',
+)
 def embed(
     inputs: Inputs,
     reading: ReadingOptions,
@@ -160,16 +166,17 @@ def embed(
 
     names = series_of(patterns, chosen) if patterns else []
     if not names:
-        check_output(out := out or Path('features.npz'), tokens)
+        check_output(out := named_output(out or Path('features.npz'), chosen), tokens)
     if seed is not None and not from_scratch:
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
     listed = read_manifest(manifest, inputs.given) if manifest else None
     paths, missing = files(inputs, find_media, chosen) if listed is None else (listed.files, len(listed.missing))
-    stimuli_of(paths, listed, at)  # what is wrong with them is told before a model is loaded
+    times = stimuli_of(paths, listed, at, clock == 'file').at  # what is wrong is told before a model is loaded
     team = ProcessGroup()
     about = dict(from_scratch=f'seed {seed or 0}') if from_scratch else {}
 
     def run(chosen: ModelOptions, out: Path) -> int:
+        tell_placed(out)
         untrained = (seed or 0) if from_scratch else None
         model, name = team.together(lambda: load(chosen, device=team.device, untrained=untrained))
         failed, losses = Losses(), Losses()
@@ -178,7 +185,7 @@ def embed(
                 model,
                 paths,
                 manifest=listed,
-                at=at,
+                at=times,
                 out=out,
                 about=dict(about, model=name),
                 tokens=tokens,
@@ -194,7 +201,7 @@ def embed(
                 batch_size=batch_size,
                 compile=compile,
                 start_over=force,
-                skip_done=bool(names),
+                skip_done=True,
                 team=team,
                 progress=update,
                 say=complain,
@@ -216,4 +223,4 @@ def embed(
     if out is not None and not names:
         return run(chosen, out)
     outputs = outputs_of(names, out, tokens)
-    return each(names, lambda name: run(replace(chosen, model=name), outputs[name]), team.is_main)
+    return each(outputs, lambda name: run(replace(chosen, model=name), outputs[name]), team.is_main)

@@ -25,6 +25,7 @@ from .output import Losses, echo, exit_code, progress, report, table, tell_pace,
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo evaluate VAL --model vit_hvm1_imagenet-2pt --batch-size 8
     videozoo evaluate VAL --model vit_hvm1_ssv2-50shot --views 5x3 --out evaluation

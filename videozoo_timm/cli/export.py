@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..notes import tell_placed
 from .base import argument, command, option
 from .output import echo
 from .types import FILE, Choice
@@ -10,11 +11,12 @@ FORMATS = ('rsatoolbox', 'mat', 'hdf5', 'csv', 'devbench', 'netcdf')  # of `anal
 
 
 @command(
+    results='out',
     examples="""
     videozoo export features.npz --to rsatoolbox
     videozoo export features.npz --to mat --out features.mat
     videozoo export features.npz --to devbench --stimuli manifest.csv --out things_hvm1.npy
-"""
+""",
 )
 @argument('features', metavar='FEATURES', type=FILE, help='File or folder of `videozoo embed`.')
 @option('--to', required=True, type=Choice(FORMATS), help='Format.')
@@ -51,6 +53,7 @@ def export(
     from ..outputs import Output
 
     out = out or Path(f'{features.with_suffix("") if features.suffix else features}{ENDINGS[to]}')
+    tell_placed(out)
     output = Output(out)
     output.check_file([ENDINGS[to]])
     output.refuse_existing(force)

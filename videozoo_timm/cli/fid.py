@@ -26,10 +26,11 @@ _FEW = 2048  # images; with fewer the covariance of the features has no full ran
 
 
 @command(
+    results='out',
     examples="""
     videozoo fid IMAGES samples
     videozoo fid --features vit_hvm1_none VIDEOS samples
-"""
+""",
 )
 @argument('real', metavar='REAL_DIR', type=FILE, shell_complete=complete_folder, help='Folder of real images.')
 @argument(
@@ -47,6 +48,8 @@ _FEW = 2048  # images; with fewer the covariance of the features has no full ran
 @span_option(RECOGNITION_SPAN)
 @batch_option(16, 'Images')
 @device_option('cpu or cuda')
+@option('--out', type=FILE, metavar='FILE', help='Also write the distance, .json, and the record of this run.')
+@option('--force', is_flag=True, help='Replace FILE.')
 @reading_options()
 def fid(
     real: Path,
@@ -56,15 +59,27 @@ def fid(
     span: int,
     batch_size: int,
     device: str | None,
+    out: Path | None,
+    force: bool,
     reading: ReadingOptions,
 ) -> int:
     """Compare generated with real images or videos (Fréchet distance)."""
+    from ..files import save_json
+    from ..outputs import Output
+
+    if out is not None:
+        Output(out).check_file(['.json'])
+        Output(out).refuse_existing(force)
     if features is not None:
-        return _in_features(features, zoo, (str(real), str(generated)), span, batch_size, device, reading)
-    return _of_inception(real, generated, batch_size, device)
+        code, told = _in_features(features, zoo, (str(real), str(generated)), span, batch_size, device, reading)
+    else:
+        code, told = _of_inception(real, generated, batch_size, device)
+    if out is not None:
+        save_json(dict(told, real=str(real), generated=str(generated)), out)
+    return code
 
 
-def _of_inception(real: Path, generated: Path, batch_size: int, device: str | None) -> int:
+def _of_inception(real: Path, generated: Path, batch_size: int, device: str | None) -> tuple[int, dict[str, Any]]:
     from urllib.error import URLError
 
     try:
@@ -90,7 +105,9 @@ def _of_inception(real: Path, generated: Path, batch_size: int, device: str | No
     echo(
         f'FID {metrics["frechet_inception_distance"]:.3f} ({len(samples)} generated images, {len(originals)} real ones)'
     )
-    return 1 if originals.failed or samples.failed else 0
+    told = dict(fid=float(metrics['frechet_inception_distance']), features='Inception')
+    told |= dict(real_files=len(originals), generated_files=len(samples))
+    return 1 if originals.failed or samples.failed else 0, told
 
 
 def _in_features(
@@ -101,7 +118,7 @@ def _in_features(
     batch_size: int,
     device: str | None,
     reading: ReadingOptions,
-) -> int:
+) -> tuple[int, dict[str, Any]]:
     from ..analysis import embed
     from ..analysis.frechet import frechet_distance
     from ..factory import load_file, load_model
@@ -141,7 +158,8 @@ def _in_features(
     echo(
         f'Fréchet distance {distance:.4f} in the features of {features} ({number} generated files, {of_real} real ones)'
     )
-    return 1 if failed else 0
+    told = dict(frechet_distance=float(distance), features=features, real_files=of_real, generated_files=number)
+    return 1 if failed else 0, told
 
 
 def _images_in(folder: Path) -> 'ImageFiles':

@@ -28,6 +28,7 @@ from .types import PATH, Count, Number
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo finetune --train VIDEOS/train --val VIDEOS/val --model vit_hvm1_none --out finetuned
     videozoo finetune --train VIDEOS/train --weights pretrained/model.safetensors --shots 10 --freeze

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..notes import tell_loaded, tell_placed, tell_settings
 from .base import command, family, option
 from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator, placement
 from .inputs import digest_of_files
@@ -51,12 +52,13 @@ class VideoOptions:
 
 
 @command(
+    results='out',
     examples="""
     videozoo generate --model say_gimel -n 36 --seed 0 --out samples.png
     videozoo generate --model say_gimel --complete IMAGES --keep 0.5 --samples 2 --out completed.png
     videozoo generate --gpt gpt.ckpt --vqgan vqgan.ckpt -n 4 --out samples.mp4
     videozoo generate --weights generator.safetensors --continue VIDEOS --context 8 --out continued.gif
-"""
+""",
 )
 @generator_options()
 @option(
@@ -191,9 +193,12 @@ def generate(
     keep = 0.5 if keep is None else keep
     if not 0 < keep < 1:
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
+    out = out or Path('samples.mp4' if is_video else 'samples.png')
+    tell_placed(out)
+    tell_settings(number=number or (4 if is_video else 36))
     if is_video:
-        return _videos(chosen, number or 4, samples or 1, video, sampling, out or Path('samples.mp4'), force, reading)
-    return _images(chosen, number or 36, originals, keep, samples or 2, sampling, out or Path('samples.png'), force)
+        return _videos(chosen, number or 4, samples or 1, video, sampling, out, force, reading)
+    return _images(chosen, number or 36, originals, keep, samples or 2, sampling, out, force)
 
 
 def _images(
@@ -290,6 +295,7 @@ def _settings(chosen: GeneratorOptions, sampling: SamplingOptions) -> dict[str, 
     if sampling.seed is None:
         sampling.seed = random.randrange(2**31)  # told, so that a run can be repeated
     about: dict[str, Any] = dict(model=chosen.name, **asdict(sampling))
+    tell_settings(**about)
     del about['batch_size']  # it is known when the free memory is
     return about
 
@@ -299,11 +305,10 @@ def _of_weights(generator: Any, dtype: Any, sampling: SamplingOptions, number: i
     from ..inference.journal import digest_of
 
     sampling.batch_size = sampling.batch_size or generator.fitting(number)
-    return dict(
-        weights=digest_of(generator.state_dict().items()),
-        dtype=str(dtype).removeprefix('torch.'),
-        batch_size=sampling.batch_size,
-    )
+    told = dict(weights=digest_of(generator.state_dict().items()), dtype=str(dtype).removeprefix('torch.'))
+    tell_loaded(architecture=type(generator).__name__, tag='', **told, device=str(next(generator.parameters()).device))
+    tell_settings(batch_size=sampling.batch_size)
+    return dict(told, batch_size=sampling.batch_size)
 
 
 def _tell(

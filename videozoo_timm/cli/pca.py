@@ -22,10 +22,11 @@ from .pictures import PictureFolder, captions, check_table, each_view, leave_out
 
 
 @command(
+    results='out',
     examples="""
     videozoo pca VIDEOS --model vit_hvm1_none
     videozoo pca VIDEOS --model vit_hvm1_none --block 16 --foreground 0.6
-"""
+""",
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()

@@ -24,6 +24,7 @@ from .types import Choice, Count
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo pretrain VIDEOS --model mae_hvm1_none --epochs 10 --out pretrained
     videozoo pretrain drawn:2000 --from-scratch --init local --steps 5000

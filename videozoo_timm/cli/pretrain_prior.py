@@ -22,6 +22,7 @@ from .types import FILE, Count
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo pretrain-prior VIDEOS --tokenizer tokenizer/model.safetensors --out prior --dtype bfloat16
     videozoo pretrain-prior drawn:1000 --tokenizer tokenizer/model.safetensors --depth 4 --heads 4 --width 192

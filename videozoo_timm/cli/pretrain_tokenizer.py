@@ -20,6 +20,7 @@ from .types import Choice, Count, Number
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo pretrain-tokenizer VIDEOS --out tokenizer --dtype bfloat16
     videozoo pretrain-tokenizer drawn:1000 --img-size 64 --downsample 2 8 8 --channels 8 --num-codes 512 --code-dim 64

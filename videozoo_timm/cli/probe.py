@@ -28,10 +28,11 @@ PROBES = ('linear', 'neighbours', 'attentive')
 
 
 @command(
+    results='out',
     examples="""
     videozoo probe --train IMAGES/train --val IMAGES/val --model dino_say_vitb14
     videozoo probe --train VIDEOS/train --val VIDEOS/val --model vit_hvm1_none --probes linear neighbours
-"""
+""",
 )
 @folder_option(
     '--train',

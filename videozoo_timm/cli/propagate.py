@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..notes import tell_placed, tell_settings
 from ..text import to_json
 from .base import argument, command, option
 from .inputs import absolute, shown, unique_stems
@@ -26,11 +27,12 @@ _Follow = Callable[[Iterator['torch.Tensor'], 'torch.Tensor'], Iterator['torch.T
 
 
 @command(
+    results='out',
     examples="""
     videozoo propagate DAVIS --model vit_hvm1_none
     videozoo propagate DAVIS --model dino_say_vitb14 --split train --json
     videozoo propagate drawn:0/right/000003 --labels first.png --clips --out followed
-"""
+""",
 )
 @argument(
     'path',
@@ -122,12 +124,15 @@ def propagate(
     names = [path] if folder is None else folder.videos(split)
     first = read_indexed(labels) if labels is not None else None
     out = out / unique_stems([path])[0] if own else out
+    tell_placed(out)
+    tell_settings(split=None if own else split)
     model, name = load(chosen)
     check_propagation(model, clips)
     options: dict[str, Any] = dict(short_side=short_side, clips=clips, block=checked_block(model, block), norm=norm)
     options |= dict(topk=topk, radius=radius, num_previous=num_previous)
     source = dict(video=absolute(path), fps=fps) if own else dict(folder=absolute(path), split=split)
     about: dict[str, Any] = dict(model=name, **weights_of(model), **source, **options)
+    tell_settings(block=options['block'])
     Output(out).check_recorded(_RECORD, about, force)
     about |= versions()  # which updates may change
     out.mkdir(parents=True, exist_ok=True)

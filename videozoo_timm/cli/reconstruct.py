@@ -13,10 +13,11 @@ from .types import Choice, Count
 
 
 @command(
+    results='out',
     examples="""
     videozoo reconstruct VIDEOS --gpt gpt.ckpt --vqgan vqgan.ckpt
     videozoo reconstruct drawn:4@7 --weights generator.safetensors --animate gif --out reconstructions
-"""
+""",
 )
 @input_options('Video files, or folders to search.')
 @generator_options()

@@ -1,6 +1,6 @@
 """A command over a series of models: one after the other, each with a result of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from .. import catalogue
 from .base import option
 from .options import ModelOptions
 from .output import ERRORS, complain, number_of, worded
+from .recording import record_part
 
 PLACE = '{model}'  # what a model's name stands for in --out
 
@@ -35,6 +36,20 @@ def series_of(patterns: Sequence[str], chosen: ModelOptions) -> list[str]:
     return catalogue.matching(given, chosen.zoo)
 
 
+def named_output(out: Path, chosen: ModelOptions) -> Path:
+    """The result of one model: --out, in which {model} stands for the model's name, in a folder that is made."""
+    from ..outputs import Output
+
+    if PLACE not in str(out):
+        return out
+    if chosen.model is None:
+        raise ValueError(f'--out {out}: {PLACE} stands for the name of a model: name one with --model')
+    out = Path(str(out).replace(PLACE, chosen.resolved.name))
+    Output(out.parent).check_folder()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
 def outputs_of(names: Sequence[str], out: Path | None, tokens: str) -> dict[str, Path]:
     """The result of each model, by its name: in the folder --out, or where {model} in it stands for the name.
 
@@ -56,13 +71,13 @@ def outputs_of(names: Sequence[str], out: Path | None, tokens: str) -> dict[str,
     return outputs
 
 
-def each(names: Sequence[str], run: Callable[[str], int], is_main: bool = True) -> int:
+def each(outputs: Mapping[str, Path], run: Callable[[str], int], is_main: bool = True) -> int:
     """Run a command for one model after the other; the exit code of all of it.
 
     What one model lacks is told, at once and at the end, and does not stop the others. A disk that is full does.
 
     Args:
-        names: Of the models.
+        outputs: The result of each model, by its name.
         run: From a name to an exit code.
         is_main: Whether this is the process that tells.
     """
@@ -73,16 +88,16 @@ def each(names: Sequence[str], run: Callable[[str], int], is_main: bool = True) 
         if is_main:
             complain(text)
 
-    codes, failed = [], []
-    tell(f'{number_of(list(names), "model")}: {", ".join(names)}')
+    names, codes, failed = list(outputs), [], []
+    tell(f'{number_of(names, "model")}: {", ".join(names)}')
     for name in names:
         try:
-            codes.append(run(name))
+            codes.append(record_part(name, outputs[name], lambda name=name: run(name)))
         except (BrokenPipeError, WriteError, VideoError):  # as it would be with the next model
             raise
         except ERRORS as error:
             tell(f'{name}: {worded(error)}')
             failed.append(name)
     if failed:
-        tell(f'{len(failed)} of {number_of(list(names), "model")} gave no features: {", ".join(failed)}')
+        tell(f'{len(failed)} of {number_of(names, "model")} gave no features: {", ".join(failed)}')
     return 2 if len(failed) == len(names) else 1 if failed or any(codes) else 0

@@ -2,8 +2,7 @@
 
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from .base import command, option
 from .inputs import absolute, files, sample, shown, unique_stems
@@ -22,10 +21,7 @@ from .options import (
 from .output import Losses, complain, echo, exit_code, number_of, progress, report, table, tell_pace
 from .pictures import PictureFolder, check_table
 from .surprise_benchmark import BenchmarkOptions, benchmark_options, run_benchmark
-from .types import FILE, Choice, Count, Integers, Number
-
-if TYPE_CHECKING:
-    from ..analysis.surprise_series import Surprise
+from .types import Choice, Count, Integers, Number
 
 SCORES, MASKS = ('mse', 'l1', 'nll'), ('context', 'random', 'temporal', 'center')  # of `analysis`, without its imports
 CONTEXTS = (2, 4, 6, 8, 10)
@@ -34,12 +30,12 @@ _PICTURES = 'pictures.csv'
 
 @command(
     shared=True,
+    results='out',
     examples="""
     videozoo surprise FILMS --model mae_hvm1_none --out surprise
     videozoo surprise possible.mp4 impossible.mp4 --contexts 4,8 --frame-step 2 --animate gif
     videozoo surprise FILMS --score l1 --frame-rate file --frame-step 10
     videozoo surprise FILMS --mask-type random --num-masks 8
-    videozoo surprise --again surprise/surprise.json
     videozoo surprise --benchmark intphys INTPHYS --model mae_hvm1_none --untrained 20
     videozoo surprise --benchmark adept --scores scores.json
 """,
@@ -104,12 +100,6 @@ _PICTURES = 'pictures.csv'
 @batch_option(8, 'Windows')
 @option('--animate', type=Choice(['gif', 'mp4']), help='Also write each video with its curves and errors as it plays.')
 @option('--no-pictures', 'with_pictures', flag_value=False, default=True, help='Write the table alone.')
-@option(
-    '--again',
-    type=FILE,
-    metavar='FILE',
-    help='Repeat the run whose surprise.json this is, and compare; nothing is written.',
-)
 @benchmark_options()
 @option('--force', is_flag=True, help='Replace results of other settings, and start an unfinished run over.')
 def surprise(
@@ -131,7 +121,6 @@ def surprise(
     batch_size: int,
     animate: str | None,
     with_pictures: bool,
-    again: Path | None,
     bench: BenchmarkOptions,
     force: bool,
 ) -> int:
@@ -143,8 +132,6 @@ def surprise(
     from ..inference.pipeline import ProcessGroup
     from ..video import find_videos
 
-    if again is not None:
-        return _repeat(again, inputs, reading, chosen)
     options: dict[str, Any] = dict(
         score=score,
         norm_pix_loss=True if norm_pix_loss else None,
@@ -179,7 +166,7 @@ def surprise(
             **options,
             maps=animate is not None,
             out=pictures.out,
-            about=dict(model=name, chosen=_named(chosen)),
+            about=dict(model=name),
             start_over=force,
             team=team,
             progress=update,
@@ -229,12 +216,6 @@ def _rate(text: str) -> float | None:
         return float(text)
     except ValueError:
         raise ValueError(f"--frame-rate {text}: must be a number of frames a second, or 'file'") from None
-
-
-def _named(chosen: ModelOptions) -> dict[str, Any]:
-    """What names the model, so that it can be loaded again."""
-    named = {key: value for key, value in asdict(chosen).items() if key != 'device'}
-    return dict(named, weights=absolute(str(chosen.weights)) if chosen.weights else None)
 
 
 def _tell(result: Any) -> None:
@@ -287,47 +268,3 @@ def _draw(
             update(1)
     made.tell()
     return len(made.rows)
-
-
-def _repeat(record_file: Path, inputs: Inputs, reading: ReadingOptions, chosen: ModelOptions) -> int:
-    """Repeat a run by its record and tell how its numbers differ; 0 if they do not, beyond the last digits."""
-    from ..analysis.surprise_files import OPTIONS, TABLE, difference, read_record, read_table, rows_of
-    from ..analysis.surprise_series import surprise as measure
-    from ..inference.provenance import versions, weights_of
-
-    if inputs.given:
-        raise ValueError(f'--again takes the videos of {record_file}; leave {inputs.given[0]} out')
-    record = read_record(record_file)
-    folder = record_file if record_file.is_dir() else record_file.parent
-    before = read_table(folder / TABLE)
-    named = record.get('chosen')
-    if not isinstance(named, dict):
-        raise ValueError(f'{record_file} does not tell which model it is of; it was written by a script of your own')
-    weights = named.get('weights')
-    for key, value in dict(named, weights=Path(weights) if weights else None).items():
-        setattr(chosen, key, value)
-    model, name = _load(chosen, record['score'], None)
-    now = dict(weights_of(model), versions=versions())
-    for key in ('checksum', 'versions'):
-        if record.get(key) != now[key]:
-            complain(f'{key} was {record.get(key)}, is {now[key]}')
-    reading.color, reading.background = record['color'], record['background']
-    losses = Losses()
-    with progress(len(record['videos'])) as update:
-        result = measure(
-            model,
-            record['videos'],
-            **{key: record[key] for key in OPTIONS},
-            progress=update,
-            report=report,
-            lose=losses,
-            pace=tell_pace,
-            **vars(reading),
-        )
-    after = rows_of(cast('Surprise', result))  # None only of further processes
-    largest, alone = difference(before, after)
-    same = 'the same to the last digit' if not largest else f'different by at most {largest:.1g} of their size'
-    echo(f'{len(before.keys() & after.keys())} rows of {name} again: {same}')
-    if alone:
-        complain(f'{number_of(list(range(alone)), "row")} are in one of the two runs alone')
-    return int(bool(alone) or largest > 1e-4)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..notes import tell_settings
 from .base import family, option
 from .inputs import absolute
 from .loading import load
@@ -117,6 +118,7 @@ def run_benchmark(
         untrained = [lambda k=k: load(bare, untrained=k, whole=True)[0] for k in range(bench.untrained)]
         about |= dict(model=name, **weights_of(model), **known[bench.benchmark].settings, seed=seed) | used
         about['untrained_networks'] = bench.untrained
+        tell_settings(**{key: value for key, value in about.items() if key in options})
         Output(out).check_recorded(SUMMARY, about, force)
         number = len({name for c in benchmark.comparisons for name in (c.possible, c.impossible)})
         with progress(number * (1 + bench.untrained)) as update:

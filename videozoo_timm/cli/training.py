@@ -210,6 +210,7 @@ def model_to_train(
     import torch
 
     from ..factory import build
+    from ..inference.provenance import weights_of
 
     check_trainable(chosen, whole)
     torch.manual_seed(training.seed)
@@ -224,6 +225,7 @@ def model_to_train(
         name = f'{resolved.architecture} from scratch'
     else:
         model, name = load_trainable(chosen, default, whole=whole, **kwargs)
+    weights_of(model)  # tells which they are to the record of the run
     if training.grad_checkpointing:
         model.set_grad_checkpointing()
     return model, name

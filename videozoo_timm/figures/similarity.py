@@ -1,7 +1,7 @@
 """Figures of comparisons: heat maps, representations in the plane, curves over blocks. Sizes are those of a paper."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from .fonts import drawable, matplotlib
 
 _INCH = 2.54  # centimeters
 _LETTERS = 8  # points
+_MARKER = 2.5  # points from the middle of a marker to its border, and a little more
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442')  # Okabe and Ito
 _MARKERS = 'osD^vP*X'
 STYLE: dict[Any, Any] = {
@@ -123,26 +124,76 @@ def mds_figure(values: np.ndarray, names: Sequence[str], blocks: Sequence[int | 
     with matplotlib().rc_context(STYLE):
         figure = new_figure(8.5, 7.5)
         axes = figure.add_subplot()
-        kept = draw_places(axes, values, names, blocks)
+        places, kept = positions(values)
+        rows = _draw_files(axes, places, names)
         axes.set(xlabel=f'√(2 − 2s), s: {label}; {kept:.0%} of the variance')
         figure.legend(loc='outside upper center', ncols=3)
+        _label_ends(axes, places, rows, blocks)
     return figure
 
 
 def draw_places(axes: Any, values: np.ndarray, names: Sequence[str], blocks: Sequence[int | None]) -> float:
     """As `mds_figure`, on axes of a figure of one's own; the fraction of the variance that they show."""
     places, kept = positions(values)
-    for k, (name, first, middle) in enumerate(_spans(names)):
-        rows = slice(first, round(2 * middle) - first + 1)
-        x, y = places[rows].T
-        axes.plot(x, y, label=drawable(name), markeredgecolor='white', markeredgewidth=0.4, **style_of(k))
-        for row in {first, rows.stop - 1}:
-            if blocks[row] is not None:
-                axes.annotate(str(blocks[row]), places[row], (3, 3), textcoords='offset points', fontsize=_LETTERS - 2)
+    _label_ends(axes, places, _draw_files(axes, places, names), blocks)
+    return kept
+
+
+def _draw_files(axes: Any, places: np.ndarray, names: Sequence[str]) -> list[slice]:
+    """A line for each file; which of the places [K, 2] are its own."""
+    rows = [slice(first, round(2 * middle) - first + 1) for _, first, middle in _spans(names)]
+    for k, own in enumerate(rows):
+        style = dict(markeredgecolor='white', markeredgewidth=0.4, **style_of(k))
+        axes.plot(*places[own].T, label=drawable(names[own.start]), **style)
     axes.set_aspect('equal', adjustable='datalim')
     axes.margins(0.12)
     axes.set(xticks=[], yticks=[])
-    return kept
+    return rows
+
+
+def _label_ends(axes: Any, places: np.ndarray, rows: Sequence[slice], blocks: Sequence[int | None]) -> None:
+    """Write the first and the last block of each file beside its place, where nothing else is drawn."""
+    axes.figure.figure.draw_without_rendering()  # from now on it is known where in the figure the places are
+    scale = 72 / axes.figure.dpi
+    points, frame = axes.transData.transform(places) * scale, axes.get_window_extent().get_points() * scale
+    drawn = np.concatenate([_along(points[own]) for own in rows])
+    for row in dict.fromkeys(row for own in rows for row in (own.start, own.stop - 1)):
+        if blocks[row] is not None:
+            text, size = str(blocks[row]), _LETTERS - 2
+            half = size * np.array([0.32 * len(text), 0.38])  # of its width and height
+            offset = _free_offset(points[row], points.mean(axis=0), half, drawn, frame)
+            corners = points[row] + offset + half * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)])
+            drawn = np.concatenate([drawn, _along(corners)])
+            axes.annotate(
+                text, places[row], offset, textcoords='offset points', ha='center', va='center', fontsize=size
+            )
+
+
+def _along(points: np.ndarray) -> np.ndarray:
+    """Points [n, 2] on a line through some [k, 2], at most one unit from each other."""
+    pieces = [points[:1]]
+    for start, end in pairwise(points):
+        pieces.append(np.linspace(start, end, 2 + int(np.linalg.norm(end - start))))
+    return np.concatenate(pieces)
+
+
+def _free_offset(
+    point: np.ndarray, center: np.ndarray, half: np.ndarray, drawn: np.ndarray, frame: np.ndarray
+) -> tuple[float, float]:
+    """How far from a point a text goes: away from the center, or to the side of this, until it covers nothing."""
+    outward, best, fewest = np.arctan2(*(point - center)[::-1]), (0.0, 0.0), np.inf
+    for distance in (5, 7, 9, 12, 15, 18, 22):  # points
+        for turn in sorted(np.linspace(-np.pi, np.pi, 24, endpoint=False), key=abs):
+            direction = np.array([np.cos(outward + turn), np.sin(outward + turn)])
+            offset = (distance + half[0] * abs(direction[0])) * direction
+            where = point + offset
+            covered = (np.abs(drawn - where) < half + _MARKER).all(axis=1).sum()
+            covered += 1000 * bool((where - half < frame[0]).any() or (where + half > frame[1]).any())
+            if covered < fewest:
+                best, fewest = (float(offset[0]), float(offset[1])), covered
+        if not fewest:
+            break
+    return best
 
 
 def lines_figure(

@@ -25,6 +25,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from ..errors import UserError
 from ..files import allocate, check_own_folder, explain_write_errors, remove_known
+from ..notes import PARTS, tell_resumable
 from ..outputs import differences
 from .pipeline import Group, RowBatch
 
@@ -32,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 _RECORD, _LOCK, _COLLECTED = 'command.json', 'lock', 'collected.npy'
 _ROWS = ('*.rows', '*.jsonl')
-_FILES = (*_ROWS, '*.tmp', _COLLECTED, _RECORD, _LOCK)
+_FILES = (*_ROWS, '*.tmp', _COLLECTED, PARTS, _RECORD, _LOCK)
 _NO_LOCKS = {getattr(errno, name, None) for name in ('ENOLCK', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP')}
 
 
@@ -88,6 +89,7 @@ class Journal:
             if before is None:
                 self._empty()
                 self._record()
+                tell_resumable(self.folder, goes_on=False)
                 return
         if before != self.command:
             self.close()
@@ -100,6 +102,7 @@ class Journal:
                 start_over=True,
             )
         self.goes_on = True
+        tell_resumable(self.folder, goes_on=True)
 
     def _check_owner(self) -> None:
         """Refuse links and other users' files: the journal's files are trusted, overwritten and removed."""

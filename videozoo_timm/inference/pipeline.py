@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, TypedDict
 
@@ -17,6 +18,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_model_input_config
 from torch import nn
 
+from ..notes import tell_settings
 from ..video import (
     IN_THIS_PROCESS,
     RECOGNITION,
@@ -83,7 +85,9 @@ def views_of(model: nn.Module, sampling: Sampling = RECOGNITION, **changes: Any)
     size, patch = changes.get('size'), getattr(getattr(model, 'patch_embed', None), 'patch_size', (1, 1))
     if size is not None and not changes.get('whole') and any(size % p for p in patch):
         raise ValueError(f'size={size}: must be a multiple of the patch size {patch[0]}')
-    return Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
+    views = Views(**{**fields, **getattr(model, 'view_fields', {}), **changes})
+    tell_settings(**{'training_views' if views.augmentation else 'views': asdict(views)})
+    return views
 
 
 def groups_of(num_files: int, views: Views, batch_size: int, alone: bool = False) -> list[Group]:

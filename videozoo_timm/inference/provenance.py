@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ..notes import tell_loaded
 from ..video import pyav_version
 from .checks import checked_model
 from .journal import checksum_of, digest_of
@@ -31,12 +32,24 @@ def _version(name: str) -> str:
 
 def weights_of(model: nn.Module) -> dict[str, Any]:
     """The digests of a model's weights, as `embed` stores them, and the data type that it computes in."""
-    tensors = checked_model(model).state_dict()
-    return dict(
+    inner, placement = checked_model(model), placement_of(model)
+    tensors = inner.state_dict()
+    digests = dict(
         weights=digest_of(tensors.items()),
         checksum=checksum_of(tensors.items()),
-        dtype=str(placement_of(model)['dtype']).removeprefix('torch.'),
+        dtype=str(placement['dtype']).removeprefix('torch.'),
     )
+    config = getattr(inner, 'pretrained_cfg', {})
+    tell_loaded(
+        architecture=config.get('architecture', type(inner).__name__),
+        tag=config.get('tag') or '',
+        **digests,
+        device=placement['device'].type,
+        parameters=sum(parameter.numel() for parameter in inner.parameters()),
+        num_frames=getattr(inner, 'num_frames', None),
+        blocks=len(inner.blocks) if hasattr(inner, 'blocks') else None,
+    )
+    return digests
 
 
 def compiled(compile: bool) -> dict[str, Any]:

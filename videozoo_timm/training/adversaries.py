@@ -77,7 +77,7 @@ def load_lpips() -> nn.Module:
     try:
         import lpips  # pyright: ignore[reportMissingImports]  # an option
     except ImportError as error:
-        raise ImportError('the perceptual loss needs lpips: pip install lpips torchvision') from error
+        raise ImportError("the perceptual loss needs lpips: pip install 'videozoo-timm[lpips]'") from error
     try:
         return lpips.LPIPS(net='vgg', verbose=False).eval().requires_grad_(False)
     except OSError as error:

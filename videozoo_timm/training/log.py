@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import save_csv
+from ..notes import tell_written
 from .run_folder import make_folder
 
 _logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Log:
         if not self.is_main:
             return
         new = not self.path.exists()
+        tell_written(self.path)
         with open(self.path, 'a', newline='', encoding='utf-8', opener=_open_no_link) as file:
             writer = csv.DictWriter(file, row.keys())
             if new:

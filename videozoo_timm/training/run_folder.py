@@ -20,13 +20,14 @@ from torch import nn
 
 from ..errors import UserError
 from ..files import atomic_write, explain_write_errors
+from ..notes import tell_resumable
 from ..outputs import Output
 from ..weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
 
 MODEL, BEST = 'model.safetensors', 'best.safetensors'  # the results of a run
-RECORD = 'run.json'
+RECORD, DONE = 'run.json', 'record'  # settings of a run, and the key for what was done, which `records` adds
 
 # Files of a run. The record comes last, so that an interrupted removal still leaves a run.
 _LIKE_OURS = (
@@ -158,12 +159,7 @@ def behind(error: BaseException) -> BaseException:
     return next((failure for failure, _ in getattr(error, 'failures', {}).values()), error)
 
 
-def could_not_write(
-    target: Path,
-    error: BaseException,
-    num_bytes: int = 0,
-    partial: Path | None = None,
-) -> Exception:
+def could_not_write(target: Path, error: BaseException, num_bytes: int = 0, partial: Path | None = None) -> Exception:
     """The error that says why `target` could not be written, and what to do; other errors come back unchanged."""
     try:
         with explain_write_errors(target, num_bytes or None, _REMEDY, partial):
@@ -267,7 +263,7 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
     make_folder(folder)
     stack.enter_context(_ownership(folder))
     before = _refuse_unknown(folder)
-    record = folder / RECORD
+    before.pop(DONE, None)  # it decides about nothing
     if keeping.force and before:
         _remove_run(keeping, before)
         before = {}
@@ -279,8 +275,9 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
         Output(folder, 'folder').refuse_other(dict(before, id=None, pyav=about.get('pyav')), about)
     run = before.get('id') or uuid4().hex
     if before != (now := dict(about, id=run)):
-        with atomic_write(record, durable=True) as partial:
+        with atomic_write(folder / RECORD, durable=True) as partial:
             partial.write_text(json.dumps(now, indent=2) + '\n')
+    tell_resumable(folder, goes_on=bool(before))
     if make_folder(keeping.checkpoints).is_symlink():  # where another run's may lead too
         stack.enter_context(_ownership(keeping.checkpoints))
     return run

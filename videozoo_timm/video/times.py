@@ -1,6 +1,6 @@
 """Times that somebody else has set, at which the rows of a video's time course stand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .sampling import GRID_RATE
@@ -46,23 +46,33 @@ class Times:
         """The time of the first frame on the clock of these times."""
         return clock_offset if self.on_file_clock else 0.0
 
-    def starts(self, duration: float, *, before: float, with_end: bool, clock_offset: float) -> list[float]:
-        """Starts of the windows, in seconds from the first frame.
+    def inside(self, duration: float, *, before: float, with_end: bool, clock_offset: float) -> list[int]:
+        """Which of them are times of the video, by their numbers.
 
         Args:
             duration: Of the video, in seconds.
             before: Seconds by which a window starts before the time of its row.
             with_end: Whether a row may stand at the end of the video.
             clock_offset: Time of the first frame on the clock of the file.
-
-        Raises:
-            ValueError: A time outside of the video; it says where that is told.
         """
-        zero = self.zero(clock_offset)
-        slack = min(0.5 / GRID_RATE, 0.9 * before)  # headers round, often to a frame
-        for k in (0, len(self.seconds) - 1):
-            time = self.seconds[k] - zero
-            if time < -1e-9 or not (time <= duration + slack if with_end else time < duration):
-                lasts = f'lasts {duration:g} s' if not zero else f'goes from {zero:g} to {zero + duration:g} s'
-                raise ValueError(f'{self.where(k)}: {self.seconds[k]:g} s is outside of the video, which {lasts}')
-        return [time - zero - before for time in self.seconds]
+        zero, slack = self.zero(clock_offset), min(0.5 / GRID_RATE, 0.9 * before)  # headers round, often to a frame
+
+        def is_inside(time: float) -> bool:
+            return time >= -1e-9 and (time <= duration + slack if with_end else time < duration)
+
+        return [k for k, time in enumerate(self.seconds) if is_inside(time - zero)]
+
+    def outside(self, inside: Sequence[int], duration: float, clock_offset: float) -> str:
+        """Those that are no times of the video, in words, with the place where the first one is told; '' if none.
+
+        Args:
+            inside: What `inside` gives.
+            duration: As there.
+            clock_offset: As there.
+        """
+        wrong = sorted(set(range(len(self.seconds))).difference(inside))
+        if not wrong:
+            return ''
+        zero, more = self.zero(clock_offset), f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''
+        lasts = f'lasts {duration:g} s' if not zero else f'goes from {zero:g} to {zero + duration:g} s'
+        return f'{self.where(wrong[0])}: {self.seconds[wrong[0]]:g} s is outside of the video, which {lasts}{more}'

@@ -85,13 +85,24 @@ class Views:
             duration: Of the video, in seconds.
             times: When the clips have their times, if somebody else has set that.
             clock_offset: Time of the first frame on the clock of the file, if that is the clock of `times`.
+
+        Raises:
+            ValueError: None of `times` is a time of the video; it says where the first one is told.
         """
         before, with_end = ALIGNMENTS[self.align] * self.sampling.seconds, self.align != 'start'
         if times is not None:
-            return times.starts(duration, before=before, with_end=with_end, clock_offset=clock_offset)
+            inside, zero = self.inside(duration, times, clock_offset), times.zero(clock_offset)
+            if not inside:
+                raise ValueError(times.outside(inside, duration, clock_offset))
+            return [times.seconds[k] - zero - before for k in inside]
         if self.stride is None:
             return centered_starts(duration, self.sampling, self.num_clips)
         return even_starts(duration, self.stride, offset=self.offset, before=before, with_end=with_end)
+
+    def inside(self, duration: float, times: Times, clock_offset: float = 0.0) -> list[int]:
+        """Which of the times that somebody else has set are those of a video, by their numbers; as in `starts`."""
+        before, with_end = ALIGNMENTS[self.align] * self.sampling.seconds, self.align != 'start'
+        return times.inside(duration, before=before, with_end=with_end, clock_offset=clock_offset)
 
 
 class View(NamedTuple):
@@ -189,12 +200,14 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
         return
     num_crops, prepared = len(views.crops), _Prepared(views)
     num_clips: list[int] = []
+    inside: list[int] = []  # which of the job's times are those of the video
     skip_clips, skip_crops = divmod(job.skip, num_crops)
     own_clock = job.times is not None and job.times.on_file_clock
     clock_offset = probe(job.path, pixels).clock_offset if own_clock else 0.0
 
     def starts(duration: float) -> Sequence[float]:
         num_clips[:] = [len(every := views.starts(duration, job.times, clock_offset))]
+        inside[:] = [] if job.times is None else views.inside(duration, job.times, clock_offset)
         return every
 
     clips = read_clips(
@@ -203,7 +216,7 @@ def read_views(job: Job, views: Views, num_threads: int = 1, pixels: Pixels = AS
     for k, clip in enumerate(clips, skip_clips):
         order, times = _order(clip, job, views), _times(clip, views)
         if job.times is not None:  # to the last digit
-            times = (*times[:2], job.times.seconds[k] - clock_offset, times[3])
+            times = (*times[:2], job.times.seconds[inside[k]] - clock_offset, times[3])
         for crop in views.crops[skip_crops:]:
             x = prepared(clip, crop)[:, order]
             yield View(_as_image(x, views), *times, num_clips[0] * num_crops, *_faults(clip))

@@ -1,0 +1,213 @@
+"""The record of a run, a JSON file beside its results: where it is, how it is written, read and checked."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..files import check_regular, save_json
+from ..paths import as_path, not_found
+from ..weights.digests import hash_file
+
+NAME = 'run.json'
+KEY, FORMAT = 'videozoo_record', 1  # what tells a record from other JSON, and its layout
+NESTED = 'record'  # key of the record in the run.json of a training, which holds its settings
+_MOST_BYTES = 1 << 28
+
+_SECRETS = re.compile(r'hf_[A-Za-z0-9]{16,}|(?<=://)[^/@\s]+(?=@)')  # tokens of the Hub; user and password of a URL
+
+
+def path_of(results: Path) -> Path:
+    """Where the record of results is: `run.json` in their folder, or `NAME.run.json` beside their file."""
+    return results / NAME if results.is_dir() else results.with_name(f'{results.name}.{NAME}')
+
+
+def results_of(record: Path) -> Path:
+    """The folder or the file of results whose record this is."""
+    if record.name == NAME or re.fullmatch(r'run_[0-9T]+(_[0-9]+)?\.json', record.name):
+        return record.parent
+    return record.with_name(record.name.removesuffix(f'.{NAME}'))
+
+
+def now() -> str:
+    """The time, with the offset of its zone."""
+    return datetime.now().astimezone().isoformat(timespec='milliseconds')
+
+
+def without_secrets(word: str) -> str:
+    """A word of a command line without what nobody should read."""
+    return _SECRETS.sub('***', word)
+
+
+def describe_outputs(written: Iterable[Path], results: Path) -> list[dict[str, Any]]:
+    """Paths, from the record's folder, sizes and sha256 of the files that were written as these results, sorted.
+
+    Args:
+        written: All that was written, caches for instance included.
+        results: A folder, of which everything counts; or a file, with what was written into its folder beside it.
+    """
+    own, base = path_of(results), path_of(results).parent.absolute()
+    files: dict[str, Path] = {}
+    for path in written:
+        inside = path.is_relative_to(base) if results.is_dir() else path.parent == base
+        for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
+            if inside and file.name != own.name and file.is_file():
+                files[file.relative_to(base).as_posix()] = file
+    return [dict(path=name, bytes=file.stat().st_size, sha256=hash_file(file)) for name, file in sorted(files.items())]
+
+
+def save(record: Mapping[str, Any], results: Path) -> Path:
+    """Write a record beside its results.
+
+    In a folder of the pictures of many runs, the record of an earlier run of which some are left is kept under its
+    date (`run_20261127T230301.json`). A `run.json` of somebody else's is never replaced: then this one has its date.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written.
+    """
+    target = path_of(results)
+    new = {output['path'] for output in record['outputs']}
+    for path in [target, *sorted(target.parent.glob('run_*.json'))] if target.name == NAME else []:
+        before = _read_or_none(path)
+        if before is None or before.get(KEY) != FORMAT:
+            continue
+        if not any((target.parent / name).is_file() for name in _names(before) - new):
+            path.unlink()
+        elif path == target:
+            os.replace(path, _dated(target, before))
+    content = _read_or_none(target) if os.path.lexists(target) else {}
+    if content and _is_training(content):
+        save_json(dict(content, **{NESTED: dict(record)}), target)
+        return target
+    if content is None or (content and content.get(KEY) is None):
+        target = _dated(target, record)
+    save_json(record, target)
+    return target
+
+
+def forget(results: Path, written: Iterable[Path]) -> None:
+    """Remove the record of results that a run has replaced, which came to no end of its own."""
+    path = path_of(results)
+    before = _read_or_none(path)
+    if before is not None and before.get(KEY) == FORMAT:
+        there = {path.parent.absolute() / name for name in _names(before)}
+        if there.intersection(written) or path_of(results).parent.absolute() in written:
+            path.unlink()
+
+
+def _names(record: Mapping[str, Any]) -> set[str]:
+    return {str(output['path']) for output in record.get('outputs', ()) if isinstance(output, dict)}
+
+
+def _dated(path: Path, record: Mapping[str, Any]) -> Path:
+    date = re.sub(r'[^0-9T]', '', str(record.get('end'))[:19])
+    names = (f'run_{date}{end}.json' for end in ('', *(f'_{k}' for k in range(2, 10_000))))
+    return next(place for name in names if not os.path.lexists(place := path.with_name(name)))
+
+
+def _is_training(content: Mapping[str, Any]) -> bool:
+    return KEY not in content and {'id', 'files_sha256', 'steps'} <= content.keys()
+
+
+def _read_or_none(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None of anything else."""
+    with suppress(OSError, ValueError, RecursionError):
+        check_regular(path)
+        if path.stat().st_size <= _MOST_BYTES and isinstance(content := json.loads(path.read_bytes()), dict):
+            return content
+    return None
+
+
+def find(path: str | os.PathLike[str]) -> Path:
+    """The record that is meant by its own path, by that of its results, or of their folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no regular file.
+    """
+    path = as_path(path)
+    if not path.exists():
+        raise not_found(path, 'record')
+    if path.suffix != '.json' or path.is_dir() or not path.name.startswith('run'):
+        beside = path_of(path)
+        if beside.is_file():
+            return beside
+        if path.is_dir() or path.suffix != '.json':
+            where = 'in it' if path.is_dir() else 'beside it'
+            raise FileNotFoundError(
+                f'{path}: there is no {beside.name} {where}; commands that give results write one, since version 0.2.0'
+            )
+    check_regular(path)
+    return path
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
+    """A record, and where it is.
+
+    Args:
+        path: Of the record, or of its results.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no record, damaged, or of a newer version.
+    """
+    path = find(path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f'{path} has {path.stat().st_size:,} bytes, which is too large for a record')
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is no record of a run: it is damaged, or no JSON ({error})') from error
+    if isinstance(content, dict) and _is_training(content):
+        if not isinstance(content.get(NESTED), dict):
+            raise ValueError(f'{path} is of a training that has not ended, or was run by version 0.1')
+        content = content[NESTED]
+    if not isinstance(content, dict) or not isinstance(content.get(KEY), int):
+        raise ValueError(f'{path} is no record of a run (it has no {KEY})')
+    if content[KEY] > FORMAT:
+        by = content.get('versions', {}) if isinstance(content.get('versions'), dict) else {}
+        raise ValueError(
+            f'{path} was written by a newer version ({by.get("videozoo-timm", "?")}, layout {content[KEY]}; this one '
+            f'reads layout {FORMAT}): update videozoo-timm'
+        )
+    if problem := _problem(content):
+        raise ValueError(f'{path} is a damaged record: {problem}')
+    return content, path
+
+
+_FIELDS: dict[str, type] = dict(
+    command=list, folder=str, options=dict, models=list, settings=dict, inputs=list, outputs=list, versions=dict
+)
+_FIELDS |= dict(machine=dict, parts=list)
+
+
+def _problem(record: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of a record; '' if nothing."""
+    for name, kind in _FIELDS.items():
+        if not isinstance(record.get(name), kind):
+            return f'{name} is missing, or no {kind.__name__}'
+    command = record['command']
+    if len(command) < 2 or command[0] != 'videozoo' or not all(isinstance(word, str) for word in command):
+        return 'command is none of videozoo'
+    for name in ('models', 'inputs', 'outputs', 'parts'):
+        if not all(isinstance(entry, dict) for entry in record[name]):
+            return f'{name} holds something else than objects'
+    for entry in record['outputs']:
+        path, digest = entry.get('path'), entry.get('sha256')
+        if (
+            not isinstance(path, str)
+            or not isinstance(digest, str)
+            or Path(path).is_absolute()
+            or '..' in Path(path).parts
+        ):
+            return 'outputs holds something else than paths in its folder with digests'
+    if not all(isinstance(entry.get('path'), str) for entry in record['inputs']):
+        return 'inputs holds something else than paths'
+    return ''

@@ -1,0 +1,327 @@
+"""What each command did, in the sentences of a methods section."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .citations import in_text
+
+SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
+
+
+def _of(*commands: str) -> Callable[[Callable[..., list[str]]], Callable[..., list[str]]]:
+    def register(function: Callable[..., list[str]]) -> Callable[..., list[str]]:
+        SENTENCES.update(dict.fromkeys(commands, function))
+        return function
+
+    return register
+
+
+def count(number: Any, name: str) -> str:
+    """1 file, 2 files; the number of what is not known is left out."""
+    return f'{number:,} {name}{"" if number == 1 else "s"}' if isinstance(number, int) else f'{name}s'
+
+
+def _seconds(frames: Any) -> str:
+    return f'{frames / 30:.2f} s'
+
+
+def _inputs(record: Mapping[str, Any], *names: str) -> str:
+    """The files that were read, by their numbers; synthetic ones by name."""
+    parts = []
+    weights = {record['options'].get(name) for name in ('weights', 'gpt', 'vqgan', 'tokenizer')}
+    tables = {record['options'].get(name) for name in ('at', 'manifest', 'labels', 'mask-file', 'scores')}
+    for entry in record.get('inputs', ()):
+        path = entry.get('path')
+        if path in weights or path in tables or (names and path not in names):
+            continue
+        if entry.get('drawn'):
+            parts.append(f'the synthetic videos {path}')
+        else:
+            name = str(path).rstrip('/').rpartition('/')[2] or str(path)
+            parts.append(f'{count(entry.get("files"), "file")} ({name})')
+    return ' and '.join(parts) if parts else 'the stimuli'
+
+
+def _sampling(record: Mapping[str, Any]) -> str:
+    """How the frames of a clip are taken and prepared."""
+    settings = record.get('settings', {})
+    views = settings.get('training_views') or settings.get('views')
+    if not isinstance(views, dict):
+        return ''
+    size, sampling = views.get('size'), views.get('sampling') or {}
+    frames, span = sampling.get('num_frames'), sampling.get('span')
+    parts = []
+    if isinstance(frames, int) and frames > 1 and span:
+        parts.append(
+            f'A clip has {frames} frames, spread evenly over {span} frames at 30 per second ({_seconds(span)})'
+        )
+    if views.get('whole'):
+        parts.append(f'frames were scaled to a short side of {size} pixels and not cropped')
+    elif size:
+        kind, short = views.get('interpolation'), views.get('short_side') or size + 32
+        training = views.get('augmentation') is not None
+        crop = 'cropped at random' if training else 'cropped at the center'
+        parts.append(
+            f'frames were {crop} to {size} x {size} pixels'
+            + ('' if training else f' after scaling the short side to {short} pixels ({kind})')
+        )
+    text = '; '.join(parts)
+    order = {'reversed': 'in reversed order', 'static': 'all replaced by the middle one'}
+    if told := str(record['options'].get('frames') or ''):
+        text += f'; as a control for time, the frames of each clip were {order.get(told, f"in random order ({told})")}'
+    if record['options'].get('color') == 'published':
+        text += '; colors were decoded as in the published pipeline'
+    return f'{text[:1].upper()}{text[1:]}.' if text else ''
+
+
+def _block(record: Mapping[str, Any]) -> str:
+    """A block, and how many there are."""
+    block = record.get('settings', {}).get('block', record['options'].get('block'))
+    number = next((model.get('blocks') for model in record.get('models', ())), None)
+    if number is None:
+        return 'the last block' if block in (None, -1) else f'block {block} (counted from 0)'
+    block = (-1 if block is None else block) % number
+    return f'the last of {number} blocks' if block == number - 1 else f'block {block} (counted from 0, of {number})'
+
+
+@_of('embed')
+def _embed(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    tokens = {'class': 'the class token', 'mean': 'the mean of the patch tokens', 'all': 'all patch tokens'}
+    what, blocks = tokens.get(options.get('tokens'), 'tokens'), options.get('blocks')
+    where = f'of blocks {", ".join(map(str, blocks))} (counted from 0, or from the end if negative)' if blocks else ''
+    where = where or "of the model's output"
+    norm = ", after the model's final layer norm" if blocks and options.get('norm') else ''
+    if options.get('at'):
+        clips = 'one clip at each of the given times'
+    elif options.get('stride'):
+        clips = f'one clip every {options["stride"]:g} s'
+    else:
+        number = options.get('num-clips', 1)
+        clips = 'one clip, centered in time' if number == 1 else f'{number} clips, spread evenly'
+    text = [f'We extracted features of {_inputs(record)}: {what} {where}{norm}. Of each video we took {clips}.']
+    align = options.get('align')
+    if (options.get('stride') or options.get('at')) and align:
+        ends = {'causal': 'ends', 'start': 'begins', 'center': 'is centered'}
+        text.append(f'The window of a row {ends.get(align, "lies")} at its time.')
+    if options.get('strict'):
+        text.append('Rows with frames that were damaged or beyond the ends of the video were left out.')
+    return [*text, _sampling(record)]
+
+
+@_of('export')
+def _export(record: Mapping[str, Any]) -> list[str]:
+    formats = dict(mat='MATLAB', hdf5='HDF5', netcdf='NetCDF', csv='CSV', devbench='DevBench')
+    to = record['options'].get('to')
+    return [f'Features were exported to {formats.get(to, to)}.']
+
+
+@_of('compare')
+def _compare(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    number = len(options.get('features') or ())
+    if options.get('brain'):
+        text = (
+            f'We predicted responses ({_inputs(record, options["brain"])}) from the features of each block by ridge '
+            f'regression with {options.get("folds")}-fold nested cross-validation'
+        )
+        if options.get('projection'):
+            text += f', after a sparse random projection to {options["projection"]:,} dimensions'
+        text += '; accuracy is the Pearson correlation of predicted and measured responses'
+        if options.get('permutations'):
+            text += f', tested with {options["permutations"]:,} permutations'
+        return [f'{text} (random seed {options.get("seed")}).']
+    words = {'cka': f'debiased linear CKA{in_text("cka")}', 'procrustes': 'Procrustes distance'}
+    words |= {name: f'RSA ({name})' for name in ('spearman', 'kendall', 'cosine')}
+    measures = options.get('measures') or []
+    by = ' and '.join(str(words.get(name, name)) for name in measures)
+    text = f'We compared {count(number, "file")} of features by {by}'
+    rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
+    if rsa:
+        text += f'{in_text("rsa")}, with {options.get("dissimilarity")} dissimilarities'
+        if options.get('bootstraps'):
+            text += f' and 95% intervals from {options["bootstraps"]:,} bootstrap samples of the stimuli'
+    if options.get('behavior'):
+        text += f', and with behavior ({_inputs(record, options["behavior"])})'
+    return [f'{text} (random seed {options.get("seed")}).']
+
+
+@_of('evaluate')
+def _evaluate(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    views = options.get('views') or ('random' if options.get('train-jitter-scales') else '1x1')
+    how = 'one random clip and crop' if views == 'random' else 'one central clip and crop'
+    if views not in ('random', '1x1'):
+        clips, _, crops = views.partition('x')
+        how = f'{clips} clips times {crops} crops, whose probabilities were averaged'
+    text = (
+        f'We measured top-1 and top-5 accuracy on {_inputs(record)}, with {how} of each file and 95% Wilson intervals.'
+    )
+    return [text, _sampling(record)]
+
+
+@_of('probe')
+def _probe(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    words = dict(linear='logistic regression', neighbours='k nearest neighbors', attentive='an attentive probe')
+    probes = [str(words.get(name, name)) for name in options.get('probes') or ()]
+    train, val = options.get('train'), options.get('val')
+    text = (
+        f'On frozen features we fitted {" and ".join(probes)} to {_inputs(record, train)} and measured accuracy on '
+        f'{_inputs(record, val)}, which were held out, with 95% Wilson intervals'
+    )
+    if 'attentive' in (options.get('probes') or ()):
+        text += f'; the attentive probe was trained for {count(options.get("epochs"), "epoch")}'
+    return [f'{text} (random seed {options.get("seed")}).', _sampling(record)]
+
+
+@_of('complete')
+def _complete(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    if options.get('mask-file') or options.get('mask-box'):
+        mask = 'in a region of our own choice'
+    else:
+        ratio = record.get('settings', {}).get('mask_ratio') or options.get('mask-ratio')
+        kinds = dict(random='at random', temporal='at the end of the clip', center='in the middle of its time')
+        part = f'{100 * ratio:g}% of the tokens' if ratio else 'as many tokens as in training'
+        mask = f'{kinds.get(options.get("mask-type"), "")} ({part})'
+    text = f'We masked tokens of {_inputs(record)} {mask} and show what the model predicts for them{_seed(options)}.'
+    return [text, _sampling(record)]
+
+
+@_of('attend')
+def _attend(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    heads = 'of each head' if options.get('heads') else 'averaged over heads'
+    text = f'Attention is that of the class token in {_block(record)}, {heads}, for {_inputs(record)}'
+    if options.get('threshold'):
+        text += f'; we show the smallest set of patches that holds {100 * options["threshold"]:g}% of it'
+    return [f'{text}.', _sampling(record)]
+
+
+@_of('pca')
+def _pca(record: Mapping[str, Any]) -> list[str]:
+    text = (
+        f'Patch tokens of {_block(record)} are shown as colors: their first three principal components, of one PCA '
+        f'over all frames of {_inputs(record)}.'
+    )
+    return [text, _sampling(record)]
+
+
+@_of('propagate')
+def _propagate(record: Mapping[str, Any]) -> list[str]:
+    options = record['options']
+    own = bool(options.get('labels'))
+    split = record.get('settings', {}).get('split') or 'val'
+    over = 'a video' if own else f'the videos of DAVIS 2017{in_text("davis")}, {split}'
+    frames = 'the frames around it' if options.get('clips') else 'the frame itself, repeated for models of clips'
+    near = f'within {options["radius"]} patches' if options.get('radius') else 'anywhere'
+    text = (
+        f'Labels of the first frame of {over} were propagated by the similarity of patch tokens of {_block(record)} '
+        f'(input: {frames}; short side {options.get("short-side")} pixels): each patch takes the labels of its '
+        f'{options.get("topk")} nearest neighbors {near} in the first frame and the '
+        f'{options.get("num-previous")} frames before.'
+    )
+    return [text, *([] if own else ['J and F are region similarity and contour accuracy.'])]
+
+
+_BENCHMARKS = dict(pairs='pairs of our own', intphys='IntPhys', grasp='GRASP', inflevel='InfLevel-lab', adept='ADEPT')
+_BENCHMARKS['intphys2'] = 'IntPhys 2'
+
+
+@_of('surprise')
+def _surprise(record: Mapping[str, Any]) -> list[str]:
+    options = dict(record['options'])
+    for name, value in record.get('settings', {}).items():
+        options[name.replace('_', '-')] = value
+    score = {'mse': 'the squared error of the masked pixels', 'nll': 'the negative log-likelihood of the codes in nats'}
+    score['l1'] = 'the absolute error of pixels that are normalized in each tubelet'
+    contexts = options.get('contexts') or []
+    seen = f'the first {", ".join(map(str, contexts))} frames of a window' if contexts else 'a part of each window'
+    rate = options.get('frame-rate')
+    rate = 'of the file' if rate in (None, 'file') else f'at {float(rate):g} per second'
+    text = [
+        f'Surprise is {score.get(str(options.get("score")), "the error")} that the model predicts from {seen}, for '
+        f'{_inputs(record)}; frames of a window are {options.get("frame-step")} frames ({rate}) apart, and windows '
+        f'begin every {options.get("stride")} frames of a window.'
+    ]
+    if options.get('mask-type') not in (None, 'context'):
+        text.append(
+            f'Masks were those of training ({options["mask-type"]}, {count(options.get("num-masks"), "mask")}).'
+        )
+    if name := options.get('benchmark'):
+        text.append(
+            f'The films are those of {_BENCHMARKS.get(name, name)}: relative accuracy is how often the impossible '
+            f'film of a pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
+            f'bootstrapped over scenes; baselines predict zero or repeat the last visible frame.'
+        )
+    return text
+
+
+@_of('generate')
+def _generate(record: Mapping[str, Any]) -> list[str]:
+    options = {**record['options'], **record.get('settings', {})}
+    what = count(options.get('number'), 'sample')
+    if options.get('continue') or options.get('complete'):
+        what = f'{count(options.get("samples") or 1, "completion")} of each of {_inputs(record)}'
+    top_p = f', top-p {options["top_p"]:g}' if options.get('top_p') else ''
+    text = (
+        f'We sampled {what} at temperature {options.get("temperature")}, top-k {options.get("top_k")}{top_p}'
+        f'{_seed(options)}.'
+    )
+    return [text]
+
+
+@_of('reconstruct')
+def _reconstruct(record: Mapping[str, Any]) -> list[str]:
+    text = f'{_inputs(record)} were encoded as codes and decoded again; we give PSNR and nats a code.'
+    return [f'{text[:1].upper()}{text[1:]}', _sampling(record)]
+
+
+@_of('fid')
+def _fid(record: Mapping[str, Any]) -> list[str]:
+    features = record['options'].get('features')
+    where = 'of the Inception network' if features is None else 'of the model above'
+    return [f'Generated and real samples are compared by the Fréchet distance{in_text("fid")} of features {where}.']
+
+
+@_of('pretrain', 'finetune', 'pretrain-tokenizer', 'pretrain-prior')
+def _train(record: Mapping[str, Any]) -> list[str]:
+    options, command = record['options'], record['command'][1]
+    goal = {
+        'pretrain': 'as a masked autoencoder',
+        'finetune': 'to classify',
+        'pretrain-tokenizer': 'as a tokenizer (3-D VQGAN)',
+        'pretrain-prior': 'as a GPT over the codes of a tokenizer',
+    }[command]
+    length = count(options.get('steps'), 'step') if options.get('steps') else f'{options.get("epochs"):g} epochs'
+    processes = record.get('machine', {}).get('processes', 1)
+    batch = (options.get('batch-size') or 1) * (options.get('accumulate') or 1) * processes
+    betas = ', '.join(map(str, options.get('betas') or ()))
+    files = _inputs(record, options['train']) if options.get('train') else _inputs(record)
+    text = [
+        f'We trained the model {goal} on {files} for {length} with batches of {batch} and AdamW (learning rate '
+        f'{options.get("lr")}, cosine schedule with a warm-up over {100 * (options.get("warmup") or 0):g}% of the '
+        f'steps, weight decay {options.get("weight-decay")}, betas {betas}, gradient '
+        f'norm clipped to {options.get("clip-grad")}){_seed(options)}.'
+    ]
+    if command == 'pretrain':
+        ratio = ', '.join(f'{100 * one:g}%' for one in options.get('mask-ratio') or ()) or 'the default fraction'
+        text.append(f'Masks: {", ".join(options.get("mask-type") or ())}, {ratio} of the tokens.')
+    if command == 'finetune':
+        parts = [
+            f'{name.replace("-", " ")} {options[name]}'
+            for name in ('mixup', 'cutmix', 'smoothing', 'layer-decay', 'drop-path')
+            if options.get(name)
+        ]
+        parts += ['only the head was trained'] * bool(options.get('freeze'))
+        parts += [f'low-rank adapters of rank {options["lora"]}'] if options.get('lora') else []
+        if parts:
+            text.append(f'Further settings: {", ".join(parts)}.')
+        if options.get('val'):
+            text.append(f'It was validated on {_inputs(record, options["val"])}.')
+    return [*text, _sampling(record)]
+
+
+def _seed(options: Mapping[str, Any]) -> str:
+    return '' if options.get('seed') is None else f' (random seed {options["seed"]})'
