@@ -457,6 +457,10 @@ def test_inputs_are_told_by_few_numbers(tmp_path, monkeypatch):
     os.rename('many/8.mp4', 'many/x.mp4')
     (renamed,) = describe_inputs(['many/*.mp4'])
     (file,) = describe_inputs(['many/7.mp4'])
+    for name in ('0.jpg', '1.jpg', 'notes.txt'):
+        Path('many/out', name).touch()
+    stills, frames, videos = describe_inputs(['many/out', 'many/out:frames@2', 'many'])
+    assert stills['images'] == 3 and not any('images' in told for told in (frames, videos))
     assert renamed['files'] == 2000 and file['sha256'] == hash_file(Path('many/7.mp4'))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..paths import matching
 from ..synthetic import is_drawn
-from ..video.finding import files_below, is_image, is_sequence, split_sequence
+from ..video.finding import files_below, is_image, is_sequence, media_among, split_sequence
 from ..weights.digests import hash_file
 from .record import NAME
 
@@ -26,9 +26,10 @@ def describe_inputs(given: Iterable[str], results: Path | None = None, contents:
             bytes; of others the names and sizes tell.
 
     Returns:
-        Of each, once: `path` as given, `files`, how many of them are `images`, `bytes`, the digest `names_and_sizes`, and `sha256` of the
-        contents: of a file its own, of a folder that of the lines that `sha256sum` prints in it. `drawn` of synthetic
-        videos, whose names say everything. `missing` of what is not there.
+        Of each, once: `path` as given, `files`, how many `images` if there are no videos, `bytes`, the digest
+        `names_and_sizes`, and `sha256` of the contents: of a file its own, of a folder that of the lines that
+        `sha256sum` prints in it. `drawn` of synthetic videos, whose names say everything. `missing` of what is not
+        there.
     """
     away = None if results is None else os.path.abspath(results)
     told = []
@@ -58,7 +59,8 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     digest = hashlib.sha256(b''.join(os.fsencode(f'{n}\0{s}\0') for n, s in zip(names, sizes, strict=True)))
     total = sum(max(size, 0) for size in sizes)
     told: dict[str, Any] = dict(path=given, files=len(files), bytes=total, names_and_sizes=digest.hexdigest())
-    told |= {'images': images} if (images := sum(map(is_image, files))) else {}
+    media = [] if is_sequence(given) else media_among(list(map(Path, files)))
+    told |= {'images': len(media)} if media and is_image(media[0]) else {}
     if min(sizes) >= 0 and (contents or (len(files) <= MOST_FILES and total <= MOST_BYTES)):
         told['sha256'] = _contents_of(files, names, is_one=base is None)
     return told

@@ -49,7 +49,7 @@ def _stimuli(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _are_images(record: Mapping[str, Any]) -> bool:
     stimuli = _stimuli(record)
-    return bool(stimuli) and all(entry.get('images') and entry['images'] == entry.get('files') for entry in stimuli)
+    return bool(stimuli) and all(entry.get('images') for entry in stimuli)
 
 
 def _sampling(record: Mapping[str, Any]) -> str:
