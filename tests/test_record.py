@@ -292,12 +292,13 @@ def test_changed_weights_are_told_and_so_is_how_far_results_are_off(features, ca
 
 def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypatch):
     record = content_of('f.npz.run.json')
-    record['versions']['timm'] = '0.9.0'
+    record['versions']['timm'], record['machine']['processes'] = '0.9.0', 2
     record['options'] |= dict(span=65, strict=True)  # as if the defaults had been other ones
     Path('f.npz.run.json').write_text(json.dumps(record))
     shutil.copy('images/0.png', 'images/3.png')
     code, out, errors = again(capsys, features)
-    assert code == 1 and 'images: had 3 files, has 4' in errors and 'timm: was 0.9.0, is ' in errors
+    assert code == 1 and 'processes: was 2, is 1' in errors
+    assert 'images: had 3 files, has 4' in errors and 'timm: was 0.9.0, is ' in errors
     assert '--span: its default was 65, is 128; 65 is taken' in errors
     assert '--strict: its default was True, is False, which is taken' in errors
     assert out.startswith('f.npz: features was [3, 128], is [4, 128]')
@@ -310,11 +311,17 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
     shutil.move('elsewhere', 'copy/images')
     shutil.copy('mine.safetensors', 'copy')
     record['options'] |= dict(span=128, strict=False)
-    record['versions']['timm'] = '1'
+    record['versions']['timm'], record['machine']['processes'] = '1', 1
     Path('f.npz.run.json').write_text(json.dumps(record))
     code, out, errors = again(capsys, features, '--folder', 'copy')
     assert code == 0 and 'all equal' in out, out + errors
     assert 'its default' not in errors
+
+
+def test_one_process_repeats_a_run(features, monkeypatch, capsys):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    code, _, errors = again(capsys, features)
+    assert code == 2 and 'by one process, not 2: start videozoo again without torchrun' in errors
 
 
 def test_no_module_comes_from_where_paths_go_from(features, monkeypatch, capsys):
@@ -377,6 +384,11 @@ def test_a_record_that_was_changed_is_told(features, capsys):
     Path('f.npz.run.json').write_text(json.dumps(record))
     assert main(['methods', 'f.npz']) == 2
     assert 'the record of videozoo embed is damaged' in capsys.readouterr().err
+    record['options'] |= dict(stride=None, weights='\x1b[2Jmine')
+    record['outputs'][0]['path'] = '\x1b[2Jf.npz'
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    assert main(['methods', 'f.npz']) == 0 and main(['again', 'f.npz']) == 1
+    assert '\x1b' not in ''.join(capsys.readouterr())
 
 
 def test_a_record_is_found_by_results_whose_name_is_like_that_of_one(features, capsys):

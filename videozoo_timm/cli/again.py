@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..notes import Notes, listening
+from ..text import printable
 from .base import argument, command, flag_of, option
 from .options import folder_option
 from .output import complain, echo, number_of
@@ -65,6 +66,8 @@ def again(record: Path, check: bool, tolerance: float, out: Path | None, folder:
 
     told, path = read(record)
     repeated = _command_of(told, path)
+    if (processes := int(os.environ.get('WORLD_SIZE', '1'))) > 1:
+        raise ValueError(f'a run is repeated by one process, not {processes}: start videozoo again without torchrun')
     if check and out is not None:
         raise ValueError('--check computes nothing, so there is nothing for --out')
     if out is not None:
@@ -138,9 +141,11 @@ def _changes(record: dict[str, Any], path: Path) -> list[str]:
     for name, version in record['versions'].items():
         if (now := installed_version(name)) != version:
             told.append(f'{name}: was {version}, is {now or "not installed"}')
-    processor, now = record['machine'].get('processor'), this_machine()['processor']
-    if processor != now:
-        told.append(f'processor: was {processor}, is {now}')
+    machine = this_machine()
+    for name, otherwise in (('processor', None), ('processes', 1)):
+        before, now = (of.get(name, otherwise) for of in (record['machine'], machine))
+        if before != now:
+            told.append(f'{name}: was {before}, is {now}')
     return told
 
 
@@ -267,7 +272,7 @@ def _compare(record: dict[str, Any], path: Path, new: Path, tolerance: float, is
             if (there := hash_file(before)) != output['sha256']:
                 words += ' (the earlier one has changed since its run)' if there != digest else ''
         apart += not is_equal
-        echo(f'{name}: {words}')
+        echo(printable(f'{name}: {words}'))
     number = number_of(record['outputs'], 'result')
     within = f' within {tolerance:g}' if tolerance else ''
     echo(f'{number}, {f"{apart} differ" if apart else f"all equal{within}"}' + (f'; in {new}' if is_kept else ''))
