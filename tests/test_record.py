@@ -37,6 +37,7 @@ NO_RESULTS = {
     'classify': 'prints alone; evaluate is for a paper',
     'convert': 'a file with the content of another',
     'download': 'likewise',
+    'explore': 'a page to look at models; records are of commands',
     'draw': 'the names of drawn videos say everything',
     'info': 'what is known',
     'list': 'what is known',
