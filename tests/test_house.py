@@ -21,6 +21,7 @@ FLOORS = (
     ('factory', 'inference', 'figures', 'records'),
     ('analysis',),
     ('adapters', 'training', 'publishing', 'bench'),
+    ('explorer',),
     ('cli',),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

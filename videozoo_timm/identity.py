@@ -303,6 +303,18 @@ def find_source(name: str, zoo: str | None = None, cache_dir: str | Path | None 
     return resolve(name, zoo=zoo).sources(cache_dir)[0]
 
 
+def on_disk(record: Checkpoint) -> Path | None:
+    """The safetensors file of a checkpoint, if it is on this machine."""
+    return record.packaged or in_cache(record.repo, record.safetensors)
+
+
+def in_cache(repo: str, filename: str) -> Path | None:
+    """A safetensors file of the Hub, if it is on this machine."""
+    from .weights import cached
+
+    return cached(Source(repo=repo, filename=filename))
+
+
 def generator_source(
     record: Generator,
     kind: str,

@@ -44,6 +44,8 @@ if _TYPE_CHECKING:
     from .frechet import frechet_distance as frechet_distance
     from .labels import known_labels as known_labels
     from .labels import read_labels as read_labels
+    from .patches import SimilarPatches as SimilarPatches
+    from .patches import similar_patches as similar_patches
     from .probing import FrozenFeatures as FrozenFeatures
     from .probing import ProbeResult as ProbeResult
     from .probing import frozen_features as frozen_features
@@ -75,6 +77,7 @@ __all__ = [
     'ProbeResult',
     'Reconstruction',
     'Series',
+    'SimilarPatches',
     'Surprise',
     'attend',
     'box_mask',
@@ -108,6 +111,7 @@ __all__ = [
     'reconstruct',
     'region_similarity',
     'score_labels',
+    'similar_patches',
     'strongest_head',
     'surprise',
 ]
@@ -129,6 +133,7 @@ __getattr__, _ = _lazy_names(
         'feature_reading': ('FeatureFile', 'open_features'),
         'frechet': ('frechet_distance',),
         'labels': ('known_labels', 'read_labels'),
+        'patches': ('SimilarPatches', 'similar_patches'),
         'probing': ('FrozenFeatures', 'ProbeResult', 'frozen_features', 'probe'),
         'propagation': ('propagate', 'propagate_labels'),
         'reconstruction': ('Reconstruction', 'reconstruct'),

@@ -34,9 +34,11 @@ class SurprisePicture(Pictured):
         labels: What to call each, if there are several.
         events: Times to mark, in seconds.
         pixels: As they were read.
+        window: Which window is looked at closely, counted from 0; None is where the surprise is highest.
 
     Raises:
         VideoError, OSError: A video cannot be read any more.
+        ValueError: There is no such window.
     """
 
     def __init__(
@@ -46,13 +48,14 @@ class SurprisePicture(Pictured):
         labels: Sequence[str] = (),
         events: Sequence[float] = (),
         pixels: Pixels = AS_PLAYED,
+        window: int | None = None,
     ) -> None:
         self.result, self.events, self.pixels = result, events, pixels
         self.series = [result.series[number] for number in numbers]
         self.labels = labels or ([''] if len(numbers) == 1 else [one.path for one in self.series])
         most = max(self.series, key=lambda one: float(one.scores.mean(dim=1).max()))
         self.windows = [
-            _Window(result, one, pixels, *_most_surprising(most if most.starts == one.starts else one))
+            _Window(result, one, pixels, *_most_surprising(most if most.starts == one.starts else one, window))
             for one in self.series
         ]
 
@@ -64,7 +67,7 @@ class SurprisePicture(Pictured):
         films = [
             FilmPlot(
                 label,
-                _frames(one, self.pixels, np.linspace(0, one.duration, 2 * _STRIP + 1)[1::2]),
+                _frames_of(one, self.pixels, _STRIP),
                 self._curves(one),
                 *window.rows(highest),
                 highest,
@@ -79,6 +82,10 @@ class SurprisePicture(Pictured):
             [title, *captions],
             self.events,
         )
+
+    def strip(self, number: int) -> torch.Tensor:
+        """So many frames of the first video, evenly from its start to its end: [number, 3, H, W] in [0, 1]."""
+        return _frames_of(self.series[0], self.pixels, number)
 
     def _curves(self, one: 'Series') -> list[Curve]:
         names = [f'{context} visible' for context in self.result.contexts] or ['']
@@ -138,9 +145,12 @@ class SurprisePicture(Pictured):
             yield page
 
 
-def _most_surprising(one: 'Series') -> tuple[int, int]:
-    """The window where the mean over the contexts is highest, and the context that is highest there."""
-    number = int(one.scores.mean(dim=1).argmax())
+def _most_surprising(one: 'Series', number: int | None) -> tuple[int, int]:
+    """The window where the mean over the contexts is highest (or `number`), and the context that is highest there."""
+    if number is None:
+        number = int(one.scores.mean(dim=1).argmax())
+    elif not 0 <= number < len(one.starts):
+        raise ValueError(f'window={number}: {one.path} has {len(one.starts)} windows, counted from 0')
     return number, int(one.scores[number].argmax())
 
 
@@ -216,6 +226,11 @@ def _errors_at(one: 'Series', times: np.ndarray) -> torch.Tensor:
                 found += [part for part in maps[w, :, step] if part.any()]
         result.append(torch.stack(found).mean(dim=0) if found else maps.new_full(maps.shape[3:], torch.nan))
     return torch.stack(result)
+
+
+def _frames_of(one: 'Series', pixels: Pixels, number: int) -> torch.Tensor:
+    """So many frames of a video, evenly, each the middle of its part: [number, C, H, W]."""
+    return _frames(one, pixels, np.linspace(0, one.duration, 2 * number + 1)[1::2])
 
 
 def _frames(one: 'Series', pixels: Pixels, times: np.ndarray) -> torch.Tensor:

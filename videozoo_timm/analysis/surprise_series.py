@@ -98,7 +98,7 @@ class Surprise:
 
         Args:
             *numbers: Their places in `series`.
-            **options: `labels`, `events` (seconds to mark) and `pixels`, as in `SurprisePicture`.
+            **options: `labels`, `events` (seconds to mark), `pixels` and `window`, as in `SurprisePicture`.
         """
         return SurprisePicture(self, numbers or (0,), **options)
 

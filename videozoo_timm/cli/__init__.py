@@ -34,6 +34,7 @@ from . import (
     draw,
     embed,
     evaluate,
+    explore,
     export,
     fid,
     finetune,
@@ -52,6 +53,7 @@ from . import (
     publish,
     reconstruct,
     run,
+    similar,
     surprise,
     verify,
 )
@@ -85,7 +87,15 @@ commands = Commands(
     debug_help='Show the traceback of an error, also behind the command; as VIDEOZOO_DEBUG=1 does.',
     sections={
         'Models': [list_models.list_models, info.info, download.download, verify.verify, convert.convert, pin.pin],
-        'Look inside': [complete.complete, attend.attend, pca.pca, propagate.propagate, surprise.surprise],
+        'Look inside': [
+            explore.explore,
+            complete.complete,
+            attend.attend,
+            pca.pca,
+            similar.similar,
+            propagate.propagate,
+            surprise.surprise,
+        ],
         'Features': [embed.embed, compare.compare, export.export],
         'Accuracy': [classify.classify, evaluate.evaluate, probe.probe],
         'Train': [

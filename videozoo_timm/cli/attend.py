@@ -14,6 +14,7 @@ from .options import (
     model_options,
     picture_options,
     span_option,
+    start_option,
 )
 from .output import Losses, echo, exit_code, number_of, table
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
@@ -38,6 +39,7 @@ from .pictures import PictureFolder, captions, check_table, each_view, leave_out
     help='Keep the smallest set of patches that holds this fraction of the attention.',
 )
 @span_option(COMPLETION_SPAN)
+@start_option()
 def attend(
     inputs: Inputs,
     reading: ReadingOptions,
@@ -47,6 +49,7 @@ def attend(
     heads: bool,
     threshold: float | None,
     span: int,
+    start: float | None,
 ) -> int:
     """Show which patches a model's class token attends to."""
     import torch
@@ -74,11 +77,11 @@ def attend(
     whole = {} if takes_clips(model) else dict(whole=model.patch_embed.patch_size[0])
     called, views = short_name(chosen, model), views_for(chosen, model, span, **whole)
     settings = dict(
-        settings_of(model, views, reading), block=block % num_blocks(model), heads=heads, threshold=threshold
+        settings_of(model, views, reading, start), block=block % num_blocks(model), heads=heads, threshold=threshold
     )
     made = PictureFolder(pictures, 'attention.csv', settings, versions())
     rows: list[list[str]] = []
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses, start):
         try:
             result = attention_of(model, view.x, block=block)
         except NotFiniteError as error:

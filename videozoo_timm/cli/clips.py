@@ -33,11 +33,25 @@ def seconds_of(views: Any) -> float:
     return sampling.num_frames * (gap or 1) / 30
 
 
-def each_clip(paths: list[str], views: Any, reading: 'ReadingOptions', failed: list[str]) -> Iterator[tuple[str, Any]]:
-    """(path, view) of each file; one that cannot be read is told and goes to `failed`."""
-    from ..video import Job, View, load_views
+def jobs_at(paths: list[str], views: Any, start: float | None) -> tuple[list[Any], Any]:
+    """The files as `load_views` takes them, and the views, whose clips begin at `start` unless it is None."""
+    from dataclasses import replace
 
-    loaded = load_views([Job(index, path) for index, path in enumerate(paths)], views, **vars(reading))
+    from ..video import Job, Times
+
+    if start is None:
+        return [Job(index, path) for index, path in enumerate(paths)], views
+    times = Times((start,), (0,), '--start', '')
+    return [Job(index, path, times=times) for index, path in enumerate(paths)], replace(views, align='start')
+
+
+def each_clip(
+    paths: list[str], views: Any, reading: 'ReadingOptions', failed: list[str], start: float | None = None
+) -> Iterator[tuple[str, Any]]:
+    """(path, view) of each file; one that cannot be read is told and goes to `failed`."""
+    from ..video import View, load_views
+
+    loaded = load_views(*jobs_at(paths, views, start), **vars(reading))
     with closing(loaded):
         for job, item in loaded:
             if isinstance(item, View):

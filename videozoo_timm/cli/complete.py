@@ -18,6 +18,7 @@ from .options import (
     model_options,
     picture_options,
     span_option,
+    start_option,
 )
 from .output import Losses, echo, exit_code, number_of, table
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
@@ -68,6 +69,7 @@ from .types import FILE, Choice, Integers, Number
     help='Also write the original, the masked clip and the completion side by side as an animation.',
 )
 @span_option(COMPLETION_SPAN)
+@start_option()
 def complete(
     inputs: Inputs,
     reading: ReadingOptions,
@@ -79,6 +81,7 @@ def complete(
     mask_box: tuple[int, ...] | None,
     animate: str | None,
     span: int,
+    start: float | None,
 ) -> int:
     """Show what a masked autoencoder predicts for masked patches.
 
@@ -123,7 +126,7 @@ def complete(
     losses = Losses()
     called, views = short_name(chosen, model), views_for(chosen, model, span)
     settings = dict(
-        settings_of(model, views, reading),
+        settings_of(model, views, reading, start),
         mask=kind,
         mask_ratio=mask_ratio if mask is None else None,
         seed=pictures.seed if kind == 'random' else None,
@@ -132,7 +135,7 @@ def complete(
         mask_digest=None if mask is None else hashlib.sha256(mask.numpy().tobytes()).hexdigest()[:16],
     )
     made = PictureFolder(pictures, 'completions.csv', settings, versions(), source='video')
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses, start):
         seed = seed_of(pictures.seed, path)
         try:
             result = fill_in(model, view.x, seed=seed, **how)

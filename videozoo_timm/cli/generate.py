@@ -12,7 +12,7 @@ from ..notes import tell_loaded, tell_placed, tell_settings
 from .base import command, family, option
 from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator, placement
 from .inputs import digest_of_files
-from .options import ReadingOptions, folder_option, reading_options
+from .options import ReadingOptions, folder_option, reading_options, start_option
 from .output import complain, echo
 from .types import FILE, PATH, Count
 
@@ -42,6 +42,7 @@ class VideoOptions:
     continued: str | None
     context: int | None
     span: int | None
+    start: float | None
 
     @property
     def given(self) -> list[str]:
@@ -129,6 +130,7 @@ class VideoOptions:
         show_default="the model's",
         help="Length of a clip: the model's frames are spread evenly over N frames at 30 frames per second.",
     ),
+    start_option(section='Videos', help='Start of the clips of --continue, from the first frame of each video.'),
 )
 @family(
     'sampling',
@@ -256,13 +258,15 @@ def _videos(
 
     if video.context is not None and video.continued is None:
         raise ValueError(f'--context {video.context} is of --continue, which is not given')
+    if video.start is not None and video.continued is None:
+        raise ValueError(f'--start {video.start:g} is of --continue, which is not given')
     _check(sampling, out, (*ANIMATIONS, *SHEETS))
     paths = [] if video.continued is None else [str(path) for path in find_videos(video.continued)]
     if video.continued is not None and not paths:
         raise ValueError(f'--continue {video.continued}: no videos in it')
     about = _settings(chosen, sampling) | dict(num_frames=video.num_frames, window=video.window, span=video.span)
     about |= (
-        dict(samples=samples, context=video.context, videos=digest_of_files(paths))
+        dict(samples=samples, context=video.context, clip_start=video.start, videos=digest_of_files(paths))
         if paths
         else dict(num_videos=num_videos)
     )
@@ -279,7 +283,7 @@ def _videos(
     told = out, seconds_of(views), _about(about)
     if paths:
         number, failed = continue_videos(
-            generator, paths, views, reading, video.context, samples, video.window, sampling, *told
+            generator, paths, views, reading, video.context, samples, video.window, sampling, *told, video.start
         )
     else:
         generate_videos(generator, num_videos, video.num_frames, video.window, sampling, *told)

@@ -61,12 +61,13 @@ def continue_videos(
     out: Path,
     seconds: float,
     about: str,
+    start: float | None = None,
 ) -> tuple[int, int]:
     """Continue the clips of files, and write them; how many clips were drawn, and how many files failed."""
     import torch
 
     failed: list[str] = []
-    given = list(each_clip(paths, views, reading, failed))
+    given = list(each_clip(paths, views, reading, failed, start))
     if not given:
         raise ValueError(f'none of {len(paths)} videos could be read')
     clips = torch.stack([view.x for _, view in given]).clamp(0, 1)

@@ -6,10 +6,10 @@ from typing import Any
 
 from .. import catalogue
 from ..contents import Contents
-from ..identity import Resolved, resolve
+from ..identity import Resolved, on_disk, resolve
 from .base import argument, command, option
 from .completion import complete_model_or_file
-from .list_models import generator_files, on_disk, parts_on_disk
+from .list_models import generator_files, parts_on_disk
 from .options import zoo_option
 from .output import table
 from .types import FILE

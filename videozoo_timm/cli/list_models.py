@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import catalogue
+from ..identity import in_cache, on_disk
 from .base import command, option
 from .options import json_option, zoo_option
 from .output import echo, table
@@ -117,26 +118,15 @@ def _grouped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return shown
 
 
-def on_disk(record: catalogue.Checkpoint) -> Path | None:
-    """The safetensors file of a checkpoint, if it is on this machine."""
-    return record.packaged or _cached(record.repo, record.safetensors)
-
-
 def parts_on_disk(record: catalogue.Generator) -> tuple[Path | None, Path | None]:
     """The same of a generator's GPT and VQGAN."""
-    gpt, vqgan = (_cached(record.repo, filename) for filename in generator_files(record))
+    gpt, vqgan = (in_cache(record.repo, filename) for filename in generator_files(record))
     return gpt, vqgan
 
 
 def generator_files(record: catalogue.Generator) -> list[str]:
     """The safetensors files of a generator's GPT and VQGAN in its repository."""
     return [f'{published.rsplit(".", 1)[0]}.safetensors' for published in (record.gpt_filename, record.vqgan_filename)]
-
-
-def _cached(repo: str, filename: str) -> Path | None:
-    from ..weights import Source, cached
-
-    return cached(Source(repo=repo, filename=filename))
 
 
 def markdown_table(zoo: str | None = None, every: bool = False) -> str:

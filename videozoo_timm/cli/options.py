@@ -15,7 +15,7 @@ import click
 from .. import catalogue
 from .base import argument, family, option
 from .completion import complete_folder, complete_model
-from .types import FILE, PATH, Choice, Count
+from .types import FILE, PATH, Choice, Count, Number
 
 if TYPE_CHECKING:
     from ..contents import Contents
@@ -217,6 +217,19 @@ def span_option(default: int, section: str = 'Options') -> Callable[[Any], Any]:
         default=default,
         section=section,
         help='Length of a clip: its frames are spread evenly over N frames at 30 frames per second.',
+    )
+
+
+def start_option(
+    section: str = 'Options', help: str = 'Start of the clip, from the first frame of each video.'
+) -> Callable[[Any], Any]:
+    return option(
+        '--start',
+        type=Number(0),
+        metavar='SECONDS',
+        section=section,
+        show_default='that of the centered clip',
+        help=help,
     )
 
 

@@ -16,6 +16,7 @@ from .options import (
     model_options,
     picture_options,
     span_option,
+    start_option,
 )
 from .output import Losses, echo, exit_code, number_of
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
@@ -40,6 +41,7 @@ from .pictures import PictureFolder, captions, check_table, each_view, leave_out
 )
 @option('--invert', is_flag=True, help='Take the low end of the first component as the foreground.')
 @span_option(COMPLETION_SPAN)
+@start_option()
 def pca(
     inputs: Inputs,
     reading: ReadingOptions,
@@ -49,6 +51,7 @@ def pca(
     foreground: float | None,
     invert: bool,
     span: int,
+    start: float | None,
 ) -> int:
     """Show patch tokens as colors: one PCA over all frames and files."""
     import torch
@@ -71,7 +74,7 @@ def pca(
     failed: list[str] = []
     losses = Losses()
     called, config, views = short_name(chosen, model), model.pretrained_cfg, views_for(chosen, model, span)
-    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses):
+    for _, path, stem, view in each_view(paths, views, reading, pictures, failed, losses, start):
         x = view.x if view.x.ndim == 4 else view.x.unsqueeze(1)
         # As bytes they take a quarter of the memory.
         frames = (255 * denormalize(x, config['mean'], config['std'])).round().to(torch.uint8)
@@ -90,7 +93,7 @@ def pca(
             what += f'_foreground{100 * foreground:g}{end}'
             shows += f', foreground {foreground:g}' + (f' ({end})' if end else '')
         settings = dict(
-            settings_of(model, views, reading),
+            settings_of(model, views, reading, start),
             block=block,
             foreground=foreground,
             invert=invert,

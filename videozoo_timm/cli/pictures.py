@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text import to_json
+from .clips import jobs_at
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
 from .output import Losses, complain, progress, report
@@ -98,8 +99,8 @@ class PictureFolder:
             )
 
 
-def settings_of(model: Any, views: Any, reading: ReadingOptions) -> dict[str, Any]:
-    """What decides about a picture of whatever kind: the weights, and how files are read."""
+def settings_of(model: Any, views: Any, reading: ReadingOptions, start: float | None = None) -> dict[str, Any]:
+    """What decides about a picture of whatever kind: the weights, and how files are read; --start if it is given."""
     from ..inference.provenance import weights_of
     from ..video import Reading
 
@@ -110,6 +111,7 @@ def settings_of(model: Any, views: Any, reading: ReadingOptions) -> dict[str, An
         'num_frames': views.sampling.num_frames,
         'span': views.sampling.span,
         'views': json.dumps(asdict(views)),
+        **({} if start is None else {'clip_start': start}),
     }
 
 
@@ -120,16 +122,19 @@ def each_view(
     pictures: Pictures,
     failed: list[str],
     losses: Losses,
+    start: float | None = None,
 ) -> Iterator[tuple[int, str, str, Any]]:
-    """(index, path, name for its pictures, centered view) of each file; one that cannot be read goes to `failed`.
+    """(index, path, name for its pictures, view) of each file; one that cannot be read goes to `failed`.
+
+    The view is the centered clip, or begins at `start`.
 
     What is missing of a file is told to `losses`.
     """
     from ..inference.losses import loss_of_view
-    from ..video import Job, View, load_views
+    from ..video import View, load_views
 
-    stems, jobs = unique_stems(paths), [Job(index, path) for index, path in enumerate(paths)]
-    loaded = load_views(jobs, views, **vars(reading))
+    stems = unique_stems(paths)
+    loaded = load_views(*jobs_at(paths, views, start), **vars(reading))
     with progress(len(paths)) as update, closing(loaded):
         for job, item in loaded:
             if isinstance(item, View):

@@ -99,6 +99,13 @@ _PICTURES = 'pictures.csv'
 @frames_option()
 @batch_option(8, 'Windows')
 @option('--animate', type=Choice(['gif', 'mp4']), help='Also write each video with its curves and errors as it plays.')
+@option(
+    '--window',
+    type=Count(0),
+    metavar='N',
+    show_default='the most surprising one',
+    help='Window that the pictures look at closely, counted from 0.',
+)
 @option('--no-pictures', 'with_pictures', flag_value=False, default=True, help='Write the table alone.')
 @benchmark_options()
 @option('--force', is_flag=True, help='Replace results of other settings, and start an unfinished run over.')
@@ -120,6 +127,7 @@ def surprise(
     frames: str,
     batch_size: int,
     animate: str | None,
+    window: int | None,
     with_pictures: bool,
     bench: BenchmarkOptions,
     force: bool,
@@ -181,7 +189,7 @@ def surprise(
     _tell(result)
     made = 0
     if with_pictures:
-        made = _draw(result, model, name, chosen, pictures, reading, options, animate)
+        made = _draw(result, model, name, chosen, pictures, reading, options, animate, window)
     beside = f', {number_of(list(range(made)), "picture")}' if made else ''
     echo(f'{pictures.out}: surprise.csv, surprise.json{beside}')
     return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
@@ -247,6 +255,7 @@ def _draw(
     reading: ReadingOptions,
     options: dict[str, Any],
     animate: str | None,
+    window: int | None,
 ) -> int:
     """A picture of each video, and an animation of it; the number of pictures."""
     from ..figures import save_animation
@@ -255,12 +264,13 @@ def _draw(
 
     pixels = Reading(**vars(reading)).pixels
     settings = dict(options, contexts=','.join(map(str, options['contexts'])), **asdict(pixels), **weights_of(model))
+    settings |= {} if window is None else dict(window=window)
     made = PictureFolder(pictures, _PICTURES, settings, versions(), source='video')
     called = name if result.score == 'nll' else short_name(chosen, model)
     stems = unique_stems([one.path for one in result.series])
     with progress(len(stems), 'pictures') as update:
         for k, (one, stem) in enumerate(zip(result.series, stems, strict=True)):
-            picture = result.picture(k, pixels=pixels)
+            picture = result.picture(k, pixels=pixels, window=window)
             row = dict(model=name, windows=len(one.starts), mean=float(one.scores.mean()))
             target = made.add(picture, one.path, stem, f'{called}_{result.score}', row, f'{name}, {result.score}', [])
             if animate:

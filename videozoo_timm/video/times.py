@@ -14,7 +14,7 @@ class Times:
         seconds: From the video's first frame, or on the clock of its file.
         places: Where each is told in `source`: the line of a file.
         source: What tells them, for errors.
-        place: What a place is called, for errors.
+        place: What a place is called, for errors; '' of a single time, of which `source` says all.
         on_file_clock: Whether they are on the clock of the file.
     """
 
@@ -40,7 +40,7 @@ class Times:
 
     def where(self, k: int) -> str:
         """Where the k-th time is told, for errors."""
-        return f'{self.source}, {self.place} {self.places[k]}'
+        return f'{self.source}, {self.place} {self.places[k]}' if self.place else self.source
 
     def zero(self, clock_offset: float) -> float:
         """The time of the first frame on the clock of these times."""

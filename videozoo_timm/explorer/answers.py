@@ -1,0 +1,181 @@
+"""From the values of the controls to what is shown; of any page, and without Gradio."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from ..analysis.features import num_blocks
+from ..text import printable
+from ..video import (
+    COMPLETION,
+    Failure,
+    Job,
+    Reading,
+    VideoError,
+    Views,
+    centered_starts,
+    is_image,
+    load_views,
+    probe,
+)
+from .choices import Models, Video
+from .moments import continued, surprising
+from .session import Session
+from .views import ShownView, Viewing, attention, filled_in, similar
+
+__all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'check_upload', 'context_of', 'contexts_of', 'place_in', 'worded']
+
+NONE = 'none'  # of the second model
+UPLOADS = Reading(num_workers=1, time_limit=20.0)  # how a file is read at first that a visitor has uploaded
+
+
+@dataclass
+class Asked:
+    """The values of all controls, in the order in which the page has them."""
+
+    video: str
+    start: float
+    first: str
+    second: str
+    mask: str
+    ratio: float
+    box: str
+    look_block: int
+    heads: bool
+    threshold: float
+    compare_block: int
+    score: str
+    generator: str | None
+    context: int
+    samples: int
+    seed: int
+
+    @property
+    def names(self) -> list[str]:
+        """The models whose views are asked for."""
+        return [self.first, *([self.second] if self.second not in (NONE, self.first) else [])]
+
+
+class Answers:
+    """Computes what visitors ask for.
+
+    Args:
+        models: What can be loaded.
+    """
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        # A mask's random numbers come from PyTorch's one generator: one computation at a time.
+        self._computing = threading.Lock()
+
+    def load(self, name: str, loaded: dict[str, Any]) -> Iterator[str]:
+        """Load a model into `loaded`, and say meanwhile how long it takes."""
+        begun, loading = time.monotonic(), Future[Any]()
+
+        def work() -> None:
+            try:
+                loading.set_result(self.models.get(name))
+            except BaseException as error:
+                loading.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()  # the page may end before a download does
+        while not wait([loading], timeout=0.5).done:
+            offer = self.models.offered.get(name)
+            yield f'Loading {offer.label if offer else name}: {time.monotonic() - begun:.0f} s'
+        loaded[name] = loading.result()
+
+    def show(self, session: Session, asked: Asked, loaded: dict[str, Any]) -> list[str]:
+        """Put what the loaded models show into `session.shown`; what others lack is returned in words."""
+        notes: list[str] = []
+        with session.lock:
+            shown: list[ShownView] = []
+            for name, model in loaded.items():
+                try:
+                    video, at = session.video(asked.video), round(asked.start, 2)
+                    start = None if at == place_in(session, video)[0] else at
+                    clip = Viewing(video, start, name, model, session.kept)
+                    if session.view in ('fill', 'look', 'compare'):
+                        clip.read(**clip.whole(session.view))  # a slow file keeps nobody else waiting
+                    with self._computing:
+                        shown.append(self._show(session, clip, asked, shown))
+                except Exception as error:  # whatever a file or a model brings about is told in the page
+                    notes.append(f'{name}: {worded(error, session)}')
+            session.shown = shown
+        return notes
+
+    def _show(self, session: Session, clip: Viewing, asked: Asked, before: list[ShownView]) -> ShownView:
+        """One model's part of the open view; a second one gets the first one's box and patch at its own size."""
+        if session.view == 'fill':
+            box = _scaled(session.box, clip, before)
+            return filled_in(clip, asked.mask, asked.ratio, box)
+        depth = 1 if session.view == 'next' else num_blocks(clip.model)
+        if session.view == 'look':
+            threshold = None if asked.threshold >= 1 else round(asked.threshold, 2)
+            return attention(clip, block_of(session, depth), asked.heads, threshold)
+        if session.view == 'compare':
+            return similar(clip, session.patch, block_of(session, depth), before[0].grid if before else None)
+        if session.view == 'surprise':
+            return surprising(clip, session.window, asked.score)
+        return continued(clip, context_of(clip.model, asked.context), asked.samples, asked.seed)
+
+
+def place_in(session: Session, video: Video) -> tuple[float, float]:
+    """Where the centered window of a video begins, and where the last one does, in seconds."""
+    if is_image(video.path):
+        return 0.0, 0.0
+    with session.lock:
+        duration = session.kept.get(('duration', video.path), lambda: probe(video.path).duration)
+    centered = round(centered_starts(duration, COMPLETION)[0], 2)
+    return centered, max(centered, math.floor(100 * (duration - COMPLETION.seconds)) / 100)
+
+
+def contexts_of(generator: Any) -> tuple[int, int]:
+    """The fewest frames that may be given to a generator, whose multiples may be too, and the most."""
+    step = generator.vqgan.config.downsample[0]
+    return step, generator.num_frames - step
+
+
+def context_of(generator: Any, asked: int) -> int:
+    """The number of frames nearest below the one that is asked for, which may be given to a generator."""
+    step, most = contexts_of(generator)
+    return min(max(int(asked) // step * step, step), most)
+
+
+def check_upload(video: Video) -> None:
+    """Decode a clip of a stranger's file in a process of its own, which may crash or stall.
+
+    Raises:
+        VideoError: It cannot be read.
+    """
+    views = Views(64, (0.0,), (1.0,), sampling=COMPLETION)
+    for _, item in load_views([Job(0, video.path)], views, UPLOADS):
+        if isinstance(item, Failure):
+            raise VideoError(item.reason)
+
+
+def block_of(session: Session, depth: int) -> int:
+    """The block that was chosen, of a model of this depth; the last one if none was."""
+    return depth - 1 if session.block is None else min(session.block, depth - 1)
+
+
+def _scaled(box: tuple[int, ...] | None, clip: Viewing, before: Sequence[ShownView]) -> tuple[int, ...] | None:
+    """The box of the first model at the size of another one."""
+    if not before or before[0].box is None:
+        return box
+    theirs = before[0].panels[0].frames.shape[:3]
+    embed = clip.model.patch_embed
+    own = clip.model.num_frames, *embed.img_size
+    return tuple(round(place * own[k // 2] / theirs[k // 2]) for k, place in enumerate(before[0].box))
+
+
+def worded(error: Exception, session: Session) -> str:
+    """An error in words for the page, without where uploads are on this machine."""
+    text = str(error) if isinstance(error, (OSError, ValueError, IndexError, RuntimeError, ImportError)) else ''
+    text = text or f'{type(error).__name__}: {error}'
+    for video in session.uploads.values():
+        text = text.replace(video.path, video.label)
+    return printable(text.replace('`', ''), 500)

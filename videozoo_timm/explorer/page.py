@@ -1,0 +1,352 @@
+"""The page: what is chosen, the views with their controls, the player, what to type, and downloads."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..analysis.features import num_blocks
+from ..text import printable
+from .answers import NONE, Answers, Asked, block_of, check_upload, context_of, contexts_of, place_in, worded
+from .choices import GENERATOR, Models
+from .film import film_of, message
+from .session import Session, Visitors
+from .views import MASKS, ShownView
+
+__all__ = ['ExplorerPage']
+
+_HERE = Path(__file__).parent
+VIEWS = dict(fill='Fill in', look='Look', compare='Compare places', surprise='Surprise', next='Continue')
+_INTRO = dict(
+    fill='A **box hides a part of the video**. What the model fills in there stands under *completed*.',
+    look='Where the model looks: how much attention its class token pays to each patch.',
+    compare='Which places look alike to the model: the brighter, the more a patch is like the marked one.',
+    surprise='How far what comes is from what the model expects, along the whole video.',
+    next='How a generator of videos goes on after the first frames.',
+)
+_NO_GENERATOR = (
+    'No generator of videos comes with this version, so there is nothing to show here. The commands videozoo '
+    'pretrain-tokenizer and videozoo pretrain-prior train one, and videozoo generate uses it.'
+)
+
+
+class ExplorerPage:
+    """The page.
+
+    Args:
+        visitors: Who is there.
+        models: What can be loaded.
+        first: Names of the one or two models that are chosen at first.
+        max_upload: Bytes of an upload.
+    """
+
+    def __init__(self, visitors: Visitors, models: Models, first: Sequence[str], max_upload: int) -> None:
+        self.visitors, self.models, self.first = visitors, models, list(first)
+        self.max_upload = max_upload
+        self.answers = Answers(models)
+
+    def blocks(self) -> gr.Blocks:
+        """The page for Gradio."""
+        with gr.Blocks(title='videozoo explore', analytics_enabled=False, fill_width=True) as blocks:
+            gr.Markdown('# videozoo explore', elem_id='title')
+            with gr.Row(elem_id='whole'):
+                with gr.Column(scale=1, min_width=290):
+                    self._choices()
+                with gr.Column(scale=4, min_width=320):
+                    self._views()
+                    self.film = gr.HTML(
+                        None,
+                        html_template='<div class="film"><p class="hint">Starting ...</p></div>',
+                        css_template='',
+                        js_on_load=(_HERE / 'film.js').read_text(),
+                        elem_id='film',
+                    )
+                    with gr.Column(visible=False) as self.below:
+                        self._copied()
+            self.file = gr.DownloadButton('download', visible='hidden', elem_id='file')
+            self._listen(blocks)
+        return blocks
+
+    def _choices(self) -> None:
+        labels = list(self.visitors.given)
+        self.video = gr.Dropdown(
+            labels,
+            value=labels[0],
+            label='Video',
+            info='Or type the name of a drawn one, as drawn:7/left/000001.',
+            allow_custom_value=True,
+            elem_id='video',
+        )
+        self.upload = gr.UploadButton('Upload a video', size='sm', file_count='single', elem_id='upload')
+        self.start = gr.Slider(0, 1, 0, step=0.01, label='Start of the window (s)', elem_id='start')
+        offers = self.models.offered
+        names = [(offer.label, name) for name, offer in offers.items() if offer.kind != GENERATOR]
+        first, second = (*self.first, NONE)[:2]
+        self.model = gr.Dropdown(names, value=first, label='Model', elem_id='model')
+        self.second = gr.Dropdown(
+            [('none', NONE), *names], value=second, label='Second model, beside it', elem_id='second'
+        )
+        self.status = gr.Markdown('', elem_id='status')
+
+    def _views(self) -> None:
+        self.tabs: dict[str, gr.Tab] = {}
+        with gr.Tabs(elem_id='views'):
+            with self._tab('fill'), gr.Row():
+                self.mask = gr.Radio(MASKS, value='box', label='Hide', elem_id='mask', scale=2)
+                self.box = gr.Textbox(
+                    label='Box: frames t0,t1, pixels y0,y1,x0,x1', elem_id='box', max_lines=1, scale=2
+                )
+                self.ratio = gr.Slider(
+                    0.05, 0.95, 0.9, step=0.05, label='Fraction hidden', elem_id='ratio', visible=False, scale=2
+                )
+            with self._tab('look'), gr.Row():
+                self.look_block = gr.Slider(0, 1, 0, step=1, label='Block', elem_id='look-block')
+                self.threshold = gr.Slider(
+                    0.05, 1, 1, step=0.05, label='Keep this fraction of the attention', elem_id='threshold'
+                )
+                self.heads = gr.Checkbox(label='Heads apart', elem_id='heads')
+            with self._tab('compare'):
+                self.compare_block = gr.Slider(0, 1, 0, step=1, label='Block', elem_id='compare-block')
+            with self._tab('surprise'):
+                self.score = gr.Radio(
+                    [('squared error', 'mse'), ('normalized L1 error', 'l1')],
+                    value='mse',
+                    label='Score',
+                    elem_id='score',
+                )
+            with self._tab('next'), gr.Row():
+                generators = self.models.names(GENERATOR)
+                shown = bool(generators)
+                self.generator = gr.Dropdown(
+                    generators, value=generators[0] if shown else None, label='Generator', visible=shown
+                )
+                self.context = gr.Slider(4, 12, 8, step=4, label='Frames given', elem_id='context', visible=shown)
+                self.samples = gr.Slider(1, 4, 2, step=1, label='Samples', elem_id='samples', visible=shown)
+                self.seed = gr.Number(0, label='Random seed', precision=0, elem_id='seed', visible=shown)
+
+    def _tab(self, view: str) -> gr.Tab:
+        with gr.Tab(VIEWS[view], id=view) as tab:
+            gr.Markdown(_INTRO[view])
+        self.tabs[view] = tab
+        return tab
+
+    def _copied(self) -> None:
+        with gr.Row():
+            self.downloads = {
+                ending: gr.Button(label, size='sm', elem_id=f'download-{ending}', min_width=80)
+                for ending, label in dict(png='PNG', svg='SVG', gif='Animation', npz='Arrays (.npz)').items()
+            }
+        code: dict[str, Any] = dict(interactive=False, lines=1, wrap_lines=True)
+        self.command = gr.Code(label='The same as a command', language='shell', elem_id='command', **code)
+        self.python = gr.Code(label='The same in Python', language='python', elem_id='python', **code)
+
+    def _listen(self, blocks: gr.Blocks) -> None:
+        self.controls = [
+            self.video,
+            self.start,
+            self.model,
+            self.second,
+            self.mask,
+            self.ratio,
+            self.box,
+            self.look_block,
+            self.heads,
+            self.threshold,
+            self.compare_block,
+            self.score,
+            self.generator,
+            self.context,
+            self.samples,
+            self.seed,
+        ]
+        self.outputs = [self.film, self.status, self.below, self.command, self.python, *self.controls]
+        how: dict[str, Any] = dict(
+            inputs=self.controls,
+            outputs=self.outputs,
+            show_progress='hidden',
+            trigger_mode='always_last',
+            api_visibility='private',
+        )
+        blocks.load(self._on_video, **how)
+        self.video.input(self._on_video, **how)
+        self.upload.upload(self._on_upload, **dict(how, inputs=[self.upload, *self.controls]))
+        self.film.select(self._on_film, **how)
+        for slider in (self.start, self.ratio, self.threshold):
+            slider.input(self._on_control, **how)
+        for slider in (self.look_block, self.compare_block):
+            slider.input(self._choosing_block(slider), **how)
+        for control in (self.mask, self.heads, self.score, self.generator, self.context, self.samples, self.seed):
+            control.input(self._on_control, **how)
+        for control in (self.model, self.second):
+            control.input(self._on_model, **how)
+        self.box.submit(self._on_box, **how)
+        self.box.blur(self._on_box, **how)
+        for view, tab in self.tabs.items():
+            tab.select(self._opening(view), **how)
+        for ending, button in self.downloads.items():
+            written = button.click(
+                self._saving(ending), outputs=[self.file, self.status], api_visibility='private', show_progress='hidden'
+            )
+            written.success(None, js="() => document.querySelector('#file').click()", api_visibility='private')
+        blocks.unload(self._on_leave)
+
+    # What a visitor does. Each answers with new values of some outputs, and says what it waits for meanwhile.
+
+    def _on_leave(self, request: gr.Request) -> None:
+        self.visitors.leave(request.session_hash)
+
+    def _on_control(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        yield from self._answer(request, values)
+
+    def _on_film(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
+        session, given = self.visitors.get(request.session_hash), event._data or {}
+        session.box = _numbers(given.get('box')) or session.box
+        session.patch = _numbers(given.get('patch')) or session.patch
+        if 'window' in given:
+            session.window = int(given['window'])
+        yield from self._answer(request, values)
+
+    def _on_box(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        session, text = self.visitors.get(request.session_hash), Asked(*values).box
+        try:
+            box = tuple(int(part) for part in text.split(',')) if text.strip() else None
+        except ValueError:
+            yield {self.status: _warning(f'{printable(text, 60)}: a box is six whole numbers with commas between them')}
+            return
+        if box == session.box and session.shown:
+            yield {self.status: ''}
+            return
+        session.box = box
+        yield from self._answer(request, values)
+
+    def _on_model(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        session = self.visitors.get(request.session_hash)
+        session.box = session.patch = session.window = session.block = None
+        yield from self._answer(request, values)
+
+    def _on_upload(self, request: gr.Request, path: str, *values: Any) -> Iterator[dict[Any, Any]]:
+        session = self.visitors.get(request.session_hash)
+        try:
+            video = session.upload(path)
+        except (OSError, ValueError) as error:
+            yield {self.status: _warning(worded(error, session))}
+            return
+        yield {self.status: f'Reading {video.label}'}
+        try:
+            check_upload(video)
+        except Exception as error:  # a message, and the file is gone
+            text = worded(error, session)
+            session.drop(video)
+            yield self._nothing(text)
+            return
+        yield from self._on_video(request, video.label, *values[1:])
+
+    def _on_video(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        """Another video: where its window may lie, and what it shows."""
+        session, asked = self.visitors.get(request.session_hash), Asked(*values)
+        session.window = None
+        try:
+            video = session.video(asked.video)
+            asked.start, most = place_in(session, video)
+        except Exception as error:  # libraries that read videos raise more than they document
+            session.shown = []
+            yield self._nothing(worded(error, session))
+            return
+        chosen = {
+            self.video: gr.Dropdown(session.labels, value=video.label),
+            self.start: gr.Slider(maximum=max(most, 0.01), value=asked.start, interactive=most > 0),
+        }
+        for answer in self._answer(request, vars(asked).values()):
+            yield {**answer, **chosen}
+
+    def _opening(self, view: str) -> Callable[..., Iterator[dict[Any, Any]]]:
+        def open_view(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+            self.visitors.get(request.session_hash).view = view
+            yield from self._answer(request, values)
+
+        return open_view
+
+    def _saving(self, ending: str) -> Callable[..., dict[Any, Any]]:
+        def save(request: gr.Request) -> dict[Any, Any]:
+            session = self.visitors.get(request.session_hash)
+            with session.lock:
+                try:
+                    return {self.file: str(session.save(ending)), self.status: ''}
+                except (OSError, ValueError, ImportError) as error:
+                    raise gr.Error(worded(error, session), print_exception=False) from error
+
+        return save
+
+    def _answer(self, request: gr.Request, values: Any) -> Iterator[dict[Any, Any]]:
+        """Load what is missing, and show what is asked for."""
+        session, asked = self.visitors.get(request.session_hash), Asked(*values)
+        names = asked.names
+        if session.view == 'next':
+            names = [asked.generator] if asked.generator else []
+        if not names:
+            session.shown = []
+            yield self._nothing(_NO_GENERATOR)
+            return
+        loaded, notes = {}, []
+        for name in names:
+            try:
+                for text in self.answers.load(name, loaded):
+                    yield {self.status: text}
+            except Exception as error:  # of the Hub, of a file: told in the page, and the other model is shown
+                notes.append(f'{name}: {worded(error, session)}')
+        if loaded and session.view in ('surprise', 'next'):  # which take seconds
+            yield {self.status: 'Computing ...'}
+        notes += self.answers.show(session, asked, loaded)
+        shown = session.shown
+        if not shown:
+            yield {**self._nothing(*notes), **self._new_controls(session, shown, loaded, asked)}
+            return
+        yield {
+            self.film: film_of(shown, notes),
+            self.status: '',
+            self.below: gr.Column(visible=True),
+            self.command: '\n'.join(one.command for one in shown),
+            self.python: '\n\n'.join(one.python for one in shown),
+            **self._new_controls(session, shown, loaded, asked),
+        }
+
+    def _nothing(self, *notes: str) -> dict[Any, Any]:
+        """What stands where nothing can be shown: the reasons."""
+        return {self.film: message(*notes), self.status: '', self.below: gr.Column(visible=False)}
+
+    def _new_controls(
+        self, session: Session, shown: list[ShownView], loaded: dict[str, Any], asked: Asked
+    ) -> dict[Any, Any]:
+        """The controls whose range follows from what is shown."""
+        new: dict[Any, Any] = {}
+        if session.view == 'fill':
+            box = shown[0].box if shown and shown[0].box else session.box
+            new[self.box] = gr.Textbox(','.join(map(str, box)) if box else '', visible=asked.mask == 'box')
+            new[self.ratio] = gr.Slider(visible=asked.mask != 'box')
+        elif session.view in ('look', 'compare') and asked.first in loaded:
+            depth = num_blocks(loaded[asked.first])
+            slider = self.look_block if session.view == 'look' else self.compare_block
+            new[slider] = gr.Slider(maximum=depth - 1, value=block_of(session, depth))
+        elif session.view == 'next' and loaded:
+            (generator,) = loaded.values()
+            step, most = contexts_of(generator)
+            context = context_of(generator, asked.context)
+            new[self.context] = gr.Slider(minimum=step, maximum=most, step=step, value=context)
+        return new
+
+    def _choosing_block(self, slider: gr.Slider) -> Callable[..., Iterator[dict[Any, Any]]]:
+        def choose(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+            self.visitors.get(request.session_hash).block = int(values[self.controls.index(slider)])
+            yield from self._answer(request, values)
+
+        return choose
+
+
+def _numbers(given: Any) -> tuple[int, ...] | None:
+    """What the player says of a box or a patch."""
+    return tuple(int(number) for number in given) if isinstance(given, list) and len(given) in (3, 6) else None
+
+
+def _warning(text: str) -> str:
+    return f'**{text}**'

@@ -1,0 +1,197 @@
+"""Serves the page: on this machine alone or behind a password, from a folder of its own, which it removes."""
+
+import hmac
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .choices import Models, chosen_first, given_videos, offered_models
+
+__all__ = ['Explorer', 'is_local', 'serve', 'serving']
+
+PORT = 7860
+_UPLOAD = 200 << 20  # bytes of a file
+_UPLOADS = 2 << 30  # bytes of all that visitors have uploaded
+# The page's own files alone, and what stands in it; whatever else its libraries might ask for stays unasked.
+_POLICY = '; '.join(
+    (
+        "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What is explored, and who may.
+
+    Attributes:
+        paths: Videos, folders, names of synthetic videos; none stand for some synthetic ones.
+        models: Names of the models that are chosen at first, one or two; further ones head the list.
+        only_given: Offer only these models (or those of the package), and download none.
+        host: Address to listen on.
+        port: Port to listen on; None for 7860, or any if that is taken.
+        password: What visitors must know; None for none.
+        device: Of the models.
+        max_upload: Bytes of a file that may be uploaded.
+    """
+
+    paths: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    only_given: bool = False
+    host: str = '127.0.0.1'
+    port: int | None = None
+    password: str | None = None
+    device: Any = 'cpu'
+    max_upload: int = _UPLOAD
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost'
+
+
+def serve(explorer: Explorer, ready: Callable[[str], None] = lambda address: None) -> None:
+    """Serve the page until the process is told to end.
+
+    Args:
+        explorer: What is explored.
+        ready: Called with the address as soon as the page answers.
+
+    Raises:
+        ImportError: Gradio is not installed.
+        FileNotFoundError, ValueError: As `given_videos` and `offered_models`.
+        OSError: The address cannot be listened on.
+    """
+    with serving(explorer, ready) as server:
+        server.run(sockets=[server.listening])
+
+
+@contextmanager
+def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: None) -> Iterator[Any]:
+    """A server of the page that is not running yet; its folder is removed at the end.
+
+    Raises:
+        As `serve`.
+    """
+    given, offered = given_videos(explorer.paths), offered_models(explorer.models, explorer.only_given)
+    folder = Path(tempfile.mkdtemp(prefix='videozoo-explore-'))
+    told = dict(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)  # before Gradio is imported
+    try:
+        try:
+            import gradio  # noqa: F401
+            import uvicorn
+        except ImportError as error:
+            raise ImportError("the explorer needs Gradio: pip install 'videozoo-timm[explore]'") from error
+        models = Models(offered, explorer.device)
+        first = chosen_first(explorer.models, offered)
+        with _bound(explorer) as bound:
+            host, port = bound.getsockname()[:2]
+            app = _app(explorer, folder, given, models, first)
+
+            class Server(uvicorn.Server):
+                listening = bound
+
+                async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                    await super().startup(sockets)
+                    if self.started:
+                        ready(f'http://{f"[{host}]" if ":" in host else host}:{port}')
+
+            yield Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1, ws='none'))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _bound(explorer: Explorer) -> Iterator[socket.socket]:
+    """A socket that listens; on a port that is free, unless one was asked for."""
+    family = socket.AF_INET6 if ':' in explorer.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((explorer.host, PORT if explorer.port is None else explorer.port))
+        except OSError as error:
+            if explorer.port is not None:
+                raise OSError(f'{explorer.host}:{explorer.port} cannot be listened on: {error.strerror}') from error
+            bound.bind((explorer.host, 0))
+        yield bound
+
+
+def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Sequence[str]) -> Any:
+    """The page as an application of ASGI."""
+    import gradio as gr
+    from fastapi import FastAPI
+    from gradio.themes import Default
+
+    from .page import ExplorerPage
+    from .session import Visitors
+
+    for name in first:
+        if models.offered[name].is_here:  # others the page loads, and tells how long that takes
+            models.get(name)
+    page = ExplorerPage(Visitors(folder, given), models, first, explorer.max_upload)
+    blocks = page.blocks()
+    blocks.queue(default_concurrency_limit=8, max_size=64)
+    password = explorer.password
+    plain = ('system-ui', 'sans-serif'), ('ui-monospace', 'monospace')  # nothing is fetched for these
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        '/',
+        auth=None if password is None else lambda user, word: hmac.compare_digest(word.encode(), password.encode()),
+        auth_message='Any user name, and the password that you were told.',
+        max_file_size=explorer.max_upload,
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        ssr_mode=False,
+        theme=Default(font=plain[0], font_mono=plain[1]),
+        css=(Path(__file__).parent / 'page.css').read_text(),
+    )
+    return _Guard(app, page, folder)
+
+
+class _Guard:
+    """Tells browsers to ask nobody else for anything, and refuses uploads once there are too many."""
+
+    def __init__(self, app: Any, page: Any, folder: Path) -> None:
+        self.app, self.page, self.folder = app, page, folder
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope['type'] != 'http':
+            await self.app(scope, receive, send)
+            return
+        if scope['method'] == 'POST' and scope['path'].rstrip('/').endswith('/upload') and self._is_full():
+            await send({'type': 'http.response.start', 'status': 413, 'headers': [(b'content-type', b'text/plain')]})
+            await send({'type': 'http.response.body', 'body': b'this page holds too many uploads already'})
+            return
+
+        async def guarded(message: Any) -> None:
+            if message['type'] == 'http.response.start':
+                headers = [*message.get('headers', ()), (b'content-security-policy', _POLICY.encode())]
+                message = {**message, 'headers': [*headers, (b'referrer-policy', b'no-referrer')]}
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+    def _is_full(self) -> bool:
+        return sum(path.stat().st_size for path in self.folder.rglob('*') if path.is_file()) > _UPLOADS
