@@ -123,6 +123,8 @@ def test_a_channel_that_does_not_vary_has_no_correlation(planted):
     assert np.isfinite(result.q[0]) and np.isnan([result.chosen_r[1], result.p[1], result.q[1]]).all()
     with pytest.raises(ValueError, match='150 rows are too few for 60 folds'):
         encode(features, responses, folds=60)
+    with pytest.raises(ValueError, match='7 rows are too few for 2 folds, which take 8'):  # of the inner folds
+        encode(features[:7], responses[:7], folds=2)
     with pytest.raises(ValueError, match="solver='lasso'"):
         encode(features, responses, solver='lasso')
 

@@ -24,7 +24,7 @@ from videozoo_timm.records.citations import CITED, bibtex_of, in_text
 from videozoo_timm.records.differences import compare_files
 from videozoo_timm.records.inputs import changes_of_inputs, describe_inputs
 from videozoo_timm.records.methods import describe
-from videozoo_timm.records.record import FORMAT, KEY, path_of, read, without_secrets
+from videozoo_timm.records.record import FORMAT, KEY, find, path_of, read, save, without_secrets
 from videozoo_timm.records.sentences import SENTENCES
 from videozoo_timm.weights.digests import hash_file
 
@@ -37,7 +37,6 @@ NO_RESULTS = {
     'classify': 'prints alone; evaluate is for a paper',
     'convert': 'a file with the content of another',
     'download': 'likewise',
-    'explore': 'a page to look at models; records are of commands',
     'draw': 'the names of drawn videos say everything',
     'info': 'what is known',
     'list': 'what is known',
@@ -365,12 +364,19 @@ def test_records_that_cannot_be_repeated(change, words, tmp_path, monkeypatch, c
 def test_what_is_no_record_is_told(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path('folder').mkdir()
+    Path('outer/inner').mkdir(parents=True)
     Path('f.npz').write_text('')
-    for name, text in (('list.json', '[1]'), ('cut.json', '{"videozoo_rec'), ('run.json', '{"mine": 1}')):
+    for name, text in (
+        ('outer/inner/run.json', '{}'),
+        ('list.json', '[1]'),
+        ('cut.json', '{"videozoo_rec'),
+        ('run.json', '{"mine": 1}'),
+    ):
         Path(name).write_text(text)
     for path, words in (
         ('nothing.json', 'nothing.json: no such record'),
-        ('folder', 'folder: there is no run.json in it'),
+        ('folder', 'folder: there is no run.json in it; commands'),
+        ('outer', f'outer: there is no run.json in it; {Path("outer/inner")} has one: name that'),
         ('f.npz', 'f.npz: there is no f.npz.run.json beside it'),
         ('list.json', 'list.json is no record of a run (it has no videozoo_record)'),
         ('cut.json', 'cut.json is no record of a run: it is damaged'),
@@ -487,7 +493,8 @@ def record_of(command, model=None, **fields):
     options.update(fields.pop('options', {}))
     views = dict(size=224, interpolation='bilinear', short_side=None, sampling=dict(num_frames=16, span=128))
     models = [] if model is None else [dict(checksum='c0ffee' * 8, dtype='float32', parameters=632_000_000) | model]
-    result = dict(command=['videozoo', command], folder='/', options=options, models=models, inputs=[], exit_code=0)
+    result = dict(command=['videozoo', command], folder='/', options=options, given=[], models=models, inputs=[])
+    result['exit_code'] = 0
     versions = {'videozoo-timm': '9.8.7', 'torch': '2.9', 'timm': '1.1', 'av': '17', 'ffmpeg': '8', 'python': '3.13'}
     return (
         result
@@ -539,6 +546,20 @@ def test_every_command_has_its_sentences():
     assert "RSA by Spearman's rho (Kriegeskorte et al., 2008)" in told['compare']
 
 
+def test_tables_are_told_by_their_names():
+    """What a folder holds and a list does not was not embedded."""
+    inputs = [dict(path='videos', files=8), dict(path='a/list.csv', files=1), dict(path='t.csv', files=1)]
+    options = dict(manifest='a/list.csv', at='t.csv', tokens='class')
+    text = describe([record_of('embed', options=options, inputs=inputs)]).text
+    assert 'features of the stimuli that list.csv lists among 8 files (videos): the class token' in text
+    assert 'one clip at each of the times that t.csv gives' in text
+    options = dict(measures=['cka'], behavior='t.csv', features=['x', 'y'])
+    record = record_of('compare', options=options, inputs=inputs)
+    assert 'and with behavior (t.csv) (random' in describe([record]).text
+    record['outputs'] = [dict(path='behavior_triplets.pdf')]
+    assert 'and with behavior (t.csv) by how often the two most similar' in describe([record]).text
+
+
 def test_what_is_claimed_is_known(features, capsys):
     assert main(['methods', str(features)]) == 0
     out, errors = capsys.readouterr()
@@ -571,6 +592,18 @@ def test_what_made_the_inputs_comes_first(images, capsys):
     assert text.count('We ran ') == 1
     code, out, errors = again(capsys, 'compared')
     assert code == 0 and 'all equal' in out, out + errors
+
+
+def test_a_record_is_found_by_each_of_its_files(tmp_path):
+    outputs = [dict(path=name, sha256='') for name in ('x.hdf5', 'x_rdms.hdf5')]
+    record = {**record_of('export'), KEY: FORMAT, 'outputs': outputs, 'parts': []}
+    for name in ('x.hdf5', 'x_rdms.hdf5', 'other.hdf5'):
+        (tmp_path / name).write_text('')
+    (tmp_path / 'a.run.json').write_text('{"record": 5, "outputs": 5}')
+    save(record, tmp_path / 'x.hdf5')
+    assert find(tmp_path / 'x_rdms.hdf5') == tmp_path / 'x.hdf5.run.json'
+    with pytest.raises(FileNotFoundError, match='no other.hdf5.run.json beside it'):
+        find(tmp_path / 'other.hdf5')
 
 
 def test_a_record_has_its_place_by_one_rule(tmp_path):

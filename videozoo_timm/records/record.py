@@ -143,12 +143,27 @@ def find(path: str | os.PathLike[str]) -> Path:
     if beside.is_file():
         return beside
     if path.is_dir() or path.suffix != '.json':
+        if not path.is_dir() and (of_several := _that_names(path)):
+            return of_several
         where = 'in it' if path.is_dir() else 'beside it'
+        if deeper := next(iter(sorted(path.glob(f'*/{NAME}'))), None) if path.is_dir() else None:
+            raise FileNotFoundError(f'{path}: there is no {beside.name} in it; {deeper.parent} has one: name that')
         raise FileNotFoundError(
             f'{path}: there is no {beside.name} {where}; commands that give results write one, since version 0.2.0'
         )
     check_regular(path)
     return path
+
+
+def _that_names(path: Path) -> Path | None:
+    """The record of a run that wrote this file with others; None if there is none beside it."""
+    folder = path.absolute().parent
+    for file in [folder / NAME, *sorted(folder.glob('run_*.json')), *sorted(folder.glob(f'*.{NAME}'))]:
+        content = _read_or_none(file) or {}
+        record = content.get(NESTED, content)
+        if isinstance(record, dict) and KEY in record and not _problem(record) and path.name in _names(record):
+            return path.with_name(file.name)
+    return None
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:

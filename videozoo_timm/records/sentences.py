@@ -6,6 +6,7 @@ from typing import Any
 from .citations import in_text
 
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
+_UNKNOWN = 'the stimuli'
 
 
 def _of(*commands: str) -> Callable[[Callable[..., list[str]]], Callable[..., list[str]]]:
@@ -35,9 +36,18 @@ def _inputs(record: Mapping[str, Any], *names: str) -> str:
         if entry.get('drawn'):
             parts.append(f'the synthetic videos {path}')
         else:
-            name = str(path).rstrip('/').rpartition('/')[2] or str(path)
-            parts.append(f'{count(entry.get("files"), "file")} ({name})')
-    return ' and '.join(parts) if parts else 'the stimuli'
+            parts.append(f'{count(entry.get("files"), "file")} ({_name(path)})')
+    return ' and '.join(parts) if parts else _UNKNOWN
+
+
+def _file(record: Mapping[str, Any], path: str) -> str:
+    """A table that was read, by its name; of a folder its files."""
+    one = any(entry.get('path') == path and entry.get('files') == 1 for entry in record.get('inputs', ()))
+    return _name(path) if one else _inputs(record, path)
+
+
+def _name(path: Any) -> str:
+    return str(path).replace('\\', '/').rstrip('/').rpartition('/')[2] or str(path)
 
 
 def _stimuli(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -105,13 +115,17 @@ def _embed(record: Mapping[str, Any]) -> list[str]:
     where = where or "of the model's output"
     norm = ", after the model's final layer norm" if blocks and options.get('norm') else ''
     if options.get('at'):
-        clips = 'one clip at each of the given times'
+        clips = f'one clip at each of the times that {_name(options["at"])} gives and that lie in it'
     elif options.get('stride'):
         clips = f'one clip every {options["stride"]:g} s'
     else:
         number = options.get('num-clips', 1)
         clips = 'one clip, centered in time' if number == 1 else f'{number} clips, spread evenly'
-    text = [f'We extracted features of {_inputs(record)}: {what} {where}{norm}.']
+    stimuli = _inputs(record)
+    if options.get('manifest'):
+        among = '' if stimuli == _UNKNOWN else f' among {stimuli}'
+        stimuli = f'the stimuli that {_name(options["manifest"])} lists{among}'
+    text = [f'We extracted features of {stimuli}: {what} {where}{norm}.']
     if not _are_images(record):
         text.append(f'Of each video we took {clips}.')
     align = options.get('align')
@@ -139,7 +153,7 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
     number = len(options.get('features') or ())
     if options.get('brain'):
         text = (
-            f'We predicted responses ({_inputs(record, options["brain"])}) from the features of each block by ridge '
+            f'We predicted responses ({_file(record, options["brain"])}) from the features of each block by ridge '
             f'regression with {options.get("folds")}-fold nested cross-validation'
         )
         if options.get('projection'):
@@ -159,7 +173,9 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
         if options.get('bootstraps'):
             text += f' and 95% intervals from {options["bootstraps"]:,} bootstrap samples of the stimuli'
     if options.get('behavior'):
-        text += f', and with behavior ({_inputs(record, options["behavior"])})'
+        text += f', and with behavior ({_file(record, options["behavior"])})'
+        if any(str(output.get('path')).startswith('behavior_triplets') for output in record.get('outputs', ())):
+            text += ' by how often the two most similar stimuli of a triplet are those that people left together'
     return [f'{text} (random seed {options.get("seed")}).']
 
 
