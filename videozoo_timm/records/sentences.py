@@ -29,11 +29,9 @@ def _seconds(frames: Any) -> str:
 def _inputs(record: Mapping[str, Any], *names: str) -> str:
     """The files that were read, by their numbers; synthetic ones by name."""
     parts = []
-    weights = {record['options'].get(name) for name in ('weights', 'gpt', 'vqgan', 'tokenizer')}
-    tables = {record['options'].get(name) for name in ('at', 'manifest', 'labels', 'mask-file', 'scores')}
-    for entry in record.get('inputs', ()):
+    for entry in _stimuli(record):
         path = entry.get('path')
-        if path in weights or path in tables or (names and path not in names):
+        if names and path not in names:
             continue
         if entry.get('drawn'):
             parts.append(f'the synthetic videos {path}')
@@ -52,6 +50,18 @@ def _name(path: Any) -> str:
     return str(path).replace('\\', '/').rstrip('/').rpartition('/')[2] or str(path)
 
 
+def _stimuli(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Inputs that are neither weights nor tables."""
+    others = ('weights', 'gpt', 'vqgan', 'tokenizer', 'at', 'manifest', 'labels', 'mask-file', 'scores')
+    paths = {record['options'].get(name) for name in others}
+    return [entry for entry in record.get('inputs', ()) if entry.get('path') not in paths]
+
+
+def _are_images(record: Mapping[str, Any]) -> bool:
+    stimuli = _stimuli(record)
+    return bool(stimuli) and all(entry.get('images') for entry in stimuli)
+
+
 def _sampling(record: Mapping[str, Any]) -> str:
     """How the frames of a clip are taken and prepared."""
     settings = record.get('settings', {})
@@ -61,7 +71,9 @@ def _sampling(record: Mapping[str, Any]) -> str:
     size, sampling = views.get('size'), views.get('sampling') or {}
     frames, span = sampling.get('num_frames'), sampling.get('span')
     parts = []
-    if isinstance(frames, int) and frames > 1 and span:
+    if isinstance(frames, int) and frames > 1 and _are_images(record):
+        parts.append(f'Each image was repeated as the {frames} frames of a clip')
+    elif isinstance(frames, int) and frames > 1 and span:
         parts.append(
             f'A clip has {frames} frames, spread evenly over {span} frames at 30 per second ({_seconds(span)})'
         )
@@ -113,7 +125,9 @@ def _embed(record: Mapping[str, Any]) -> list[str]:
     if options.get('manifest'):
         among = '' if stimuli == _UNKNOWN else f' among {stimuli}'
         stimuli = f'the stimuli that {_name(options["manifest"])} lists{among}'
-    text = [f'We extracted features of {stimuli}: {what} {where}{norm}. Of each video we took {clips}.']
+    text = [f'We extracted features of {stimuli}: {what} {where}{norm}.']
+    if not _are_images(record):
+        text.append(f'Of each video we took {clips}.')
     align = options.get('align')
     if (options.get('stride') or options.get('at')) and align:
         ends = {'causal': 'ends', 'start': 'begins', 'center': 'is centered'}
@@ -128,6 +142,9 @@ def _export(record: Mapping[str, Any]) -> list[str]:
     formats = dict(mat='MATLAB', hdf5='HDF5', netcdf='NetCDF', csv='CSV', devbench='DevBench')
     to = record['options'].get('to')
     return [f'Features were exported to {formats.get(to, to)}.']
+
+
+_RSA = dict(spearman="Spearman's rho", kendall="Kendall's tau", cosine='cosine similarity')
 
 
 @_of('compare')
@@ -146,13 +163,13 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
             text += f', tested with {options["permutations"]:,} permutations'
         return [f'{text} (random seed {options.get("seed")}).']
     words = {'cka': f'debiased linear CKA{in_text("cka")}', 'procrustes': 'Procrustes distance'}
-    words |= {name: f'RSA ({name})' for name in ('spearman', 'kendall', 'cosine')}
     measures = options.get('measures') or []
+    rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
+    words |= {name: f'RSA by {_RSA[name]}{in_text("rsa") if name == rsa[0] else ""}' for name in rsa}
     by = ' and '.join(str(words.get(name, name)) for name in measures)
     text = f'We compared {count(number, "file")} of features by {by}'
-    rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
     if rsa:
-        text += f'{in_text("rsa")}, with {options.get("dissimilarity")} dissimilarities'
+        text += f', RSA with {options.get("dissimilarity")} dissimilarities'
         if options.get('bootstraps'):
             text += f' and 95% intervals from {options["bootstraps"]:,} bootstrap samples of the stimuli'
     if options.get('behavior'):
@@ -224,6 +241,15 @@ def _pca(record: Mapping[str, Any]) -> list[str]:
     return [text, _sampling(record)]
 
 
+@_of('similar')
+def _similar(record: Mapping[str, Any]) -> list[str]:
+    text = (
+        f'Maps show the cosine similarity of the token of patch {record["options"].get("patch")} to all others, in '
+        f'{_block(record)}, for {_inputs(record)}.'
+    )
+    return [text, _sampling(record)]
+
+
 @_of('propagate')
 def _propagate(record: Mapping[str, Any]) -> list[str]:
     options = record['options']
@@ -290,8 +316,8 @@ def _generate(record: Mapping[str, Any]) -> list[str]:
 
 @_of('reconstruct')
 def _reconstruct(record: Mapping[str, Any]) -> list[str]:
-    text = f'{_inputs(record)} were encoded as codes and decoded again; we give PSNR and nats a code.'
-    return [f'{text[:1].upper()}{text[1:]}', _sampling(record)]
+    text = f'We encoded {_inputs(record)} as codes and decoded these again; we give PSNR and nats per code.'
+    return [text, _sampling(record)]
 
 
 @_of('fid')
@@ -314,12 +340,13 @@ def _train(record: Mapping[str, Any]) -> list[str]:
     processes = record.get('machine', {}).get('processes', 1)
     batch = (options.get('batch-size') or 1) * (options.get('accumulate') or 1) * processes
     betas = ', '.join(map(str, options.get('betas') or ()))
+    warmup = f' with a warm-up over {100 * options["warmup"]:g}% of the steps' if options.get('warmup') else ''
+    clipped = f', gradient norm clipped to {options["clip-grad"]}' if options.get('clip-grad') else ''
     files = _inputs(record, options['train']) if options.get('train') else _inputs(record)
     text = [
         f'We trained the model {goal} on {files} for {length} with batches of {batch} and AdamW (learning rate '
-        f'{options.get("lr")}, cosine schedule with a warm-up over {100 * (options.get("warmup") or 0):g}% of the '
-        f'steps, weight decay {options.get("weight-decay")}, betas {betas}, gradient '
-        f'norm clipped to {options.get("clip-grad")}){_seed(options)}.'
+        f'{options.get("lr")}, cosine schedule{warmup}, weight decay {options.get("weight-decay")}, betas {betas}'
+        f'{clipped}){_seed(options)}.'
     ]
     if command == 'pretrain':
         ratio = ', '.join(f'{100 * one:g}%' for one in options.get('mask-ratio') or ()) or 'the default fraction'
