@@ -38,6 +38,7 @@ NO_RESULTS = {
     'convert': 'a file with the content of another',
     'download': 'likewise',
     'draw': 'the names of drawn videos say everything',
+    'explore': 'shows the commands whose records are kept',
     'info': 'what is known',
     'list': 'what is known',
     'methods': 'text from records',

@@ -241,6 +241,15 @@ def _pca(record: Mapping[str, Any]) -> list[str]:
     return [text, _sampling(record)]
 
 
+@_of('similar')
+def _similar(record: Mapping[str, Any]) -> list[str]:
+    text = (
+        f'Maps show the cosine similarity of the token of patch {record["options"].get("patch")} to all others, in '
+        f'{_block(record)}, for {_inputs(record)}.'
+    )
+    return [text, _sampling(record)]
+
+
 @_of('propagate')
 def _propagate(record: Mapping[str, Any]) -> list[str]:
     options = record['options']
