@@ -22,7 +22,7 @@ from videozoo_timm.explorer.kept import Kept
 from videozoo_timm.explorer.moments import continued, surprising
 from videozoo_timm.explorer.serving import Explorer, is_local, serving
 from videozoo_timm.explorer.session import MAX_VISITORS, Session, Visitors
-from videozoo_timm.explorer.views import Trial, attention, filled_in, middle_box, similar
+from videozoo_timm.explorer.views import Viewing, attention, filled_in, middle_box, similar
 from videozoo_timm.models import VideoGenerator
 from videozoo_timm.models.generator_files import save_video_generator
 from videozoo_timm.video import IN_THIS_PROCESS
@@ -38,7 +38,7 @@ def models():
 
 
 def clip(models, name=MAE, start=None, path=FIRST):
-    return Trial(Video(path, path, path), start, name, models.get(name))
+    return Viewing(Video(path, path, path), start, name, models.get(name))
 
 
 VIEWS = {

@@ -25,7 +25,7 @@ from ..video import (
 from .choices import Models, Video
 from .moments import continued, surprising
 from .session import Session
-from .views import Shown, Trial, attention, filled_in, similar
+from .views import ShownView, Viewing, attention, filled_in, similar
 
 __all__ = ['NONE', 'Answers', 'Asked', 'block_of', 'check_upload', 'context_of', 'contexts_of', 'place_in', 'worded']
 
@@ -92,12 +92,12 @@ class Answers:
         """Put what the loaded models show into `session.shown`; what others lack is returned in words."""
         notes: list[str] = []
         with session.lock:
-            shown: list[Shown] = []
+            shown: list[ShownView] = []
             for name, model in loaded.items():
                 try:
                     video, at = session.video(asked.video), round(asked.start, 2)
                     start = None if at == place_in(session, video)[0] else at
-                    clip = Trial(video, start, name, model, session.kept)
+                    clip = Viewing(video, start, name, model, session.kept)
                     if session.view in ('fill', 'look', 'compare'):
                         clip.read(**clip.whole(session.view))  # a slow file keeps nobody else waiting
                     with self._computing:
@@ -107,7 +107,7 @@ class Answers:
             session.shown = shown
         return notes
 
-    def _show(self, session: Session, clip: Trial, asked: Asked, before: list[Shown]) -> Shown:
+    def _show(self, session: Session, clip: Viewing, asked: Asked, before: list[ShownView]) -> ShownView:
         """One model's part of the open view; a second one gets the first one's box and patch at its own size."""
         if session.view == 'fill':
             box = _scaled(session.box, clip, before)
@@ -162,7 +162,7 @@ def block_of(session: Session, depth: int) -> int:
     return depth - 1 if session.block is None else min(session.block, depth - 1)
 
 
-def _scaled(box: tuple[int, ...] | None, clip: Trial, before: Sequence[Shown]) -> tuple[int, ...] | None:
+def _scaled(box: tuple[int, ...] | None, clip: Viewing, before: Sequence[ShownView]) -> tuple[int, ...] | None:
     """The box of the first model at the size of another one."""
     if not before or before[0].box is None:
         return box

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .views import Shown, SurpriseCurve
+from .views import ShownView, SurpriseCurve
 
 __all__ = ['film_of', 'message']
 
 
-def film_of(shown: Sequence[Shown], notes: Sequence[str] = ()) -> dict[str, Any]:
+def film_of(shown: Sequence[ShownView], notes: Sequence[str] = ()) -> dict[str, Any]:
     """The value of the player.
 
     Args:

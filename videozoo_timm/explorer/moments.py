@@ -10,7 +10,7 @@ from ..figures import Grid, overlay, upsample
 from ..inference.clips import clip_transform
 from ..video import is_image
 from .recipes import command_of, python_of
-from .views import Shown, SurpriseCurve, Trial, panels_of
+from .views import ShownView, SurpriseCurve, Viewing, panels_of
 
 __all__ = ['continued', 'surprising']
 
@@ -18,7 +18,7 @@ _SCORES = dict(mse='squared error', l1='normalized L1 error')
 _THUMBS = 12  # frames of the whole video above the curve
 
 
-def surprising(clip: Trial, window: int | None = None, score: str = 'mse') -> Shown:
+def surprising(clip: Viewing, window: int | None = None, score: str = 'mse') -> ShownView:
     """How far what comes is from what a masked autoencoder expects, along the whole video.
 
     Args:
@@ -63,7 +63,7 @@ def surprising(clip: Trial, window: int | None = None, score: str = 'mse') -> Sh
         f'result = surprise(model, {clip.video.typed!r}{own})',
         f"result.picture(0{at}).save('surprise.npz')",
     ]
-    return Shown(
+    return ShownView(
         'surprise',
         clip.name,
         panels_of(shown),
@@ -86,7 +86,7 @@ def surprising(clip: Trial, window: int | None = None, score: str = 'mse') -> Sh
     )
 
 
-def continued(clip: Trial, context: int | None = None, samples: int = 2, seed: int = 0) -> Shown:
+def continued(clip: Viewing, context: int | None = None, samples: int = 2, seed: int = 0) -> ShownView:
     """How a generator of videos goes on after the first frames of a clip.
 
     Args:
@@ -123,7 +123,7 @@ def continued(clip: Trial, context: int | None = None, samples: int = 2, seed: i
     seconds = (sampling.span - 1) / max(sampling.num_frames - 1, 1) * sampling.num_frames / 30
     given_video: dict[str, Any] = {'continue': clip.video.typed}
     command = command_of('generate', None, clip.name, **given_video, start=clip.at, dtype='float32', **options)
-    return Shown(
+    return ShownView(
         'continuation',
         clip.name,
         panels_of(rows),

@@ -12,7 +12,7 @@ from .answers import NONE, Answers, Asked, block_of, check_upload, context_of, c
 from .choices import GENERATOR, Models
 from .film import film_of, message
 from .session import Session, Visitors
-from .views import MASKS, Shown
+from .views import MASKS, ShownView
 
 __all__ = ['ExplorerPage']
 
@@ -320,7 +320,7 @@ class ExplorerPage:
         return {self.film: message(*notes), self.status: '', self.below: gr.Column(visible=False)}
 
     def _new_controls(
-        self, session: Session, shown: list[Shown], loaded: dict[str, Any], asked: Asked
+        self, session: Session, shown: list[ShownView], loaded: dict[str, Any], asked: Asked
     ) -> dict[Any, Any]:
         """The controls whose range follows from what is shown."""
         new: dict[Any, Any] = {}

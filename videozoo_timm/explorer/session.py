@@ -18,7 +18,7 @@ from ..text import printable
 from ..video import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from .choices import Video, drawn_video
 from .kept import Kept
-from .views import Shown
+from .views import ShownView
 
 __all__ = ['FORMATS', 'Session', 'Visitors']
 
@@ -50,7 +50,7 @@ class Session:
         folder.mkdir(parents=True)
         self.folder, self.given = folder, given
         self.uploads: dict[str, Video] = {}
-        self.kept, self.shown = Kept(), list[Shown]()
+        self.kept, self.shown = Kept(), list[ShownView]()
         self.view = 'fill'
         self.box: tuple[int, ...] | None = None
         self.patch: tuple[int, ...] | None = None
@@ -138,7 +138,7 @@ class Session:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _write(one: Shown, path: Path) -> None:
+def _write(one: ShownView, path: Path) -> None:
     if path.suffix == '.npz':
         np.savez(path, **one.arrays)  # pyright: ignore[reportArgumentType]  # `allow_pickle` is not among them
     elif path.suffix == '.gif':
@@ -147,7 +147,7 @@ def _write(one: Shown, path: Path) -> None:
         one.picture().save(path, one.command)
 
 
-def _side_by_side(one: Shown) -> list[Any]:
+def _side_by_side(one: ShownView) -> list[Any]:
     from PIL import Image
 
     wide = np.concatenate([panel.frames for panel in one.panels], axis=2)  # [T, H, n * W, 3]

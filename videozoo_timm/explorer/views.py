@@ -22,7 +22,7 @@ from .choices import Video
 from .kept import Kept
 from .recipes import command_of, python_of
 
-__all__ = ['Panel', 'Shown', 'SurpriseCurve', 'Trial', 'attention', 'filled_in', 'similar']
+__all__ = ['Panel', 'ShownView', 'SurpriseCurve', 'Viewing', 'attention', 'filled_in', 'similar']
 
 ERROR_BRIGHTEST = 0.5  # of an error of pixels in [0, 1]
 MASKS = ('box', 'random', 'temporal', 'center')
@@ -65,7 +65,7 @@ class SurpriseCurve:
 
 
 @dataclass
-class Shown:
+class ShownView:
     """What a view shows of one model.
 
     Attributes:
@@ -100,7 +100,7 @@ class Shown:
 
 
 @dataclass
-class Trial:
+class Viewing:
     """A model, and the part of a video that it is shown.
 
     Attributes:
@@ -174,8 +174,8 @@ def middle_box(grid: tuple[int, int, int], num_frames: int, size: int) -> tuple[
 
 
 def filled_in(
-    clip: Trial, mask: str = 'box', ratio: float = 0.9, box: Sequence[int] | None = None, seed: int = 0
-) -> Shown:
+    clip: Viewing, mask: str = 'box', ratio: float = 0.9, box: Sequence[int] | None = None, seed: int = 0
+) -> ShownView:
     """What a masked autoencoder fills in where the mask hides the clip.
 
     Args:
@@ -210,7 +210,7 @@ def filled_in(
     shown.append((f'error (brightest: {ERROR_BRIGHTEST:g})', heat(error, ERROR_BRIGHTEST)))
     hidden = result.mask.double().mean().item()
     psnr = f'{result.psnr:.2f} dB' if result.mask.any() else 'nothing is masked'
-    return Shown(
+    return ShownView(
         'completion',
         clip.name,
         panels_of(shown),
@@ -229,7 +229,7 @@ def filled_in(
     )
 
 
-def attention(clip: Trial, block: int = -1, heads: bool = False, threshold: float | None = None) -> Shown:
+def attention(clip: Viewing, block: int = -1, heads: bool = False, threshold: float | None = None) -> ShownView:
     """Where the class token looks in a block.
 
     Args:
@@ -260,7 +260,7 @@ def attention(clip: Trial, block: int = -1, heads: bool = False, threshold: floa
     what = f'class token in block {result.block}'
     kept = '' if threshold is None else f', the patches that hold {100 * threshold:g}% of it'
     given = ''.join([', heads=True' * heads, f', threshold={threshold!r}' * (threshold is not None)])
-    return Shown(
+    return ShownView(
         'attention',
         clip.name,
         panels_of(shown),
@@ -280,8 +280,8 @@ def attention(clip: Trial, block: int = -1, heads: bool = False, threshold: floa
 
 
 def similar(
-    clip: Trial, patch: Sequence[int] | None = None, block: int = -1, grid: Sequence[int] | None = None
-) -> Shown:
+    clip: Viewing, patch: Sequence[int] | None = None, block: int = -1, grid: Sequence[int] | None = None
+) -> ShownView:
     """How similar each patch is to one of them, and all of them as colors.
 
     Args:
@@ -311,7 +311,7 @@ def similar(
         ('colors (PCA)', color_frames(colors, len(frames), (height, width))),
     ]
     text = ','.join(map(str, own))
-    return Shown(
+    return ShownView(
         'similar',
         clip.name,
         panels_of(shown),
