@@ -6,16 +6,20 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from conftest import CLIPS, REPOSITORY
 from PIL import Image
 
-from videozoo_timm import clip_transform, load_model
+from videozoo_timm import __version__, clip_transform, load_model
 from videozoo_timm.analysis import box_mask, complete, similar_patches
+from videozoo_timm.cli import main
 from videozoo_timm.explorer import answers as answers_module
 from videozoo_timm.explorer.choices import FIRST
 from videozoo_timm.explorer.serving import Explorer, serving
@@ -24,7 +28,7 @@ from videozoo_timm.video import COMPLETION, IN_THIS_PROCESS
 
 pytestmark = pytest.mark.frameworks
 
-ODD = Path(__file__).parent / 'clips' / 'odd'
+ODD = CLIPS / 'odd'
 MAE, VIT = 'mae_shapes_none', 'vit_shapes_motion'
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 TIMEOUT = 120_000
@@ -319,3 +323,40 @@ def test_paths_outside_are_refused(visits, address, path):
         answer = visit.page.request.get(f'{address}/gradio_api/file={asked}')
         assert answer.status in (403, 404), asked
         assert b'root:' not in answer.body() and b'ftyp' not in answer.body()
+
+
+def test_a_space_runs(chromium, tmp_path):
+    """What `--space` writes shows the page where a Space runs it, with the given videos and models alone."""
+    folder, port = tmp_path / 'space', free_port()
+    videos = [str(CLIPS / 'odd' / 'portrait.mp4'), 'drawn:1/left/000000']
+    assert main(['explore', *videos, '--model', MAE, '--space', str(folder)]) == 0
+    assert main(['explore', '--space', str(folder)]) == 2  # it is there already
+    assert sorted(path.name for path in folder.iterdir()) == ['README.md', 'app.py', 'requirements.txt', 'videos']
+    header = yaml.safe_load((folder / 'README.md').read_text().split('---')[1])
+    assert header['sdk'] == 'gradio' and header['app_file'] == 'app.py' and header['sdk_version'] == gradio_version()
+    assert (folder / 'requirements.txt').read_text() == f'videozoo-timm[explore]=={__version__}\n'
+    told = dict(GRADIO_SERVER_NAME='127.0.0.1', GRADIO_SERVER_PORT=str(port), PYTHONPATH=str(REPOSITORY))
+    with subprocess.Popen([sys.executable, 'app.py'], cwd=folder, env=os.environ | told, stdout=subprocess.PIPE) as app:
+        try:
+            assert app.stdout.readline().decode().strip() == f'http://127.0.0.1:{port}'
+            page = chromium.new_page()
+            page.goto(f'http://127.0.0.1:{port}', timeout=TIMEOUT)
+            page.wait_for_selector('.film canvas.interactive', timeout=TIMEOUT)
+            for control, offered in dict(video=['portrait.mp4', videos[1]], model=[f'{MAE} (MAE)']).items():
+                page.locator(f'#{control} input').click()
+                assert [option.get_attribute('aria-label') for option in page.get_by_role('option').all()] == offered
+                page.locator(f'#{control} input').press('Escape')
+        finally:
+            app.terminate()
+
+
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(('127.0.0.1', 0))
+        return bound.getsockname()[1]
+
+
+def gradio_version():
+    import gradio
+
+    return gradio.__version__
