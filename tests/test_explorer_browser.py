@@ -336,18 +336,23 @@ def test_a_space_runs(chromium, tmp_path):
     assert header['sdk'] == 'gradio' and header['app_file'] == 'app.py' and header['sdk_version'] == gradio_version()
     assert (folder / 'requirements.txt').read_text() == f'videozoo-timm[explore]=={__version__}\n'
     told = dict(GRADIO_SERVER_NAME='127.0.0.1', GRADIO_SERVER_PORT=str(port), PYTHONPATH=str(REPOSITORY))
-    with subprocess.Popen([sys.executable, 'app.py'], cwd=folder, env=os.environ | told, stdout=subprocess.PIPE) as app:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, 'app.py'], cwd=folder, env=os.environ | told, **pipes) as app:
         try:
             assert app.stdout.readline().decode().strip() == f'http://127.0.0.1:{port}'
             page = chromium.new_page()
             page.goto(f'http://127.0.0.1:{port}', timeout=TIMEOUT)
             page.wait_for_selector('.film canvas.interactive', timeout=TIMEOUT)
             for control, offered in dict(video=['portrait.mp4', videos[1]], model=[f'{MAE} (MAE)']).items():
-                page.locator(f'#{control} input').click()
-                assert [option.get_attribute('aria-label') for option in page.get_by_role('option').all()] == offered
-                page.locator(f'#{control} input').press('Escape')
+                field = page.locator(f'#{control} input')
+                field.click()
+                options = page.locator(f'[id^="{field.get_attribute("aria-controls")}-option"]')
+                options.first.wait_for(timeout=TIMEOUT)
+                assert [option.get_attribute('aria-label') for option in options.all()] == offered
+                field.press('Escape')
         finally:
-            app.terminate()
+            app.terminate()  # while a page is open
+        assert app.communicate(timeout=60)[1].decode() == ''
 
 
 def free_port():
