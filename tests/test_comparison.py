@@ -13,7 +13,16 @@ from scipy.stats import spearmanr
 
 from videozoo_timm.analysis import compare, open_features, read_behavior
 from videozoo_timm.analysis.behavior import DissimilarityMatrix, score_triplets
-from videozoo_timm.analysis.similarity import centered_gram, cka, dissimilarities, procrustes, rsa, shape_of
+from videozoo_timm.analysis.similarity import (
+    _LEVELS,
+    _Spearman,
+    centered_gram,
+    cka,
+    dissimilarities,
+    procrustes,
+    rsa,
+    shape_of,
+)
 from videozoo_timm.cli import main
 
 rsatoolbox = pytest.importorskip('rsatoolbox')
@@ -69,9 +78,13 @@ def test_rsa_and_its_bootstrap_are_those_of_rsatoolbox(method):
 
 
 def test_more_dissimilarities_than_levels_of_rank_change_nothing():
-    a, b = randoms(2, 370 * 369 // 2)
-    b += a
-    assert abs(rsa([a, b]).values[0, 1] - spearmanr(a, b).statistic) < 1e-6
+    for number in (100, 370):  # stimuli
+        a, b = randoms(2, number * (number - 1) // 2)
+        b += a
+        similarity, expected = rsa([a, b], bootstraps=1), spearmanr(a, b).statistic
+        assert abs(similarity.values[0, 1] - expected) < 1e-6 and similarity.samples is not None
+        coarse = _Spearman([a, b], _LEVELS)(np.arange(len(a)), np.ones(len(a)))
+        assert abs(coarse[0, 1] - expected) < 1e-5  # of bootstrap samples
 
 
 def test_samples_of_too_few_stimuli_are_no_samples():
@@ -195,6 +208,16 @@ def test_clips_of_a_listed_stimulus_are_matched_by_time_and_one_listed_twice_cou
     trials = embeddings(x[[0, 1, 0, 2, 3, 4]], list('abacde'), ids=list('abacde'))  # of DevBench
     result = compare(dict(trials=trials, plain=embeddings(x, list('abcdef'))), bootstraps=0)
     assert result.stimuli == list('abcde') and result.left_out == [('plain', ['f at 1.00 s'])]
+
+
+def test_identifiers_of_another_file_than_the_first_name_the_stimuli():
+    x = randoms(6, 9)
+    plain = embeddings(x, [f'{k}.mp4' for k in range(6)])
+    listed = embeddings(x, [f'one/{k}.mp4' for k in range(6)], ids=LISTED[:6])
+    result = compare(dict(plain=plain, listed=listed), bootstraps=0)
+    assert result.stimuli == LISTED[:6] and result.measures['spearman'].values[0, 1] > 1 - 1e-6
+    matrix = DissimilarityMatrix(LISTED[:6], squareform(dissimilarities(x)))
+    assert compare(dict(plain=plain, listed=listed), behavior=matrix, bootstraps=0).stimuli == LISTED[:6]
 
 
 def test_behavior_by_identifiers_or_by_names():

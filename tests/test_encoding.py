@@ -123,6 +123,8 @@ def test_a_channel_that_does_not_vary_has_no_correlation(planted):
     assert np.isfinite(result.q[0]) and np.isnan([result.chosen_r[1], result.p[1], result.q[1]]).all()
     with pytest.raises(ValueError, match='150 rows are too few for 60 folds'):
         encode(features, responses, folds=60)
+    with pytest.raises(ValueError, match='7 rows are too few for 2 folds, which take 8'):  # of the inner folds
+        encode(features[:7], responses[:7], folds=2)
     with pytest.raises(ValueError, match="solver='lasso'"):
         encode(features, responses, solver='lasso')
 
@@ -171,6 +173,19 @@ def test_responses_by_the_identifiers_of_a_list(planted, tmp_path, monkeypatch):
     result = predict_responses(['f.npz'], 'r.csv', permutations=0)
     assert result.stimuli == ids and result.encodings['f'].chosen_r[4:8].min() > 0.99
     assert not result.left_out
+
+
+def test_two_responses_to_one_stimulus_are_refused(planted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save('f.npz', planted[0][:20], [f'{k}.png' for k in range(20)], times=np.zeros(20))
+    with open('r.csv', 'w', newline='') as file:
+        csv.writer(file).writerows([['stimulus', *range(12)], *([f'{k % 20}.png', *planted[1][k]] for k in range(40))])
+    with pytest.raises(ValueError, match=r'r\.csv: rows 1 and 21 are both of 0\.png at 0\.00 s: take the mean'):
+        predict_responses(['f.npz'], 'r.csv', permutations=0)
+    stimuli = [f'{k % 20}.png' for k in range(40)]
+    np.save('r.npy', planted[1][:40])
+    with pytest.raises(ValueError, match=r'r\.npy: rows 1 and 21 are both of'):
+        predict_responses(['f.npz'], 'r.npy', stimuli=stimuli, permutations=0)
 
 
 def test_an_image_gives_maps(recorded):

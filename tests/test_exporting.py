@@ -52,6 +52,7 @@ def test_matlab():
     assert np.array_equal(content['features'], FEATURES) and content['features'].dtype == np.float32
     assert [cell[0].item() for cell in content['stimulus']] == PATHS
     assert content['time'].ravel().tolist() == TIMES and content['block'].ravel().tolist() == [3, 7]
+    assert b'Created on' not in Path('f.mat').read_bytes()  # so that equal features are equal files
     assert content['model'].item() == 'a model' and content['settings'].item() == '{"tokens": "class"}'
 
 

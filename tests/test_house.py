@@ -20,7 +20,7 @@ FLOORS = (
     ('models',),
     ('factory', 'inference', 'figures', 'records'),
     ('analysis',),
-    ('training', 'publishing', 'bench'),
+    ('adapters', 'training', 'publishing', 'bench'),
     ('explorer',),
     ('cli',),
 )

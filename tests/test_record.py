@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from safetensors.torch import load_file as read_safetensors
 from safetensors.torch import save_file
 
 from videozoo_timm import __version__, catalogue
+from videozoo_timm.cli import again as again_module
 from videozoo_timm.cli import commands, main
 from videozoo_timm.cli.base import flag_of
 from videozoo_timm.records.citations import CITED, bibtex_of, in_text
 from videozoo_timm.records.differences import compare_files
 from videozoo_timm.records.inputs import changes_of_inputs, describe_inputs
 from videozoo_timm.records.methods import describe
-from videozoo_timm.records.record import FORMAT, KEY, path_of, read, without_secrets
+from videozoo_timm.records.record import FORMAT, KEY, find, path_of, read, save, without_secrets
 from videozoo_timm.records.sentences import SENTENCES
 from videozoo_timm.weights.digests import hash_file
 
@@ -36,6 +38,7 @@ NO_RESULTS = {
     'convert': 'a file with the content of another',
     'download': 'likewise',
     'draw': 'the names of drawn videos say everything',
+    'explore': 'shows the commands whose records are kept',
     'info': 'what is known',
     'list': 'what is known',
     'methods': 'text from records',
@@ -175,7 +178,7 @@ def test_pictures_of_several_runs_have_a_record_each(images, capsys):
     assert main(command) == 0 and main([*command, '--block', '0']) == 0
     assert main(command) == 0  # the first again: its record is replaced
     records = sorted(path.name for path in Path('a').glob('run*.json'))
-    assert len(records) == 2 and records[0] == 'run.json' and re.fullmatch(r'run_\d+T\d+\.json', records[1])
+    assert len(records) == 2 and records[0] == 'run.json' and re.fullmatch(r'run_\d+T\d+(_2)?\.json', records[1])
     assert (
         '--block' in content_of(f'a/{records[1]}')['command'] and '--block' not in content_of('a/run.json')['command']
     )
@@ -220,7 +223,11 @@ def test_a_training_goes_on_and_has_its_record(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r'of a training that has not ended, or was run by version 0\.1'):
         read('t')
     assert main([*command, '--resume']) == 0 and 'another run' not in capsys.readouterr().err
+    before = content_of('t/run.json')['record']
     assert main([*command, '--resume']) == 0  # with a record in it, too
+    record, _ = read('t')
+    assert record['start'] == before['start'] and len(record['parts']) == len(before['parts']) + 1
+    assert {output['path'] for output in before['outputs']} <= {output['path'] for output in record['outputs']}
     code, out, errors = again(capsys, 't')
     assert code == 0 and 'model.safetensors: the same to the byte' in out, out + errors
     text = describe([read('t')[0]]).text
@@ -243,6 +250,17 @@ def test_results_that_came_to_no_end_have_no_record(features, capsys):
 def test_nothing_secret_is_recorded():
     assert without_secrets('hf_abcdefghijklmnopqrstu') == '***'
     assert without_secrets('https://me:word@host/x') == 'https://***@host/x' and without_secrets('a@b.mp4') == 'a@b.mp4'
+    assert without_secrets(dict(a=[1, 'x', {'b': 'https://me:word@host'}])) == dict(
+        a=[1, 'x', {'b': 'https://***@host'}]
+    )
+
+
+def test_nothing_secret_is_recorded_of_inputs(images):
+    token = 'hf_abcdefghijklmnopqrstu'
+    shutil.copy('images/0.png', f'images/{token}.png')
+    words = [f'images/{token}.png', '--model', 'vit_shapes_motion', '--out', 'f.npz', *HERE]
+    assert main(['embed', *words]) == 0
+    assert token not in Path('f.npz.run.json').read_text() and content_of('f.npz.run.json')['inputs'][0]['files'] == 1
 
 
 # What has changed
@@ -275,13 +293,15 @@ def test_changed_weights_are_told_and_so_is_how_far_results_are_off(features, ca
 
 def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypatch):
     record = content_of('f.npz.run.json')
-    record['versions']['timm'] = '0.9.0'
-    record['options']['span'] = 65  # as if the default had been another one
+    record['versions']['timm'], record['machine']['processes'] = '0.9.0', 2
+    record['options'] |= dict(span=65, strict=True)  # as if the defaults had been other ones
     Path('f.npz.run.json').write_text(json.dumps(record))
     shutil.copy('images/0.png', 'images/3.png')
     code, out, errors = again(capsys, features)
-    assert code == 1 and 'images: had 3 files, has 4' in errors and 'timm: was 0.9.0, is ' in errors
+    assert code == 1 and 'processes: was 2, is 1' in errors
+    assert 'images: had 3 files, has 4' in errors and 'timm: was 0.9.0, is ' in errors
     assert '--span: its default was 65, is 128; 65 is taken' in errors
+    assert '--strict: its default was True, is False, which is taken' in errors
     assert out.startswith('f.npz: features was [3, 128], is [4, 128]')
     os.remove('images/3.png')
     assert 'images' not in again(capsys, features, '--check')[2]
@@ -291,10 +311,27 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
     Path('copy').mkdir()
     shutil.move('elsewhere', 'copy/images')
     shutil.copy('mine.safetensors', 'copy')
-    record['options']['span'], record['versions']['timm'] = 128, '1'
+    record['options'] |= dict(span=128, strict=False)
+    record['versions']['timm'], record['machine']['processes'] = '1', 1
     Path('f.npz.run.json').write_text(json.dumps(record))
     code, out, errors = again(capsys, features, '--folder', 'copy')
     assert code == 0 and 'all equal' in out, out + errors
+    assert 'its default' not in errors
+
+
+def test_one_process_repeats_a_run(features, monkeypatch, capsys):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    code, _, errors = again(capsys, features)
+    assert code == 2 and 'by one process, not 2: start videozoo again without torchrun' in errors
+
+
+def test_no_module_comes_from_where_paths_go_from(features, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'path', ['', *sys.path])
+    monkeypatch.setattr(again_module, '_changes', lambda *args: [repr(sys.path[0])])
+    Path('copy').mkdir()
+    here = os.getcwd()
+    assert again(capsys, features, '--check', '--folder', 'copy')[2] == f'videozoo: {here!r}\n'
+    assert sys.path[0] == ''
 
 
 @pytest.mark.parametrize(
@@ -306,6 +343,9 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
         (dict(command=['videozoo', 'embed', '--help']), 'its command gave no results'),
         (dict(command=['videozoo', 'embed', 'images', '--modle', 'x']), 'no option --modle'),
         (dict(outputs=[dict(path='../f.npz', sha256='')]), 'is a damaged record: outputs holds'),
+        (dict(outputs=[]), 'is a damaged record: outputs is empty'),
+        (dict(given=5), 'is a damaged record: given is missing, or no list'),
+        (dict(inputs=[dict(path='a', made_by=dict(command=['videozoo']))]), 'is a damaged record: made_by: '),
         (dict(folder='/nowhere'), 'there is no such folder, from which relative paths go'),
         (dict(models=None), 'is a damaged record: models is missing, or no list'),
     ],
@@ -313,7 +353,8 @@ def test_changed_inputs_options_and_versions_are_told(features, capsys, monkeypa
 def test_records_that_cannot_be_repeated(change, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     record = {KEY: FORMAT, 'command': ['videozoo', 'embed', 'drawn:1'], 'folder': str(tmp_path), 'options': {}}
-    record |= dict(models=[], settings={}, inputs=[], outputs=[], versions={}, machine={}, parts=[])
+    record |= dict(given=[], models=[], settings={}, inputs=[], versions={}, machine={}, parts=[])
+    record['outputs'] = [dict(path='x.npz', sha256='')]
     Path('x.npz.run.json').write_text(json.dumps(record | change))
     code, out, errors = again(capsys, 'x.npz.run.json')
     assert code == 2 and words in errors and not out
@@ -324,18 +365,51 @@ def test_records_that_cannot_be_repeated(change, words, tmp_path, monkeypatch, c
 def test_what_is_no_record_is_told(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path('folder').mkdir()
+    Path('outer/inner').mkdir(parents=True)
     Path('f.npz').write_text('')
-    for name, text in (('list.json', '[1]'), ('cut.json', '{"videozoo_rec'), ('run.json', '{"mine": 1}')):
+    for name, text in (
+        ('outer/inner/run.json', '{}'),
+        ('list.json', '[1]'),
+        ('cut.json', '{"videozoo_rec'),
+        ('run.json', '{"mine": 1}'),
+    ):
         Path(name).write_text(text)
     for path, words in (
         ('nothing.json', 'nothing.json: no such record'),
-        ('folder', 'folder: there is no run.json in it'),
+        ('folder', 'folder: there is no run.json in it; commands'),
+        ('outer', f'outer: there is no run.json in it; {Path("outer/inner")} has one: name that'),
         ('f.npz', 'f.npz: there is no f.npz.run.json beside it'),
         ('list.json', 'list.json is no record of a run (it has no videozoo_record)'),
         ('cut.json', 'cut.json is no record of a run: it is damaged'),
         ('run.json', 'run.json is no record of a run (it has no videozoo_record)'),
     ):
         assert main([command, path]) == 2 and words in capsys.readouterr().err
+
+
+def test_a_record_that_was_changed_is_told(features, capsys):
+    record = content_of('f.npz.run.json')
+    record['options']['stride'] = 'often'
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    assert main(['methods', 'f.npz']) == 2
+    assert 'the record of videozoo embed is damaged' in capsys.readouterr().err
+    record['options'] |= dict(stride=None, weights='\x1b[2Jmine')
+    record['outputs'][0]['path'] = '\x1b[2Jf.npz'
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    assert main(['methods', 'f.npz']) == 0 and main(['again', 'f.npz']) == 1
+    assert '\x1b' not in ''.join(capsys.readouterr())
+
+
+def test_a_record_is_found_by_results_whose_name_is_like_that_of_one(features, capsys):
+    for name in ('f.npz', 'f.npz.run.json'):
+        os.rename(name, name.replace('f.npz', 'run2.json'))
+    assert read('run2.json')[1] == Path('run2.json.run.json') and read('run2.json.run.json')
+
+
+def test_results_within_the_folder_of_the_inputs_are_no_change(images, capsys):
+    assert main(['embed', '.', '--model', 'vit_shapes_motion', '--out', 'f.npz', *HERE]) == 0
+    capsys.readouterr()
+    code, out, errors = again(capsys, 'f.npz', '--check')
+    assert code == 0 and 'nothing has changed' in out, errors
 
 
 # How far
@@ -370,6 +444,8 @@ def test_how_far_numbers_are_off(tmp_path):
     assert 'apart from torch, which does not count' in str(both('x.csv', write_csv))
     found = both('x.csv', lambda path, array: path.write_text(f'label\n{path.parent.name}\n'))
     assert found.texts and not found.within(1)
+    found = both('x.csv', lambda path, array: path.write_text(f'id\nstimulus {path.parent.name}\n'))
+    assert found.texts  # identifiers of stimuli count
     assert str(both('x.bin', lambda path, array: path.write_bytes(path.parent.name.encode()))) == (
         'differs in 3 of 3 bytes'
     )
@@ -401,6 +477,10 @@ def test_inputs_are_told_by_few_numbers(tmp_path, monkeypatch):
     os.rename('many/8.mp4', 'many/x.mp4')
     (renamed,) = describe_inputs(['many/*.mp4'])
     (file,) = describe_inputs(['many/7.mp4'])
+    for name in ('0.jpg', '1.jpg', 'notes.txt'):
+        Path('many/out', name).touch()
+    stills, frames, videos = describe_inputs(['many/out', 'many/out:frames@2', 'many'])
+    assert stills['images'] == 3 and not any('images' in told for told in (frames, videos))
     assert renamed['files'] == 2000 and file['sha256'] == hash_file(Path('many/7.mp4'))
 
 
@@ -460,15 +540,37 @@ def test_every_command_has_its_sentences():
         described = describe([record])
         told[command] = first = described.text.split('\n\n')[0]
         assert first.endswith('.') and len(first) > 30 and 'None' not in first and '  ' not in first, first
+        assert 'clipped to 0.0' not in first and 'over 0%' not in first
         assert cited.get(command, '') in first and any(cited.get(command, '') in entry for entry in described.bibtex)
     assert 'the generator say_gimel of silicon-menagerie' in told['generate']
+    assert "RSA by Spearman's rho (Kriegeskorte et al., 2008)" in told['compare']
+
+
+def test_tables_are_told_by_their_names():
+    """What a folder holds and a list does not was not embedded."""
+    inputs = [dict(path='videos', files=8), dict(path='a/list.csv', files=1), dict(path='t.csv', files=1)]
+    options = dict(manifest='a/list.csv', at='t.csv', tokens='class')
+    text = describe([record_of('embed', options=options, inputs=inputs)]).text
+    assert 'features of the stimuli that list.csv lists among 8 files (videos): the class token' in text
+    assert 'one clip at each of the times that t.csv gives' in text
+    options = dict(measures=['cka'], behavior='t.csv', features=['x', 'y'])
+    record = record_of('compare', options=options, inputs=inputs)
+    assert 'and with behavior (t.csv) (random' in describe([record]).text
+    record['outputs'] = [dict(path='behavior_triplets.pdf')]
+    assert 'and with behavior (t.csv) by how often the two most similar' in describe([record]).text
 
 
 def test_what_is_claimed_is_known(features, capsys):
     assert main(['methods', str(features)]) == 0
     out, errors = capsys.readouterr()
+    assert 'Each image was repeated as the 16 frames of a clip; frames' in out and 'Of each video' not in out
     assert 'weights of our own (mine.safetensors)' in out and 'vit_shapes_motion' not in out
     assert 'the record does not tell how these weights were trained' in errors
+    record = content_of('f.npz.run.json')
+    record['inputs'][0]['made_by'] = dict(record, inputs=[])  # of the images, which says nothing of the weights
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    assert main(['methods', str(features)]) == 0
+    assert 'the record does not tell how these weights were trained' in capsys.readouterr().err
     assert main(['methods', str(features), '--bibtex']) == 0
     assert '@misc{wightman2019timm,' in capsys.readouterr().out
 
@@ -490,6 +592,18 @@ def test_what_made_the_inputs_comes_first(images, capsys):
     assert text.count('We ran ') == 1
     code, out, errors = again(capsys, 'compared')
     assert code == 0 and 'all equal' in out, out + errors
+
+
+def test_a_record_is_found_by_each_of_its_files(tmp_path):
+    outputs = [dict(path=name, sha256='') for name in ('x.hdf5', 'x_rdms.hdf5')]
+    record = {**record_of('export'), KEY: FORMAT, 'outputs': outputs, 'parts': []}
+    for name in ('x.hdf5', 'x_rdms.hdf5', 'other.hdf5'):
+        (tmp_path / name).write_text('')
+    (tmp_path / 'a.run.json').write_text('{"record": 5, "outputs": 5}')
+    save(record, tmp_path / 'x.hdf5')
+    assert find(tmp_path / 'x_rdms.hdf5') == tmp_path / 'x.hdf5.run.json'
+    with pytest.raises(FileNotFoundError, match='no other.hdf5.run.json beside it'):
+        find(tmp_path / 'other.hdf5')
 
 
 def test_a_record_has_its_place_by_one_rule(tmp_path):

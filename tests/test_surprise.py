@@ -210,6 +210,26 @@ def test_what_the_model_has_seen_it_does_not_see_again(model, tmp_path, monkeypa
     assert torch.allclose(together, torch.cat([scorer(one[None]) for one in x]), rtol=1e-5)
 
 
+def test_windows_that_merely_add_up_to_the_same_are_two(model):
+    x = torch.randint(0, 9, (1, 3, 16, 56, 56), generator=torch.Generator().manual_seed(0)).float()
+    x = torch.cat([x, x.flip(4)])  # whole numbers, so that sums have no order
+    scorer = scores.MaskedScores(model, contexts=(4,))
+    assert torch.allclose(scorer(x), torch.cat([scorer(one[None]) for one in x]), rtol=1e-5)
+
+
+@pytest.mark.parametrize('norm', [False, True])
+def test_what_is_expected_is_the_prediction_where_nothing_is_visible(model, norm):
+    x = torch.randn(2, 3, 16, 56, 56, generator=torch.Generator().manual_seed(0))
+    expected = scores.MaskedScores(model, contexts=(4, 12), norm_pix_loss=norm).expected(x, 1)
+    mask = (torch.arange(8) >= 6).repeat_interleave(16)
+    predicted = model(x, mask=mask.view(1, 8, 4, 4).expand(2, -1, -1, -1))[1][:, mask]
+    if norm:
+        comes = model.patchify(x)[:, mask]
+        predicted = predicted * (comes.var(dim=2, keepdim=True) + 1e-6).sqrt() + comes.mean(dim=2, keepdim=True)
+    assert torch.equal(expected[:, :, :12], x[:, :, :12])
+    assert torch.allclose(model.patchify(expected)[:, mask], predicted, atol=1e-5)
+
+
 def test_a_film_shorter_than_a_window_is_told(model):
     told = {}
     result = surprise(model, [FILM], offset=[0.0], report=told.__setitem__)

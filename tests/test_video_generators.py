@@ -456,6 +456,14 @@ def test_the_command_draws_videos(weights, tmp_path, capsys):
     assert '--num-frames 8: say_gimel generates images' in capsys.readouterr().err
 
 
+def test_a_run_without_a_seed_is_repeated_with_the_one_that_it_chose(weights, capsys):
+    assert main(['generate', *weights, '-n', '2', '--out', 'a.gif']) == 0
+    capsys.readouterr()
+    assert main(['again', 'a.gif']) == 0
+    told = capsys.readouterr()
+    assert 'a.gif: the same to the byte' in told.out and '--seed ' in told.err and '--batch-size 2' in told.err
+
+
 def test_the_command_continues_and_reconstructs_videos(weights, tmp_path, capsys):
     reading = ['--num-workers', '0']
     given = ['generate', *weights, '--continue', 'drawn:2@7', '--context', '4', *reading]

@@ -97,8 +97,9 @@ def encode(
         ImportError: scikit-learn is not installed.
     """
     number, num_blocks = features.shape[:2]
-    if folds < 2 or number < 3 * folds:
-        raise ValueError(f'{number} rows are too few for {folds} folds of at least 3')
+    if folds < 2 or number < 3 * folds or number - -(-number // folds) < _INNER:
+        fewest, way = max(3 * folds, 2 * _INNER), '' if folds <= 2 else f'; 2 folds take {2 * _INNER}'
+        raise ValueError(f'{number} rows are too few for {folds} folds, which take {fewest}{way}')
     solver = solver or ('himalaya' if find_spec('himalaya') else 'sklearn')
     if solver not in ('himalaya', 'sklearn'):
         raise ValueError(f"solver={solver!r}: must be 'himalaya' or 'sklearn'")

@@ -158,6 +158,8 @@ def _mat(file: FeatureFile, out: Path) -> list[Path]:
     content |= {} if file.blocks is None else dict(block=np.array(file.blocks))
     with atomic_write(out, features.nbytes) as partial:
         savemat(partial, {**content, 'settings': str(file.about.get('settings', ''))}, appendmat=False)
+        with open(partial, 'r+b') as header:  # SciPy writes the time there, by which equal files would differ
+            header.write(b'MATLAB 5.0 MAT-file, features of videozoo-timm'.ljust(116))
     return [out]
 
 

@@ -107,7 +107,8 @@ def match_rows(files: Sequence[FeatureFile]) -> Matched:
     def share(j: int, k: int) -> bool:
         return not known[j].isdisjoint(known[k])
 
-    main = next((j for j in numbers if any(share(j, k) for k in numbers if k != j)), 0)  # whose rows are looked for
+    sharing = [j for j in numbers if any(share(j, k) for k in numbers if k != j)]
+    main = next(iter(sharing or filter(known.__getitem__, numbers)), 0)  # whose rows are looked for
     by_ids = [share(main, k) for k in numbers]
     named = [k for k in numbers if k == main or not by_ids[k]]
     names = dict(zip(named, match_names([files[k].paths for k in named]), strict=True))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import UserError
 from ..files import atomic_write
 from .behavior import _file, _table
 from .feature_reading import FeatureFile
+from .matching import TOLERANCE
 
 __all__ = ['Responses', 'read_ceiling', 'read_responses', 'save_map']
 
@@ -70,8 +72,8 @@ def read_responses(
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is none of these, has NaN, or rows that nothing tells the stimuli of; or the mask's voxels have
-            other places.
+        ValueError: It is none of these, has NaN, two rows of one stimulus and time, or rows that nothing tells the
+            stimuli of; or the mask's voxels have other places.
         ImportError: A NIfTI image without nibabel.
     """
     source, image = _file(path), None
@@ -160,6 +162,15 @@ def _check_place(path: str | os.PathLike[str], own: Any, source: str | os.PathLi
 
 
 def _checked(source: Path, responses: Responses) -> Responses:
+    names, times = responses.rows.ids or responses.rows.paths, responses.rows.time.tolist()
+    for (name, time, row), (other, later, second) in pairwise(
+        sorted(zip(names, times, range(len(names)), strict=True))
+    ):
+        if name == other and later - time <= TOLERANCE:
+            raise ValueError(
+                f'{source}: rows {row + 1} and {second + 1} are both of {name} at {time:.2f} s: take the mean of the '
+                f'rows of a stimulus'
+            )
     if not responses.channels:
         raise ValueError(f'{source} holds no channels that vary')
     if wrong := np.argwhere(~np.isfinite(responses.values)).tolist():

@@ -25,7 +25,7 @@ __all__ = [
 
 DISSIMILARITIES = ('correlation', 'cosine', 'euclidean', 'crossnobis')
 RSA = ('spearman', 'kendall', 'cosine')
-# Of ranks; more distinct values share one, which changes a rank correlation by less than 1e-6, and float32 by as much.
+# Of ranks in bootstrap samples; more distinct values share one, which changes a rank correlation by less than 1e-5.
 # Counts of so many stay in the fastest memory of a processor.
 _LEVELS = 1 << 12
 _FEWEST = 3  # different stimuli in a bootstrap sample, as rsatoolbox has it
@@ -129,10 +129,13 @@ def rsa(
         raise ValueError(f'method={method!r}: must be one of {list(RSA)}')
     number = _number_of_stimuli(len(rdms[0]))
     first, second = np.triu_indices(number, 1)
+    correlate: Callable[[np.ndarray, np.ndarray], np.ndarray]
     correlate = dict(spearman=_Spearman, kendall=_Kendall, cosine=_Cosine)[method](rdms)
     values = correlate(np.arange(len(first)), np.ones(len(first)))
     if not bootstraps:
         return Similarity(values)
+    if method == 'spearman':
+        correlate = _Spearman(rdms, _LEVELS)
     random = np.random.default_rng(seed)
     samples: Any = np.full((bootstraps, *values.shape), np.nan, np.float32)
     for sample in samples:
@@ -148,8 +151,8 @@ def rsa(
 class _Spearman:
     """Correlations of ranks, which are counted anew in each sample; ties have the mean of their ranks."""
 
-    def __init__(self, rdms: Sequence[np.ndarray]) -> None:
-        self.levels, self.space = [_levels_of(rdm) for rdm in rdms], np.empty(0, np.float32)
+    def __init__(self, rdms: Sequence[np.ndarray], most: int | None = None) -> None:
+        self.levels, self.space = [_levels_of(rdm, most) for rdm in rdms], np.empty(0, np.float32)
 
     def __call__(self, pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         weights = weights.astype(np.float64)
@@ -195,12 +198,12 @@ class _Kendall:
         return values
 
 
-def _levels_of(rdm: np.ndarray) -> np.ndarray:
-    """The rank of each value among the distinct ones, uint16 [P]."""
+def _levels_of(rdm: np.ndarray, most: int | None) -> np.ndarray:
+    """The rank of each value among the distinct ones, [P]; at most `most` ranks, of which neighbors share one."""
     distinct, levels = np.unique(rdm, return_inverse=True)
-    if len(distinct) > _LEVELS:
-        levels = levels * _LEVELS // len(distinct)
-    return levels.astype(np.uint16)
+    if most is None or len(distinct) <= most:
+        return levels.astype(np.uint32)
+    return (levels * most // len(distinct)).astype(np.uint16)
 
 
 def _products(rows: np.ndarray) -> np.ndarray:

@@ -1,14 +1,15 @@
 """How well scores of surprise tell impossible films from possible ones.
 
 Relative accuracy: how often the impossible film of a pair has the higher score, the mean over its windows; a tie counts
-half. Absolute accuracy: films are judged singly, by their most surprising window, and the area under the ROC curve
-is how often an impossible film scores higher than a possible one of whatever scene. Intervals are bootstrapped over
-scenes.
+half. `relative_max` is the same by the highest score of any window, which finds what lasts a moment. Absolute accuracy:
+films are judged singly, by their most surprising window, and the area under the ROC curve is how often an impossible
+film scores higher than a possible one of whatever scene. Intervals are bootstrapped over scenes.
 
-Sources: arXiv 2502.11831 (pairs, contexts, the filtered score) and measure_accuracy.py of ADEPT.
+Sources: arXiv 2502.11831 (pairs, contexts, the filtered score; its code reports pairs by the mean and by the maximum)
+and measure_accuracy.py of ADEPT.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +32,14 @@ class Accuracy:
     Attributes:
         property: What is violated; `MEAN` for the mean over properties.
         context: Visible frames; `FILTERED`; '' of scores without contexts.
-        measure: 'relative' or 'absolute'.
+        measure: 'relative', 'relative_max' or 'absolute'.
         value: 0 to 1; 0.5 is chance.
         low: Lower end of the interval.
         high: Upper end of the interval.
         scenes: Number of scenes that it is of.
         pairs: Number of pairs.
         samples: The accuracies of the bootstrap samples [R]; those of other scores of the same films are paired.
-        outcomes: Of 'relative', the accuracy in each scene [S].
+        outcomes: Of pairs, the accuracy in each scene [S].
     """
 
     property: str
@@ -82,13 +83,14 @@ def accuracies(
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Accuracy]:
-    """Relative and absolute accuracy by property and for all, of each context and filtered.
+    """Accuracies by property and for all, of each context and filtered.
 
     Args:
         comparisons: The pairs.
         scores: Of each film [W, K], a row a window and a column a context.
         contexts: What the columns are called; empty if there is one without a name.
-        whole: How windows become one score where films are judged singly: 'max' or 'mean'.
+        whole: How windows become one score where films are judged singly: 'max' or 'mean'. With 'max' pairs are judged
+            by it too, as `relative_max`.
         resamples: Bootstrap samples.
         seed: Random seed of these; with the same seed, samples of the same films are paired.
 
@@ -108,13 +110,17 @@ def accuracies(
     for context, of_films in filtered(scores, contexts).items():
         means = {film: values.mean(dtype=np.float64) for film, values in of_films.items()}
         single = means if whole == 'mean' else {film: float(values.max()) for film, values in of_films.items()}
-        for measure in ('relative', 'absolute'):
+        judged: dict[str, tuple[Callable[..., _Ratio], dict[str, float]]] = {'relative': (_relative, means)}
+        if whole == 'max':
+            judged['relative_max'] = _relative, single
+        judged['absolute'] = _absolute, single
+        for measure, (ratio, of_film) in judged.items():
             rng = np.random.default_rng(seed)
             found = []
             for what in properties:
                 some = [c for c in comparisons if c.property == what]
                 counts = _resampled(len({c.scene for c in some}), resamples, rng)
-                values = _relative(some, means) if measure == 'relative' else _absolute(some, single)
+                values = ratio(some, of_film)
                 found.append(_accuracy(what, context, measure, values, counts, len(some)))
             if len(found) > 1:
                 found.append(_mean_of(found))
@@ -235,7 +241,7 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 def _accuracy(what: str, context: str, measure: str, ratio: _Ratio, counts: np.ndarray, pairs: int) -> Accuracy:
     scenes = counts.shape[1]
     samples = ratio(counts)
-    outcomes = ratio.numerator if measure == 'relative' else np.empty(0)
+    outcomes = np.empty(0) if measure == 'absolute' else ratio.numerator
     return Accuracy(what, context, measure, ratio.value, *_interval(samples), scenes, pairs, samples, outcomes)
 
 

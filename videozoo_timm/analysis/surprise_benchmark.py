@@ -32,7 +32,7 @@ class BenchmarkResult:
         accuracies: By whose scores they are: 'model', the baselines 'zero' and 'copy', and of each untrained network
             'untrained 0' and so on.
         classes: ADEPT's accuracies by class of shapes, likewise.
-        untrained: By property and context, how the model compares with the untrained networks.
+        untrained: By measure of pairs, property and context, how the model compares with the untrained networks.
         left_out: Films and pairs without numbers, in words.
         failed: Number of films that could not be scored.
     """
@@ -40,7 +40,7 @@ class BenchmarkResult:
     benchmark: Benchmark
     accuracies: dict[str, list[Accuracy]]
     classes: dict[str, list[Accuracy]]
-    untrained: dict[tuple[str, str], dict[str, Any]]
+    untrained: dict[tuple[str, str, str], dict[str, Any]]
     left_out: list[str]
     failed: int = 0
 
@@ -83,7 +83,10 @@ class BenchmarkResult:
             layout=self.benchmark.layout,
             comparisons=[vars(comparison) for comparison in self.benchmark.comparisons],
             accuracies=self.rows(),
-            untrained=[dict(property=what, context=context, **row) for (what, context), row in self.untrained.items()],
+            untrained=[
+                dict(measure=measure, property=what, context=context, **row)
+                for (measure, what, context), row in self.untrained.items()
+            ],
             left_out=self.left_out,
         )
         save_json(told, out / SUMMARY)
@@ -240,9 +243,9 @@ def _compare(
         classes = {who: by_class(comparisons, scores, whole, seed=seed) for who, scores in scored.by.items()}
     networks = [found[who] for who in found if who.startswith(UNTRAINED)]
     against = {
-        (ours.property, ours.context): compared_with_untrained(ours, [network[k] for network in networks])
+        (ours.measure, ours.property, ours.context): compared_with_untrained(ours, [network[k] for network in networks])
         for k, ours in enumerate(found[MODEL])
-        if networks and ours.measure == 'relative'
+        if networks and ours.measure != 'absolute'
     }
     kept = Benchmark(benchmark.layout, benchmark.films, comparisons, left_out)
     return BenchmarkResult(kept, found, classes, against, left_out, len(gone))

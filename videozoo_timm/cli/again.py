@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from ..notes import Notes, listening
+from ..text import printable
 from .base import argument, command, flag_of, option
 from .options import folder_option
 from .output import complain, echo, number_of
-from .recording import with_options
+from .recording import key_of, plain, with_options
 from .types import FILE, Number
 
 _SAY_NOTHING = ('--force', '--resume')  # of results that go into an empty folder
@@ -65,6 +66,8 @@ def again(record: Path, check: bool, tolerance: float, out: Path | None, folder:
 
     told, path = read(record)
     repeated = _command_of(told, path)
+    if (processes := int(os.environ.get('WORLD_SIZE', '1'))) > 1:
+        raise ValueError(f'a run is repeated by one process, not {processes}: start videozoo again without torchrun')
     if check and out is not None:
         raise ValueError('--check computes nothing, so there is nothing for --out')
     if out is not None:
@@ -101,16 +104,18 @@ def _command_of(record: dict[str, Any], path: Path) -> click.Command:
 
 @contextmanager
 def _inside(folder: Path, record: dict[str, Any], is_given: bool) -> Iterator[None]:
-    """Within, relative paths go from a folder."""
-    before = os.getcwd()
+    """Within, relative paths go from a folder, but those of modules: nothing there is ever imported."""
+    before, modules = os.getcwd(), sys.path[:]
     if not folder.is_dir():
         way = 'name another one' if is_given else 'where are the data now? --folder DIR says it'
         raise FileNotFoundError(f'{folder}: there is no such folder, from which relative paths go; {way}')
+    sys.path[:] = map(os.path.abspath, modules)
     os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
+        sys.path[:] = modules
 
 
 def _changes(record: dict[str, Any], path: Path) -> list[str]:
@@ -136,9 +141,11 @@ def _changes(record: dict[str, Any], path: Path) -> list[str]:
     for name, version in record['versions'].items():
         if (now := installed_version(name)) != version:
             told.append(f'{name}: was {version}, is {now or "not installed"}')
-    processor, now = record['machine'].get('processor'), this_machine()['processor']
-    if processor != now:
-        told.append(f'processor: was {processor}, is {now}')
+    machine = this_machine()
+    for name, otherwise in (('processor', None), ('processes', 1)):
+        before, now = (of.get(name, otherwise) for of in (record['machine'], machine))
+        if before != now:
+            told.append(f'{name}: was {before}, is {now}')
     return told
 
 
@@ -179,7 +186,7 @@ def _repeat(record: dict[str, Any], path: Path, repeated: click.Command, where: 
     results = results_of(path)
     target = where / ('results' if results == path.parent else results.name)
     words = [word for word in record['command'][2:] if word not in _SAY_NOTHING]
-    words = with_options(words, *_defaults(record, repeated), '--out', str(target))
+    words = with_options(words, *_defaults(record, repeated), *_chosen(record, repeated), '--out', str(target))
     complain(f'videozoo {record["command"][1]} {" ".join(words)}')
     watch = _Watch(record)
     parent = click.get_current_context().parent
@@ -188,6 +195,7 @@ def _repeat(record: dict[str, Any], path: Path, repeated: click.Command, where: 
             with repeated.make_context(record['command'][1], words, parent=parent) as ctx:
                 if ctx.params.get(repeated.results) != target:  # pyright: ignore[reportAttributeAccessIssue]
                     raise ValueError(f'{path}: its command does not take --out behind its other words')
+                _tell_other_defaults(record, ctx)
                 code = repeated.invoke(ctx)
         except click.exceptions.Exit:
             code = 0
@@ -202,14 +210,35 @@ def _defaults(record: dict[str, Any], repeated: click.Command) -> list[str]:
     for param in repeated.params:
         if not isinstance(param, click.Option) or not param.expose_value or callable(param.default):
             continue
-        key = flag_of(param).lstrip('-')
+        key = key_of(param)
         value = record['options'].get(key)
-        if key in record.get('given', ()) or key not in record['options'] or key == 'out':
+        if key in record['given'] or key not in record['options'] or key == 'out':
             continue
         default = param.default
         is_plain = isinstance(value, (int, float, str)) and not isinstance(value, bool) and not param.is_flag
         if is_plain and isinstance(default, (int, float, str)) and str(default) != str(value):
             complain(f'{flag_of(param)}: its default was {value}, is {default}; {value} is taken')
+            added += [flag_of(param), str(value)]
+    return added
+
+
+def _tell_other_defaults(record: dict[str, Any], ctx: click.Context) -> None:
+    """Tell of options that were not given and have another value now, as `_defaults` cannot word it."""
+    for param in ctx.command.params:
+        source, key = ctx.get_parameter_source(param.name or ''), key_of(param)
+        if source is click.core.ParameterSource.DEFAULT and param.expose_value and key in record['options']:
+            old, new = record['options'][key], plain(ctx.params.get(param.name or ''))
+            if (old or new) and old != new and key not in record['given']:
+                complain(f'{flag_of(param)}: its default was {old}, is {new}, which is taken')
+
+
+def _chosen(record: dict[str, Any], repeated: click.Command) -> list[str]:
+    """Words for what the run has chosen by itself, and what decides about random numbers."""
+    added: list[str] = []
+    for param in repeated.params:
+        name = param.name or ''
+        value = record['settings'].get(name)
+        if name in ('seed', 'batch_size') and isinstance(value, int) and record['options'].get(key_of(param)) is None:
             added += [flag_of(param), str(value)]
     return added
 
@@ -243,7 +272,7 @@ def _compare(record: dict[str, Any], path: Path, new: Path, tolerance: float, is
             if (there := hash_file(before)) != output['sha256']:
                 words += ' (the earlier one has changed since its run)' if there != digest else ''
         apart += not is_equal
-        echo(f'{name}: {words}')
+        echo(printable(f'{name}: {words}'))
     number = number_of(record['outputs'], 'result')
     within = f' within {tolerance:g}' if tolerance else ''
     echo(f'{number}, {f"{apart} differ" if apart else f"all equal{within}"}' + (f'; in {new}' if is_kept else ''))

@@ -197,10 +197,11 @@ def generate(
         raise ValueError(f'--keep {keep}: must be above 0 and below 1')
     out = out or Path('samples.mp4' if is_video else 'samples.png')
     tell_placed(out)
-    tell_settings(number=number or (4 if is_video else 36))
+    number, samples = number or (4 if is_video else 36), samples or (1 if is_video else 2)
+    tell_settings(number=number, samples=samples)
     if is_video:
-        return _videos(chosen, number or 4, samples or 1, video, sampling, out, force, reading)
-    return _images(chosen, number or 36, originals, keep, samples or 2, sampling, out, force)
+        return _videos(chosen, number, samples, video, sampling, out, force, reading)
+    return _images(chosen, number, originals, keep, samples, sampling, out, force)
 
 
 def _images(

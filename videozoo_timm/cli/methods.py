@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..text import printable
 from .base import argument, command, option
 from .output import complain, echo
 from .types import FILE
@@ -34,7 +35,7 @@ def methods(records: tuple[Path, ...], bibtex: bool) -> int:
     if bibtex:
         echo('\n\n'.join(described.bibtex))
         return 0
-    echo(described.text)
+    echo(printable(described.text, lines=True))
     for gap in described.gaps:
         complain(gap)
     return 0

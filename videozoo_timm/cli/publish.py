@@ -7,7 +7,7 @@ from .. import catalogue
 from .base import argument, command, option
 from .completion import complete_model
 from .options import DTYPES, folder_option, zoo_option
-from .output import complain, echo
+from .output import complain, echo, flag
 from .types import FILE, Choice
 
 
@@ -15,6 +15,7 @@ from .types import FILE, Choice
     examples="""
     videozoo publish vit_shapes_motion --to me/shapes --dry-run --out to-upload
     videozoo publish --weights finetuned/best.safetensors --to me/mine --license mit
+    videozoo publish vit_shapes_motion --brainscore brainscore_vision/models/vit_shapes_motion
 """
 )
 @argument(
@@ -26,7 +27,10 @@ from .types import FILE, Choice
 )
 @zoo_option()
 @option('--weights', type=FILE, metavar='FILE', help='Local checkpoint, .pth or .safetensors.')
-@option('--to', required=True, metavar='ORGANIZATION/NAME', help='Hub repository; created if necessary.')
+@option('--to', metavar='ORGANIZATION/NAME', help='Hub repository; created if necessary.')
+@folder_option(
+    '--brainscore', help='Instead, write the folder by which Brain-Score loads a published model; upload nothing.'
+)
 @option('--private', is_flag=True, help='Make a new repository private.')
 @option('--dtype', type=Choice(DTYPES), help='Data type of the tensors in the file.')
 @option('--dry-run', is_flag=True, help='Write the folder and upload nothing.')
@@ -38,8 +42,58 @@ from .types import FILE, Choice
     metavar='LICENSE',
     help='License of the weights, as the Hub spells it, for instance mit or cc-by-4.0; needed where it is not known.',
 )
-@option('--force', is_flag=True, help='Replace the model that is in --out or in the repository.')
+@option(
+    '--force',
+    is_flag=True,
+    help='Replace the model that is in --out or in the repository, or the folder of --brainscore.',
+)
 def publish(
+    name: str | None,
+    zoo: str | None,
+    weights: Path | None,
+    to: str | None,
+    brainscore: Path | None,
+    private: bool,
+    dtype: str | None,
+    dry_run: bool,
+    out: Path | None,
+    license: str | None,
+    force: bool,
+) -> int:
+    """Export a model with a model card, and upload it to the Hub; or write a plugin for Brain-Score."""
+    if brainscore is not None:
+        others = {'--to': to, '--weights': weights, '--private': private, '--dtype': dtype, '--dry-run': dry_run}
+        others |= {'--out': out, '--license': license}
+        return _write_plugin(name, zoo, brainscore, force, [flag for flag, value in others.items() if value])
+    if to is None:
+        raise ValueError('say where to: --to ORGANIZATION/NAME is a repository of the Hub, --brainscore DIR a folder')
+    return _upload(name, zoo, weights, to, private, dtype, dry_run, out, license, force)
+
+
+def _write_plugin(name: str | None, zoo: str | None, folder: Path, force: bool, others: list[str]) -> int:
+    if others:
+        raise ValueError(
+            f'{others[0]} is of models for the Hub, and --brainscore uploads nothing: leave one of them out'
+        )
+    if name is None:
+        raise ValueError('name the published model that Brain-Score shall load')
+    from ..adapters.brainscore import write_brainscore_plugin
+    from ..errors import UserError
+
+    try:
+        written = write_brainscore_plugin(name, folder, zoo=zoo, force=force)
+    except UserError as error:
+        raise ValueError(error.spelled(_in_plugin)) from error
+    files = ', '.join(sorted(path.name for path in written.iterdir()))
+    echo(f'{written}: {files}')
+    return 0
+
+
+def _in_plugin(name: str, value: Any) -> str:
+    return '--brainscore' if name == 'folder' else flag(name, value)
+
+
+def _upload(
     name: str | None,
     zoo: str | None,
     weights: Path | None,
@@ -51,7 +105,6 @@ def publish(
     license: str | None,
     force: bool,
 ) -> int:
-    """Export a model with a model card, and upload it to the Hub."""
     import tempfile
 
     import torch

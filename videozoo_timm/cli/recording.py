@@ -78,38 +78,42 @@ class Recording(Notes):
             return
         self.parts[-1]['end'] = now()
         params = [param for param in self.ctx.command.params if param.expose_value]
-        options = {_key(param): _plain(self.ctx.params.get(param.name or '')) for param in params}
+        options = {key_of(param): plain(self.ctx.params.get(param.name or '')) for param in params}
         options.update(self.own)
-        chosen = [_key(param) for param in params if _is_given(self.ctx, param)]
+        chosen = [key_of(param) for param in params if _is_given(self.ctx, param)]
         record = {
             KEY: FORMAT,
-            'command': ['videozoo', *map(without_secrets, self.words)],
-            **({'series': ['videozoo', *map(without_secrets, self.series)]} if self.series else {}),
+            'command': ['videozoo', *self.words],
+            **({'series': ['videozoo', *self.series]} if self.series else {}),
             'folder': os.getcwd(),
             'start': self.parts[0]['start'],
             'end': self.parts[-1]['end'],
             'parts': self.parts,
             'exit_code': code,
-            'options': {name: without_secrets(v) if isinstance(v, str) else v for name, v in options.items()},
+            'options': options,
             'given': chosen,
             'seed': self.settings.get('seed', options.get('seed')),
-            'settings': {name: _plain(value) for name, value in self.settings.items()},
+            'settings': plain(self.settings),
             'models': self.models,
             'inputs': self.inputs,
             'outputs': outputs,
             'versions': versions_in_use(),
             'machine': this_machine(),
         }
-        tell_recorded(save(record, self.place))
+        tell_recorded(save(without_secrets(record), self.place))
 
 
 def _parts_in(folder: Path) -> list[dict[str, Any]]:
-    """The earlier parts of a run; one that was killed has no end."""
+    """The earlier parts of a run, which may have a record already; one that was killed has no end."""
     from ..files import check_regular
+    from ..records.record import read
 
     with suppress(OSError, ValueError, RecursionError):
-        check_regular(folder / PARTS)
-        told = json.loads((folder / PARTS).read_bytes())
+        if os.path.lexists(folder / PARTS):
+            check_regular(folder / PARTS)
+            told = json.loads((folder / PARTS).read_bytes())
+        else:
+            told = read(folder)[0]['parts']
         return [dict(part) for part in told if isinstance(part, dict) and isinstance(part.get('start'), str)]
     return []
 
@@ -182,7 +186,7 @@ def _without(words: list[str], *flags: str) -> list[str]:
     return left
 
 
-def _key(param: click.Parameter) -> str:
+def key_of(param: click.Parameter) -> str:
     """What a record calls an option: its flag without the hyphens before it."""
     from .base import flag_of
 
@@ -203,10 +207,10 @@ def _inputs_of(ctx: click.Context) -> list[str]:
     return paths
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

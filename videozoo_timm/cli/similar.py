@@ -22,10 +22,11 @@ from .types import Integers
 
 
 @command(
+    results='out',
     examples="""
     videozoo similar VIDEOS --model vit_hvm1_none --patch 4,8,8
     videozoo similar IMAGES --model dino_say_vitb14 --patch 8,8
-"""
+""",
 )
 @input_options('Video files (or image files), or folders to search.')
 @model_options()

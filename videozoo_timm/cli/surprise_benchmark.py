@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..analysis.surprise_benchmark import BenchmarkResult
 
 LAYOUTS = ('pairs', 'intphys', 'grasp', 'inflevel', 'intphys2', 'adept')  # of `analysis`, without its imports
+_MEASURES = dict(relative='relative accuracy', relative_max='by highest window', absolute='absolute accuracy')
 _MOST_TOLD = 5  # films and pairs that are left out, one by one
 
 
@@ -158,10 +159,10 @@ def _given(name: str) -> bool:
 
 def _tell(result: 'BenchmarkResult') -> None:
     """A table for each measure: of each property the model and what it is compared with, a column a context."""
-    for measure in ('relative', 'absolute'):
+    for measure in dict.fromkeys(a.measure for a in result.accuracies['model']):
         found = {who: [a for a in some if a.measure == measure] for who, some in result.accuracies.items()}
         contexts = list(dict.fromkeys(a.context for a in found['model']))
-        header = [f'{measure} accuracy', 'pairs', 'scores', *map(_context, contexts)]
+        header = [_MEASURES[measure], 'pairs', 'scores', *map(_context, contexts)]
         shown = [who for who in found if not who.startswith('untrained')]
         rows = []
         for what in dict.fromkeys(a.property for a in found['model']):
@@ -170,8 +171,8 @@ def _tell(result: 'BenchmarkResult') -> None:
                 cells = [f'{100 * a.value:.1f}% ({100 * a.low:.0f} to {100 * a.high:.0f})' for a in of_property]
                 first = who == 'model'
                 rows.append([what if first else '', str(of_property[0].pairs) if first else '', who, *cells])
-            if measure == 'relative' and result.untrained:
-                rows.append(['', '', 'untrained', *(_untrained(result.untrained[what, c]) for c in contexts)])
+            if measure != 'absolute' and result.untrained:
+                rows.append(['', '', 'untrained', *(_untrained(result.untrained[measure, what, c]) for c in contexts)])
         table(header, rows)
         echo()
     if result.classes:

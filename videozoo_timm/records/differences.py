@@ -17,7 +17,7 @@ from ..files import check_regular
 _ARRAYS, _IMAGES = ('.npz', '.npy', '.safetensors'), ('.png', '.jpg', '.jpeg')
 # What tells of the software, of weights or of the time that a run took: it may differ where the results do not.
 ASIDE = {
-    *('videozoo_timm', 'versions', 'torch', 'timm', 'pillow', 'pyav', 'weights', 'checksum', 'run', 'mark', 'id'),
+    *('videozoo_timm', 'versions', 'torch', 'timm', 'pillow', 'pyav', 'weights', 'checksum', 'run', 'mark'),
     *('device', 'clips_per_second', 'seconds'),
 }
 _PIECE = 1 << 22  # numbers of an array that are compared at a time

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..paths import matching
 from ..synthetic import is_drawn
-from ..video.finding import files_below, is_sequence, split_sequence
+from ..video.finding import files_below, is_image, is_sequence, media_among, split_sequence
 from ..weights.digests import hash_file
+from .record import NAME
 
 MOST_FILES, MOST_BYTES = 1_000, 1 << 26  # of one input whose contents are read unasked
 
@@ -20,14 +21,15 @@ def describe_inputs(given: Iterable[str], results: Path | None = None, contents:
 
     Args:
         given: Paths of files and folders, patterns, names of synthetic videos, as they were typed.
-        results: Where the run writes; files in it are no inputs.
+        results: Where the run writes; files in it, and its record, are no inputs.
         contents: Read the contents of all files. Else only of an input with at most `MOST_FILES` files and `MOST_BYTES`
             bytes; of others the names and sizes tell.
 
     Returns:
-        Of each, once: `path` as given, and `files` and `bytes`, the digest `names_and_sizes`, and `sha256` of the
-        contents: of a file its own, of a folder that of the lines that `sha256sum` prints in it. `drawn` of synthetic
-        videos, whose names say everything. `missing` of what is not there.
+        Of each, once: `path` as given, `files`, how many `images` if there are no videos, `bytes`, the digest
+        `names_and_sizes`, and `sha256` of the contents: of a file its own, of a folder that of the lines that
+        `sha256sum` prints in it. `drawn` of synthetic videos, whose names say everything. `missing` of what is not
+        there.
     """
     away = None if results is None else os.path.abspath(results)
     told = []
@@ -45,7 +47,10 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     base, files = _files_of(given)
     if away is not None:
         inside = away + os.sep
-        files = [file for file in files if not f'{os.path.abspath(file)}{os.sep}'.startswith(inside)]
+        own = {f'{away}.{NAME}', f'{away}.json'}  # its record, and what stands beside a table
+        files = [
+            f for f in files if not f'{(path := os.path.abspath(f))}{os.sep}'.startswith(inside) and path not in own
+        ]
     if not files:
         return dict(path=given, missing=True) if base is None else dict(path=given, files=0, bytes=0)
     folder = '' if base is None else os.path.join(base, '')
@@ -54,6 +59,8 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     digest = hashlib.sha256(b''.join(os.fsencode(f'{n}\0{s}\0') for n, s in zip(names, sizes, strict=True)))
     total = sum(max(size, 0) for size in sizes)
     told: dict[str, Any] = dict(path=given, files=len(files), bytes=total, names_and_sizes=digest.hexdigest())
+    media = [] if is_sequence(given) else media_among(list(map(Path, files)))
+    told |= {'images': len(media)} if media and is_image(media[0]) else {}
     if min(sizes) >= 0 and (contents or (len(files) <= MOST_FILES and total <= MOST_BYTES)):
         told['sha256'] = _contents_of(files, names, is_one=base is None)
     return told

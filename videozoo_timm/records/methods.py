@@ -60,7 +60,10 @@ def describe(records: Sequence[Mapping[str, Any]]) -> Described:
     paragraphs: list[str] = []
     every = _with_origins(records)
     for record in every:
-        paragraphs.append(' '.join([*_models(record, result), *_done(record)]))
+        try:
+            paragraphs.append(' '.join([*_models(record, result), *_done(record)]))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # somebody has changed it
+            raise ValueError(f'the record of videozoo {record["command"][1]} is damaged ({error!r})') from error
         _look_for_gaps(record, result)
     paragraphs.append(_software(every))
     result.text = '\n\n'.join(dict.fromkeys(paragraphs))
@@ -102,7 +105,9 @@ def _models(record: Mapping[str, Any], result: Described) -> Iterator[str]:
             f'We used weights of our own ({_name(own)}) of the architecture {_architecture(model)} '
             f'({", ".join(filter(None, (size, digest)))}).'
         )
-        if command not in ('pretrain', 'finetune') and not any(_makes(entry) for entry in record.get('inputs', ())):
+        if command not in ('pretrain', 'finetune') and not any(
+            _makes(entry, own) for entry in record.get('inputs', ())
+        ):
             result.gaps.append(f'{own}: the record does not tell how these weights were trained')
     elif options.get('from-scratch') is True:
         seed = f'random seed {options.get("seed") or 0}'
@@ -132,8 +137,8 @@ def _models(record: Mapping[str, Any], result: Described) -> Iterator[str]:
         yield f'It was compared with {count(options["untrained"], "network")} of its architecture with random weights.'
 
 
-def _makes(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get('made_by'), dict)
+def _makes(entry: Any, path: str) -> bool:
+    return isinstance(entry, dict) and entry.get('path') == path and isinstance(entry.get('made_by'), dict)
 
 
 def _checkpoint(options: Mapping[str, Any], model: Mapping[str, Any]) -> Any:

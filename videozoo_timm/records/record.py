@@ -16,7 +16,7 @@ from ..weights.digests import hash_file
 NAME = 'run.json'
 KEY, FORMAT = 'videozoo_record', 1  # what tells a record from other JSON, and its layout
 NESTED = 'record'  # key of the record in the run.json of a training, which holds its settings
-_MOST_BYTES = 1 << 28
+_MOST_BYTES, _DEEPEST = 1 << 28, 50  # of a record, and of the records that it quotes
 
 _SECRETS = re.compile(r'hf_[A-Za-z0-9]{16,}|(?<=://)[^/@\s]+(?=@)')  # tokens of the Hub; user and password of a URL
 
@@ -38,9 +38,13 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec='milliseconds')
 
 
-def without_secrets(word: str) -> str:
-    """A word of a command line without what nobody should read."""
-    return _SECRETS.sub('***', word)
+def without_secrets(told: Any) -> Any:
+    """Text, or all text in lists and dictionaries, without what nobody should read."""
+    if isinstance(told, dict):
+        return {name: without_secrets(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [without_secrets(value) for value in told]
+    return _SECRETS.sub('***', told) if isinstance(told, str) else told
 
 
 def describe_outputs(written: Iterable[Path], results: Path) -> list[dict[str, Any]]:
@@ -135,17 +139,31 @@ def find(path: str | os.PathLike[str]) -> Path:
     path = as_path(path)
     if not path.exists():
         raise not_found(path, 'record')
-    if path.suffix != '.json' or path.is_dir() or not path.name.startswith('run'):
-        beside = path_of(path)
-        if beside.is_file():
-            return beside
-        if path.is_dir() or path.suffix != '.json':
-            where = 'in it' if path.is_dir() else 'beside it'
-            raise FileNotFoundError(
-                f'{path}: there is no {beside.name} {where}; commands that give results write one, since version 0.2.0'
-            )
+    beside = path_of(path)
+    if beside.is_file():
+        return beside
+    if path.is_dir() or path.suffix != '.json':
+        if not path.is_dir() and (of_several := _that_names(path)):
+            return of_several
+        where = 'in it' if path.is_dir() else 'beside it'
+        if deeper := next(iter(sorted(path.glob(f'*/{NAME}'))), None) if path.is_dir() else None:
+            raise FileNotFoundError(f'{path}: there is no {beside.name} in it; {deeper.parent} has one: name that')
+        raise FileNotFoundError(
+            f'{path}: there is no {beside.name} {where}; commands that give results write one, since version 0.2.0'
+        )
     check_regular(path)
     return path
+
+
+def _that_names(path: Path) -> Path | None:
+    """The record of a run that wrote this file with others; None if there is none beside it."""
+    folder = path.absolute().parent
+    for file in [folder / NAME, *sorted(folder.glob('run_*.json')), *sorted(folder.glob(f'*.{NAME}'))]:
+        content = _read_or_none(file) or {}
+        record = content.get(NESTED, content)
+        if isinstance(record, dict) and KEY in record and not _problem(record) and path.name in _names(record):
+            return path.with_name(file.name)
+    return None
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
@@ -183,12 +201,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
 
 
 _FIELDS: dict[str, type] = dict(
-    command=list, folder=str, options=dict, models=list, settings=dict, inputs=list, outputs=list, versions=dict
+    command=list, folder=str, options=dict, given=list, models=list, settings=dict, inputs=list, outputs=list
 )
-_FIELDS |= dict(machine=dict, parts=list)
+_FIELDS |= dict(versions=dict, machine=dict, parts=list)
 
 
-def _problem(record: Mapping[str, Any]) -> str:
+def _problem(record: Mapping[str, Any], depth: int = 0) -> str:
     """What is wrong with the fields of a record; '' if nothing."""
     for name, kind in _FIELDS.items():
         if not isinstance(record.get(name), kind):
@@ -208,6 +226,14 @@ def _problem(record: Mapping[str, Any]) -> str:
             or '..' in Path(path).parts
         ):
             return 'outputs holds something else than paths in its folder with digests'
+    if not record['outputs']:
+        return 'outputs is empty'
     if not all(isinstance(entry.get('path'), str) for entry in record['inputs']):
         return 'inputs holds something else than paths'
+    for entry in record['inputs']:
+        if (origin := entry.get('made_by')) is not None:
+            if not isinstance(origin, dict) or depth > _DEEPEST:
+                return 'made_by is no object' if depth <= _DEEPEST else 'made_by is nested too deeply'
+            if problem := _problem(dict(origin, outputs=record['outputs'], machine={}), depth + 1):
+                return f'made_by: {problem}'
     return ''

@@ -6,6 +6,7 @@ from typing import Any
 from .citations import in_text
 
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
+_UNKNOWN = 'the stimuli'
 
 
 def _of(*commands: str) -> Callable[[Callable[..., list[str]]], Callable[..., list[str]]]:
@@ -28,18 +29,37 @@ def _seconds(frames: Any) -> str:
 def _inputs(record: Mapping[str, Any], *names: str) -> str:
     """The files that were read, by their numbers; synthetic ones by name."""
     parts = []
-    weights = {record['options'].get(name) for name in ('weights', 'gpt', 'vqgan', 'tokenizer')}
-    tables = {record['options'].get(name) for name in ('at', 'manifest', 'labels', 'mask-file', 'scores')}
-    for entry in record.get('inputs', ()):
+    for entry in _stimuli(record):
         path = entry.get('path')
-        if path in weights or path in tables or (names and path not in names):
+        if names and path not in names:
             continue
         if entry.get('drawn'):
             parts.append(f'the synthetic videos {path}')
         else:
-            name = str(path).rstrip('/').rpartition('/')[2] or str(path)
-            parts.append(f'{count(entry.get("files"), "file")} ({name})')
-    return ' and '.join(parts) if parts else 'the stimuli'
+            parts.append(f'{count(entry.get("files"), "file")} ({_name(path)})')
+    return ' and '.join(parts) if parts else _UNKNOWN
+
+
+def _file(record: Mapping[str, Any], path: str) -> str:
+    """A table that was read, by its name; of a folder its files."""
+    one = any(entry.get('path') == path and entry.get('files') == 1 for entry in record.get('inputs', ()))
+    return _name(path) if one else _inputs(record, path)
+
+
+def _name(path: Any) -> str:
+    return str(path).replace('\\', '/').rstrip('/').rpartition('/')[2] or str(path)
+
+
+def _stimuli(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Inputs that are neither weights nor tables."""
+    others = ('weights', 'gpt', 'vqgan', 'tokenizer', 'at', 'manifest', 'labels', 'mask-file', 'scores')
+    paths = {record['options'].get(name) for name in others}
+    return [entry for entry in record.get('inputs', ()) if entry.get('path') not in paths]
+
+
+def _are_images(record: Mapping[str, Any]) -> bool:
+    stimuli = _stimuli(record)
+    return bool(stimuli) and all(entry.get('images') for entry in stimuli)
 
 
 def _sampling(record: Mapping[str, Any]) -> str:
@@ -51,7 +71,9 @@ def _sampling(record: Mapping[str, Any]) -> str:
     size, sampling = views.get('size'), views.get('sampling') or {}
     frames, span = sampling.get('num_frames'), sampling.get('span')
     parts = []
-    if isinstance(frames, int) and frames > 1 and span:
+    if isinstance(frames, int) and frames > 1 and _are_images(record):
+        parts.append(f'Each image was repeated as the {frames} frames of a clip')
+    elif isinstance(frames, int) and frames > 1 and span:
         parts.append(
             f'A clip has {frames} frames, spread evenly over {span} frames at 30 per second ({_seconds(span)})'
         )
@@ -93,13 +115,19 @@ def _embed(record: Mapping[str, Any]) -> list[str]:
     where = where or "of the model's output"
     norm = ", after the model's final layer norm" if blocks and options.get('norm') else ''
     if options.get('at'):
-        clips = 'one clip at each of the given times'
+        clips = f'one clip at each of the times that {_name(options["at"])} gives and that lie in it'
     elif options.get('stride'):
         clips = f'one clip every {options["stride"]:g} s'
     else:
         number = options.get('num-clips', 1)
         clips = 'one clip, centered in time' if number == 1 else f'{number} clips, spread evenly'
-    text = [f'We extracted features of {_inputs(record)}: {what} {where}{norm}. Of each video we took {clips}.']
+    stimuli = _inputs(record)
+    if options.get('manifest'):
+        among = '' if stimuli == _UNKNOWN else f' among {stimuli}'
+        stimuli = f'the stimuli that {_name(options["manifest"])} lists{among}'
+    text = [f'We extracted features of {stimuli}: {what} {where}{norm}.']
+    if not _are_images(record):
+        text.append(f'Of each video we took {clips}.')
     align = options.get('align')
     if (options.get('stride') or options.get('at')) and align:
         ends = {'causal': 'ends', 'start': 'begins', 'center': 'is centered'}
@@ -116,13 +144,16 @@ def _export(record: Mapping[str, Any]) -> list[str]:
     return [f'Features were exported to {formats.get(to, to)}.']
 
 
+_RSA = dict(spearman="Spearman's rho", kendall="Kendall's tau", cosine='cosine similarity')
+
+
 @_of('compare')
 def _compare(record: Mapping[str, Any]) -> list[str]:
     options = record['options']
     number = len(options.get('features') or ())
     if options.get('brain'):
         text = (
-            f'We predicted responses ({_inputs(record, options["brain"])}) from the features of each block by ridge '
+            f'We predicted responses ({_file(record, options["brain"])}) from the features of each block by ridge '
             f'regression with {options.get("folds")}-fold nested cross-validation'
         )
         if options.get('projection'):
@@ -132,17 +163,19 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
             text += f', tested with {options["permutations"]:,} permutations'
         return [f'{text} (random seed {options.get("seed")}).']
     words = {'cka': f'debiased linear CKA{in_text("cka")}', 'procrustes': 'Procrustes distance'}
-    words |= {name: f'RSA ({name})' for name in ('spearman', 'kendall', 'cosine')}
     measures = options.get('measures') or []
+    rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
+    words |= {name: f'RSA by {_RSA[name]}{in_text("rsa") if name == rsa[0] else ""}' for name in rsa}
     by = ' and '.join(str(words.get(name, name)) for name in measures)
     text = f'We compared {count(number, "file")} of features by {by}'
-    rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
     if rsa:
-        text += f'{in_text("rsa")}, with {options.get("dissimilarity")} dissimilarities'
+        text += f', RSA with {options.get("dissimilarity")} dissimilarities'
         if options.get('bootstraps'):
             text += f' and 95% intervals from {options["bootstraps"]:,} bootstrap samples of the stimuli'
     if options.get('behavior'):
-        text += f', and with behavior ({_inputs(record, options["behavior"])})'
+        text += f', and with behavior ({_file(record, options["behavior"])})'
+        if any(str(output.get('path')).startswith('behavior_triplets') for output in record.get('outputs', ())):
+            text += ' by how often the two most similar stimuli of a triplet are those that people left together'
     return [f'{text} (random seed {options.get("seed")}).']
 
 
@@ -204,6 +237,15 @@ def _pca(record: Mapping[str, Any]) -> list[str]:
     text = (
         f'Patch tokens of {_block(record)} are shown as colors: their first three principal components, of one PCA '
         f'over all frames of {_inputs(record)}.'
+    )
+    return [text, _sampling(record)]
+
+
+@_of('similar')
+def _similar(record: Mapping[str, Any]) -> list[str]:
+    text = (
+        f'Maps show the cosine similarity of the token of patch {record["options"].get("patch")} to all others, in '
+        f'{_block(record)}, for {_inputs(record)}.'
     )
     return [text, _sampling(record)]
 
@@ -274,8 +316,8 @@ def _generate(record: Mapping[str, Any]) -> list[str]:
 
 @_of('reconstruct')
 def _reconstruct(record: Mapping[str, Any]) -> list[str]:
-    text = f'{_inputs(record)} were encoded as codes and decoded again; we give PSNR and nats a code.'
-    return [f'{text[:1].upper()}{text[1:]}', _sampling(record)]
+    text = f'We encoded {_inputs(record)} as codes and decoded these again; we give PSNR and nats per code.'
+    return [text, _sampling(record)]
 
 
 @_of('fid')
@@ -298,12 +340,13 @@ def _train(record: Mapping[str, Any]) -> list[str]:
     processes = record.get('machine', {}).get('processes', 1)
     batch = (options.get('batch-size') or 1) * (options.get('accumulate') or 1) * processes
     betas = ', '.join(map(str, options.get('betas') or ()))
+    warmup = f' with a warm-up over {100 * options["warmup"]:g}% of the steps' if options.get('warmup') else ''
+    clipped = f', gradient norm clipped to {options["clip-grad"]}' if options.get('clip-grad') else ''
     files = _inputs(record, options['train']) if options.get('train') else _inputs(record)
     text = [
         f'We trained the model {goal} on {files} for {length} with batches of {batch} and AdamW (learning rate '
-        f'{options.get("lr")}, cosine schedule with a warm-up over {100 * (options.get("warmup") or 0):g}% of the '
-        f'steps, weight decay {options.get("weight-decay")}, betas {betas}, gradient '
-        f'norm clipped to {options.get("clip-grad")}){_seed(options)}.'
+        f'{options.get("lr")}, cosine schedule{warmup}, weight decay {options.get("weight-decay")}, betas {betas}'
+        f'{clipped}){_seed(options)}.'
     ]
     if command == 'pretrain':
         ratio = ', '.join(f'{100 * one:g}%' for one in options.get('mask-ratio') or ()) or 'the default fraction'

@@ -86,7 +86,7 @@ def pretrain_prior(
             vqgan.num_codes,
         )
     generator = VideoGenerator(gpt, vqgan, span)
-    vqgan = vqgan.to(accelerator.device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
+    vqgan = vqgan.to(accelerator.device).to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)
     views = clip_views(vqgan.config, span, augmentation, seed)
     about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt.config)
     about['tokenizer_sha256'] = checksum_of(vqgan.state_dict().items())  # it is in no checkpoint of the run

@@ -20,7 +20,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..files import atomic_write, explain_write_errors
-from ..notes import tell_resumable
+from ..notes import tell_resumable, tell_written
 from ..outputs import Output
 from ..weights.writing import save_tensors
 
@@ -30,17 +30,8 @@ MODEL, BEST = 'model.safetensors', 'best.safetensors'  # the results of a run
 RECORD, DONE = 'run.json', 'record'  # settings of a run, and the key for what was done, which `records` adds
 
 # Files of a run. The record comes last, so that an interrupted removal still leaves a run.
-_LIKE_OURS = (
-    'checkpoints/step_*',
-    'checkpoints/.step_*.partial',
-    'tensorboard/*/events.*',
-    'pictures/step_*.*',
-    'log.csv',
-    'validation.csv',
-    MODEL,
-    BEST,
-    RECORD,
-)
+_RESULTS = ('pictures/step_*.*', 'log.csv', 'validation.csv', MODEL, BEST)
+_LIKE_OURS = ('checkpoints/step_*', 'checkpoints/.step_*.partial', 'tensorboard/*/events.*', *_RESULTS, RECORD)
 CHECKPOINT, PARTIAL = re.compile(r'step_\d{8,}'), re.compile(r'\.step_\d{8,}(\.\w+)?\.partial')
 _OURS = re.compile(
     rf'checkpoints/({CHECKPOINT.pattern}|{PARTIAL.pattern})|tensorboard/(log|validation)/events\.out\.tfevents\..+|'
@@ -278,6 +269,9 @@ def _enter(stack: ExitStack, keeping: Keeping, about: Mapping[str, Any]) -> str:
         with atomic_write(folder / RECORD, durable=True) as partial:
             partial.write_text(json.dumps(now, indent=2) + '\n')
     tell_resumable(folder, goes_on=bool(before))
+    for pattern in _RESULTS if before else ():  # an earlier part has written them
+        for path in folder.glob(pattern):
+            tell_written(path)
     if make_folder(keeping.checkpoints).is_symlink():  # where another run's may lead too
         stack.enter_context(_ownership(keeping.checkpoints))
     return run
