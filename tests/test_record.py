@@ -535,7 +535,8 @@ def test_every_command_has_its_sentences():
     cited = {'compare': 'Kornblith', 'propagate': 'Pont-Tuset', 'fid': 'Heusel'}
     told = {}
     for command in SENTENCES:
-        options = dict(generate=dict(model='say_gimel'), export=dict(to='mat')).get(command, {})
+        given = dict(generate=dict(model='say_gimel'), export=dict(to='mat'), similar=dict(patch=[4, 8, 8]))
+        options = given.get(command, {})
         record = record_of(command, models.get(command), options=options, inputs=[dict(path='drawn:4@7', drawn=True)])
         record['settings'].update(dict(number=3, top_k=128) if command == 'generate' else {})
         described = describe([record])
@@ -544,6 +545,7 @@ def test_every_command_has_its_sentences():
         assert 'clipped to 0.0' not in first and 'over 0%' not in first
         assert cited.get(command, '') in first and any(cited.get(command, '') in entry for entry in described.bibtex)
     assert 'the generator say_gimel of silicon-menagerie' in told['generate']
+    assert 'patch (4, 8, 8)' in told['similar']
     assert "RSA by Spearman's rho (Kriegeskorte et al., 2008)" in told['compare']
 
 
@@ -597,7 +599,7 @@ def test_what_made_the_inputs_comes_first(images, capsys):
 
 def test_a_record_is_found_by_each_of_its_files(tmp_path):
     outputs = [dict(path=name, sha256='') for name in ('x.hdf5', 'x_rdms.hdf5')]
-    record = {**record_of('export'), KEY: FORMAT, 'outputs': outputs, 'parts': []}
+    record = {**record_of('export'), KEY: FORMAT, 'given': [], 'outputs': outputs, 'parts': []}
     for name in ('x.hdf5', 'x_rdms.hdf5', 'other.hdf5'):
         (tmp_path / name).write_text('')
     (tmp_path / 'a.run.json').write_text('{"record": 5, "outputs": 5}')

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -10,7 +11,7 @@ from .completion import complete_model
 from .loading import pick_device
 from .options import device_option
 from .output import complain, echo
-from .types import PATH, Count
+from .types import FILE, PATH, Count
 
 _PASSWORD = 'VIDEOZOO_EXPLORE_PASSWORD'
 
@@ -20,6 +21,7 @@ _PASSWORD = 'VIDEOZOO_EXPLORE_PASSWORD'
     videozoo explore
     videozoo explore VIDEOS --model mae_hvm1_none --model mae_say_none
     videozoo explore VIDEOS --host 0.0.0.0 --port 8000
+    videozoo explore VIDEOS --model mae_hvm1_none --space my-space
 """
 )
 @argument(
@@ -48,6 +50,12 @@ _PASSWORD = 'VIDEOZOO_EXPLORE_PASSWORD'
     f'or takes that of the environment variable {_PASSWORD}.',
 )
 @option('--open', 'open_page', is_flag=True, help='Open the page in the browser.')
+@option(
+    '--space',
+    type=FILE,
+    metavar='FOLDER',
+    help='Serve nothing, but write a folder that runs as a Space of Hugging Face, with these videos and models alone.',
+)
 @device_option()
 def explore(
     paths: tuple[str, ...],
@@ -55,9 +63,16 @@ def explore(
     port: int | None,
     host: str,
     open_page: bool,
+    space: Path | None,
     device: str | None,
 ) -> int:
     """Try models on videos in a page of the browser: what they fill in, where they look, what surprises them."""
+    if space is not None:
+        from ..explorer.space import write_space
+
+        write_space(space, paths, models)
+        echo(f'{space}: python app.py in it runs the page; hf upload NAME {space} --repo-type space publishes it')
+        return 0
     from ..explorer.serving import Explorer, is_local, serve
 
     password = None if is_local(host) else _password(host)

@@ -262,7 +262,11 @@ class ExplorerPage:
 
     def _opening(self, view: str) -> Callable[..., Iterator[dict[Any, Any]]]:
         def open_view(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-            self.visitors.get(request.session_hash).view = view
+            session = self.visitors.get(request.session_hash)
+            if session.view == view:  # Gradio opens the first tab itself, before the window has its place
+                yield {self.status: ''}
+                return
+            session.view = view
             yield from self._answer(request, values)
 
         return open_view

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import logging
 import os
 import shutil
 import socket
@@ -110,6 +111,10 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
                     await super().startup(sockets)
                     if self.started:
                         ready(f'http://{f"[{host}]" if ":" in host else host}:{port}')
+
+                async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                    logging.getLogger('uvicorn.error').setLevel(logging.CRITICAL)  # pages that are open are cut off
+                    await super().shutdown(sockets)
 
             yield Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1, ws='none'))
     finally:

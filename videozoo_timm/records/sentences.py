@@ -243,9 +243,10 @@ def _pca(record: Mapping[str, Any]) -> list[str]:
 
 @_of('similar')
 def _similar(record: Mapping[str, Any]) -> list[str]:
+    patch = ', '.join(map(str, record['options'].get('patch') or ()))
     text = (
-        f'Maps show the cosine similarity of the token of patch {record["options"].get("patch")} to all others, in '
-        f'{_block(record)}, for {_inputs(record)}.'
+        f'Maps show the cosine similarity of the token of patch ({patch}) to all others, in {_block(record)}, for '
+        f'{_inputs(record)}.'
     )
     return [text, _sampling(record)]
 

@@ -1,0 +1,367 @@
+"""The explorer in a browser: Chromium without a window drives the page as a visitor would."""
+
+import base64
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import yaml
+from conftest import CLIPS, REPOSITORY
+from PIL import Image
+
+from videozoo_timm import __version__, clip_transform, load_model
+from videozoo_timm.analysis import box_mask, complete, similar_patches
+from videozoo_timm.cli import main
+from videozoo_timm.explorer import answers as answers_module
+from videozoo_timm.explorer.choices import FIRST
+from videozoo_timm.explorer.serving import Explorer, serving
+from videozoo_timm.figures import to_bytes
+from videozoo_timm.video import COMPLETION, IN_THIS_PROCESS
+
+pytestmark = pytest.mark.frameworks
+
+ODD = CLIPS / 'odd'
+MAE, VIT = 'mae_shapes_none', 'vit_shapes_motion'
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+TIMEOUT = 120_000
+STREAMS = re.compile('/(heartbeat|queue/data)')  # which the page ends itself
+TURN = "Number(document.querySelector('.film').dataset.turn || 0)"  # how often the player has shown something new
+
+
+@pytest.fixture(scope='module')
+def chromium():
+    playwright = pytest.importorskip('playwright.sync_api', reason='Playwright is not installed: the extra frameworks')
+    if CHROMIUM is None:
+        pytest.skip('Chromium is not installed: apt-get install chromium')
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'], timeout=TIMEOUT)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope='module')
+def address(chromium):
+    """Where the page is served, by this process; which asks no other machine for anything meanwhile."""
+    pytest.importorskip('gradio')
+    said, known, asked = [], threading.Event(), []
+    connect = socket.socket.connect
+
+    def connect_here(self, place):
+        if self.family != getattr(socket, 'AF_UNIX', None) and place[0] not in ('127.0.0.1', '::1', 'localhost'):
+            asked.append(place)
+        return connect(self, place)
+
+    def ready(address):
+        said.append(address)
+        known.set()
+
+    with pytest.MonkeyPatch.context() as patch, serving(Explorer(), ready) as server:
+        patch.setattr(socket.socket, 'connect', connect_here)
+        thread = threading.Thread(target=server.run, kwargs=dict(sockets=[server.listening]), daemon=True)
+        thread.start()
+        assert known.wait(TIMEOUT / 1000)
+        yield said[0]
+        server.should_exit = True
+        thread.join(TIMEOUT / 1000)
+    assert asked == []
+
+
+@pytest.fixture
+def visits(chromium, address):
+    """Opens the page as another visitor each time; none of whose browsers may ask elsewhere or report an error."""
+    contexts, requests, errors = [], [], []
+
+    def visit(width=1280, height=1000, **options):
+        context = chromium.new_context(
+            viewport=dict(width=width, height=height), reduced_motion='reduce', accept_downloads=True, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(TIMEOUT)
+        page.on('request', lambda request: requests.append(request.url))
+        page.on('requestfailed', lambda request: STREAMS.search(request.url) or errors.append(request.url))
+        page.on('pageerror', lambda error: errors.append(str(error)))
+        page.on('console', lambda said: said.type in ('error', 'warning') and errors.append(said.text))
+        page.goto(address)
+        page.wait_for_selector('.film canvas.interactive')
+        return Visit(page)
+
+    yield visit
+    elsewhere = [url for url in requests if not url.startswith((f'{address}/', 'data:', 'blob:'))]
+    told = list(errors)  # what closing brings about is no error
+    for context in contexts:
+        context.close()
+    assert requests and elsewhere == [] and told == []
+
+
+class Visit:
+    """One visitor's page. A player that plays nothing by itself stays at the frame that it was put to."""
+
+    def __init__(self, page):
+        self.page = page
+
+    @contextmanager
+    def answered(self):
+        """Wait until the player shows what this brings about."""
+        before = self.page.evaluate(TURN)
+        yield
+        self.page.wait_for_function(f'{TURN} > {before}')
+
+    def choose(self, control, name):
+        field = self.page.locator(f'#{control} input')
+        field.fill(name)
+        with self.answered():
+            field.press('Enter')
+            field.blur()
+
+    def open(self, view):
+        tab = self.page.get_by_role('tab', name=view)
+        if not tab.is_visible():  # on a narrow page some are in a menu
+            self.page.locator('#views .overflow-menu > button').click()
+            tab = self.page.locator('#views .overflow-dropdown button', has_text=view)
+        with self.answered():
+            tab.click()
+
+    def point(self, place, y, x):
+        """Move the mouse to a place of a picture, in fractions of it."""
+        area = place.bounding_box()
+        self.page.mouse.move(area['x'] + x * area['width'], area['y'] + y * area['height'], steps=3)
+
+    def drag(self, first, last):
+        """Drag over the first picture, from a place to a place, each as y and x in fractions of it."""
+        canvas = self.page.locator('.film canvas.interactive')
+        canvas.scroll_into_view_if_needed()
+        self.point(canvas, *first)
+        self.page.mouse.down()
+        self.point(canvas, *last)
+        with self.answered():
+            self.page.mouse.up()
+
+    def drag_strip(self, first, last):
+        thumbs = self.page.locator('.film .strip canvas')
+        thumbs.first.scroll_into_view_if_needed()
+        self.point(thumbs.nth(first), 0.5, 0.5)
+        self.page.mouse.down()
+        self.point(thumbs.nth(last), 0.5, 0.5)
+        with self.answered():
+            self.page.mouse.up()
+
+    def frame(self, number):
+        """Go to a frame."""
+        self.page.locator('.film .place').fill(str(number))
+
+    def labels(self):
+        return self.page.locator('.film figcaption').all_inner_texts()
+
+    def pixels(self, label):
+        """The frame of a panel that stands on the screen, [H, W, 3], each pixel once."""
+        panel = self.page.locator('.film figure', has=self.page.get_by_text(label, exact=True)).locator('canvas')
+        scale = max(1, round(panel.evaluate('canvas => canvas.width') / 112))
+        data = panel.evaluate("canvas => canvas.toDataURL('image/png').split(',')[1]")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            return np.array(image.convert('RGB'))[::scale, ::scale]
+
+    def told(self):
+        return self.page.locator('.film .number').first.inner_text()
+
+    def notes(self):
+        return self.page.locator('.film .note').all_inner_texts()
+
+    def code(self, control):
+        return '\n'.join(self.page.locator(f'#{control} .cm-line').all_inner_texts())
+
+    def download(self, ending, folder):
+        with self.page.expect_download(timeout=TIMEOUT) as download:
+            self.page.locator(f'#download-{ending}').click()
+        path = folder / download.value.suggested_filename
+        download.value.save_as(path)
+        return path
+
+    def upload(self, path):
+        with self.answered():
+            with self.page.expect_file_chooser() as chooser:
+                self.page.locator('#upload').click()
+            chooser.value.set_files(path)
+
+
+def assert_same(arrays, path):
+    with np.load(path) as found:
+        assert sorted(found) == sorted(arrays)
+        for name, array in arrays.items():
+            assert found[name].dtype == array.dtype and np.array_equal(found[name], array, equal_nan=True), name
+
+
+def test_a_box_is_dragged_and_what_is_filled_in_is_downloaded(visits, tmp_path, monkeypatch):
+    """The completion on the screen, the arrays and the picture are those of the Python call to the bit."""
+    visit = visits()
+    assert visit.labels()[:3] == ['original', 'masked', 'completed'] and 'PSNR' in visit.told()
+    visit.frame(6)
+    before = visit.pixels('completed'), visit.told()
+    visit.drag((0.1, 0.1), (0.4, 0.6))
+    assert visit.page.locator('#box input, #box textarea').first.input_value() == '4,12,0,56,0,70'
+    assert visit.told() != before[1] and (visit.pixels('completed') != before[0]).any()
+    visit.drag_strip(0, 9)
+    assert visit.page.locator('#box input, #box textarea').first.input_value() == '0,10,0,56,0,70'
+
+    model = load_model(MAE)
+    result = complete(model, clip_transform(model).read(FIRST), mask=box_mask(model, (0, 10, 0, 56, 0, 70)))
+    visit.frame(6)
+    for label in ('masked', 'completed'):
+        assert np.array_equal(visit.pixels(label), to_bytes(getattr(result, label)[:, 6:7].transpose(0, 1))[0]), label
+    assert f'{result.psnr:.2f} dB' in visit.told()
+    assert_same(result.arrays(), visit.download('npz', tmp_path))
+    monkeypatch.chdir(tmp_path)
+    exec(visit.code('python'), {})  # what the page says to type
+    assert_same(result.arrays(), tmp_path / 'completion.npz')
+    assert '--mask-box 0,10,0,56,0,70' in visit.code('command')
+
+    picture = visit.download('png', tmp_path)
+    result.picture(f'{FIRST}, {MAE}, mask: box, PSNR {result.psnr:.2f} dB').save(tmp_path / 'own.png')
+    with Image.open(picture) as image, Image.open(tmp_path / 'own.png') as own:
+        assert np.array_equal(image, own)
+    assert visit.download('svg', tmp_path).read_text().rstrip().endswith('</svg>')
+    with Image.open(visit.download('gif', tmp_path)) as animation:
+        assert animation.n_frames == 16
+
+
+def test_a_patch_is_clicked(visits, tmp_path):
+    """Of another model and a drawn video that is chosen by its name."""
+    visit = visits()
+    visit.choose('model', VIT)
+    assert 'no decoder' in visit.notes()[0]  # which fills nothing in
+    visit.open('Compare places')
+    video = 'drawn:99/up/000003'
+    visit.choose('video', video)
+    visit.frame(4)
+    canvas = visit.page.locator('.film canvas.interactive')
+    canvas.scroll_into_view_if_needed()
+    visit.point(canvas, 5.5 / 8, 1.5 / 8)
+    with visit.answered():
+        visit.page.mouse.down()
+    visit.page.mouse.up()
+    assert 'patch 2,5,1;' in visit.told()
+    model = load_model(VIT)
+    result = similar_patches(model, clip_transform(model, COMPLETION).read(video), (2, 5, 1))
+    with np.load(visit.download('npz', tmp_path)) as found:
+        for name, array in result.arrays().items():
+            assert np.array_equal(found[name], array), name
+    assert np.array_equal(visit.pixels('frames'), to_bytes(result.marked()[4:5])[0])
+
+
+def test_each_view_with_two_models_and_the_keyboard(visits):
+    visit = visits(width=390, height=844, color_scheme='dark', has_touch=True)
+    canvas = visit.page.locator('.film canvas.interactive')
+    with visit.answered():
+        canvas.press('ArrowDown')
+    with visit.answered():
+        canvas.press('Shift+ArrowRight')
+    assert visit.page.locator('#box input, #box textarea').first.input_value() == '4,12,42,98,28,98'
+    visit.choose('second', VIT)
+    assert 'no decoder' in visit.notes()[0] and visit.page.locator('.film .panels').count() == 1
+    for view in ('Look', 'Compare places'):
+        visit.open(view)
+        assert visit.page.locator('.film h3').all_inner_texts() == [MAE, VIT]
+        assert visit.page.locator('.film .panels').count() == 2
+    visit.open('Surprise')
+    point = visit.page.locator('.film .curve circle[data-window="5"]')
+    with visit.answered():
+        point.press('Enter')
+    assert visit.told().startswith('Window 5,')
+    assert visit.page.evaluate('document.documentElement.scrollWidth') <= 390  # nothing is cut off on a phone
+
+
+def test_odd_files_are_uploaded(visits, monkeypatch):
+    """Each gives a view or a message, and the page goes on."""
+    visit, seen = visits(), {}
+    for name in sorted(os.listdir(ODD)):
+        with monkeypatch.context() as patch:
+            if name != 'truncated.mp4':  # one of them in a process of its own, as all are otherwise
+                patch.setattr(answers_module, 'UPLOADS', IN_THIS_PROCESS)
+            visit.upload(ODD / name)
+        chosen = visit.page.locator('#video input').input_value()
+        seen[name] = visit.labels() if chosen == name else visit.notes()
+    assert len(seen) >= 12 and all(seen.values()), seen
+    assert seen['portrait.mp4'][:3] == ['original', 'masked', 'completed']
+    for name in ('not_a_video.mp4', 'empty.mp4', 'audio_only.mp4'):
+        assert any(name in note for note in seen[name]), seen[name]
+    visit.choose('video', FIRST)
+    assert visit.labels()[:3] == ['original', 'masked', 'completed'] and not visit.notes()
+
+
+def test_two_visitors_are_not_mixed(visits, monkeypatch):
+    """Each has a box and uploads of their own."""
+    monkeypatch.setattr(answers_module, 'UPLOADS', IN_THIS_PROCESS)
+    one, other = visits(), visits()
+    told = other.told()
+    one.drag((0.1, 0.1), (0.4, 0.6))
+    one.upload(ODD / 'portrait.mp4')
+    one.drag((0.6, 0.6), (0.9, 0.9))
+    for mask in ('random', 'box'):
+        with other.answered():
+            other.page.locator('#mask label', has_text=mask).click()
+        assert (other.told() == told) == (mask == 'box')
+    assert FIRST in other.code('python')
+    assert one.code('command').startswith('videozoo complete portrait.mp4') and '56,112,56,112' in one.code('command')
+    other.choose('video', 'portrait.mp4')
+    assert 'no such video' in other.notes()[0] and other.labels() == []
+
+
+@pytest.mark.parametrize('path', ['../../etc/passwd', '/etc/passwd', str(ODD / 'portrait.mp4')])
+def test_paths_outside_are_refused(visits, address, path):
+    visit = visits()
+    visit.choose('video', path)
+    assert 'no such video' in visit.notes()[0] and visit.labels() == []
+    for asked in (path, re.sub('/', '%2F', path)):
+        answer = visit.page.request.get(f'{address}/gradio_api/file={asked}')
+        assert answer.status in (403, 404), asked
+        assert b'root:' not in answer.body() and b'ftyp' not in answer.body()
+
+
+def test_a_space_runs(chromium, tmp_path):
+    """What `--space` writes shows the page where a Space runs it, with the given videos and models alone."""
+    folder, port = tmp_path / 'space', free_port()
+    videos = [str(CLIPS / 'odd' / 'portrait.mp4'), 'drawn:1/left/000000']
+    assert main(['explore', *videos, '--model', MAE, '--space', str(folder)]) == 0
+    assert main(['explore', '--space', str(folder)]) == 2  # it is there already
+    assert sorted(path.name for path in folder.iterdir()) == ['README.md', 'app.py', 'requirements.txt', 'videos']
+    header = yaml.safe_load((folder / 'README.md').read_text().split('---')[1])
+    assert header['sdk'] == 'gradio' and header['app_file'] == 'app.py' and header['sdk_version'] == gradio_version()
+    assert (folder / 'requirements.txt').read_text() == f'videozoo-timm[explore]=={__version__}\n'
+    told = dict(GRADIO_SERVER_NAME='127.0.0.1', GRADIO_SERVER_PORT=str(port), PYTHONPATH=str(REPOSITORY))
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, 'app.py'], cwd=folder, env=os.environ | told, **pipes) as app:
+        try:
+            assert app.stdout.readline().decode().strip() == f'http://127.0.0.1:{port}'
+            page = chromium.new_page()
+            page.goto(f'http://127.0.0.1:{port}', timeout=TIMEOUT)
+            page.wait_for_selector('.film canvas.interactive', timeout=TIMEOUT)
+            for control, offered in dict(video=['portrait.mp4', videos[1]], model=[f'{MAE} (MAE)']).items():
+                field = page.locator(f'#{control} input')
+                field.click()
+                options = page.locator(f'[id^="{field.get_attribute("aria-controls")}-option"]')
+                options.first.wait_for(timeout=TIMEOUT)
+                assert [option.get_attribute('aria-label') for option in options.all()] == offered
+                field.press('Escape')
+        finally:
+            app.terminate()  # while a page is open
+        assert app.communicate(timeout=60)[1].decode() == ''
+
+
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(('127.0.0.1', 0))
+        return bound.getsockname()[1]
+
+
+def gradio_version():
+    import gradio
+
+    return gradio.__version__
