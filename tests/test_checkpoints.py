@@ -244,6 +244,30 @@ def test_distributed_checkpoints_are_described_without_other_code(tmp_path):
             _check_pickle(path)
 
 
+class Attribute:
+    """Pickled as Python 3.11.2 pickles members of enumerations."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_a_description_gets_members_of_enumerations_and_no_other_attributes(tmp_path):
+    from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata
+
+    from videozoo_timm.training.checkpoints import _check_pickle
+
+    path = tmp_path / '.metadata'
+    path.write_bytes(pickle.dumps(Attribute(_MEM_FORMAT_ENCODING, next(iter(_MEM_FORMAT_ENCODING)).name)))
+    _check_pickle(path)
+    for owner, name in ((_MEM_FORMAT_ENCODING, '__class__'), (Metadata, '__init__'), ('', 'format')):
+        path.write_bytes(pickle.dumps(Attribute(owner, name)))
+        with pytest.raises(ValueError, match=f"asks for '{name}' of"):
+            _check_pickle(path)
+
+
 @pytest.mark.filterwarnings('ignore:torch.distributed is disabled')
 def test_distributed_checkpoints_execute_nothing(copied, tmp_path):
     """What is no tensor in them is a pickle, which torch would execute."""

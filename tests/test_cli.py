@@ -481,10 +481,11 @@ def test_a_broken_library_is_one_line(environment, tmp_path):
 
 
 def test_what_a_file_on_disk_says_is_checked(tmp_path, monkeypatch, capsys):
-    from videozoo_timm.cli import list_models, main
+    from videozoo_timm import identity
+    from videozoo_timm.cli import main
 
     path = tmp_path / 'model.safetensors'
-    monkeypatch.setattr(list_models, '_cached', lambda repo, filename: path)
+    monkeypatch.setattr(identity, 'in_cache', lambda repo, filename: path)
     for header, told in (
         ({'name': 'x\x1b[2J'}, 'x\\x1b[2J'),
         ({'mean': 'null'}, 'mean is null'),

@@ -93,6 +93,36 @@ def test_every_command_says_whether_it_gives_results():
     assert SENTENCES.keys() == giving.keys()
 
 
+def test_files_that_a_list_names_are_inputs(images, capsys):
+    Path('list.csv').write_text('file\nimages/0.png\nimages/2.png\n')
+    words = ['--model', 'vit_shapes_motion', '--manifest', 'list.csv', '--out', 'm.npz', *HERE]
+    assert main(['embed', *words]) == 0
+    assert 'the 2 stimuli that list.csv lists:' in describe([read('m.npz')[0]]).text
+    capsys.readouterr()
+    assert again(capsys, 'm.npz', '--check')[0] == 0
+    Path('images/1.png').write_bytes(b'not listed')
+    assert again(capsys, 'm.npz', '--check')[0] == 0
+    shutil.copy('images/0.png', 'images/2.png')
+    code, _, told = again(capsys, 'm.npz', '--check')
+    assert code == 1 and 'what list.csv lists' in told
+    Path('images/2.png').unlink()
+    code, _, told = again(capsys, 'm.npz', '--check')
+    assert code == 1 and 'what list.csv lists: had 2 files, has 1' in told
+    Path('list.csv').unlink()
+    code, _, told = again(capsys, 'm.npz', '--check')
+    assert code == 2 and 'list.csv' in told and 'not there any more' in told
+
+
+def test_a_command_that_this_version_cannot_read_is_told(features, capsys):
+    record = content_of('f.npz.run.json')
+    record['command'] += ['--bogus', '3']
+    Path('f.npz.run.json').write_text(json.dumps(record))
+    code, _, told = again(capsys, 'f.npz', '--check')
+    assert code == 2 and '--bogus' in told
+    *_, gap = describe([dict(record, command=['videozoo', 'embedd'])]).gaps
+    assert 'embedd is no command' in gap
+
+
 def test_what_is_cited_has_an_entry():
     for name in CITED:
         assert re.match(r'@\w+\{\w+,\n(  \w+ += .+,?\n)+\}$', bibtex_of(name)), name

@@ -297,7 +297,7 @@ def test_files_that_fail_half_way_leave_no_rows():
     from videozoo_timm.analysis.embedding import _collect
 
     batches = [batch(0, 0, False, [0, 0], value=1.0), batch(0, 1, True, [1], {0: 'hung after two clips'}, value=2.0)]
-    result = _collect(batches, Stimuli(['a', 'b']), None, np.empty, 'first-frame', False, SILENT)
+    result = _collect(batches, Stimuli(['a', 'b']), None, np.empty, 'first-frame', False, lambda *_: '', SILENT)
     assert result.paths == ['b'] and result.features.tolist() == [[2.0] * 3] and result.video_index.tolist() == [0]
     assert result.failed == [('a', 'hung after two clips')]
 

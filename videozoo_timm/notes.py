@@ -3,7 +3,7 @@
 Nobody need listen: then what is told goes nowhere. The command line listens (`cli/recording.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,9 @@ class Notes:
     def resumable(self, folder: Path, goes_on: bool) -> None:
         """What is done is kept in a folder from now on, which holds an earlier part of the same run if `goes_on`."""
 
+    def listed(self, table: Path, files: Sequence[str]) -> None:
+        """A table lists the files that are read."""
+
     def recorded(self, path: Path) -> None:
         """The record of a run was written."""
 
@@ -63,6 +66,12 @@ def tell_settings(**settings: Any) -> None:
     """What was decided, and is no option."""
     for notes in list(_listeners):
         notes.settings.update(settings)
+
+
+def tell_listed(table: Path, files: Sequence[str]) -> None:
+    """These files are read because a table lists them, and no option names them or their folder."""
+    for notes in list(_listeners):
+        notes.listed(table, files)
 
 
 def tell_written(path: Path) -> None:

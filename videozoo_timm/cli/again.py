@@ -81,6 +81,10 @@ def again(record: Path, check: bool, tolerance: float, out: Path | None, folder:
         for change in changes:
             complain(change)
         if check:
+            with repeated.make_context(
+                told['command'][1], told['command'][2:], parent=click.get_current_context().parent
+            ):
+                pass  # what this version cannot read is an error
             echo(f'{path}: {number_of(changes, "change")}' if changes else f'{path}: nothing has changed')
             return int(bool(changes))
         with ExitStack() as stack:
@@ -124,13 +128,13 @@ def _changes(record: dict[str, Any], path: Path) -> list[str]:
     Raises:
         FileNotFoundError: Inputs are not there.
     """
-    from ..records.inputs import changes_of_inputs, describe_inputs
+    from ..records.inputs import changes_of_inputs
     from ..records.machine import installed_version, this_machine
     from ..records.record import results_of
 
     results = results_of(path)
     old = [{name: value for name, value in entry.items() if name != 'made_by'} for entry in record['inputs']]
-    new = [describe_inputs([entry['path']], results, bool(entry.get('sha256')))[0] for entry in old]
+    new = [_described_again(entry, results) for entry in old]
     pairs = zip(old, new, strict=True)
     if gone := [now['path'] for before, now in pairs if now.get('missing') and not before.get('missing')]:
         raise FileNotFoundError(
@@ -147,6 +151,18 @@ def _changes(record: dict[str, Any], path: Path) -> list[str]:
         if before != now:
             told.append(f'{name}: was {before}, is {now}')
     return told
+
+
+def _described_again(entry: dict[str, Any], results: Path) -> dict[str, Any]:
+    from ..analysis.stimulus_tables import read_manifest
+    from ..records.inputs import describe_inputs, describe_listed
+
+    path, contents = entry['path'], bool(entry.get('sha256'))
+    if not entry.get('listed'):
+        return describe_inputs([path], results, contents)[0]
+    if not Path(path).exists():
+        return dict(path=path, missing=True)
+    return describe_listed(path, read_manifest(path).files, contents)
 
 
 class _Watch(Notes):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ..notes import tell_placed
+from ..notes import tell_listed, tell_placed
 from .base import command, option
 from .inputs import files
 from .loading import load, view_size
@@ -171,6 +171,8 @@ def embed(
         raise ValueError(f'--seed {seed} is that of --from-scratch: published weights are not random')
     listed = read_manifest(manifest, inputs.given) if manifest else None
     paths, missing = files(inputs, find_media, chosen) if listed is None else (listed.files, len(listed.missing))
+    if manifest and listed and not inputs.given:
+        tell_listed(manifest, paths)
     # What is wrong with them is told before a model is loaded.
     times = None if at is None else stimuli_of(paths, listed, at, clock == 'file').at
     team = ProcessGroup()

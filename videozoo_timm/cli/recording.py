@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,11 @@ class Recording(Notes):
         self.has_parts = False  # runs of a series have records of their own
         self.parts: list[dict[str, Any]] = [dict(start=now())]
         self._folder: Path | None = None
+
+    def listed(self, table: Path, files: Sequence[str]) -> None:
+        from ..records.inputs import describe_listed
+
+        self.inputs.append(describe_listed(str(table), files, bool(self.ctx.meta.get(HASH))))
 
     def resumable(self, folder: Path, goes_on: bool) -> None:
         """Note beside what is kept of the run when this part of it began."""

@@ -41,6 +41,15 @@ def describe_inputs(given: Iterable[str], results: Path | None = None, contents:
     return told
 
 
+def describe_listed(table: str, files: Iterable[str], contents: bool = False) -> dict[str, Any]:
+    """What tells the files that a table lists, in its order, from others; of drawn ones their names.
+
+    Returns:
+        As `describe_inputs`, and `listed`; `path` is that of the table.
+    """
+    return _tell(table, list(files), list(files), contents, is_one=False) | dict(listed=True)
+
+
 def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     if is_drawn(given):
         return dict(path=given, drawn=True)
@@ -55,6 +64,10 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
         return dict(path=given, missing=True) if base is None else dict(path=given, files=0, bytes=0)
     folder = '' if base is None else os.path.join(base, '')
     names = [file.removeprefix(folder) if base else os.path.basename(file) for file in files]
+    return _tell(given, files, names, contents, is_one=base is None)
+
+
+def _tell(given: str, files: list[str], names: list[str], contents: bool, is_one: bool) -> dict[str, Any]:
     sizes = [_size_of(file) for file in files]
     digest = hashlib.sha256(b''.join(os.fsencode(f'{n}\0{s}\0') for n, s in zip(names, sizes, strict=True)))
     total = sum(max(size, 0) for size in sizes)
@@ -62,7 +75,7 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
     media = [] if is_sequence(given) else media_among(list(map(Path, files)))
     told |= {'images': len(media)} if media and is_image(media[0]) else {}
     if min(sizes) >= 0 and (contents or (len(files) <= MOST_FILES and total <= MOST_BYTES)):
-        told['sha256'] = _contents_of(files, names, is_one=base is None)
+        told['sha256'] = _contents_of(files, names, is_one)
     return told
 
 
@@ -107,6 +120,7 @@ def changes_of_inputs(before: Iterable[dict[str, Any]], now: Iterable[dict[str, 
         if new.get('missing') or old == new:
             continue
         path, files, size = old['path'], old.get('files', 0), old.get('bytes', 0)
+        path = f'what {path} lists' if old.get('listed') else path
         if files != new.get('files', 0):
             told.append(f'{path}: had {files:,} files, has {new.get("files", 0):,}')
         elif size != new.get('bytes', 0):

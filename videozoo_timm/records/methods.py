@@ -6,6 +6,7 @@ from typing import Any
 
 from ..cards import citation, trained_on
 from ..catalogue import Checkpoint, find, find_generator, find_video_generator
+from ..text import printable
 from .citations import CITED, bibtex_of, in_text, in_text_of
 from .sentences import SENTENCES, count
 
@@ -190,6 +191,8 @@ def _done(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _look_for_gaps(record: Mapping[str, Any], result: Described) -> None:
+    if (name := record['command'][1]) not in SENTENCES:
+        result.gaps.append(f'videozoo {printable(name)} is no command that this version knows: what it did is not told')
     if record.get('exit_code') == 1:
         result.gaps.append(
             f'videozoo {record["command"][1]} ended with exit code 1: files were left out or lack a part, which the '

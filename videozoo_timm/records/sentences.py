@@ -31,7 +31,7 @@ def _inputs(record: Mapping[str, Any], *names: str) -> str:
     parts = []
     for entry in _stimuli(record):
         path = entry.get('path')
-        if names and path not in names:
+        if entry.get('listed') or (names and path not in names):
             continue
         if entry.get('drawn'):
             parts.append(f'the synthetic videos {path}')
@@ -54,7 +54,7 @@ def _stimuli(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Inputs that are neither weights nor tables."""
     others = ('weights', 'gpt', 'vqgan', 'tokenizer', 'at', 'manifest', 'labels', 'mask-file', 'scores')
     paths = {record['options'].get(name) for name in others}
-    return [entry for entry in record.get('inputs', ()) if entry.get('path') not in paths]
+    return [entry for entry in record.get('inputs', ()) if entry.get('listed') or entry.get('path') not in paths]
 
 
 def _are_images(record: Mapping[str, Any]) -> bool:
@@ -124,7 +124,9 @@ def _embed(record: Mapping[str, Any]) -> list[str]:
     stimuli = _inputs(record)
     if options.get('manifest'):
         among = '' if stimuli == _UNKNOWN else f' among {stimuli}'
-        stimuli = f'the stimuli that {_name(options["manifest"])} lists{among}'
+        told = next((entry.get('files') for entry in record.get('inputs', ()) if entry.get('listed')), None)
+        number = f'{told:,} ' if isinstance(told, int) else ''
+        stimuli = f'the {number}stimuli that {_name(options["manifest"])} lists{among}'
     text = [f'We extracted features of {stimuli}: {what} {where}{norm}.']
     if not _are_images(record):
         text.append(f'Of each video we took {clips}.')

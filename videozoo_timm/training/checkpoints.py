@@ -15,6 +15,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +322,15 @@ class _Described(pickle.Unpickler):
             module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
         ):
             return super().find_class(module, name)
+        if (module, name) == ('builtins', 'getattr'):  # as some versions of Python pickle members of enumerations
+            return _member
         raise ValueError(f'it asks for {f"{module}.{name}"!a}')
+
+
+def _member(kind: Any, name: str) -> Enum:
+    if not isinstance(kind, EnumMeta) or name not in kind.__members__:
+        raise ValueError(f'it asks for {name!a} of {kind!a}')
+    return kind[name]
 
 
 _DESCRIBED_BY = {
