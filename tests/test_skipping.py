@@ -2,6 +2,7 @@
 
 import math
 import random
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from types import SimpleNamespace
@@ -224,7 +225,8 @@ def test_frames_before_the_first_key_frame_are_the_first_ones(videos, tmp_path, 
             target.mux(packet)
     with opened(path, 1) as (container, stream):
         damage = Damage()
-        examine(path, container, stream, damage)
+        with suppress(VideoError):  # older FFmpeg decodes none of what a cut has left without its reference
+            examine(path, container, stream, damage)
         assert damage.is_any  # so that it is opened again, as a file with a damaged beginning
     mine = outcome(path, [0.0, 1.0])
     monkeypatch.setattr(passes, 'has_index', lambda *_: False)
