@@ -15,7 +15,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum, EnumMeta
+from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +327,7 @@ class _Described(pickle.Unpickler):
         raise ValueError(f'it asks for {f"{module}.{name}"!a}')
 
 
-def _member(kind: Any, name: str) -> Enum:
+def _member(kind: Any, name: str) -> Any:
     if not isinstance(kind, EnumMeta) or name not in kind.__members__:
         raise ValueError(f'it asks for {name!a} of {kind!a}')
     return kind[name]
