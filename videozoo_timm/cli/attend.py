@@ -16,8 +16,8 @@ from .options import (
     span_option,
     start_option,
 )
-from .output import Losses, echo, exit_code, number_of, table
-from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
+from .output import Losses, exit_code
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of, tell_pictures
 
 
 @command(
@@ -106,8 +106,5 @@ def attend(
             threshold=threshold,
         )
         rows.append([shown(path), f'{highest:.5f}', target.name])
-    made.tell()
-    if rows:
-        table(['file', 'highest', 'picture'], rows)
-        echo(f'{pictures.out}: {number_of(rows, "picture")}, and {made.table.name}')
+    tell_pictures(made, 'highest', rows)
     return exit_code(len(failed) + missing, len(paths) + missing, losses)

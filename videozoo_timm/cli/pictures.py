@@ -11,7 +11,7 @@ from ..text import to_json
 from .clips import jobs_at
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import Losses, complain, progress, report
+from .output import Losses, complain, echo, number_of, progress, report, table
 
 _KEY, _MARK = 'picture', 'mark'  # columns: of the name, and of whose it is
 
@@ -97,6 +97,14 @@ class PictureFolder:
                 f'{self._apart} of {len(self.rows)} pictures have a digest in their names, as pictures of other '
                 f'settings are there; {self.table.name} tells the settings'
             )
+
+
+def tell_pictures(made: PictureFolder, column: str, rows: list[list[str]]) -> None:
+    """Tell of each picture its file, one number, called `column`, and its name; and where they all are."""
+    made.tell()
+    if rows:
+        table(['file', column, 'picture'], rows)
+        echo(f'{made.pictures.out}: {number_of(rows, "picture")}, and {made.table.name}')
 
 
 def settings_of(model: Any, views: Any, reading: ReadingOptions, start: float | None = None) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from .options import (
     span_option,
     start_option,
 )
-from .output import Losses, echo, exit_code, number_of, table
-from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
+from .output import Losses, exit_code
+from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of, tell_pictures
 from .types import Integers
 
 
@@ -88,8 +88,5 @@ def similar(
             captions(view, len(result.frames), span),
         )
         rows.append([shown(path), f'{mean:.4f}', target.name])
-    made.tell()
-    if rows:
-        table(['file', 'mean cosine', 'picture'], rows)
-        echo(f'{pictures.out}: {number_of(rows, "picture")}, and {made.table.name}')
+    tell_pictures(made, 'mean cosine', rows)
     return exit_code(len(failed) + missing, len(paths) + missing, losses)

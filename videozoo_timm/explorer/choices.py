@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,15 +163,14 @@ class Models:
         """Those of some kinds."""
         return [name for name, offer in self.offered.items() if offer.kind in kinds]
 
-    def get(self, name: str, say: Callable[[str], None] = lambda text: None) -> Any:
+    def get(self, name: str) -> Any:
         """A model, in eval mode; others can be used while it loads.
 
         Raises:
             ValueError: It is not offered.
             OSError, ValueError: As `load_model`.
         """
-        offer = self.offered.get(name)
-        if offer is None:
+        if name not in self.offered:
             raise ValueError(f'{printable(str(name), 100)} is not among the models of this page')
         with self._lock:
             if name in self._held:
@@ -182,7 +181,6 @@ class Models:
             with self._lock:
                 if name in self._held:
                     return self._held[name]
-            say(f'Loading {offer.label}')
             from ..factory import load_model
 
             model = load_model(name, device=self.device)
