@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -323,14 +324,95 @@ def test_the_page_over_http(page):
         assert client.post('/gradio_api/upload', files=big).status_code == 200
 
 
-def test_uploads_and_visitors_end(monkeypatch):
-    """A file above the limit is refused, all of them together too; the folder goes with the server."""
+def test_an_earlier_question_is_not_answered_after_a_later_one(page, monkeypatch):
+    """A model that loads for long keeps no other choice waiting, nor comes up once something else is shown."""
+    page, visit = page.page, Visit(page, 'hasty')
+    load = page.answers.load
+
+    def slow(name, loaded):
+        if name == VIT:
+            yield 'Loading'
+        yield from load(name, loaded)
+
+    monkeypatch.setattr(page.answers, 'load', slow)
+    earlier = page._on_model(visit.request, *vars(replace(ASKED, first=VIT)).values())
+    assert next(earlier) == {page.status: 'Loading'}
+    assert MAE in visit.do(page._on_model)[page.command]
+    assert not any(page.film in answer for answer in earlier)
+    reading = page._on_video(visit.request, *vars(ASKED).values())
+    monkeypatch.setattr(
+        'videozoo_timm.explorer.page.place_in', lambda session, video: session.open(()) and (0.0, 1.0)
+    )  # another one
+    assert not any(page.video in answer for answer in reading)
+
+
+FORGED = {
+    'an upload': ('upload', 'upload', {}, '/etc/passwd'),
+    'an upload above': ('upload', 'upload', {}, '../../etc/passwd'),
+    "the page's own upload": ('upload', 'upload', {}, str(ODD / 'portrait.mp4')),
+    'a video': ('video', 'input', dict(video='/etc/passwd'), None),
+    'a video above': ('video', 'input', dict(video='../../etc/passwd'), None),
+    'a video that is none': ('video', 'input', dict(video={'path': '/etc/passwd'}), None),
+    'a model': ('model', 'input', dict(first='/etc/passwd'), None),
+    'a second model': ('second', 'input', dict(second='../../etc/passwd'), None),
+    'a mask': ('mask', 'input', dict(mask='/etc/passwd'), None),
+    'a box': ('box', 'submit', dict(box='/etc/passwd'), None),
+    'a score': ('score', 'input', dict(score='../../etc/passwd'), None),
+}
+
+
+REFUSALS = (
+    'no such video',
+    'six whole numbers',
+    'it was not uploaded by a user',
+    'is not in the list of choices',
+    'not a valid',
+)
+
+
+@pytest.mark.parametrize('forged', FORGED)
+def test_forged_events_are_refused(page, forged):
+    """What no control of the page offers is answered with a message, and no file of this machine with its content."""
+    from fastapi.testclient import TestClient
+
+    control, event, values, file = FORGED[forged]
+    with TestClient(page, base_url='http://127.0.0.1') as client:
+        config = client.get('/config').json()
+        (number,) = [one['id'] for one in config['components'] if one['props'].get('elem_id') == control]
+        (asked,) = [one['id'] for one in config['dependencies'] if [number, event] in one['targets']]
+        data = [{'path': file, 'meta': {'_type': 'gradio.FileData'}}] * (file is not None)
+        told = dict(
+            data=[*data, *vars(replace(ASKED, start=0.0, **values)).values()], fn_index=asked, session_hash=forged
+        )
+        assert client.post('/gradio_api/queue/join', json=told).status_code == 200
+        answer = client.get('/gradio_api/queue/data', params=dict(session_hash=forged)).text
+    assert any(text in answer for text in REFUSALS), answer[:5000]
+    assert 'root:' not in answer and 'data:image' not in answer
+    assert not [path for path in page.folder.rglob('*') if path.name in ('passwd', 'portrait.mp4')]
+
+
+@pytest.mark.parametrize('event', [dict(box='../../etc'), dict(box=['/etc/passwd'] * 6), dict(window='/etc/passwd')])
+def test_forged_places_are_passed_over(page, event):
+    visit = Visit(page.page, 'forged')
+    shown = visit.do(page.page._on_film, **event)
+    assert shown[page.page.film]['box'] == (4, 12, 28, 84, 28, 84)
+
+
+def test_uploads_and_visitors_end(monkeypatch, tmp_path):
+    """A file above the limit is refused, all of them together too; the folder goes with the server or the next one."""
     from fastapi.testclient import TestClient
 
     from videozoo_timm.explorer import serving as module
 
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    with serving(Explorer()) as server:
+        killed = server.config.app.folder
+        name = killed.name.replace(f'.{os.getpid()}.', f'.{2**22 + 1}.')  # no process has such a number
+        shutil.copytree(killed, tmp_path / name)
+        (tmp_path / name / 'a.mp4').write_bytes(b'0')
     with serving(Explorer(max_upload=500, password='open sesame')) as server:
         page = server.config.app
+        assert list(tmp_path.iterdir()) == [page.folder]  # what a killed one has left is gone
         assert page.folder.is_dir() and server.listening.getsockname()[0] == '127.0.0.1'
         with TestClient(page, base_url='http://127.0.0.1') as client:
             files = {'files': ('a.mp4', b'0' * 1000)}

@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import own_folder
 from .choices import Models, chosen_first, given_videos, offered_models
 
 __all__ = ['Explorer', 'is_local', 'serve', 'serving']
@@ -88,7 +88,7 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
         As `serve`.
     """
     given, offered = given_videos(explorer.paths), offered_models(explorer.models, explorer.only_given)
-    folder = Path(tempfile.mkdtemp(prefix='videozoo-explore-'))
+    folder = own_folder('videozoo-explore')
     told = dict(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)  # before Gradio is imported
@@ -171,7 +171,9 @@ def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Se
         ssr_mode=False,
         theme=Default(font=plain[0], font_mono=plain[1]),
         css=(Path(__file__).parent / 'page.css').read_text(),
+        head=f'<script>{(Path(__file__).parent / "stream.js").read_text()}</script>',
     )
+    blocks.has_launched = True  # Gradio takes files that nobody has uploaded, of any path, until it says so
     return _Guard(app, page, folder)
 
 
