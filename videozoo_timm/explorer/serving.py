@@ -130,14 +130,19 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
 def _bound(explorer: Explorer) -> Iterator[socket.socket]:
     """A socket that listens; on a port that is free, unless one was asked for."""
     family = socket.AF_INET6 if ':' in explorer.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ports = (PORT, 0) if explorer.port is None else (explorer.port,)
+    for port in ports:
+        bound = socket.socket(family, socket.SOCK_STREAM)
         try:
-            bound.bind((explorer.host, PORT if explorer.port is None else explorer.port))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((explorer.host, port))
+            bound.listen()  # at once: until then another explorer can be bound to the port as well
+            break
         except OSError as error:
-            if explorer.port is not None:
-                raise OSError(f'{explorer.host}:{explorer.port} cannot be listened on: {error.strerror}') from error
-            bound.bind((explorer.host, 0))
+            bound.close()
+            if port == ports[-1]:
+                raise OSError(f'{explorer.host}:{port} cannot be listened on: {error.strerror}') from error
+    with bound:
         yield bound
 
 
