@@ -352,7 +352,7 @@ def test_a_space_runs(chromium, tmp_path):
                 field.press('Escape')
         finally:
             app.terminate()  # while a page is open
-        assert app.communicate(timeout=60)[1].decode() == ''
+        assert app.communicate(timeout=TIMEOUT / 1000)[1].decode() == ''
 
 
 def free_port():
