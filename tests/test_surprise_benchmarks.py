@@ -494,11 +494,10 @@ def test_the_command_takes_scores_alone(tmp_path, monkeypatch, capsys):
 def test_what_happens_in_the_open_is_found_by_the_shipped_model(violation, measure_by, options):
     """Above chance and above every baseline, the intervals included; the seed is of no training.
 
-    As in docs/howto/violations.md, with half of its pairs and every second of the later windows: in the earlier ones
-    both films are the same.
+    As in docs/howto/violations.md, with every second of the later windows: in the earlier ones both films are the same.
     """
-    benchmark = read_benchmark('pairs', f'drawn-violations:50@20261128:{violation}')
+    benchmark = read_benchmark('pairs', f'drawn-violations:100@20261128:{violation}')
     result = measure(load_model('mae_shapes_none'), benchmark, contexts=(4,), stride=4, **options)
     ours, *baselines = (result.find(who, measure_by, violation, '4') for who in ('model', 'zero', 'copy'))
-    assert ours.low > 0.5 and ours.pairs == 50
+    assert ours.low > 0.5 and ours.pairs == 100
     assert all(ours.above(theirs)[1] > 0 for theirs in baselines)
