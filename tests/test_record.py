@@ -638,6 +638,19 @@ def test_tables_are_told_by_their_names():
     assert 'and with behavior (t.csv) by how often the two most similar' in describe([record]).text
 
 
+def test_what_was_found_by_comparing_is_told():
+    settings = dict(rows=64, stimuli=16, noise_ceiling=[0.61, 0.72])
+    options = dict(measures=['spearman'], features=['x'], behavior='t.csv', bootstraps=1000)
+    described = describe([record_of('compare', options=options, settings=settings)])
+    for words in (
+        'We compared 1 file of features of 16 stimuli (64 rows) by RSA',
+        '1,000 bootstrap samples of the stimuli (Schütt et al., 2023)',
+        'The noise ceiling is 0.610 to 0.720',
+    ):
+        assert words in described.text, (words, described.text)
+    assert any('schutt2023statistical' in entry for entry in described.bibtex)
+
+
 def test_what_is_claimed_is_known(features, capsys):
     assert main(['methods', str(features)]) == 0
     out, errors = capsys.readouterr()
@@ -669,7 +682,7 @@ def test_what_made_the_inputs_comes_first(images, capsys):
     assert (
         text.index('blocks 0')
         < text.index('blocks -1')
-        < text.index('We compared 2 files of features by debiased')
+        < text.index('We compared 2 files of features of 4 stimuli by debiased')
     )
     assert text.count('We ran ') == 1
     code, out, errors = again(capsys, 'compared')
