@@ -20,9 +20,9 @@ from videozoo_timm.synthetic.scenes import _distance, make_scene
 TIMES = 1.5 + torch.arange(5) / 10
 
 
-def scene_with_masks(size=128, motion='right', number=1, times=TIMES):
-    """A shape that moves, uint8 [T, H, W, 3], and where it is, [T, H, W]."""
-    scene = make_scene(0, number, motion)
+def scene_with_masks(size=128, number=1, times=TIMES):
+    """A shape that moves to the right, uint8 [T, H, W, 3], and where it is, [T, H, W]."""
+    scene = make_scene(0, number, 'right')
     shape = scene.layers[-1]
     x, y, radius, angle, _ = (value.view(-1, 1, 1) for value in shape.place(times))
     pixels = (torch.arange(size) + 0.5) / size
@@ -89,15 +89,14 @@ def test_a_drawn_shape_is_followed_by_tokens_and_by_pixels():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('motion, least', [('right', 0.8), ('grow', 0.8), ('rotate', 0.8)])
-def test_shapes_are_followed_by_tokens_through_several_scenes(motion, least):
-    model, times, regions = load_model('vit_shapes_motion'), 1.5 + torch.arange(15) / 10, []
-    numbers = [k for k in range(100) if len(make_scene(0, k, motion).layers) == 2][:3]  # nothing else is in front
+def test_shapes_are_followed_by_tokens_through_several_scenes():
+    model, times, regions = load_model('vit_shapes_motion'), 1.5 + torch.arange(8) / 10, []
+    numbers = [k for k in range(20) if len(make_scene(0, k, 'right').layers) == 2][:3]  # nothing else is in front
     for number in numbers:
-        frames, masks = scene_with_masks(motion=motion, number=number, times=times)
-        followed = propagate_labels(model, frames, masks[0], short_side=392, whole_patches=True)
+        frames, masks = scene_with_masks(number=number, times=times)
+        followed = propagate_labels(model, frames, masks[0], short_side=224, whole_patches=True)
         regions.append(region_of(followed, masks))
-    assert np.mean(regions) > least, regions
+    assert np.mean(regions) > 0.8, regions
 
 
 @pytest.mark.parametrize('name, clips', [('vit_t14_st', True), ('vit_t14_st', False), ('vit_t16_im', False)])
