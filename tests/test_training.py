@@ -429,7 +429,7 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
         ) as stream:
             next(stream)
     assert ['matched files are split' in reason for reason in told] == [False, True]
-    with pytest.raises(ValueError, match='none of 1 files can be read'):
+    with pytest.raises(ValueError, match='none of 1 file can be read'):
         run_pretrain(tmp_path / 'all', paths=[bad], max_failed=1.0)
     with pytest.raises(ValueError, match='no files to train on'):
         run_pretrain(tmp_path / 'none', paths=[])
