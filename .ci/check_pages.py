@@ -3,10 +3,11 @@
 In Chromium (`pip install playwright`, and `playwright install chromium` or the system's own), each page at the width of
 a desktop and of a phone, light and dark. Prints what is wrong, and exits with 0 if nothing is:
 
-- links and anchors that lead nowhere (`--links` looks for these alone, without a browser);
+- links and anchors that lead nowhere, and pictures without a description (`--links` looks for these alone, without a
+  browser);
 - what a page asks for and does not get, or asks of another machine, and what the browser's console complains about;
 - a page that is wider than the window, and what is cut off in it;
-- pictures that are missing, stretched or without a description;
+- pictures that are missing or stretched;
 - letters below 12 px, and text of little contrast (WCAG AA: 4.5, or 3 for large letters).
 """
 
@@ -29,22 +30,26 @@ SPHINX = ('_modules/', 'genindex.html', 'py-modindex.html', 'search.html')  # pa
 
 
 class _Anchors(HTMLParser):
-    """What a page links to, and what in it can be linked to."""
+    """What a page links to, what in it can be linked to, and its pictures without a description."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.links, self.names = set[str](), set[str]()
+        self.links, self.names, self.mute = set[str](), set[str](), set[str]()
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.links |= {value for name, value in attrs if name in ('href', 'src') and value}
         self.names |= {value for name, value in attrs if name in ('id', 'name') and value}
+        found = dict(attrs)
+        if tag == 'img' and found.get('alt') in (None, '', found.get('src')):
+            self.mute.add(found.get('src') or '')
 
 
 def broken_links(handbook: Path) -> Iterator[str]:
-    """Yield a line for each link within the handbook whose file or anchor is not there."""
+    """Yield a line for each link within the handbook that leads nowhere, and for each picture without a description."""
     pages = {p.relative_to(handbook).as_posix(): _Anchors(p.read_text()) for p in sorted(handbook.rglob('*.html'))}
     for page, anchors in pages.items():
+        yield from (f'{page}: picture {picture[:60]} has no description' for picture in sorted(anchors.mute))
         for link in sorted(anchors.links):
             url = urlsplit(link)
             if url.scheme or url.netloc:
@@ -96,7 +101,7 @@ def main() -> int:
     """Print what is wrong; 0 if nothing is."""
     parser = argparse.ArgumentParser()
     parser.add_argument('handbook', type=Path)
-    parser.add_argument('--links', action='store_true', help='look at links and anchors alone')
+    parser.add_argument('--links', action='store_true', help='look at links and descriptions alone')
     parser.add_argument('--only', default='', help='pages whose name holds this')
     parser.add_argument('--shots', type=Path, help='folder for a picture of each page in each view')
     args = parser.parse_args()

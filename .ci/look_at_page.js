@@ -17,7 +17,6 @@
     const stretch = box.width / box.height / (image.naturalWidth / image.naturalHeight);
     if (!image.naturalWidth) report(file, `picture ${file} is missing`);
     else if (Math.abs(stretch - 1) > 0.02) report(file, `picture ${file} is stretched by ${stretch.toFixed(2)}`);
-    if (!image.alt || image.alt === image.getAttribute('src')) report(`alt ${file}`, `picture ${file} has no description`);
   }
 
   const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));

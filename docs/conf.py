@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -15,6 +16,10 @@ os.environ |= dict(
     TQDM_DISABLE='1',
 )
 os.environ.pop('MPLBACKEND', None)  # the kernel's own shows figures
+
+from pygments.lexer import inherit  # noqa: E402
+from pygments.lexers.shell import BashLexer  # noqa: E402
+from pygments.token import Name, Text  # noqa: E402
 
 from videozoo_timm import __version__  # noqa: E402  # behind the path
 
@@ -56,3 +61,19 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 viewcode_follow_imported_members = True
+
+
+class CommandLexer(BashLexer):
+    """Marks options, which the style sheet keeps in one piece, and takes no command of ours for one of the shell."""
+
+    tokens: ClassVar = {
+        'root': [
+            (r'(?<=videozoo )[a-z][\w-]*', Text),
+            (r'(?<!\S)--?[a-zA-Z][\w-]*', Name.Attribute),
+            inherit,
+        ],
+    }
+
+
+def setup(app):
+    app.add_lexer('bash', CommandLexer)

@@ -21,6 +21,7 @@ PAGE = """<!doctype html><style>
   <p style="color: #aaa">faint</p>
   <img src="clip.jpg" alt="a clip" style="width: 300px; height: 300px">
   <img src="clip.jpg" alt="a clip" style="width: 300px">
+  <img src="clip.jpg" alt="clip.jpg">
   <img src="http://192.0.2.1/a.jpg" alt="elsewhere">
   <div style="overflow: hidden; width: 300px"><pre style="width: 600px">cut</pre></div>
   <div style="overflow: auto"><pre style="width: 2000px">scrolls</pre></div>
@@ -36,8 +37,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_links_and_anchors_that_lead_nowhere_are_found(folder):
+def test_links_that_lead_nowhere_and_pictures_without_a_description_are_found(folder):
     assert list(check_pages.broken_links(folder)) == [
+        'index.html: picture clip.jpg has no description',
         'index.html: links to #there, and index.html has no such anchor',
         'index.html: links to gone.html, which is not there',
     ]

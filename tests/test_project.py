@@ -48,6 +48,12 @@ def test_workflows_have_few_rights_and_an_end():
         assert all(job['timeout-minutes'] <= 60 for job in workflow['jobs'].values()), path.name
 
 
+def test_an_action_has_one_version_in_all_workflows():
+    texts = [path.read_text() for path in (REPOSITORY / '.github' / 'workflows').glob('*.yml')]
+    used = {action for text in texts for action in re.findall(r'uses: (\S+)@(\S+)', text)}
+    assert len(used) == len({name for name, version in used}) >= 7
+
+
 def test_the_hooks_are_what_ci_runs():
     hooks = yaml.safe_load(text_of('.pre-commit-config.yaml'))['repos'][0]['hooks']
     entries = [hook['entry'].replace(' --force-exclude', '') for hook in hooks]

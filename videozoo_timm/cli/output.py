@@ -114,6 +114,11 @@ def bar_class() -> Any:
     return tqdm
 
 
+def hidden(yes: bool) -> dict[str, bool]:
+    """The option of a bar that is not shown. Without it, a bar follows `TQDM_DISABLE`."""
+    return {'disable': True} if yes else {}
+
+
 @contextmanager
 def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> Iterator[Callable[[float], None]]:
     """A progress bar with rate and time left; in a log, a line every half minute.
@@ -123,7 +128,7 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
     tqdm = bar_class()
     form = '{l_bar}{bar}| {n:.4g}/{total} [{elapsed}<{remaining}, {rate_fmt}]'
     interval = 0.1 if sys.stderr.isatty() else 30
-    with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, disable=rank > 0) as bar:
+    with tqdm(total=total, unit=f' {what}', mininterval=interval, bar_format=form, **hidden(rank > 0)) as bar:
 
         def advance(number: float) -> None:
             bar.update(min(number * size, total - bar.n))

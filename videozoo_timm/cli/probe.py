@@ -21,7 +21,7 @@ from .options import (
     reading_options,
     span_option,
 )
-from .output import Losses, bar_class, echo, progress, report, table, tell_pace, with_interval
+from .output import Losses, bar_class, echo, hidden, progress, report, table, tell_pace, with_interval
 from .types import PATH, Choice, Count
 
 PROBES = ('linear', 'neighbours', 'attentive')
@@ -138,7 +138,7 @@ def probe(
             )
     probed: list[Any] = []
     for kind in names:
-        with tqdm(total=epochs, unit=' epochs', disable=kind != 'attentive') as bar:
+        with tqdm(total=epochs, unit=' epochs', **hidden(kind != 'attentive')) as bar:
             probed.append(
                 fit(
                     kind, *frozen, epochs=epochs, seed=seed, device=next(model.parameters()).device, progress=bar.update

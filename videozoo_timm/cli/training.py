@@ -13,7 +13,7 @@ from ..text import counted
 from .base import family, option
 from .loading import check_trainable, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, folder_option, span_option
-from .output import bar_class, complain, echo, report
+from .output import bar_class, complain, echo, hidden, report
 from .types import Count, Number
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, without its imports
@@ -301,7 +301,7 @@ def training_progress(accelerator: Any, steps: int) -> Iterator[Any]:
     from ..training.signals import Stopped
 
     interval = 0.1 if sys.stderr.isatty() else 30
-    with tqdm(total=steps, unit=' steps', mininterval=interval, disable=not accelerator.is_main_process) as bar:
+    with tqdm(total=steps, unit=' steps', mininterval=interval, **hidden(not accelerator.is_main_process)) as bar:
         shown: dict[str, str] = {}
 
         def update(step: int, row: dict[str, float]) -> None:
