@@ -301,7 +301,8 @@ def test_how_codes_are_drawn():
     assert set(sample_codes(logits, top_p=0.7).tolist()) == set(order[:held].tolist())
     frequencies = sample_codes(logits).bincount(minlength=50) / len(logits)
     assert (frequencies - probabilities).abs().max() < 0.02
-    assert set(sample_codes(logits, temperature=0).tolist()) == {order[0].item()}
+    for lowest in (0, 1e-45, 1e-40, 1e-20):
+        assert set(sample_codes(logits, temperature=lowest).tolist()) == {order[0].item()}
     sharper = sample_codes(logits, temperature=0.5).bincount(minlength=50) / len(logits)
     assert (sharper - (2 * logits[0]).softmax(dim=0)).abs().max() < 0.02
 
@@ -433,6 +434,7 @@ def test_the_command_draws_and_completes(generator, tmp_path, monkeypatch, capsy
         (['--samples', '0'], '--samples: 0'),
         (['--complete', 'nowhere'], 'nowhere'),
         (['--keep', '1'], '--keep 1'),
+        (['--complete', '.', '-n', '3'], '-n 3: --complete takes all images'),
         (['--temperature', 'nan'], '--temperature nan'),
         (['--out', 'many'], 'many is not empty; name another --out'),
         (['--out', 'nowhere/a.png'], 'no folder nowhere'),

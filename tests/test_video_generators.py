@@ -372,6 +372,9 @@ def test_own_files_hold_the_same(generator, clips, tmp_path, monkeypatch, capsys
             continue
         with pytest.raises(ValueError, match=word):
             load_generator(gpt=files['gpt'], vqgan=tmp_path / 'spanned.safetensors')
+    for repo in ('hf-hub:somebody/videos', 'hf-hub:somebody'):
+        with pytest.raises(ValueError, match=f'{repo}.?: name a file'):
+            load_generator(repo)
     with pytest.raises(ValueError, match='holds no gpt'):
         load_generator(gpt=files['vqgan'], vqgan=files['vqgan'])
     with pytest.raises(ValueError, match='holds no part of a video generator'):

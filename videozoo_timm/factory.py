@@ -9,6 +9,7 @@ from torch import nn
 
 from . import catalogue
 from .catalogue import PackagedGenerator
+from .errors import UserError
 from .identity import Resolved, find_source, resolve
 from .models import GPT, VQGAN, ImageGenerator, VideoGenerator, VideoVQGAN, build_filled
 from .models.generator_files import read_video_parts
@@ -134,7 +135,9 @@ def load_generator(
 
 def _source_of_part(path: str | Path, kind: str, cache_dir: str | Path | None) -> Source:
     prefix, _, rest = str(path).partition('hf-hub:')
-    if prefix or rest.count('/') < 2:
+    if not prefix and rest and rest.count('/') < 2:
+        raise UserError('{path}: name a file, hf-hub:organization/repository/FILE', path=path)
+    if prefix or not rest:
         return Source(file=as_path(path))
     organization, repo, filename = rest.split('/', 2)
     return Source(

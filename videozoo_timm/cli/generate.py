@@ -187,6 +187,8 @@ def generate(
         raise ValueError(f'--samples {samples} is of --continue, which is not given; -n {samples} generates so many')
     if is_video and number is not None and video.continued is not None:
         raise ValueError(f'-n {number}: --continue takes all videos; --samples {number} continues each so often')
+    if not is_video and number is not None and originals is not None:
+        raise ValueError(f'-n {number}: --complete takes all images; --samples {number} completes each so often')
     if not is_video and video.given:
         raise ValueError(f'{video.given[0]}: {chosen.name} generates images')
     top_k, top_p = PUBLISHED[is_video]

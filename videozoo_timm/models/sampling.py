@@ -71,7 +71,7 @@ def sample_codes(
             f'the logits of the GPT hold NaN or infinity, computed in {str(logits.dtype).removeprefix("torch.")}: '
             f'another data type may help (float16 overflows above 65,504), otherwise its weights are damaged'
         )
-    if temperature == 0:
+    if temperature < 1e-30:  # logits divided by less overflow, and sample the most probable code anyway
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature
     if top_k is not None and top_k < logits.shape[-1]:
