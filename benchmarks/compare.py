@@ -18,6 +18,8 @@ import numpy as np
 
 from videozoo_timm.analysis import compare
 
+STEPS = 5  # samples from which the loops are counted up
+
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,7 +60,7 @@ def sampled(rdm, rows, pairs):
     return rdm[i[i != j], j[i != j]]
 
 
-def loops(args, times=5):
+def loops(args, times=STEPS):
     """CPU seconds of the two loops, counted up from a few steps: each pair anew, each representation once a sample."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((2, args.stimuli, args.features))
@@ -85,6 +87,11 @@ def loops(args, times=5):
 def main():
     args = parse_args()
     each, once = loops(args)
+    print(
+        f'counted up from {STEPS} samples of two representations: a plain NumPy loop over pairs {each / 3600:.1f} h, a '
+        f'loop that ranks each representation once a sample {once / 3600:.2f} h',
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f'{k}.npz' for k in range(args.files)]
         for seed, path in enumerate(paths):
@@ -97,8 +104,7 @@ def main():
         f'{args.files} files of {args.stimuli} stimuli x {args.blocks} blocks x {args.features} features, '
         f'{args.bootstraps} bootstraps:\n'
         f'compare {used:.0f} s of CPU time ({wall:.0f} s), at most {memory:.2f} GB\n'
-        f'a plain NumPy loop over pairs {each / 3600:.1f} h: {each / used:.0f} times as long\n'
-        f'a loop that ranks each representation once a sample {once / 3600:.2f} h: {once / used:.1f} times as long'
+        f'the loop over pairs takes {each / used:.0f} times as long, the other one {once / used:.1f} times'
     )
 
 

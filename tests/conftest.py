@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 if 'PYTEST_XDIST_WORKER' in os.environ:  # the workers share the cores, and so do the processes that tests start
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', '1')  # in the process itself
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 
 if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup has it
@@ -74,6 +75,12 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
     torch.manual_seed(0)  # and what a test draws, whichever fixtures were drawn for it
+
+
+@pytest.fixture(autouse=True)
+def decoding_here(monkeypatch):
+    """Commands that are called decode in this process if not told otherwise: a process that decodes imports PyTorch."""
+    monkeypatch.setattr('videozoo_timm.cli.options.default_workers', lambda: 0)
 
 
 ERRORS = {}  # of each test the largest relative error so far

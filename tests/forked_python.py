@@ -60,9 +60,9 @@ class ForkedPython:
 
 
 class ForkedRanks:
-    """The processes that `torchrun --nproc_per_node NUMBER -m videozoo_timm ARGUMENTS` starts."""
+    """The processes that `torchrun --nproc_per_node NUMBER -m videozoo_timm ARGUMENTS`, or CODE in a file, starts."""
 
-    def __init__(self, number, arguments, environment, folder):
+    def __init__(self, number, arguments, environment, folder, code=None):
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free.getsockname()[1]))
@@ -70,7 +70,7 @@ class ForkedRanks:
         self.ranks = [
             ForkedPython(
                 arguments,
-                None,
+                code,
                 {**environment, **address, **sizes, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
                 folder,
                 own_group=True,
@@ -105,6 +105,13 @@ def run_forked(arguments, code, environment, folder, timeout=600):
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.arguments or code, process.returncode, out, err)
+
+
+def run_ranks(number, arguments, environment, folder, code=None):
+    """What `torchrun --nproc_per_node NUMBER` answers."""
+    ranks = ForkedRanks(number, arguments, environment, folder, code)
+    out, err = ranks.communicate()
+    return subprocess.CompletedProcess(arguments or code, ranks.returncode, out, err)
 
 
 def _be_python(arguments, code, environment, folder, out, err, own_group):

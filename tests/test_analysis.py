@@ -279,7 +279,7 @@ def test_drawing_videos(videozoo, tmp_path):
     assert all(len(choice) == 2 for choice in choices) and len({tuple(choice) for choice in choices}) > 1
     assert drawn(0)[0] == choices[0]
     names, code, err = drawn(0, number=9)
-    assert len(names) == 4 and code == 0 and 'there are 4 files, fewer than --num-vids 9: all are taken' in err
+    assert len(names) == 4 and code == 0 and '4 files found, fewer than --num-vids 9: all are taken' in err
 
 
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other(tmp_path):
@@ -345,7 +345,7 @@ def test_attend(videozoo, tmp_path):
     assert videozoo('attend', CAT)[0] == 0
     assert videozoo('attend', CAT, '--heads', '--block', '1', '--threshold', '0.6')[0] == 0
     code, _, err = videozoo('attend', CAT, '--img-size', '140', '--num-frames', '8', '--dtype', 'bfloat16')
-    assert code == 0 and '1 of 1 pictures have a digest in their names' in err
+    assert code == 0 and 'a digest is in the names of 1 of 1 picture,' in err
     (other,) = (tmp_path / 'attention').glob('cat_vit_t14_st_attention_block4_*.jpg')
     other.rename(tmp_path / other.name)
     Image.open(CLIPS.parent.parent / 'docs' / 'static' / 'clip.jpg').save(tmp_path / 'still.png')

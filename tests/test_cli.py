@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import videozoo_timm
 from videozoo_timm.catalogue import find
-from videozoo_timm.cli import output
+from videozoo_timm.cli import options, output
 from videozoo_timm.inference import pipeline
 from videozoo_timm.inference.reporting import Pace
 from videozoo_timm.video import RECOGNITION, Job, View, prepare_clip, read_clip
@@ -277,7 +277,7 @@ def test_ctrl_c_and_batch_systems_leave_nothing_half_written(environment, small,
             break
     process.send_signal(number)
     rest = process.stderr.read()
-    assert process.wait(timeout=60) == code and word in rest and 'Traceback' not in rest
+    assert process.wait(timeout=300) == code and word in rest and 'Traceback' not in rest
     # Nothing half-written, and what was done is kept for the next run of the same command.
     assert [p.name for p in tmp_path.iterdir() if 'features' in p.name] == ['.features.npz.unfinished']
 
@@ -293,7 +293,7 @@ def test_a_closed_pipe_is_no_error(environment, tmp_path):
     )
     process.stdout.close()
     assert 'Traceback' not in process.stderr.read()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
 
 
 def test_ctrl_c_while_pytorch_is_imported(environment, tmp_path):
@@ -610,6 +610,21 @@ def test_a_long_run_tells_what_it_waited_for(waiting, num_workers, told, capsys,
     output.tell_pace(Pace(200, 2.0, waiting, num_workers))  # too short to say anything
     output.tell_pace(Pace(0, 20.0, waiting, num_workers))
     assert capsys.readouterr().err == ''
+
+
+WORKERS = options.default_workers  # the tests' commands have others
+
+
+def test_as_many_decoders_as_cores_that_have_memory_and_as_processes_leave(monkeypatch):
+    pages = {'SC_PAGE_SIZE': 4096, 'SC_PHYS_PAGES': 2**24}
+    monkeypatch.setattr(options, 'usable_cores', lambda: 8)
+    monkeypatch.setattr(os, 'sysconf', pages.get, raising=False)
+    monkeypatch.delenv('LOCAL_WORLD_SIZE', raising=False)
+    assert WORKERS() == 8
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')
+    assert WORKERS() == 2
+    pages['SC_PHYS_PAGES'] = 2**19  # 2 GB
+    assert WORKERS() == 1
 
 
 def test_the_pace_tells_waiting_from_computing(monkeypatch):

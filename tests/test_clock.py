@@ -451,7 +451,7 @@ def test_commands_say_what_is_lost_in_their_exit_code(videozoo, cut, command):
     small = ['--num-frames', 2] if command != 'classify' else []
     code, said = videozoo(command, cut, *small)
     assert code == 1 and 'cut.mp4: cut off: its header says 4.0 s' in said
-    assert '1 of 1 files lack a part' in said
+    assert '1 of 1 file lacks a part' in said
 
 
 def test_measures_of_cut_files_say_so(videozoo, cut, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -248,10 +249,14 @@ GOOD = randoms(6, 5)
         (
             dict(b=embeddings(GOOD, [f'{k}.mov' for k in 'abcdef'])),
             {},
-            r'0 stimuli are in all of the files.*b has 6, such',
+            r'0 rows in all of the files.*b has 6, such',
         ),
-        (dict(b=embeddings(GOOD[:1])), {}, '1 stimuli are in all of the files, at least 4 are needed'),
-        (dict(b=embeddings(np.where(np.arange(6)[:, None] == 2, np.nan, GOOD))), {}, r'b: .*1 rows are NaN.*02.mp4'),
+        (dict(b=embeddings(GOOD[:1])), {}, '1 row in all of the files, at least 4 are needed'),
+        (
+            dict(b=embeddings(np.where(np.arange(6)[:, None] == 2, np.nan, GOOD))),
+            {},
+            r'b: features are NaN.* 1 row, .*02.mp4',
+        ),
         (dict(b=embeddings(np.ones((6, 5)) * np.arange(5))), {}, 'b: the features are the same for all stimuli'),
         (dict(b=embeddings(np.arange(6.0)[:, None] * np.ones(5))), {}, r"b: all features of .*00.mp4 .*'euclidean'"),
         ({}, {}, 'a alone has nothing to be compared with'),
@@ -369,11 +374,11 @@ def test_the_command_compares_and_draws(tmp_path, monkeypatch, capsys):
     command = ['compare', 'a.npz', 'b.csv', '--bootstraps', '20', '--behavior', 'people.csv', '--seed', '3']
     assert main([*command, '--out', 'out']) == 1  # as a.npz has a further one
     told = capsys.readouterr()
-    assert 'a: 1 rows are left out, as another file lacks them: videos/06.mp4 at 1.00 s' in told.err
+    assert 'a: 1 row left out, which another file lacks: videos/06.mp4 at 1.00 s' in told.err
     lines = [line.split() for line in told.out.splitlines()]
     assert ['spearman', 'a', '11', '1.000'] in [line[:4] for line in lines]
     assert any(line[:5] == ['cka', 'a', '5', 'b', 'output'] for line in lines)
-    assert '4 representations of 6 stimuli; all results in out' in told.out
+    assert '4 representations of 6 stimuli; all results in out' in told.out and 'no picture' not in told.out
     content = json.loads((tmp_path / 'out' / 'comparison.json').read_text())
     assert content['seed'] == 3 and content['behavior'][2]['value'] == pytest.approx(1) and len(content['pairs']) == 16
     with open('out/pairs.csv') as file:
@@ -408,6 +413,26 @@ def test_many_pairs_are_shown_by_the_most_similar_blocks(tmp_path, monkeypatch, 
     assert (tmp_path / 'comparison' / 'mds_cka.svg').read_text().count('<svg') == 1
 
 
+def test_rows_are_not_called_stimuli_and_two_representations_have_no_picture_of_places(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    paths, times = [f'{k // 2}.mp4' for k in range(8)], np.arange(8) % 2
+    for name in 'ab':
+        save(f'{name}.npz', randoms(8, 4, seed=ord(name)), paths, times)
+    assert main(['compare', 'a.npz', 'b.npz', '--measures', 'cka']) == 0
+    out = capsys.readouterr().out
+    assert '2 representations of 8 rows of 4 stimuli; all' in out
+    assert 'no picture of places (mds_cka): it takes at least 3 representations' in out
+    assert not list(Path('comparison').glob('mds*')) and list(Path('comparison').glob('heat_map*'))
+    assert main(['methods', 'comparison']) == 0
+    assert 'We compared 2 files of features of 4 stimuli (8 rows) by debiased' in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_told_before_the_work():
+    files, told = dict(a=embeddings(randoms(6, 4)), b=embeddings(randoms(5, 4))), []
+    compare(files, measures=['cka'], progress=lambda *step: told.append(step[0]), say=told.append)
+    assert told[:2] == ['a: 1 row left out, which another file lacks: videos/05.mp4 at 1.00 s', 'features']
+
+
 @pytest.mark.parametrize('number, blocks', [(4, 6), (12, 3)])
 def test_labels_of_places_cover_neither_lines_nor_each_other(number, blocks):
     from matplotlib.text import Annotation
@@ -440,8 +465,8 @@ def test_matrices_are_placed_as_classical_scaling_places_them():
 
 def test_names_of_a_matrix(tmp_path):
     matrix = DissimilarityMatrix(list('abcd'), squareform(np.arange(6.0)))
-    with pytest.raises(ValueError, match='0 stimuli are both in f and in behavior, at least 4 are needed'):
+    with pytest.raises(ValueError, match='0 stimuli in both f and behavior, at least 4 are needed'):
         compare(dict(f=embeddings(GOOD)), behavior=matrix)
     twice = embeddings(randoms(8, 5), [f'{k}.mp4' for k in 'abcdabcd'], [0] * 4 + [1] * 4)
-    with pytest.raises(ValueError, match='4 stimuli have 8 rows, behavior has one'):
+    with pytest.raises(ValueError, match='8 rows are of 4 stimuli, behavior has one'):
         compare(dict(f=twice), behavior=matrix)

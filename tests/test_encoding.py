@@ -149,7 +149,7 @@ def test_responses_in_another_order(recorded, capsys):
     command = ['compare', 'f.npz', '--brain', 'r.csv', '--noise-ceiling', 'ceiling.npy', '--permutations', '99']
     assert main([*command, '--out', 'out']) == 0
     out = capsys.readouterr().out
-    assert 'median of r / ceiling' in out and '60 rows, 12 channels' in out
+    assert 'median of r / ceiling' in out and '60 stimuli, 12 channels' in out
     with open('out/channels.csv') as file:
         rows = list(csv.DictReader(file))
     assert [row['block'] for row in rows[:8]] == ['5'] * 4 + ['8'] * 4
@@ -160,6 +160,25 @@ def test_responses_in_another_order(recorded, capsys):
     assert b'/FontFile2' in Path('out/brain.pdf').read_bytes()
     assert main([*command[:-1], '98', '--out', 'out']) == 2
     assert 'permutations was 99, is 98' in capsys.readouterr().err
+    assert main(['methods', 'out']) == 0
+    text = capsys.readouterr().out
+    for words in (
+        'We predicted responses (r.csv) from features of 60 stimuli, block by block, by ridge regression with 5-fold',
+        f'predicted {chosen["significant"]} of 12 (f) channels at a false discovery rate over channels below 0.05 '
+        '(Benjamini & Hochberg, 1995).',
+        'The median of the noise ceilings (ceiling.npy) is 0.750.',
+    ):
+        assert words in text, (words, text)
+    assert main(['again', 'out']) == 0
+    assert '4 results, all equal' in capsys.readouterr().out
+
+
+def test_rows_that_are_left_out_are_told_before_the_work(recorded):
+    save('f.npz', np.ones((61, 3)) * np.arange(61)[:, None] + np.eye(61, 3), [f'videos/{k:02}.mp4' for k in range(61)])
+    told = []
+    options = dict(permutations=0, folds=2, progress=lambda *step: told.append(step[0]), say=told.append)
+    predict_responses(['f.npz'], 'r.csv', **options)
+    assert told[0].startswith('f: 1 row left out') and told[1] == 'ridge regressions'
 
 
 def test_responses_by_the_identifiers_of_a_list(planted, tmp_path, monkeypatch):
@@ -252,5 +271,5 @@ def test_responses_that_cannot_be_used(recorded):
     with pytest.raises(ValueError, match='c.csv has 2 rows: a noise ceiling is one row'):
         predict_responses(['f.npz'], 'r.csv', ceiling='c.csv')
     save('g.npz', np.ones((5, 2)), [f'else/{k}.mov' for k in 'abcde'])
-    with pytest.raises(ValueError, match='0 stimuli are in all of the files'):
+    with pytest.raises(ValueError, match='0 rows in all of the files'):
         predict_responses(['g.npz'], 'r.csv')

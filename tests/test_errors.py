@@ -16,6 +16,7 @@ from videozoo_timm.analysis.completion import read_mask
 from videozoo_timm.analysis.labels import read_labels
 from videozoo_timm.cli import generate_images, images, list_models, main
 from videozoo_timm.files import atomic_write as atomic
+from videozoo_timm.text import counted
 
 
 class Panic(BaseException):
@@ -265,3 +266,18 @@ def test_pictures_that_raise_cost_themselves(tmp_path, monkeypatch, capsys):
     (tmp_path / 'c.png').unlink()
     with pytest.raises(ValueError, match=r'c\.png was readable before'):
         files[1]
+
+
+@pytest.mark.parametrize(
+    'number, name, words',
+    [
+        (1, 'file', '1 file'),
+        (2000, 'file', '2,000 files'),
+        (0, 'stimulus', '0 stimuli'),
+        (3, 'class', '3 classes'),
+        (np.int64(2), 'row', '2 rows'),
+        (None, 'step', 'steps'),
+    ],
+)
+def test_things_are_counted(number, name, words):
+    assert counted(number, name) == words

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from videozoo_timm import catalogue
 from videozoo_timm.catalogue import generators
 from videozoo_timm.cli import main
 from videozoo_timm.explorer import answers as answers_module
+from videozoo_timm.explorer import serving as serving_module
 from videozoo_timm.explorer.answers import NONE, Answers, Asked
 from videozoo_timm.explorer.choices import FIRST, Models, Video, chosen_first, drawn_video, given_videos, offered_models
 from videozoo_timm.explorer.kept import Kept
@@ -248,6 +250,15 @@ def test_strangers_are_asked_for_a_password(monkeypatch, capsys):
     assert 'VIDEOZOO_EXPLORE_PASSWORD' in capsys.readouterr().err
 
 
+def test_two_explorers_start_at_once():
+    """Each has a port, also while neither answers yet; one that was asked for is not changed."""
+    with serving_module._bound(Explorer()) as one, serving_module._bound(Explorer()) as other:
+        ports = [bound.getsockname()[1] for bound in (one, other)]
+        assert ports[0] != ports[1]
+        with pytest.raises(OSError, match='cannot be listened on'), serving_module._bound(Explorer(port=ports[1])):
+            pass
+
+
 @pytest.fixture(scope='module')
 def page():
     """The page, whose handlers are called as Gradio calls them."""
@@ -323,14 +334,93 @@ def test_the_page_over_http(page):
         assert client.post('/gradio_api/upload', files=big).status_code == 200
 
 
-def test_uploads_and_visitors_end(monkeypatch):
-    """A file above the limit is refused, all of them together too; the folder goes with the server."""
+def test_an_earlier_question_is_not_answered_after_a_later_one(page, monkeypatch):
+    """A model that loads for long keeps no other choice waiting, nor comes up once something else is shown."""
+    page, visit = page.page, Visit(page, 'hasty')
+    load = page.answers.load
+
+    def slow(name, loaded):
+        if name == VIT:
+            yield 'Loading'
+        yield from load(name, loaded)
+
+    monkeypatch.setattr(page.answers, 'load', slow)
+    earlier = page._on_model(visit.request, *vars(replace(ASKED, first=VIT)).values())
+    assert next(earlier) == {page.status: 'Loading'}
+    assert MAE in visit.do(page._on_model)[page.command]
+    assert not any(page.film in answer for answer in earlier)
+    reading = page._on_video(visit.request, *vars(ASKED).values())
+    monkeypatch.setattr(
+        'videozoo_timm.explorer.page.place_in', lambda session, video: session.open(()) and (0.0, 1.0)
+    )  # another one
+    assert not any(page.video in answer for answer in reading)
+
+
+FORGED = {
+    'an upload': ('upload', 'upload', {}, '/etc/passwd'),
+    'an upload above': ('upload', 'upload', {}, '../../etc/passwd'),
+    "the page's own upload": ('upload', 'upload', {}, str(ODD / 'portrait.mp4')),
+    'a video': ('video', 'input', dict(video='/etc/passwd'), None),
+    'a video above': ('video', 'input', dict(video='../../etc/passwd'), None),
+    'a video that is none': ('video', 'input', dict(video={'path': '/etc/passwd'}), None),
+    'a model': ('model', 'input', dict(first='/etc/passwd'), None),
+    'a second model': ('second', 'input', dict(second='../../etc/passwd'), None),
+    'a mask': ('mask', 'input', dict(mask='/etc/passwd'), None),
+    'a box': ('box', 'submit', dict(box='/etc/passwd'), None),
+    'a score': ('score', 'input', dict(score='../../etc/passwd'), None),
+}
+
+
+REFUSALS = (
+    'no such video',
+    'six whole numbers',
+    'it was not uploaded by a user',
+    'is not in the list of choices',
+    'not a valid',
+)
+
+
+@pytest.mark.parametrize('forged', FORGED)
+def test_forged_events_are_refused(page, forged):
+    """What no control of the page offers is answered with a message, and no file of this machine with its content."""
     from fastapi.testclient import TestClient
 
-    from videozoo_timm.explorer import serving as module
+    control, event, values, file = FORGED[forged]
+    with TestClient(page, base_url='http://127.0.0.1') as client:
+        config = client.get('/config').json()
+        (number,) = [one['id'] for one in config['components'] if one['props'].get('elem_id') == control]
+        (asked,) = [one['id'] for one in config['dependencies'] if [number, event] in one['targets']]
+        data = [{'path': file, 'meta': {'_type': 'gradio.FileData'}}] * (file is not None)
+        told = dict(
+            data=[*data, *vars(replace(ASKED, start=0.0, **values)).values()], fn_index=asked, session_hash=forged
+        )
+        assert client.post('/gradio_api/queue/join', json=told).status_code == 200
+        answer = client.get('/gradio_api/queue/data', params=dict(session_hash=forged)).text
+    assert any(text in answer for text in REFUSALS), answer[:5000]
+    assert 'root:' not in answer and 'data:image' not in answer
+    assert not [path for path in page.folder.rglob('*') if path.name in ('passwd', 'portrait.mp4')]
 
+
+@pytest.mark.parametrize('event', [dict(box='../../etc'), dict(box=['/etc/passwd'] * 6), dict(window='/etc/passwd')])
+def test_forged_places_are_passed_over(page, event):
+    visit = Visit(page.page, 'forged')
+    shown = visit.do(page.page._on_film, **event)
+    assert shown[page.page.film]['box'] == (4, 12, 28, 84, 28, 84)
+
+
+def test_uploads_and_visitors_end(monkeypatch, tmp_path):
+    """A file above the limit is refused, all of them together too; the folder goes with the server or the next one."""
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    with serving(Explorer()) as server:
+        killed = server.config.app.folder
+        name = killed.name.replace(f'.{os.getpid()}.', f'.{2**22 + 1}.')  # no process has such a number
+        shutil.copytree(killed, tmp_path / name)
+        (tmp_path / name / 'a.mp4').write_bytes(b'0')
     with serving(Explorer(max_upload=500, password='open sesame')) as server:
         page = server.config.app
+        assert not (tmp_path / name).exists()  # what a killed one has left
         assert page.folder.is_dir() and server.listening.getsockname()[0] == '127.0.0.1'
         with TestClient(page, base_url='http://127.0.0.1') as client:
             files = {'files': ('a.mp4', b'0' * 1000)}
@@ -338,6 +428,6 @@ def test_uploads_and_visitors_end(monkeypatch):
             assert client.post('/login', data=dict(username='me', password='wrong')).status_code == 400
             assert client.post('/login', data=dict(username='me', password='open sesame')).status_code == 200
             assert client.post('/gradio_api/upload', files=files).status_code == 413
-            monkeypatch.setattr(module, '_UPLOADS', -1)
+            monkeypatch.setattr(serving_module, '_UPLOADS', -1)
             assert client.post('/gradio_api/upload', files={'files': ('a.mp4', b'0')}).status_code == 413
     assert not page.folder.exists()

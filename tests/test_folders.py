@@ -76,7 +76,7 @@ def test_commands_go_on_without_it_and_end_with_1(away, tmp_path, monkeypatch, c
     assert main(['embed', 'in', '--num-workers', '0']) == 1
     said = capsys.readouterr()
     assert 'in/away: Stale file handle: what is in it is left out' in said.err
-    assert 'in/3.png: no such file' in said.err and 'features.npz: 1 rows' in said.out
+    assert 'in/3.png: no such file' in said.err and 'features.npz: 1 row of' in said.out
 
 
 def test_what_systems_keep_beside_files_is_not_found(tmp_path):

@@ -1,4 +1,5 @@
-"""The published answers at full size, through the whole path: published file -> Hub -> conversion -> three doors.
+"""The published answers at full size: of one checkpoint through the whole path, published file -> Hub -> conversion ->
+three doors, which is the same for the others; of those from the published file.
 
 Weights are made from their names (2.5 GB a checkpoint) and removed at the end.
 """
@@ -12,7 +13,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import CLIPS, GOLDEN, MANIFEST, REPOSITORY, golden, published, relative_error, save_published
+from conftest import CLIPS, GOLDEN, MANIFEST, REPOSITORY, golden, relative_error, save_published
+from golden import recipe
 from loopback_hub import LoopbackHub
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,49 +24,71 @@ from videozoo_timm.models.attention import fast_in_bfloat16
 # For what need not be exact; without instructions for bfloat16 a clip would take an hour.
 DTYPE = 'bfloat16' if fast_in_bfloat16(torch.device('cpu')) else 'float32'
 
-THREE_DOORS = """
+BEGIN = f"""
 import sys, timm, torch, videozoo_timm
-sys.path.insert(0, {golden!r})
+sys.path.insert(0, {str(GOLDEN)!r})
 from recipe import clip
 from safetensors.torch import save_file
-name, timm_name, answers = {name!r}, {timm_name!r}, {{}}
-model = torch.hub.load({repository!r}, name, source='local')
-doors = timm.create_model(timm_name, pretrained=True).eval(), videozoo_timm.load_model(name)
+answers = {{}}
+"""
+THREE_DOORS = """
+model = torch.hub.load({repository!r}, {name!r}, source='local')
+doors = timm.create_model({timm_name!r}, pretrained=True).eval(), videozoo_timm.load_model({name!r})
 for other in doors:
     ours, theirs = model.state_dict(), other.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in ours.items())
+"""
+FROM_FILE = """
+model = videozoo_timm.load_model({name!r}, pretrained_cfg_overlay=dict(file='published.pth'))
+"""
+ANSWER = """
 with torch.inference_mode():
     {check}
 save_file(answers, 'answers.safetensors')
 """
+MADE = {}  # the checkpoints have most tensors in common, as these follow from their names
+
+
+def published(name):
+    shapes = MANIFEST['shapes'][name]
+    MADE.update(recipe.fill({k: v for k, v in shapes.items() if k not in MADE or list(MADE[k].shape) != list(v)}))
+    return {k: MADE[k] for k in shapes}
+
+
+def answers_of(folder, code, **environment):
+    environment = dict(os.environ, NO_PROXY='127.0.0.1', PYTHONPATH=str(REPOSITORY), **environment)
+    done = subprocess.run([sys.executable, '-c', code], cwd=folder, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return load_file(folder / 'answers.safetensors')
 
 
 @pytest.fixture
 def through_the_hub(tmp_path):
     """Publish a checkpoint's .pth on a loopback Hub, load it through three doors and return what the model answers."""
 
-    def answers(tensors, filename, name, timm_name, check, repo='eminorhan/hvm-1'):
+    def answers(tensors, filename, name, timm_name, check):
         path = save_published(tensors, tmp_path / 'published.pth')
-        hub = LoopbackHub()
-        hub.add(repo, filename, path)
-        hub.start()
-        try:
-            code = THREE_DOORS.format(
-                golden=str(GOLDEN), name=name, timm_name=timm_name, repository=str(REPOSITORY), check=check
+        code = BEGIN + THREE_DOORS.format(repository=str(REPOSITORY), name=name, timm_name=timm_name)
+        with LoopbackHub() as hub:
+            hub.add('eminorhan/hvm-1', filename, path)
+            told = answers_of(
+                tmp_path, code + ANSWER.format(check=check), HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / 'hf')
             )
-            env = dict(
-                os.environ,
-                HF_ENDPOINT=hub.url,
-                HF_HOME=str(tmp_path / 'hf'),
-                NO_PROXY='127.0.0.1',
-                PYTHONPATH=str(REPOSITORY),
-            )
-            done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, text=True, capture_output=True)
-            assert done.returncode == 0, done.stderr
             assert [path for _, path in hub.requests if path.endswith('.safetensors')]  # asked for first
-        finally:
-            hub.stop()
-        return load_file(tmp_path / 'answers.safetensors')
+        return told
+
+    yield answers
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+def from_the_file(tmp_path):
+    """Load a checkpoint's .pth and return what the model answers."""
+
+    def answers(tensors, name, check):
+        save_published(tensors, tmp_path / 'published.pth')
+        code = BEGIN + FROM_FILE.format(name=name) + ANSWER.format(check=check)
+        return answers_of(tmp_path, code, HF_HUB_OFFLINE='1')
 
     yield answers
     shutil.rmtree(tmp_path)
@@ -130,16 +154,13 @@ def test_vit_and_mae_at_224(through_the_hub, tmp_path):
 
 
 @pytest.mark.full
-def test_finetuned_vit_at_224(through_the_hub, tmp_path):
-    ours = through_the_hub(
+def test_finetuned_vit_at_224(from_the_file, tmp_path):
+    ours = from_the_file(
         published('vit_huge_224_ssv2'),
-        'hvm1_ssv2-50shot.pth',
         'vit_hvm1_ssv2-50shot',
-        'vit_h14_st.hvm1_ssv2_50shot',
         "answers['output'] = model(clip('vit_huge_224_ssv2', (1, 3, 16, 224, 224)))",
     )
     assert relative_error(ours['output'], golden('vit_huge_224_ssv2')['output']) < 1e-5
-    shutil.rmtree(tmp_path / 'hf')
     model = ('--model', 'vit_hvm1_ssv2-50shot', '--weights', 'published.pth', '--dtype', DTYPE)
     for k in range(174):
         (tmp_path / 'val' / f'class {k:03}').mkdir(parents=True)
@@ -149,26 +170,21 @@ def test_finetuned_vit_at_224(through_the_hub, tmp_path):
 
 
 @pytest.mark.full
-def test_vit_at_448(through_the_hub):
-    ours = through_the_hub(
+def test_vit_at_448(from_the_file):
+    ours = from_the_file(
         published('vit_huge_448'),
-        'hvm1@448_none.pth',
         'vit_hvm1@448_none',
-        'vit_h14_st.hvm1_448',
         "answers['output'] = model(clip('vit_huge_448', (1, 3, 16, 448, 448)))",
     )
     assert relative_error(ours['output'], golden('vit_huge_448')['output']) < 1e-5
 
 
 @pytest.mark.full
-def test_an_image_encoder_of_humanlike_vits(through_the_hub):
-    ours = through_the_hub(
+def test_an_image_encoder_of_humanlike_vits(from_the_file):
+    ours = from_the_file(
         published('humanlike_vith14@476'),
-        'vith14@476/vith14@476_1.0_1.pth',
         'vith14@476_1.0_1',
-        'vit_h14_im.humanlike_476_1_0_1',
         "answers['output'] = model(torch.ones(1, 3, *model.pretrained_cfg['input_size'][1:]))",
-        repo='eminorhan/humanlike-vits',
     )
     assert ours['output'].shape == (1, 1280) and ours['output'].isfinite().all()
 

@@ -242,7 +242,7 @@ def test_a_file_that_hangs_the_decoder_costs_that_file_only(tmp_path):
     hanging_video(tmp_path / 'hangs.mp4')
     begin = time.monotonic()
     loaded = load([CAT, tmp_path / 'hangs.mp4', CAT, CAT], num_workers=2, time_limit=6)
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 120
     assert [job.index for job, item in loaded if isinstance(item, View)] == [0, 2, 3]
     (failure,) = [item for _, item in loaded if isinstance(item, Failure)]
     assert 'hangs.mp4: gave nothing for 6 s' in failure.reason
@@ -287,8 +287,8 @@ def test_no_worker_outlives_its_parent(tmp_path, then):
         env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
         start_new_session=True,
     )
-    process.wait(timeout=60)
-    for _ in range(50):
+    process.wait(timeout=300)
+    for _ in range(300):
         time.sleep(0.2)
         left = subprocess.run(['pgrep', '-s', str(process.pid)], capture_output=True, text=True).stdout
         if not left:

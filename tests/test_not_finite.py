@@ -105,7 +105,7 @@ def test_no_accuracy_is_made_of_nan(images, value):
 
 def test_no_earlier_result_stands_where_none_came(vit, images, tmp_path):
     out = tmp_path / 'features.npz'
-    with pytest.raises(NotFiniteError, match='none of 1 files gave a result: .*white.png: features'):
+    with pytest.raises(NotFiniteError, match='none of 1 file gave a result: .*white.png: features'):
         embed(vit, images / 'white.png', out=out)
     with np.load(out) as arrays:
         assert arrays['features'].shape == (0, 128) and arrays['paths'].tolist() == []

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from videozoo_timm.cli import main
 from videozoo_timm.cli.output import worded
 from videozoo_timm.outputs import Output, differences
 
@@ -169,3 +171,26 @@ def test_differences():
     assert differences(dict(a=1, b=dict(c=2, d=3)), dict(a=2, b=dict(c=2, d=4))) == 'a was 1, is 2; d was 3, is 4'
     long = [f'video{k}.mp4' for k in range(8)]
     assert differences(dict(files=long), dict(files=long[:3])) == 'files: 8, 3 of them the same in the now 3'
+
+
+@pytest.mark.parametrize(
+    'command, there, record',
+    [
+        (['evaluate', 'train'], 'predictions.csv', 'summary.json'),
+        (
+            ['probe', '--train', 'train', '--val', 'val', '--probes', 'neighbours'],
+            'linear/confusion.png',
+            'probes.json',
+        ),
+    ],
+)
+def test_tables_that_no_run_has_written_stay(command, there, record, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ('train/a/0', 'train/b/1', 'val/a/2', 'val/b/3'):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (32, 32)).save(f'{name}.png')
+    (tmp_path / 'out' / there).parent.mkdir(parents=True)
+    (tmp_path / 'out' / there).write_text('mine')
+    assert main([*command, '--model', 'vit_shapes_motion', '--out', 'out', '--force', '--num-workers', '0']) == 2
+    assert f'out holds {there}, but no {record}: it is of something else' in capsys.readouterr().err
+    assert (tmp_path / 'out' / there).read_text() == 'mine'

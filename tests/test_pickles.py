@@ -239,7 +239,7 @@ def test_a_small_pickle_costs_little(tight, write, program, words):
     path, start = write(program), time.process_time()
     with pytest.raises(ValueError, match=f'x.pth is no readable PyTorch checkpoint.*({words})'):
         read_weights(path)
-    assert time.process_time() - start < 1  # of this process; that of the other is limited
+    assert time.process_time() - start < 3  # of this process; that of the other is limited
 
 
 def test_archives_that_unpack_to_much_are_refused(tight):
@@ -390,7 +390,7 @@ def test_without_a_process_the_reason_is_told(monkeypatch, program):
 @pytest.mark.parametrize(
     'reader, error, words',
     [
-        ('import time; time.sleep(60)', ValueError, 'VIDEOZOO_PICKLE_SECONDS'),
+        ('import time; time.sleep(600)', ValueError, 'VIDEOZOO_PICKLE_SECONDS'),
         ('import os; os.abort()', ValueError, 'SIGABRT'),
         ('print("{")', OSError, 'ended with exit code 0'),
         ('raise SystemExit(3)', OSError, 'ended with exit code 3'),
@@ -399,15 +399,15 @@ def test_without_a_process_the_reason_is_told(monkeypatch, program):
 def test_a_reader_that_fails_is_an_error(monkeypatch, reader, error, words):
     Path('reader.py').write_text(reader)
     monkeypatch.setattr(pickles, '_CHILD', Path('reader.py').resolve())
-    monkeypatch.setattr(pickles, 'PATIENCE', 0.3 if 'sleep' in reader else 20)
+    monkeypatch.setattr(pickles, 'PATIENCE', 0.3 if 'sleep' in reader else 120)
     start = time.monotonic()
     with pytest.raises(error, match=words):
         load_inert(archive(MODEL))
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
 
 
 def test_the_reader_ends_with_an_interrupted_call(monkeypatch):
-    Path('reader.py').write_text('import os, time; open("pid", "w").write(f"{os.getpid()} "); time.sleep(60)')
+    Path('reader.py').write_text('import os, time; open("pid", "w").write(f"{os.getpid()} "); time.sleep(600)')
     monkeypatch.setattr(pickles, '_CHILD', Path('reader.py').resolve())
 
     def interrupt():

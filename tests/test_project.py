@@ -72,6 +72,8 @@ fi
         '',
         'pytest ',
         'pytest -m full*',
+        'pytest -m fuzz*',
+        'pytest -n 0 -m frameworks*',
         'videozoo *',
         'codespell *',
         'sphinx-build *',

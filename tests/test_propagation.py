@@ -20,14 +20,14 @@ from videozoo_timm.synthetic.scenes import _distance, make_scene
 TIMES = 1.5 + torch.arange(5) / 10
 
 
-def scene_with_masks(size=128):
+def scene_with_masks(size=128, number=1, times=TIMES):
     """A shape that moves to the right, uint8 [T, H, W, 3], and where it is, [T, H, W]."""
-    scene = make_scene(0, 1, 'right')
+    scene = make_scene(0, number, 'right')
     shape = scene.layers[-1]
-    x, y, radius, angle, _ = (value.view(-1, 1, 1) for value in shape.place(TIMES))
+    x, y, radius, angle, _ = (value.view(-1, 1, 1) for value in shape.place(times))
     pixels = (torch.arange(size) + 0.5) / size
     dx, dy, cos, sin = pixels - x, pixels[:, None] - y, angle.cos() / radius, angle.sin() / radius
-    return scene.render(TIMES, size), (_distance(shape.shape, cos * dx + sin * dy, cos * dy - sin * dx) <= 0).byte()
+    return scene.render(times, size), (_distance(shape.shape, cos * dx + sin * dy, cos * dy - sin * dx) <= 0).byte()
 
 
 def region_of(predicted, true):
@@ -86,6 +86,17 @@ def test_a_drawn_shape_is_followed_by_tokens_and_by_pixels():
     fractions = propagate(pixels, nearest(masks[0], (32, 32)))
     assert region_of([masks[0], *(to_label_map(f, (4, 4), (128, 128)) for f in fractions)], masks) > 0.8
     assert region_of(masks[:1].expand_as(masks), masks) < 0.7  # what standing still would give
+
+
+@pytest.mark.slow
+def test_shapes_are_followed_by_tokens_through_several_scenes():
+    model, times, regions = load_model('vit_shapes_motion'), 1.5 + torch.arange(8) / 10, []
+    numbers = [k for k in range(20) if len(make_scene(0, k, 'right').layers) == 2][:3]  # nothing else is in front
+    for number in numbers:
+        frames, masks = scene_with_masks(number=number, times=times)
+        followed = propagate_labels(model, frames, masks[0], short_side=224, whole_patches=True)
+        regions.append(region_of(followed, masks))
+    assert np.mean(regions) > 0.8, regions
 
 
 @pytest.mark.parametrize('name, clips', [('vit_t14_st', True), ('vit_t14_st', False), ('vit_t16_im', False)])
@@ -232,6 +243,18 @@ def test_a_folder_of_davis(videozoo, davis, tmp_path):
     assert code == 0 and json.loads(out)['scores'] == record['scores']
     code, _, err = videozoo('DAVIS', '--topk', '3')
     assert code == 2 and 'topk was 5, is 3' in err and '--force' in err
+    (tmp_path / 'propagated/propagation.json').unlink()
+    code, _, err = videozoo('DAVIS')  # pictures of whatever run
+    assert code == 2 and 'propagated holds propagation.csv, but no propagation.json' in err
+    (tmp_path / 'propagated/propagation.csv').unlink()
+    code, _, err = videozoo('DAVIS', '--force')
+    assert code == 2 and 'propagated holds shape, but no propagation.json' in err
+
+
+def test_propagation_is_repeated(videozoo, davis, capsys):
+    assert videozoo('DAVIS')[0] == 0
+    code, told = main(['again', 'propagated']), capsys.readouterr()
+    assert code == 0 and '7 results, all equal' in told.out, told
 
 
 def test_videos_that_cannot_be_followed_are_told(videozoo, davis):
@@ -268,7 +291,7 @@ def test_without_later_annotations_nothing_is_scored(videozoo, davis):
     assert code == 0 and out.splitlines()[1].split() == ['shape', '5', '0', '-', '-', '-']
 
 
-def test_a_video_of_ones_own(videozoo, tmp_path):
+def test_a_video_of_ones_own(videozoo, tmp_path, capsys):
     labels = torch.zeros(128, 128, dtype=torch.uint8)
     labels[40:90, 40:90] = 3
     save_indexed(tmp_path / 'first.png', IndexedImage(labels, bit_palette()))
@@ -283,6 +306,11 @@ def test_a_video_of_ones_own(videozoo, tmp_path):
         'run.json',
     }
     assert torch.equal(read_indexed(folder / '00000.png').labels, labels)
+    code, told = main(['again', 'propagated/000001']), capsys.readouterr()
+    assert code == 0 and 'labels.mp4: the same to the byte' in told.out, told
+    (folder / 'propagation.json').unlink()
+    code, _, err = videozoo('drawn:0/right/000001', '--labels', 'first.png', '--fps', '2', '--clips')
+    assert code == 2 and 'holds labels.mp4, but no propagation.json' in err
     save_indexed(tmp_path / 'first.png', IndexedImage(labels[:64], bit_palette()))
     code, _, err = videozoo('drawn:0/right/000001', '--labels', 'first.png', '--fps', '2', '--out', 'other')
     assert code == 2 and '128 x 64 pixels, the frames 128 x 128' in err

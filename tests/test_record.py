@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import click
@@ -226,6 +227,18 @@ def test_the_run_json_of_somebody_else_stays(images):
     assert read(other)[0]['command'][1] == 'attend'
 
 
+def test_the_record_of_a_file_replaces_nothing_of_somebody_else(images, capsys):
+    Path('f.npz.run.json').write_text('{"mine": 1}')
+    command = ['embed', 'images', '--model', 'vit_shapes_motion', '--out', 'f.npz', *HERE]
+    assert main(command) == 0 and main([*command, '--batch-size', '2', '--force']) == 0
+    assert Path('f.npz.run.json').read_text() == '{"mine": 1}'
+    (other,) = Path().glob('f.npz.run_*.json')  # that of the first run is replaced, as its results are
+    assert read('f.npz')[1] == other and '--batch-size' in read('f.npz')[0]['command']
+    capsys.readouterr()
+    code, out, errors = again(capsys, 'f.npz')
+    assert code == 0 and 'f.npz: the same to the byte' in out, out + errors
+
+
 def test_a_training_goes_on_and_has_its_record(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [
@@ -442,7 +455,39 @@ def test_results_within_the_folder_of_the_inputs_are_no_change(images, capsys):
     assert code == 0 and 'nothing has changed' in out, errors
 
 
+def test_results_of_other_runs_in_the_folder_are_no_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('v.mp4', 'f.npz', 'a/x.jpg', 'a/x.csv', 'g/0.mp4', 'notes.txt'):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(name)
+    told = lambda *given: [entry['files'] for entry in describe_inputs(given)]  # noqa: E731
+    assert told('.', 'a', 'g') == [6, 2, 1]
+    for place, names in (('f.npz', ['f.npz']), ('a', ['x.jpg', 'x.csv']), ('g', ['0.mp4'])):
+        outputs = [dict(path=name, sha256='') for name in names]
+        save({**record_of('export'), KEY: FORMAT, 'outputs': outputs, 'parts': []}, Path(place))
+    assert told('.', 'a') == [3, 3]  # v.mp4, g/0.mp4, which is a video to read, and the notes; all of a run's folder
+    os.remove('v.mp4')
+    os.remove('g/0.mp4')
+    assert told('.') == [2]  # now x.jpg is what would be read
+
+
 # How far
+
+
+def test_arrays_are_compared_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr('videozoo_timm.records.differences._PIECE', 1 << 14)
+    x = np.zeros((80, 1 << 15), np.float32)
+    np.savez(tmp_path / 'a.npz', x=x, fortran=np.asfortranarray(np.arange(6.0).reshape(2, 3)), one=np.array(3))
+    x[-1, -1] = 2
+    np.savez_compressed(tmp_path / 'b.npz', x=x, fortran=np.arange(6.0).reshape(2, 3), one=np.array(3))
+    tracemalloc.start()
+    found = compare_files(tmp_path / 'a.npz', tmp_path / 'b.npz')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.absolute, found.where, found.reason) == (2, 'x', '') and not found.texts
+    assert peak < x.nbytes / 2
+    np.savez(tmp_path / 'b.npz', x=x[1:])
+    assert compare_files(tmp_path / 'a.npz', tmp_path / 'b.npz').reason == 'x was [80, 32768], is [79, 32768]'
 
 
 def test_how_far_numbers_are_off(tmp_path):
@@ -593,6 +638,19 @@ def test_tables_are_told_by_their_names():
     assert 'and with behavior (t.csv) by how often the two most similar' in describe([record]).text
 
 
+def test_what_was_found_by_comparing_is_told():
+    settings = dict(rows=64, stimuli=16, noise_ceiling=[0.61, 0.72])
+    options = dict(measures=['spearman'], features=['x'], behavior='t.csv', bootstraps=1000)
+    described = describe([record_of('compare', options=options, settings=settings)])
+    for words in (
+        'We compared 1 file of features of 16 stimuli (64 rows) by RSA',
+        '1,000 bootstrap samples of the stimuli (Schütt et al., 2023)',
+        'The noise ceiling is 0.610 to 0.720',
+    ):
+        assert words in described.text, (words, described.text)
+    assert any('schutt2023statistical' in entry for entry in described.bibtex)
+
+
 def test_what_is_claimed_is_known(features, capsys):
     assert main(['methods', str(features)]) == 0
     out, errors = capsys.readouterr()
@@ -621,7 +679,11 @@ def test_what_made_the_inputs_comes_first(images, capsys):
     capsys.readouterr()
     assert main(['methods', 'compared']) == 0
     text = capsys.readouterr().out
-    assert text.index('blocks 0') < text.index('blocks -1') < text.index('We compared 2 files of features by debiased')
+    assert (
+        text.index('blocks 0')
+        < text.index('blocks -1')
+        < text.index('We compared 2 files of features of 4 stimuli by debiased')
+    )
     assert text.count('We ran ') == 1
     code, out, errors = again(capsys, 'compared')
     assert code == 0 and 'all equal' in out, out + errors

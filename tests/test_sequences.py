@@ -64,7 +64,7 @@ def test_what_is_no_sequence_is_told_in_words(tmp_path):
             read_clip(f'{folder}:frames@15')
 
     fault('holds 0 images', tmp_path)
-    fault('holds 1 images', write_frames(tmp_path / 'one', 1))
+    fault('holds 1 image;', write_frames(tmp_path / 'one', 1))
     gap = write_frames(tmp_path / 'gap', 5)
     (gap / 'scene_003.png').unlink()
     fault('between scene_002.png and scene_004.png images are missing', gap)

@@ -82,7 +82,7 @@ def test_one_model_has_its_name_in_out_and_is_not_computed_again(tmp_path, monke
     command = ['embed', 'drawn:1', '--model', 'vit_t14_st.shapes_motion', '--out', 'of/{model}.npz', *HERE]
     assert main(command) == 0
     out = tmp_path / 'of' / 'vit_shapes_motion.npz'  # the published name, as in a series
-    assert capsys.readouterr().out == 'of/vit_shapes_motion.npz: 1 rows of 128 features, vit_t14_st.shapes_motion\n'
+    assert capsys.readouterr().out == 'of/vit_shapes_motion.npz: 1 row of 128 features, vit_t14_st.shapes_motion\n'
     written = out.stat().st_mtime_ns
     assert main(command) == 0 and out.stat().st_mtime_ns == written
     assert 'of/vit_shapes_motion.npz is there, of this very run: nothing to do' in capsys.readouterr().err

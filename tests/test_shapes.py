@@ -1,13 +1,12 @@
 """Drawn videos, and the models that come with the package: what they can do, on videos drawn here."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
 from conftest import CLIPS, REPOSITORY
+from forked_python import run_forked
 from timm.models import get_pretrained_cfg
 
 import videozoo_timm
@@ -101,9 +100,7 @@ for name, tag in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion'
     assert not models[0].training and next(models[0].parameters()).dtype == torch.float32
 """
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1', TORCH_HOME=str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, '-c', code, str(REPOSITORY)], env=env, cwd=tmp_path, text=True, capture_output=True
-    )
+    done = run_forked([REPOSITORY], code, env, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

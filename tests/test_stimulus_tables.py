@@ -78,7 +78,7 @@ def test_a_time_outside_of_its_video_costs_its_row_alone(vit, late, tmp_path, mo
         assert main(command) == 1
         err = capsys.readouterr().err
         assert err.count('times.csv, line 2: 7 s is outside of the video, which lasts 4.5 s\n') == 2
-        assert '1 of 1 files lack a part' in err
+        assert '1 of 1 file lacks a part' in err
     assert len(tables) == 2  # once a run, of two models
     for name in ('mae_shapes_none', 'vit_shapes_motion'):
         assert np.load(f'features/{name}.npz')['time'].tolist() == [0.5, 1]
@@ -131,7 +131,7 @@ def test_a_table_of_times_for_each_video(tmp_path, capsys, monkeypatch):
         ([], 'is empty'),
         (['5', '4.6'], r'line 2: 4.6 s is outside of the video, which lasts 4.5 s, and 1 more'),
         (['-0.1'], r'line 1: -0.1 s is outside of the video'),
-        (['file,time', 'c.mp4,1'], 'has times of none of the 1 files'),
+        (['file,time', 'c.mp4,1'], 'has times of none of 1 file'),
     ],
 )
 def test_what_is_wrong_with_times_is_told_with_its_line(lines, words, tmp_path, monkeypatch, capsys):
@@ -200,7 +200,7 @@ def test_rows_in_the_order_of_a_manifest(vit, late, tmp_path, monkeypatch, capsy
     assert rows.ids == ['s2', 's1', 's3'] and rows.paths == [f'videos/deep/{name}.mkv' for name in 'bab']
     assert rows.video_index.tolist() == [0, 0, 1, 1, 2, 2]
     assert rows.failed == told == [('gone.mkv', 'list.csv, line 3: no file gone.mkv')]
-    assert said == ['1 files are not in the manifest; the first is videos/deep/extra.mkv']
+    assert said == ['1 file not in the manifest; the first is videos/deep/extra.mkv']
     for out in ('f.npz', 'f.safetensors', 'f.csv', 'f.parquet', 'folder'):
         embed(vit, 'videos', manifest='list.csv', out=out, **SHORT, **call)
         origin = read_origin(tmp_path / out)
@@ -244,7 +244,7 @@ def test_the_trials_of_devbench(tmp_path):
         (['id,file', '1,a.mkv', '2,b.mkv', '1,c.mkv'], 'line 4: the identifier 1 stands in line 2 too'),
         (['id,file', '1,a.mkv', '2,'], 'line 3: no file'),
         (['id,file', '1,a.mkv,x'], 'line 2: 3 columns, those before have 2'),
-        (['id,file', '1,b.mkv'], 'none of its 1 files is there; .*line 2: no file b.mkv'),
+        (['id,file', '1,b.mkv'], 'none of its 1 file is there; .*line 2: no file b.mkv'),
     ],
 )
 def test_what_is_wrong_with_a_manifest(lines, words, tmp_path):

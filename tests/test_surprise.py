@@ -273,7 +273,7 @@ def test_an_unreadable_film_is_told_whatever_the_frame_rate(model, tmp_path):
         (dict(frame_step=0), 'frame_step=0'),
         (dict(frame_rate=0.0), 'frame_rate=0.0'),
         (dict(stride=0), 'stride=0'),
-        (dict(offset=[0.0, 1.0]), '2 numbers for 1 files'),
+        (dict(offset=[0.0, 1.0]), '2 numbers for 1 file;'),
     ],
     ids=lambda value: '-'.join(value) if isinstance(value, dict) else '',
 )

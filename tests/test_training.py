@@ -429,7 +429,7 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
         ) as stream:
             next(stream)
     assert ['matched files are split' in reason for reason in told] == [False, True]
-    with pytest.raises(ValueError, match='none of 1 files can be read'):
+    with pytest.raises(ValueError, match='none of 1 file can be read'):
         run_pretrain(tmp_path / 'all', paths=[bad], max_failed=1.0)
     with pytest.raises(ValueError, match='no files to train on'):
         run_pretrain(tmp_path / 'none', paths=[])
@@ -822,7 +822,7 @@ COMMON = [
     '--repeat-aug',
     '2',
     '--num-workers',
-    '1',
+    '0',
     '--checkpoint-every',
     '2',
     '--device',
@@ -850,7 +850,8 @@ def start(tmp_path):
     started = []
 
     def start(*arguments, processes=1, command='pretrain', piped=False):
-        arguments = [*COMMANDS[command], '--log-every', '1', *arguments]
+        decoders = '1' if processes == 1 else '0'
+        arguments = [*COMMANDS[command], '--num-workers', decoders, '--log-every', '1', *arguments]
         environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
         if piped:
             process = subprocess.Popen(
@@ -881,7 +882,7 @@ def test_a_signal_leaves_a_checkpoint_and_no_half_step(start, tmp_path):
     process = start('--steps', '5000', '--batch-size', '4', '--checkpoint-every', '10000')
     wait_for_step(process, tmp_path / 'pretrained', 3)
     os.killpg(process.pid, signal.SIGTERM)  # as batch systems do, the decoders included
-    text = ''.join(process.communicate(timeout=60))
+    text = ''.join(process.communicate())
     assert process.returncode == 143, text
     (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
     step = int(checkpoint.name.split('_')[1])
@@ -897,7 +898,7 @@ def test_ctrl_c_that_ends_the_reader_of_the_messages_too_leaves_a_checkpoint(sta
     wait_for_step(process, tmp_path / 'pretrained', 3)
     process.stdout.close()  # as `2>&1 | tee log` does
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=300) == 130
     (checkpoint,) = (tmp_path / 'pretrained' / 'checkpoints').iterdir()
     assert json.loads((checkpoint / 'training.json').read_text())['step'] >= 3
 
@@ -1038,7 +1039,7 @@ def test_decoders_leave_ctrl_c_to_their_parent_while_they_start():
 
 
 def wait_for_step(process, folder, step):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         rows = read_log(folder / 'log.csv')
         if rows and int(rows[-1]['step']) >= step:
@@ -1054,23 +1055,23 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_weights(start, 
     """The whole command, one process and two; two also against one with twice the batch."""
 
     def run(name, processes, kills=0):
-        arguments = ['--steps', '30', '--batch-size', str(4 // processes), '--out', name, '--resume']
+        arguments = ['--steps', '20', '--batch-size', str(4 // processes), '--out', name, '--resume']
         rng = random.Random(processes)
-        for step in sorted(rng.sample(range(1, 24), kills)):
+        for step in sorted(rng.sample(range(1, 12), kills)):
             process = start(*arguments, processes=processes, command=command)
             wait_for_step(process, tmp_path / name, step)
             time.sleep(rng.uniform(0, 0.3))
             assert process.poll() is None
             process.kill_group()
         process = start(*arguments, processes=processes, command=command)
-        text = ''.join(process.communicate(timeout=300))
+        text = ''.join(process.communicate())
         assert process.returncode == 0, text
         return load_file(tmp_path / name / 'model.safetensors')
 
     whole = run('whole', processes)
-    assert equal(run('killed', processes, kills=2), whole)
+    assert equal(run('killed', processes, kills=3 - processes), whole)
     assert not list((tmp_path / 'killed' / 'checkpoints').glob('.*'))
-    for log, number in ('log', 30), ('validation', 3 if command == 'finetune' else 0):
+    for log, number in ('log', 20), ('validation', 2 if command == 'finetune' else 0):
         rows = [
             [list(row.values())[:4] for row in read_log(tmp_path / name / f'{log}.csv')] for name in ('whole', 'killed')
         ]

@@ -487,6 +487,9 @@ def test_the_command_continues_and_reconstructs_videos(weights, tmp_path, capsys
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and float(rows[0]['nats']) > 0 and f'{float(rows[0]["psnr"]):.2f}' in told
     assert (tmp_path / 'r' / rows[0]['picture']).is_file() and len(list((tmp_path / 'r').glob('*.gif'))) == 2
+    for results in ('c.gif', 'apart', 'r'):
+        code, told = main(['again', results]), capsys.readouterr()
+        assert code == 0 and 'all equal' in told.out, told
 
 
 def test_frechet_distance_is_that_of_torch_fidelity(capsys):

@@ -9,7 +9,7 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -82,7 +82,8 @@ def atomic_write(
         folder = Path(tempfile.mkdtemp(_PARTIAL, f'{prefix}{os.getpid()}.', target.parent))
     try:
         with suppress(OSError):  # not everybody may list a folder to write into
-            _remove_stale(folder, prefix, target.name)
+            names = target.name, '.tmp'  # .tmp: of safetensors
+            _remove_stale(folder, prefix, _PARTIAL, lambda path: path.name.startswith(names))
         partial = folder / target.name
         with explain_write_errors(target, needed, remedy, partial):
             yield partial
@@ -286,22 +287,33 @@ def remove_known(folder: Path, patterns: Sequence[str]) -> None:
 _PARTIAL = '.partial'
 
 
-def _remove_stale(mine: Path, prefix: str, name: str) -> None:
+def own_folder(name: str) -> Path:
+    """A new temporary folder, for the caller to remove; those that killed processes have left are removed.
+
+    Args:
+        name: Of what needs it, which the folder's name begins with.
+    """
+    prefix = f'{name}-{socket.gethostname()}.'
+    folder = Path(tempfile.mkdtemp('', f'{prefix}{os.getpid()}.'))
+    with suppress(OSError):  # not everybody may list the folder of temporary files
+        _remove_stale(folder, prefix)
+    return folder
+
+
+def _remove_stale(
+    mine: Path, prefix: str, suffix: str = '', is_known: Callable[[Path], bool] = lambda path: True
+) -> None:
     """Remove what killed processes of this machine have left beside a folder that this process has just made."""
     if os.name == 'nt':  # os.kill does not test there whether a process is alive, but ends it
         return
     owner = mine.lstat().st_uid
     for folder in mine.parent.iterdir():
-        if not folder.name.startswith(prefix) or not folder.name.endswith(_PARTIAL):
+        if not folder.name.startswith(prefix) or not folder.name.endswith(suffix):
             continue
         with suppress(OSError, ValueError, OverflowError):  # another writer was faster, or it is not ours
             state = folder.lstat()
-            is_known = (
-                stat.S_ISDIR(state.st_mode)
-                and state.st_uid == owner
-                and all(path.name.startswith((name, '.tmp')) for path in folder.iterdir())
-            )  # .tmp: of safetensors
-            if is_known and not _is_alive(int(folder.name[len(prefix) :].split('.')[0])):
+            is_left = stat.S_ISDIR(state.st_mode) and state.st_uid == owner and all(map(is_known, folder.iterdir()))
+            if is_left and not _is_alive(int(folder.name[len(prefix) :].split('.')[0])):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

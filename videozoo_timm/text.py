@@ -3,6 +3,7 @@
 import json
 import math
 import unicodedata
+from numbers import Integral
 from typing import Any
 
 _JOINERS = '\u200c\u200d'  # some scripts and emoji need them
@@ -28,6 +29,15 @@ def printable(text: Any, limit: int | None = None, lines: bool = False) -> str:
         else c
         for c in text
     )
+
+
+_SEVERAL = {'stimulus': 'stimuli', 'class': 'classes'}
+
+
+def counted(number: Any, name: str) -> str:
+    """1 file, 2,000 files; `name` is that of one. A number that is not known, None for instance, is left out."""
+    several = next((name[: -len(one)] + many for one, many in _SEVERAL.items() if name.endswith(one)), f'{name}s')
+    return f'{number:,} {name if number == 1 else several}' if isinstance(number, Integral) else several
 
 
 def to_json(content: Any, indent: int | None = 2) -> str:

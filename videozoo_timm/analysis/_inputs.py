@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..inference.checks import NOT_FINITE
 from ..inference.reporting import Reporter
 from ..paths import as_path
-from ..text import printable
+from ..text import counted, printable
 from ..video import Times, find_media, is_image
 from .stimulus_tables import At, Manifest, TimesOfFiles, read_manifest, times_of
 
@@ -112,7 +112,7 @@ def none_read(number: int, reasons: Iterable[str], folder: str = '') -> str:
     reasons = list(dict.fromkeys(reasons))
     shown = '; '.join(reasons[:3]) + (f'; and {len(reasons) - 3} more' if len(reasons) > 3 else '')
     lack = 'gave a result' if any(NOT_FINITE in reason for reason in reasons) else 'could be read'
-    return f'none of {number} files{f" in {folder}" if folder else ""} {lack}: {shown}'
+    return f'none of {counted(number, "file")}{f" in {folder}" if folder else ""} {lack}: {shown}'
 
 
 def _files_of(path: str | os.PathLike[str]) -> Iterable[str | os.PathLike[str]]:

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import check_regular
 from ..paths import as_path, not_found
+from ..text import counted
 
 __all__ = ['DissimilarityMatrix', 'TripletScore', 'Triplets', 'read_behavior', 'read_names', 'score_triplets']
 
@@ -29,7 +30,7 @@ class DissimilarityMatrix:
     values: np.ndarray
 
     def __repr__(self) -> str:
-        return f'DissimilarityMatrix({len(self.stimuli)} stimuli)'
+        return f'DissimilarityMatrix({counted(len(self.stimuli), "stimulus")})'
 
 
 @dataclass(repr=False)
@@ -45,7 +46,7 @@ class Triplets:
     answers: np.ndarray
 
     def __repr__(self) -> str:
-        return f'Triplets({len(self.answers)} answers about {len(self.stimuli)} stimuli)'
+        return f'Triplets({counted(len(self.answers), "answer")} about {counted(len(self.stimuli), "stimulus")})'
 
 
 @dataclass
@@ -148,7 +149,9 @@ def _table(source: Path) -> list[list[str]]:
 def _matrix(source: Path, stimuli: list[str], values: np.ndarray) -> DissimilarityMatrix:
     number = len(stimuli)
     if values.shape != (number, number):
-        raise ValueError(f'{source}: a matrix of the shape {values.shape} has no row and column for {number} stimuli')
+        raise ValueError(
+            f'{source}: a matrix of the shape {values.shape} has no row and column for {counted(number, "stimulus")}'
+        )
     if len(set(stimuli)) < number:
         raise ValueError(f'{source} names a stimulus twice')
     values = values.astype(np.float64)

@@ -12,13 +12,16 @@ import numpy as np
 from ..figures.saving import save_figure
 from ..figures.similarity import lines_figure
 from ..files import save_csv, save_json
-from .comparison import Sources, open_sources
+from ..text import counted
+from .comparison import Sources, open_sources, told_left_out
 from .encoding import Encoding, encode
 from .items import checked_features
-from .matching import match_rows
+from .matching import match_rows, told_rows
 from .responses import Responses, read_ceiling, read_responses, save_map
 
-__all__ = ['BrainComparison', 'predict_responses']
+__all__ = ['THRESHOLD', 'BrainComparison', 'predict_responses']
+
+THRESHOLD = 0.05  # of q, below which a channel counts as predicted
 
 
 @dataclass(repr=False)
@@ -45,7 +48,9 @@ class BrainComparison:
 
     def __repr__(self) -> str:
         names = ', '.join(self.encodings)
-        return f'BrainComparison({names}: {len(self.stimuli)} rows, {len(self.responses.channels)} channels)'
+        return (
+            f'BrainComparison({names}: {told_rows(self.stimuli)}, {counted(len(self.responses.channels), "channel")})'
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """For each file and block, and for the chosen ones ('chosen'), the mean of r over the channels, and quartiles.
@@ -64,7 +69,7 @@ class BrainComparison:
                     usable = self.ceiling > 0
                     row['normalized'] = np.nanmedian(r[usable] / self.ceiling[usable]) if usable.any() else np.nan
                 if block == 'chosen':
-                    row['significant'] = int((encoding.q < 0.05).sum())
+                    row['significant'] = int((encoding.q < THRESHOLD).sum())
                 result.append({key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()})
         return result
 
@@ -139,6 +144,7 @@ def predict_responses(
     permutations: int = 1000,
     seed: int = 0,
     progress: Callable[[str, float, int], Any] = lambda what, number, total: None,
+    say: Callable[[str], Any] = lambda text: None,
 ) -> BrainComparison:
     """Predict responses from the features of several files, by `encode`; rows are matched by stimulus and time.
 
@@ -153,6 +159,7 @@ def predict_responses(
         permutations: As in `encode`.
         seed: As in `encode`.
         progress: Called with what is being done, how many steps of it are (or a fraction of one), and of how many.
+        say: As in `compare`.
 
     Raises:
         ValueError: As in `read_responses`, `match_rows` and `encode`.
@@ -163,9 +170,11 @@ def predict_responses(
     given = read_responses(responses, files[0], stimuli=stimuli, mask=mask)
     highest = None if ceiling is None else read_ceiling(ceiling, given)
     matched = match_rows([*files, given.rows])
+    for line in told_left_out(matched.left_out):
+        say(line)
     values, encodings, blocks = given.values[matched.rows[-1]], {}, {}
     if not np.ptp(values, axis=0).any():
-        raise ValueError(f'{given.rows.name}: no channel varies over the {len(values)} rows')
+        raise ValueError(f'{given.rows.name}: no channel varies over {counted(len(values), "row")}')
     fits = folds * sum(len(file.blocks or [None]) for file in files)
     for file, rows in zip(files, matched.rows, strict=False):
         features, named = file.features(), list(file.blocks or [None])

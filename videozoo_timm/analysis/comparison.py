@@ -12,16 +12,18 @@ import numpy as np
 from ..figures.saving import save_figure
 from ..figures.similarity import heat_map_figure, lines_figure, mds_figure
 from ..files import save_csv, save_json
+from ..text import counted
 from .behavior import DissimilarityMatrix, Triplets, TripletScore, score_triplets
 from .feature_files import Embeddings
 from .feature_reading import FeatureFile, open_features
 from .items import BEHAVIOR, Items, checked_features
-from .matching import match_rows
+from .matching import match_rows, told_rows
 from .similarity import RSA, Similarity, centered_gram, cka, dissimilarities, procrustes, rsa, shape_of
 
 __all__ = ['MEASURES', 'Comparison', 'Representation', 'Sources', 'compare', 'open_sources', 'told_left_out']
 
 MEASURES = (*RSA, 'cka', 'procrustes')
+FEWEST_PLACED = 3  # representations in a picture of their places
 
 Sources = Mapping[str, str | os.PathLike[str] | Embeddings] | Iterable[str | os.PathLike[str]]
 
@@ -49,7 +51,7 @@ class Comparison:
 
     Attributes:
         representations: The K blocks of all files, in their order.
-        stimuli: The N stimuli that all files have.
+        stimuli: The stimulus of each of the N rows that all files have; of several clips it stands several times.
         times: float64 [N], their times in seconds.
         measures: Similarities by the name of the measure; [K, K], or [K + 1, K + 1] with a dissimilarity matrix of
             behavior, which comes last, in those of `RSA`.
@@ -67,7 +69,7 @@ class Comparison:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        parts = [f'{len(self.representations)} representations of {len(self.stimuli)} stimuli', *self.measures]
+        parts = [f'{len(self.representations)} representations of {told_rows(self.stimuli)}', *self.measures]
         return f'Comparison({", ".join(parts)}{", triplets" if self.triplets else ""})'
 
     def names(self, measure: str) -> list[Representation]:
@@ -197,6 +199,8 @@ class Comparison:
     def save(self, folder: str | os.PathLike[str], format: str = 'pdf') -> None:
         """Write `comparison.json`, `pairs.csv`, `behavior.csv` and the pictures `heat_map_MEASURE`, `mds_MEASURE`.
 
+        There is no `mds_MEASURE` of fewer than `FEWEST_PLACED` representations, as two are always on a line.
+
         Args:
             folder: Is made.
             format: Of the pictures: 'pdf', 'svg' or 'png'.
@@ -213,7 +217,7 @@ class Comparison:
         for measure in self.measures:
             if len(self.names(measure)) > 1:
                 save_figure(self.heat_map(measure), folder / f'heat_map_{measure}.{format}')
-            if len(self.names(measure)) > 2:
+            if len(self.names(measure)) >= FEWEST_PLACED:
                 save_figure(self.mds(measure), folder / f'mds_{measure}.{format}')
         if rows := self.behavior_rows():
             save_csv(rows, folder / 'behavior.csv')
@@ -260,7 +264,8 @@ def open_sources(sources: Sources) -> list[FeatureFile]:
 def told_left_out(left_out: Sequence[tuple[str, list[str]]]) -> list[str]:
     """What no other file has, in a line for each file."""
     return [
-        f'{name}: {len(stimuli)} rows are left out, as another file lacks them: {", ".join(stimuli[:3])}'
+        f'{name}: {counted(len(stimuli), "row")} left out, which another file lacks: '
+        + ', '.join(stimuli[:3])
         + (', ...' if len(stimuli) > 3 else '')
         for name, stimuli in left_out
     ]
@@ -275,6 +280,7 @@ def compare(
     bootstraps: int = 1000,
     seed: int = 0,
     progress: Callable[[str, int, int], Any] = lambda what, number, total: None,
+    say: Callable[[str], Any] = lambda text: None,
 ) -> Comparison:
     """Compare features of the same stimuli: of several models, of the blocks of one, or with what people said.
 
@@ -290,9 +296,10 @@ def compare(
         bootstraps: Samples of the stimuli for the intervals of representational similarity, and of the triplets.
         seed: Random seed.
         progress: Called with what is being done, how many steps of it are, and of how many.
+        say: Called before the work, for each file of which something is left out, with a text that tells what.
 
     Raises:
-        ValueError: Files that have fewer than four stimuli in common, features that are NaN or the same for all
+        ValueError: Files that have fewer than four rows in common, features that are NaN or the same for all
             stimuli, or another option that they do not allow, in words.
         ImportError: rsatoolbox or scikit-learn is not installed.
     """
@@ -300,6 +307,8 @@ def compare(
         raise ValueError(f'measures={wrong[0]!r}: must be of {list(MEASURES)}')
     files = open_sources(sources)
     items = Items(files, match_rows(files), dissimilarity == 'crossnobis', behavior)
+    for line in told_left_out(items.left_out):
+        say(line)
     is_rsa, names = [measure in RSA for measure in measures], []
     rdms: list[np.ndarray] = []
     grams: list[np.ndarray] = []

@@ -23,6 +23,7 @@ from ..inference.reporting import Reporter, with_fields
 from ..inference.running import check_compiler
 from ..inference.unfinished import resumed, state_of
 from ..outputs import Output
+from ..text import counted
 from ..video import IN_THIS_PROCESS, RECOGNITION, Reading, Sampling, VideoError, pyav_version
 from ._inputs import WARNING, Paths, Stimuli, none_read, stimuli_of
 from .feature_files import Embeddings, check_output, read_origin
@@ -156,7 +157,7 @@ def embed(
         for path, reason in stimuli.left_out:
             reporter.report(path, reason)
         if stimuli.extra:
-            reporter.say(f'{len(stimuli.extra)} files are not in the manifest; the first is {stimuli.extra[0]}')
+            reporter.say(f'{counted(len(stimuli.extra), "file")} not in the manifest; the first is {stimuli.extra[0]}')
 
     if out is None:
         tell_lacks()

@@ -14,6 +14,7 @@ from ..inference.losses import losses_of
 from ..inference.pipeline import ProcessGroup, RowBatch, evaluating, groups_of, placement_of, process, views_of
 from ..inference.reporting import Reporter, with_fields
 from ..paths import as_path
+from ..text import counted
 from ..video import IN_THIS_PROCESS, ClassFolders, Reading, Views, class_folders, is_image
 from ._inputs import WARNING, Paths, listed, none_read
 from .intervals import wilson_interval
@@ -57,8 +58,8 @@ class Evaluation:
     def __repr__(self) -> str:
         failed = f', failed={len(self.failed)}' if self.failed else ''
         return (
-            f'Evaluation({len(self.paths)} files, {len(self.classes)} classes, top1={self.top(1):.1%}, '
-            f'top5={self.top(5):.1%}{failed})'
+            f'Evaluation({counted(len(self.paths), "file")}, {counted(len(self.classes), "class")}, '
+            f'top1={self.top(1):.1%}, top5={self.top(5):.1%}{failed})'
         )
 
     def _repr_png_(self) -> bytes | None:
@@ -117,6 +118,7 @@ class Evaluation:
         """
         folder = as_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        save_json({**self.summary(), **(about or {})}, folder / SUMMARY)  # first: it tells whose the others are
         save_csv(self.per_class(), folder / 'per_class.csv')
         probabilities, best = self.log_probabilities.exp().topk(min(5, len(self.classes)))  # [N, 5] both
         save_csv(
@@ -140,7 +142,6 @@ class Evaluation:
             ],
             folder / 'confusion.csv',
         )
-        save_json({**self.summary(), **(about or {})}, folder / 'summary.json')
         save_confusion(confusion, self.classes, folder / 'confusion.png')
 
 
@@ -153,7 +154,8 @@ def _with_interval(name: str, hits: torch.Tensor) -> dict[str, float | None]:
 
 
 # What `Evaluation.save` writes.
-TABLES = ('summary.json', 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
+SUMMARY = 'summary.json'
+TABLES = (SUMMARY, 'per_class.csv', 'predictions.csv', 'confusion.csv', 'confusion.png')
 
 
 class NothingEvaluatedError(ValueError):
@@ -303,7 +305,7 @@ def evaluate(
     if len(classes) != num_classes:
         lacking = [name for name in known_labels(model) or () if name not in classes]
         hint = f'; there is none for {", ".join(lacking[:5])}{", ..." if len(lacking) > 5 else ""}' if lacking else ''
-        raise ValueError(f'{folder} has {len(classes)} class folders, the model has {num_classes} classes{hint}')
+        raise ValueError(f'{folder} has {counted(len(classes), "class folder")}, the model {num_classes} classes{hint}')
     if any(map(is_image, paths)) and (views.jitter or views.num_clips > 1 or len(views.crops) > 1):
         raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)

@@ -11,6 +11,7 @@ import torch
 
 from ..files import MAKE_ROOM, atomic_write, check_regular
 from ..outputs import Output
+from ..text import counted
 from ..weights.writing import save_tensors
 from .feature_tables import TABLES, check_table, read_about, save_table
 
@@ -59,7 +60,7 @@ class Embeddings:
     ids: list[str] | None = None
 
     def __repr__(self) -> str:
-        parts = [f'{len(self.paths)} files', f'features={list(self.features.shape)}']
+        parts = [counted(len(self.paths), 'file'), f'features={list(self.features.shape)}']
         told = dict(blocks=self.blocks, failed=len(self.failed) or None, lost=len(self.lost) or None)
         parts += [f'{name}={value}' for name, value in told.items() if value is not None]
         return f'Embeddings({", ".join(parts)})'

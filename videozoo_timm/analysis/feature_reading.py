@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import check_regular
 from ..paths import as_path, not_found
+from ..text import counted
 from .feature_files import Embeddings
 from .feature_tables import TABLES, read_about
 
@@ -45,7 +46,7 @@ class FeatureFile:
     ids: list[str] | None = None
 
     def __repr__(self) -> str:
-        return f'FeatureFile({self.name}: {len(self.paths)} rows, blocks={self.blocks})'
+        return f'FeatureFile({self.name}: {counted(len(self.paths), "row")}, blocks={self.blocks})'
 
     @property
     def model(self) -> str:
@@ -77,7 +78,9 @@ class FeatureFile:
         except Exception as error:  # of the libraries that read it, of many types
             raise ValueError(f'{self.name}: the features cannot be read: {error}') from error
         if len(features) != len(self.paths) or features.ndim < (2 if self.blocks is None else 3):
-            raise ValueError(f'{self.name}: features of the shape {features.shape} are not {len(self.paths)} rows')
+            raise ValueError(
+                f'{self.name}: features of the shape {features.shape} are not {counted(len(self.paths), "row")}'
+            )
         return features
 
     @classmethod

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..inference.checks import checked_model
+from ..text import counted
 
 __all__ = ['Features', 'checked_block', 'num_blocks']
 
@@ -96,7 +97,7 @@ def checked_block(model: nn.Module, block: int) -> int:
     """
     index, depth = _index('block', block), num_blocks(model)
     if not -depth <= index < depth:
-        raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
+        raise IndexError(f'block={block}: the model has {counted(depth, "block")}, {-depth} to {depth - 1}')
     return index % depth
 
 

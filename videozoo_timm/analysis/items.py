@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import UserError
+from ..text import counted
 from .behavior import DissimilarityMatrix, Triplets
 from .feature_reading import FeatureFile
 from .matching import FEWEST, Matched, match_listed
@@ -50,8 +51,8 @@ class Items:
         else:
             if behavior is not None and len(where) < len(matched.stimuli):
                 raise ValueError(
-                    f'{len(where)} stimuli have {len(matched.stimuli)} rows, behavior has one: take one clip of each, '
-                    f'or crossnobis'
+                    f'{len(matched.stimuli)} rows are of {counted(len(where), "stimulus")}, behavior has one of each: '
+                    f'take one clip of each, or crossnobis'
                 )
             items = [[row] for row in range(len(matched.stimuli))]
         self.behavior_vector, self.answers, order = None, np.empty((0, 3), np.int64), list(range(len(items)))
@@ -79,8 +80,8 @@ class Items:
         both = [j for j, stimulus in enumerate(theirs) if stimulus in place]
         if len(both) < FEWEST:
             raise ValueError(
-                f'{len(both)} stimuli are both in {name} and in behavior, at least {FEWEST} are needed: {name} has '
-                f'{stimuli[0]}, behavior has {behavior.stimuli[0]}'
+                f'{counted(len(both), "stimulus")} in both {name} and behavior, at least {FEWEST} are needed: {name} '
+                f'has {stimuli[0]}, behavior has {behavior.stimuli[0]}'
             )
         if rest := [stimuli[k] for k in sorted(set(range(len(stimuli))) - {place[theirs[j]] for j in both})]:
             self.left_out.append((name, rest))
@@ -113,7 +114,7 @@ def checked_features(
     if not finite.all():
         first = file.paths[rows[int(np.argmin(finite))]]
         raise ValueError(
-            f'{what}: the features of {np.count_nonzero(~finite)} rows are NaN or infinite, such as {first}'
+            f'{what}: features are NaN or infinite in {counted(np.count_nonzero(~finite), "row")}, such as {first}'
         )
     if not np.ptp(features, axis=0).any():
         raise ValueError(f'{what}: the features are the same for all stimuli, so none are more alike than others')

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..inference.checks import checked_model
 from ..paths import as_path, not_found
+from ..text import counted
 from ..video.class_folders import class_names
 
 __all__ = ['known_labels', 'read_labels']
@@ -48,7 +49,9 @@ def read_labels(labels: str | os.PathLike, num_classes: int) -> list[str]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f'{path} cannot be read as names of classes: {error}') from error
     if len(names) != num_classes:
-        raise ValueError(f'{path} has {len(names)} class names, the model has {num_classes} classes')
+        raise ValueError(
+            f'{path} has {counted(len(names), "class name")}, the model has {counted(num_classes, "class")}'
+        )
     return names
 
 

@@ -9,12 +9,13 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ..errors import UserError
+from ..text import counted
 from .feature_reading import FeatureFile
 
-__all__ = ['FEWEST', 'TOLERANCE', 'Matched', 'match_listed', 'match_names', 'match_rows']
+__all__ = ['FEWEST', 'TOLERANCE', 'Matched', 'match_listed', 'match_names', 'match_rows', 'told_rows']
 
 TOLERANCE = 0.01  # seconds between the times of two rows that are the same
-FEWEST = 4  # stimuli; of fewer, debiased CKA is not defined, and three dissimilarities are no pattern
+FEWEST = 4  # rows; of fewer, debiased CKA is not defined, and three dissimilarities are no pattern
 
 
 @dataclass
@@ -76,6 +77,12 @@ def match_names(lists: Sequence[Sequence[str]]) -> list[list[str]]:
     return [candidate[best] for candidate in candidates]
 
 
+def told_rows(stimuli: Sequence[str]) -> str:
+    """How many rows there are, and of how many stimuli where these have several, in words."""
+    told = counted(len(set(stimuli)), 'stimulus')
+    return told if len(set(stimuli)) == len(stimuli) else f'{counted(len(stimuli), "row")} of {told}'
+
+
 def match_listed(paths: Sequence[str], ids: Sequence[str] | None, listed: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names by which the stimuli of features are those of a list.
 
@@ -126,8 +133,8 @@ def match_rows(files: Sequence[FeatureFile]) -> Matched:
     if len(found) < FEWEST:
         have = '; '.join(f'{file.name} has {len(file.paths)}, such as {_told(file, 0)}' for file in files if file.paths)
         raise ValueError(
-            f'{len(found)} stimuli are in all of the files, at least {FEWEST} are needed ({have}): rows are matched '
-            f'by {"identifier" if all(by_ids) else "stimulus"} and time'
+            f'{counted(len(found), "row")} in all of the files, at least {FEWEST} are needed ({have}): rows are '
+            f'matched by {"identifier" if all(by_ids) else "stimulus"} and time'
         )
     chosen = np.array(sorted(found), np.int64).T  # [files, N]
     left_out = []

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 PROBES = ('linear', 'neighbours', 'attentive')
+SUMMARY = 'probes.json'
 _HALF = torch.finfo(torch.float16).max  # the patch tokens are kept in float16, in which more would be infinity
 REGULARIZATIONS = tuple(10.0**k for k in range(-4, 4))  # C of scikit-learn's logistic regression
 
@@ -262,9 +263,10 @@ def save_probes(probes: Sequence[ProbeResult], folder: Path, about: dict[str, An
             remove_known(folder / name, TABLES)
             with suppress(OSError):  # something else is in it, or there is none
                 (folder / name).rmdir()
-    probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
+    folder.mkdir(parents=True, exist_ok=True)
     content = dict(about, probes=[probed.summary() for probed in probes])
-    save_json(content, folder / 'probes.json')
+    save_json(content, folder / SUMMARY)  # first: it tells whose the others are
+    probes[-1].evaluation.save(folder / probes[-1].probe, dict(about, **probes[-1].settings))
 
 
 def check_linear(train: ClassFolders) -> None:

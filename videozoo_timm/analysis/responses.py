@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_write
+from ..text import counted
 from .behavior import _file, _table
 from .feature_reading import FeatureFile
 from .matching import TOLERANCE
@@ -39,7 +40,7 @@ class Responses:
     image: tuple[Any, np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        return f'Responses({self.values.shape[0]} rows, {self.values.shape[1]} channels)'
+        return f'Responses({counted(self.values.shape[0], "row")}, {counted(self.values.shape[1], "channel")})'
 
 
 def _is_nifti(path: str | os.PathLike[str]) -> bool:
@@ -211,7 +212,9 @@ def read_ceiling(path: str | os.PathLike[str], responses: Responses) -> np.ndarr
     else:
         ceiling = _array(source)
     if ceiling.shape != (len(responses.channels),):
-        raise ValueError(f'{source} holds {ceiling.size} noise ceilings of {len(responses.channels)} channels')
+        raise ValueError(
+            f'{source} holds {counted(ceiling.size, "noise ceiling")} of {counted(len(responses.channels), "channel")}'
+        )
     if not ((ceiling >= 0) & (ceiling <= 1)).all():
         raise ValueError(f'{source}: a noise ceiling is a correlation from 0 to 1, in its channels are others')
     return np.asarray(ceiling, np.float64)

@@ -135,6 +135,7 @@ def rsa(
     if not bootstraps:
         return Similarity(values)
     if method == 'spearman':
+        del correlate  # and its memory
         correlate = _Spearman(rdms, _LEVELS)
     random = np.random.default_rng(seed)
     samples: Any = np.full((bootstraps, *values.shape), np.nan, np.float32)
@@ -149,19 +150,26 @@ def rsa(
 
 
 class _Spearman:
-    """Correlations of ranks, which are counted anew in each sample; ties have the mean of their ranks."""
+    """Correlations of ranks, which are counted anew in each sample; ties have the mean of their ranks.
+
+    Args:
+        rdms: As in `rsa`.
+        most: Of the levels, as `_levels_of` has it, which are then kept for many samples; all of them, to be used
+            once, if None.
+    """
 
     def __init__(self, rdms: Sequence[np.ndarray], most: int | None = None) -> None:
-        self.levels, self.space = [_levels_of(rdm, most) for rdm in rdms], np.empty(0, np.float32)
+        self.rdms, self.space = rdms, np.empty(0, np.float32)
+        self.levels = None if most is None else [_levels_of(rdm, most) for rdm in rdms]
 
     def __call__(self, pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         weights = weights.astype(np.float64)
         roots, total = np.sqrt(weights).astype(np.float32), weights.sum()
-        number = len(self.levels) * len(pairs)
+        number = len(self.rdms) * len(pairs)
         if number > self.space.size:  # otherwise that of another sample, as new memory takes time
             self.space = np.empty(number, np.float32)
         rows, taken = self.space[:number].reshape(-1, len(pairs)), np.empty(len(pairs), np.intp)
-        for row, levels in zip(rows, self.levels, strict=True):
+        for row, levels in zip(rows, self.levels or (_levels_of(rdm, None) for rdm in self.rdms), strict=True):
             taken[:] = levels.take(pairs, mode='clip')  # other modes copy
             counts = np.bincount(taken, weights)
             ranks = np.cumsum(counts) - counts / 2 - total / 2  # their mean is 0

@@ -13,7 +13,7 @@ from typing import Any
 from ..files import check_regular
 from ..paths import as_path, not_found
 from ..synthetic import is_drawn
-from ..text import printable
+from ..text import counted, printable
 from ..video import Times, find_media
 
 __all__ = ['At', 'Manifest', 'TimesOfFiles', 'read_manifest', 'times_of']
@@ -155,7 +155,7 @@ def times_of(at: At | TimesOfFiles, files: Sequence[str], on_file_clock: bool = 
         of = {file: Times.of(found[file], source, place) for file in files if found.get(file)}
         without += [(file, f'{file}: {source} has no times of it') for file in files if file not in of]
     if not of:
-        raise ValueError(f'{source}: has times of none of the {len(files)} files; {without[0][1]}')
+        raise ValueError(f'{source}: has times of none of {counted(len(files), "file")}; {without[0][1]}')
     content = {name: sorted(time for time, _ in told) for name, told in of_names.items() or [('', common or ())]}
     told = f'{sum(map(len, content.values()))} times ({_digest(content)})'
     return TimesOfFiles(of, without, told).on_clock(on_file_clock)
@@ -298,7 +298,7 @@ def read_manifest(source: str | os.PathLike[str], paths: Iterable[str | os.PathL
                 ids.append(own)
     number = len(files) + len(missing)
     if not files:
-        raise ValueError(f'{table.path}: none of its {number} files is there; {missing[0][1]}')
+        raise ValueError(f'{table.path}: none of its {counted(number, "file")} is there; {missing[0][1]}')
     listed = set(map(os.path.abspath, files))
     extra = [file for file in found if os.path.abspath(file) not in listed]
     return Manifest(files, ids, missing, extra, f'{number} stimuli ({_digest(table.rows)})')

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..files import check_regular
 from ..paths import as_path, not_found
+from ..text import counted
 from ..video import VideoError, find_media, probe, read_image
 from ..video.sequences import ImageSequence
 
@@ -70,7 +71,7 @@ class Benchmark:
     def __repr__(self) -> str:
         scenes = {(c.property, c.scene) for c in self.comparisons}
         films = {name for c in self.comparisons for name in (c.possible, c.impossible)}
-        return f'Benchmark({self.layout}: {len(films)} films, {len(scenes)} scenes)'
+        return f'Benchmark({self.layout}: {counted(len(films), "film")}, {counted(len(scenes), "scene")})'
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def read_benchmark(layout: str, folder: str | os.PathLike[str]) -> Benchmark:
         raise not_found(folder, 'folder')
     benchmark = LAYOUTS[layout].read(folder)
     if not benchmark.comparisons:
-        reasons = '; '.join(benchmark.left_out[:3]) or f'{len(benchmark.films)} films were found'
+        reasons = '; '.join(benchmark.left_out[:3]) or f'{counted(len(benchmark.films), "film")} found'
         raise ValueError(f'{folder}: nothing can be compared as the layout {layout!r} says: {reasons}')
     return benchmark
 

@@ -8,6 +8,7 @@ import torch
 
 from ..figures import Curve, FilmPlot, Timeline, overlay, to_bytes, upsample
 from ..inference.pipeline import evaluating, placement_of
+from ..text import counted
 from ..video import AS_PLAYED, Job, Pixels, Steps, VideoError, View, denormalize, read_clips, read_views
 from ..video.views import prepare_view
 from .pictured import Pictured
@@ -150,7 +151,7 @@ def _most_surprising(one: 'Series', number: int | None) -> tuple[int, int]:
     if number is None:
         number = int(one.scores.mean(dim=1).argmax())
     elif not 0 <= number < len(one.starts):
-        raise ValueError(f'window={number}: {one.path} has {len(one.starts)} windows, counted from 0')
+        raise ValueError(f'window={number}: {one.path} has {counted(len(one.starts), "window")}, counted from 0')
     return number, int(one.scores[number].argmax())
 
 

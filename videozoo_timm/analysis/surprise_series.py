@@ -19,6 +19,7 @@ from ..inference.provenance import versions, weights_of
 from ..inference.reporting import Reporter, with_fields
 from ..inference.unfinished import resumed, state_of
 from ..outputs import Output
+from ..text import counted
 from ..video import IN_THIS_PROCESS, Reading, VideoError, Windows, probe, sliding
 from ._inputs import WARNING, Paths, listed, none_read
 from .surprise_files import RECORD, TABLE, save_run, save_table
@@ -67,7 +68,7 @@ class Series:
         return (np.array(self.starts) + seen + np.array(self.ends)) / 2
 
     def __repr__(self) -> str:
-        return f'Series({self.path!r}, {len(self.starts)} windows, mean {self.scores.mean():.4g})'
+        return f'Series({self.path!r}, {counted(len(self.starts), "window")}, mean {self.scores.mean():.4g})'
 
 
 @dataclass(repr=False)
@@ -91,7 +92,7 @@ class Surprise:
     scorer: MaskedScores | LikelihoodScores
 
     def __repr__(self) -> str:
-        return f'Surprise({self.score}, {len(self.series)} videos, contexts={list(self.contexts)})'
+        return f'Surprise({self.score}, {counted(len(self.series), "video")}, contexts={list(self.contexts)})'
 
     def picture(self, *numbers: int, **options: Any) -> SurprisePicture:
         """The picture of a video, or of several to compare.
@@ -260,7 +261,9 @@ def _views(
     """The windows of each file."""
     offsets = list(offset) if isinstance(offset, Sequence) else [offset] * len(files)
     if len(offsets) != len(files):
-        raise ValueError(f'offset: {len(offsets)} numbers for {len(files)} files; give one, or one of each file')
+        raise ValueError(
+            f'offset: {len(offsets)} numbers for {counted(len(files), "file")}; give one, or one of each file'
+        )
     if frame_step < 1:
         raise ValueError(f'frame_step={frame_step}: must be at least 1 frame')
     if frame_rate is not None and not frame_rate > 0:

@@ -1,16 +1,18 @@
 """videozoo compare."""
 
 import functools
+import statistics
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..notes import tell_settings
 from ..text import to_json
 from .base import Several, argument, command, family, option
 from .inputs import absolute
 from .options import folder_option, json_option
-from .output import complain, echo, progress, table
+from .output import complain, echo, number_of, progress, table
 from .types import FILE, PATH, Choice, Count
 
 if TYPE_CHECKING:
@@ -138,7 +140,6 @@ def compare(
     from ..analysis.behavior import read_behavior, read_names
     from ..analysis.brain import predict_responses
     from ..analysis.comparison import compare as measure_all
-    from ..analysis.comparison import told_left_out
     from ..figures import check_pictures
     from ..outputs import Output
 
@@ -172,6 +173,7 @@ def compare(
                 permutations=predicted.permutations,
                 seed=seed,
                 progress=stages,
+                say=complain,
             )
         else:
             result = measure_all(
@@ -182,17 +184,17 @@ def compare(
                 bootstraps=bootstraps,
                 seed=seed,
                 progress=stages,
+                say=complain,
             )
     result.settings |= about
     result.save(out, format)
+    tell_settings(**(_told_brain(result) if predicted.brain else _told(result)))
     if as_json:
         echo(to_json(result.summary()))
     elif predicted.brain:
         _tell_brain(result, out)
     else:
         _tell(result, out)
-    for line in told_left_out(result.left_out):
-        complain(line)
     return 1 if result.left_out else 0
 
 
@@ -218,6 +220,9 @@ class _Stages(ExitStack):
 
 
 def _tell(result: 'Comparison', out: Path) -> None:
+    from ..analysis.comparison import FEWEST_PLACED
+    from ..analysis.matching import told_rows
+
     if rows := result.behavior_rows():
         table(
             ['measure', 'features', 'block', 'with behavior', '95% interval'],
@@ -245,7 +250,33 @@ def _tell(result: 'Comparison', out: Path) -> None:
         )
     if len(shown) < len(pairs):
         echo(f'the most similar blocks of each two files; all {len(pairs)} pairs are in pairs.csv')
-    echo(f'{len(result.representations)} representations of {len(result.stimuli)} stimuli; all results in {out}')
+    few = [measure for measure in result.measures if len(result.names(measure)) < FEWEST_PLACED]
+    if few:
+        echo(f'no picture of places (mds_{few[0]}): it takes at least {FEWEST_PLACED} representations')
+    number = number_of(result.representations, 'representation')
+    echo(f'{number} of {told_rows(result.stimuli)}; all results in {out}')
+
+
+def _told(result: 'Comparison') -> dict[str, Any]:
+    """What a methods section says of results."""
+    told: dict[str, Any] = dict(rows=len(result.stimuli), stimuli=len(set(result.stimuli)))
+    if result.triplets:
+        told |= dict(triplets=result.triplets.triplets, answers=result.triplets.answers)
+        told['noise_ceiling'] = result.triplets.ceiling
+    return told
+
+
+def _told_brain(result: 'BrainComparison') -> dict[str, Any]:
+    from ..analysis.brain import THRESHOLD
+
+    told: dict[str, Any] = dict(rows=len(result.stimuli), stimuli=len(set(result.stimuli)))
+    told |= dict(channels=len(result.responses.channels), solver=result.settings['solver'])
+    if result.settings['permutations']:
+        predicted = {row['name']: row['significant'] for row in result.rows() if row['block'] == 'chosen'}
+        told |= dict(q_below=THRESHOLD, channels_below={name: predicted[name] for name in result.encodings})
+    if result.ceiling is not None:
+        told['median_noise_ceiling'] = statistics.median(map(float, result.ceiling))
+    return told
 
 
 def _closest(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -258,6 +289,8 @@ def _closest(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _tell_brain(result: 'BrainComparison', out: Path) -> None:
+    from ..analysis.matching import told_rows
+
     has_ceiling = result.ceiling is not None
     table(
         ['features', 'block', 'mean r', 'median r', *['median of r / ceiling'] * has_ceiling, 'q < 0.05'],
@@ -271,7 +304,7 @@ def _tell_brain(result: 'BrainComparison', out: Path) -> None:
         ],
     )
     echo(
-        f'{len(result.stimuli)} rows, {len(result.responses.channels)} channels, ridge regression by '
+        f'{told_rows(result.stimuli)}, {number_of(result.responses.channels, "channel")}, ridge regression by '
         f'{result.settings["solver"]}; all results in {out}'
     )
 

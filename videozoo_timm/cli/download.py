@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import catalogue
+from ..text import counted
 from .base import argument, command, option
 from .completion import complete_model_or_zoo
 from .list_models import gigabytes
@@ -74,5 +75,5 @@ def _models(names: Sequence[str], zoo: str | None) -> Iterator[tuple[str, str | 
         if not records:
             raise ValueError(f'{name} has no models of the zoo {zoo}')
         files = {(r.repo, getattr(r, 'safetensors', r.name)): r.num_bytes for r in records}
-        echo(f'{name}: {len(records)} models, at most {gigabytes(sum(files.values()))} GB')
+        echo(f'{name}: {counted(len(records), "model")}, at most {gigabytes(sum(files.values()))} GB')
         yield from ((record.name, record.zoo) for record in records)

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ..catalogue import MOTIONS
+from ..text import counted
 from .base import Several, command, option
 from .options import folder_option
 from .output import bar_class, echo
@@ -71,7 +72,7 @@ def draw(out: Path, num: int, seed: int, size: int, motion: tuple[str, ...], vio
         target.parent.mkdir(parents=True, exist_ok=True)
         save_video(scene().images(size), target, RATE, quality=18, foresight=not violations)
     folders = {target.parent.parent if violations else target.parent for target in targets}
-    echo(f'{out}: {len(targets)} videos in {len(folders)} folders')
+    echo(f'{out}: {counted(len(targets), "video")} in {counted(len(folders), "folder")}')
     return 0
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..notes import tell_listed, tell_placed
+from ..text import counted
 from .base import command, option
 from .inputs import files
 from .loading import load, view_size
@@ -217,7 +218,7 @@ def embed(
         skipped = failed.number if result is None else len(result.failed)
         if result is not None:
             shape = ' x '.join(map(str, result.features.shape[1:]))
-            echo(f'{out}: {len(result.features)} rows of {shape} features, {name}')
+            echo(f'{out}: {counted(len(result.features), "row")} of {shape} features, {name}')
         elif not team.is_main:
             return 0
         unseen = missing if listed is None else 0  # what a manifest lacks is among what was skipped

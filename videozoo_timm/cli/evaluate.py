@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..text import to_json
+from ..text import counted, to_json
 from .base import command, option
 from .inputs import absolute, telling
 from .loading import load, views_for
@@ -62,7 +62,7 @@ def evaluate(
     force: bool,
 ) -> int:
     """Measure accuracy on a folder with one subfolder per class."""
-    from ..analysis.evaluation import NothingEvaluatedError, parse_views
+    from ..analysis.evaluation import SUMMARY, TABLES, NothingEvaluatedError, parse_views
     from ..analysis.evaluation import evaluate as measure
     from ..figures import check_pictures
     from ..inference.pipeline import ProcessGroup
@@ -96,7 +96,7 @@ def evaluate(
     )
     if protocol == 'random':
         about |= dict(seed=seed, jitter=views.jitter)
-    Output(out).check_recorded('summary.json', about, force)
+    Output(out).check_recorded(SUMMARY, about, force, TABLES)
     about |= versions()  # which updates may change
     check_pictures()  # now, rather than after hours
     unreadable: list[OSError] = []
@@ -145,7 +145,7 @@ def evaluate(
         )
         echo(
             f'top-1 {100 * summary["top1"]:.2f}%, top-5 {100 * summary["top5"]:.2f}%, loss {summary["loss"]:.4f} '
-            f'({summary["files"]} files, views {protocol}, {name}); all results in {out}'
+            f'({counted(summary["files"], "file")}, views {protocol}, {name}); all results in {out}'
         )
     left_out = len(result.failed) + len(unreadable)
     return exit_code(left_out, left_out + len(result.paths), losses)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text import counted
 from .base import argument, command, option
 from .completion import complete_folder, complete_model_or_file
 from .loading import pick_device
@@ -133,7 +134,7 @@ def _in_features(
     for folder in folders:
         paths = [str(path) for path in find_media(folder)]
         if len(paths) < 2:
-            raise ValueError(f'{folder} holds {len(paths)} files; a distribution needs more')
+            raise ValueError(f'{folder} holds {counted(len(paths), "file")}; a distribution needs more')
         with progress(len(paths)) as update:
             found: Any = embed(
                 model,
@@ -149,8 +150,8 @@ def _in_features(
         failed += len(paths) - len(rows)
         if len(rows) <= rows.shape[1]:
             complain(
-                f'{folder} gives {len(rows)} rows of {rows.shape[1]} features; with no more rows than features the '
-                f'distance is far too large'
+                f'{folder} gives {counted(len(rows), "row")} of {rows.shape[1]} features; with no more rows than '
+                f'features the distance is far too large'
             )
         sets.append(rows)
     distance = frechet_distance(*sets)
@@ -170,7 +171,7 @@ def _images_in(folder: Path) -> 'ImageFiles':
         raise FileNotFoundError(f'{folder}: no such folder')
     images = ImageFiles([str(path) for path in find_media([folder]) if is_image(path)])
     if len(images) < 2:
-        raise ValueError(f'{folder} holds {len(images)} images; a distribution needs more')
+        raise ValueError(f'{folder} holds {counted(len(images), "image")}; a distribution needs more')
     if len(images) < _FEW:
         complain(f'{folder} holds {len(images)} images; with fewer than {_FEW} the distance is far too large')
     return images

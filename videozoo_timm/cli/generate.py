@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..notes import tell_loaded, tell_placed, tell_settings
+from ..text import counted
 from .base import command, family, option
 from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator, placement
 from .inputs import digest_of_files
@@ -240,7 +241,7 @@ def _images(
         number, failed = generate_images(generator, num_images, sampling, out, _about(about))
     _tell(chosen, out, number, 'images', about, device, start)
     if failed:
-        complain(f'{failed} of {len(paths)} images could not be read')
+        complain(f'{failed} of {counted(len(paths), "image")} could not be read')
     return 1 if failed else 0
 
 
@@ -293,7 +294,7 @@ def _videos(
         number = num_videos
     _tell(chosen, out, number, 'videos', about, next(generator.parameters()).device, start)
     if failed:
-        complain(f'{failed} of {len(paths)} videos could not be read')
+        complain(f'{failed} of {counted(len(paths), "video")} could not be read')
     return 1 if failed else 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text import counted
 from .inputs import unique_stems
 from .output import progress
 
@@ -93,7 +94,7 @@ def _read(paths: list[str], side: int) -> 'tuple[torch.Tensor, list[str]]':
             images.append(image)
             kept.append(path)
     if not images:
-        raise ValueError(f'none of {len(paths)} images could be read')
+        raise ValueError(f'none of {counted(len(paths), "image")} could be read')
     return torch.stack(images), kept
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text import counted
 from .clips import each_clip
 from .inputs import shown, unique_stems
 from .output import progress
@@ -69,7 +70,7 @@ def continue_videos(
     failed: list[str] = []
     given = list(each_clip(paths, views, reading, failed, start))
     if not given:
-        raise ValueError(f'none of {len(paths)} videos could be read')
+        raise ValueError(f'none of {counted(len(paths), "video")} could be read')
     clips = torch.stack([view.x for _, view in given]).clamp(0, 1)
     with progress(len(clips) * number, 'videos') as update:
         result = generator.continue_(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ..text import printable
+from ..text import counted, printable
 from .loading import refuse_generator
 from .options import Inputs, ModelOptions, Pictures
 from .output import complain
@@ -82,7 +82,7 @@ def sample(paths: list[str], pictures: Pictures) -> list[str]:
     number = pictures.num_vids
     if number is None or number >= len(paths):
         if number is not None and number > len(paths):
-            complain(f'there are {len(paths)} files, fewer than --num-vids {number}: all are taken')
+            complain(f'{counted(len(paths), "file")} found, fewer than --num-vids {number}: all are taken')
         return paths
     from ..video import seed_of
 

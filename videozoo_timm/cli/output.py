@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import Explained
-from ..text import printable
+from ..text import counted, printable
 from .options import usable_cores
 
 # What is told in a line; anything else is a fault of this package.
@@ -132,14 +132,16 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
 
 
 def number_of(things: list[Any], name: str) -> str:
-    return f'{len(things)} {name}' + ('' if len(things) == 1 else 's')
+    return counted(len(things), name)
 
 
 def exit_code(skipped: int, total: int, losses: Losses | None = None) -> int:
     """The exit code of a command that skipped some of its files, or lacks parts of them, which is told."""
     if skipped:
-        complain(f'{skipped} of {total} files could not be read or gave no result')
+        complain(f'{skipped} of {counted(total, "file")} could not be read or gave no result')
     lost = losses.number if losses else 0
     if lost:
-        complain(f'{lost} of {total} files lack a part; what was made of the rest is there')
+        complain(
+            f'{lost} of {counted(total, "file")} lack{"s" * (lost == 1)} a part; what was made of the rest is there'
+        )
     return 2 if skipped == total else 1 if skipped or lost else 0

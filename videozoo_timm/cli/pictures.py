@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..text import to_json
+from ..text import counted, to_json
 from .clips import jobs_at
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
@@ -94,8 +94,8 @@ class PictureFolder:
         """Tell of pictures that are called otherwise, as others have their names."""
         if self._apart:
             complain(
-                f'{self._apart} of {len(self.rows)} pictures have a digest in their names, as pictures of other '
-                f'settings are there; {self.table.name} tells the settings'
+                f'a digest is in the names of {self._apart} of {counted(len(self.rows), "picture")}, as pictures of '
+                f'other settings are there; {self.table.name} tells the settings'
             )
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..text import to_json
+from ..text import counted, to_json
 from .base import Several, command, option
 from .inputs import absolute, tell_shared, telling
 from .loading import load, views_for
@@ -81,7 +81,8 @@ def probe(
     """Measure accuracy of linear, nearest-neighbor and attentive probes on frozen features."""
     tqdm = bar_class()
 
-    from ..analysis.probing import check_classes, check_folder, check_linear, frozen_features, save_probes
+    from ..analysis.evaluation import TABLES
+    from ..analysis.probing import SUMMARY, check_classes, check_folder, check_linear, frozen_features, save_probes
     from ..analysis.probing import probe as fit
     from ..figures import check_pictures
     from ..inference.provenance import compiled, versions, weights_of
@@ -113,7 +114,7 @@ def probe(
         **asdict(Reading(**vars(reading)).pixels),
         **compiled(compile),
     )
-    Output(out).check_recorded('probes.json', about, force)
+    Output(out).check_recorded(SUMMARY, about, force, [f'{kind}/{table}' for kind in PROBES for table in TABLES])
     about |= versions()  # which updates may change
     check_folder(out)
     frozen: list[Any] = []
@@ -160,7 +161,7 @@ def probe(
             ],
         )
         echo(
-            f'{len(frozen[0].features)} files to fit, {len(frozen[1].features)} held out, '
-            f'{len(fitted.classes)} classes, {name}; all results in {out}'
+            f'{counted(len(frozen[0].features), "file")} to fit, {len(frozen[1].features)} held out, '
+            f'{counted(len(fitted.classes), "class")}, {name}; all results in {out}'
         )
     return 1 if frozen[0].failed or frozen[1].failed or unreadable or losses.number else 0

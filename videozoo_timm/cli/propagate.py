@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..notes import tell_placed, tell_settings
-from ..text import to_json
+from ..text import counted, to_json
 from .base import argument, command, option
 from .inputs import absolute, shown, unique_stems
 from .loading import load
@@ -133,7 +133,11 @@ def propagate(
     source = dict(video=absolute(path), fps=fps) if own else dict(folder=absolute(path), split=split)
     about: dict[str, Any] = dict(model=name, **weights_of(model), **source, **options)
     tell_settings(block=options['block'])
-    Output(out).check_recorded(_RECORD, about, force)
+    if own:
+        others = ['labels.mp4', 'labels.jpg', *sorted(path.name for path in out.glob('[0-9]' * 5 + '.png'))]
+    else:
+        others = ['propagation.csv', *(video for video in names if Output(out / video).exists)]
+    Output(out).check_recorded(_RECORD, about, force, others)
     about |= versions()  # which updates may change
     out.mkdir(parents=True, exist_ok=True)
     _save(about, out)
@@ -148,7 +152,7 @@ def propagate(
         if as_json:
             echo(to_json(dict(about, frames=number)))
         else:
-            echo(f'{out}: {number} indexed PNGs, labels.mp4 and labels.jpg')
+            echo(f'{out}: {counted(number, "indexed PNG")}, labels.mp4 and labels.jpg')
         return exit_code(0, 1, losses)
 
     assert folder is not None
@@ -234,7 +238,9 @@ def _follow_video(folder: 'DavisFolder', name: str, follow: _Follow, out: Path) 
         raise ValueError(f'{name}: its first annotation has no object')
     scores = score_labels(pairs(), objects)
     if 0 < annotated < len(frames) - 2:
-        complain(f'{name}: {annotated} of {len(frames) - 2} frames between the first and the last are annotated')
+        complain(
+            f'{name}: annotated between the first and the last: {annotated} of {counted(len(frames) - 2, "frame")}'
+        )
     return scores, len(frames)
 
 
@@ -304,7 +310,9 @@ def _follow_own(
     times = [f'{k / fps:.2f} s' for k in columns[: len(tiles)]]
     Grid(rows, times, f'{shown(path)}, followed by {name}').save(out / 'labels.jpg')
     if info.lost or damaged:
-        losses(path, f'{path}: {info.lost:.1f} s are missing at its end, {damaged} of {written} frames are damaged')
+        losses(
+            path, f'{path}: {info.lost:.1f} s are missing at its end, {damaged} of {counted(written, "frame")} damaged'
+        )
     return written
 
 

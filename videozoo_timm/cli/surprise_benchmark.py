@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..notes import tell_settings
+from ..text import counted
 from .base import family, option
 from .inputs import absolute
 from .loading import load
@@ -145,7 +146,7 @@ def run_benchmark(
     _warn(result)
     echo(f'{name}, {bench.benchmark}: {result.benchmark}; all results in {out}')
     if result.left_out:
-        complain(f'{len(result.left_out)} films or pairs are left out; {out / SUMMARY} names all')
+        complain(f'left out: {counted(len(result.left_out), "film")} or pairs; {out / SUMMARY} names all')
     return exit_code(result.failed, len(result.benchmark.films) or result.failed + 1, losses) or int(
         bool(result.left_out)
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..text import counted
 from .base import family, option
 from .loading import check_trainable, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, folder_option, span_option
@@ -327,8 +328,8 @@ def training_done(accelerator: Any, path: Path, skipped: int) -> int:
         if rows:
             skipped += int(rows[-1]['failed'])
             echo(
-                f'{path}: {rows[-1]["step"]} steps, loss {float(rows[-1]["loss"]):.4f}, '
-                f'{rows[-1]["failed"]} files could not be read'
+                f'{path}: {counted(int(rows[-1]["step"]), "step")}, loss {float(rows[-1]["loss"]):.4f}, '
+                f'{counted(int(rows[-1]["failed"]), "file")} could not be read'
             )
         rows = read_log(path.parent / 'validation.csv')
         if rows:

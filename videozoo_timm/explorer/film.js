@@ -3,6 +3,8 @@
 let root = element.querySelector('.film');
 const state = { frame: 0, playing: !matchMedia('(prefers-reduced-motion: reduce)').matches, timer: 0, box: null, patch: null };
 let value = null, panels = [], thumbs = [];
+const held = new Set(); // while a box is made, its canvas stays, and what comes waits
+let late = false;
 
 const make = (tag, attributes = {}, ...children) => {
   const svg = ['svg', 'polyline', 'circle', 'rect', 'line', 'text', 'g', 'title'].includes(tag);
@@ -21,7 +23,14 @@ const load = (sheet) => {
   image.src = sheet.src;
   return image.decode().then(() => image);
 };
-const send = (data) => trigger('select', data);
+const send = (data) => {
+  late = false; // an answer to this comes
+  trigger('select', data);
+};
+const release = (what) => {
+  held.delete(what);
+  if (late && !held.size) render();
+};
 
 function draw() {
   if (!value) return;
@@ -88,6 +97,7 @@ function boxOn(canvas, sheet) {
   let from = null, before = null, played = false;
   canvas.addEventListener('pointerdown', (event) => {
     canvas.setPointerCapture(event.pointerId);
+    held.add('drag');
     from = at(event, canvas, sheet);
     before = [...state.box];
     played = state.playing;
@@ -109,6 +119,7 @@ function boxOn(canvas, sheet) {
     if (String(state.box) !== String(before)) send({ box: state.box });
     draw();
     play(played);
+    release('drag');
   };
   canvas.addEventListener('pointerup', (event) => end(event, true));
   canvas.addEventListener('pointercancel', (event) => end(event, false));
@@ -126,7 +137,11 @@ function boxOn(canvas, sheet) {
     if (String(box) === String(state.box)) return;
     state.box = box;
     draw();
-    soon(() => send({ box }));
+    held.add('keys');
+    soon(() => {
+      send({ box });
+      release('keys');
+    });
   });
 }
 
@@ -178,6 +193,7 @@ function thumbnails(sheet, image) {
     from = index(event);
     if (from === null) return;
     strip.setPointerCapture(event.pointerId);
+    held.add('strip');
     moved = false;
     before = state.box && [...state.box];
     played = state.playing;
@@ -200,6 +216,7 @@ function thumbnails(sheet, image) {
       play(played);
     }
     from = null;
+    release('strip');
   };
   strip.addEventListener('pointerup', end);
   strip.addEventListener('pointercancel', end);
@@ -243,12 +260,15 @@ function curveOf(curve, number) {
 
 let turn = 0;
 async function render() {
-  const mine = ++turn, next = props.value;
-  if (!next || !next.rows) return;
-  root = element.querySelector('.film');  // the template may have been filled anew
+  const next = props.value, film = element.querySelector('.film'); // the template may have been filled anew
+  if (!next || !next.rows || (next.number === value?.number && film === root)) return;
+  const mine = ++turn;
+  root = film;
   const images = await Promise.all(next.rows.flatMap((row) => row.panels.map(load)));
   const strip = next.strip ? await load(next.strip) : null;
   if (mine !== turn) return; // a later one has come
+  if (held.size) return (late = true);
+  late = false;
   const focused = root.contains(document.activeElement) && document.activeElement.dataset.focus;
   clearInterval(state.timer);
   value = next;
@@ -307,6 +327,8 @@ async function render() {
   if (next.patch) parts.push(make('p', { class: 'hint' }, 'Click a patch of the first picture. The strip goes to another frame.'));
   next.notes.forEach((note) => parts.push(make('p', { class: 'note', role: 'status' }, note)));
   root.replaceChildren(...parts);
+  root.setAttribute('role', 'group');
+  root.setAttribute('aria-label', next.video);
   root.dataset.turn = turn;
   if (focused) root.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
   draw();

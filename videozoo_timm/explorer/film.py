@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +12,22 @@ from .views import ShownView, SurpriseCurve
 
 __all__ = ['film_of', 'message']
 
+_numbers = itertools.count(1)  # Gradio hands each value over twice
 
-def film_of(shown: Sequence[ShownView], notes: Sequence[str] = ()) -> dict[str, Any]:
+
+def film_of(shown: Sequence[ShownView], notes: Sequence[str] = (), video: str = '') -> dict[str, Any]:
     """The value of the player.
 
     Args:
         shown: What is played, one row a model.
         notes: What is told below, for instance why a model shows nothing.
+        video: What is shown.
     """
     first = shown[0]
     num_frames, height, width = first.panels[0].frames.shape[:3]
     return dict(
+        number=next(_numbers),
+        video=video,
         rows=[
             dict(
                 title=one.model if len(shown) > 1 else '',
@@ -42,7 +48,8 @@ def film_of(shown: Sequence[ShownView], notes: Sequence[str] = ()) -> dict[str, 
 
 def message(*notes: str) -> dict[str, Any]:
     """The value of a player that plays nothing and says why."""
-    return dict(rows=[], notes=list(notes), seconds=1, cell=[1, 1, 1], box=None, patch=None, curves=[], strip=None)
+    nothing = dict(seconds=1, cell=[1, 1, 1], box=None, patch=None, curves=[], strip=None)
+    return dict(number=next(_numbers), video='', rows=[], notes=list(notes), **nothing)
 
 
 def _sheet(frames: np.ndarray) -> dict[str, Any]:

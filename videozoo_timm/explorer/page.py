@@ -25,6 +25,7 @@ _INTRO = dict(
     surprise='How far what comes is from what the model expects, along the whole video.',
     next='How a generator of videos goes on after the first frames.',
 )
+_DOWNLOADS = dict(png='picture (PNG)', svg='picture (SVG)', gif='animation (GIF)', npz='arrays (NPZ)')
 _NO_GENERATOR = (
     'No generator of videos comes with this version, so there is nothing to show here. The commands videozoo '
     'pretrain-tokenizer and videozoo pretrain-prior train one, and videozoo generate uses it.'
@@ -65,6 +66,7 @@ class ExplorerPage:
                     with gr.Column(visible=False) as self.below:
                         self._copied()
             self.file = gr.DownloadButton('download', visible='hidden', elem_id='file')
+            self.wake = gr.Button('wake', visible='hidden', elem_id='wake')  # see stream.js
             self._listen(blocks)
         return blocks
 
@@ -134,8 +136,8 @@ class ExplorerPage:
     def _copied(self) -> None:
         with gr.Row():
             self.downloads = {
-                ending: gr.Button(label, size='sm', elem_id=f'download-{ending}', min_width=80)
-                for ending, label in dict(png='PNG', svg='SVG', gif='Animation', npz='Arrays (.npz)').items()
+                ending: gr.Button(f'Save {what}', size='sm', elem_id=f'download-{ending}', min_width=150)
+                for ending, what in _DOWNLOADS.items()
             }
         code: dict[str, Any] = dict(interactive=False, lines=1, wrap_lines=True)
         self.command = gr.Code(label='The same as a command', language='shell', elem_id='command', **code)
@@ -165,18 +167,21 @@ class ExplorerPage:
             inputs=self.controls,
             outputs=self.outputs,
             show_progress='hidden',
-            trigger_mode='always_last',
+            trigger_mode='multiple',  # any other keeps what is done meanwhile from the server, or forgets it
             api_visibility='private',
         )
+        latest: dict[str, Any] = dict(how, trigger_mode='always_last')  # of what sends a value each moment
         blocks.load(self._on_video, **how)
         self.video.input(self._on_video, **how)
         self.upload.upload(self._on_upload, **dict(how, inputs=[self.upload, *self.controls]))
         self.film.select(self._on_film, **how)
         for slider in (self.start, self.ratio, self.threshold):
-            slider.input(self._on_control, **how)
+            slider.input(self._on_control, **latest)
         for slider in (self.look_block, self.compare_block):
-            slider.input(self._choosing_block(slider), **how)
-        for control in (self.mask, self.heads, self.score, self.generator, self.context, self.samples, self.seed):
+            slider.input(self._choosing_block(slider), **latest)
+        for control in (self.context, self.samples, self.seed):
+            control.input(self._on_control, **latest)
+        for control in (self.mask, self.heads, self.score, self.generator):
             control.input(self._on_control, **how)
         for control in (self.model, self.second):
             control.input(self._on_model, **how)
@@ -189,6 +194,7 @@ class ExplorerPage:
                 self._saving(ending), outputs=[self.file, self.status], api_visibility='private', show_progress='hidden'
             )
             written.success(None, js="() => document.querySelector('#file').click()", api_visibility='private')
+        self.wake.click(lambda: None, trigger_mode='multiple', show_progress='hidden', api_visibility='private')
         blocks.unload(self._on_leave)
 
     # What a visitor does. Each answers with new values of some outputs, and says what it waits for meanwhile.
@@ -200,11 +206,11 @@ class ExplorerPage:
         yield from self._answer(request, values)
 
     def _on_film(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
-        session, given = self.visitors.get(request.session_hash), event._data or {}
-        session.box = _numbers(given.get('box')) or session.box
-        session.patch = _numbers(given.get('patch')) or session.patch
-        if 'window' in given:
-            session.window = int(given['window'])
+        session, given = self.visitors.get(request.session_hash), event._data if isinstance(event._data, dict) else {}
+        session.box = _numbers(given.get('box'), 6) or session.box
+        session.patch = _numbers(given.get('patch'), 3) or session.patch
+        if isinstance(given.get('window'), int):
+            session.window = given['window']
         yield from self._answer(request, values)
 
     def _on_box(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -227,6 +233,7 @@ class ExplorerPage:
 
     def _on_upload(self, request: gr.Request, path: str, *values: Any) -> Iterator[dict[Any, Any]]:
         session = self.visitors.get(request.session_hash)
+        opening = session.open(values)
         try:
             video = session.upload(path)
         except (OSError, ValueError) as error:
@@ -238,26 +245,31 @@ class ExplorerPage:
         except Exception as error:  # a message, and the file is gone
             text = worded(error, session)
             session.drop(video)
-            yield self._nothing(text)
+            yield self._refused(session, opening, text)
             return
-        yield from self._on_video(request, video.label, *values[1:])
+        if session.opening != opening:  # another video was chosen meanwhile
+            yield {self.video: gr.Dropdown(session.labels), self.status: ''}
+            return
+        yield from self._on_video(request, video.label, *session.values[1:])
 
     def _on_video(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         """Another video: where its window may lie, and what it shows."""
-        session, asked = self.visitors.get(request.session_hash), Asked(*values)
-        session.window = None
+        session, label = self.visitors.get(request.session_hash), Asked(*values).video
+        opening = session.open(values)
         try:
-            video = session.video(asked.video)
-            asked.start, most = place_in(session, video)
+            video = session.video(label)
+            start, most = place_in(session, video)
         except Exception as error:  # libraries that read videos raise more than they document
-            session.shown = []
-            yield self._nothing(worded(error, session))
+            yield self._refused(session, opening, worded(error, session))
             return
         chosen = {
             self.video: gr.Dropdown(session.labels, value=video.label),
-            self.start: gr.Slider(maximum=max(most, 0.01), value=asked.start, interactive=most > 0),
+            self.start: gr.Slider(maximum=max(most, 0.01), value=start, interactive=most > 0),
         }
-        for answer in self._answer(request, vars(asked).values()):
+        if session.opening != opening:
+            yield {self.status: gr.skip()}
+            return
+        for answer in self._answer(request, (video.label, start, *session.values[2:])):  # as the others are by now
             yield {**answer, **chosen}
 
     def _opening(self, view: str) -> Callable[..., Iterator[dict[Any, Any]]]:
@@ -285,7 +297,7 @@ class ExplorerPage:
     def _answer(self, request: gr.Request, values: Any) -> Iterator[dict[Any, Any]]:
         """Load what is missing, and show what is asked for."""
         session, asked = self.visitors.get(request.session_hash), Asked(*values)
-        names = asked.names
+        turn, names = session.ask(values), asked.names
         if session.view == 'next':
             names = [asked.generator] if asked.generator else []
         if not names:
@@ -297,22 +309,37 @@ class ExplorerPage:
             try:
                 for text in self.answers.load(name, loaded):
                     yield {self.status: text}
+                    if session.turn != turn:  # something else is asked by now, and waits for what it needs
+                        return
             except Exception as error:  # of the Hub, of a file: told in the page, and the other model is shown
                 notes.append(f'{name}: {worded(error, session)}')
         if loaded and session.view in ('surprise', 'next'):  # which take seconds
             yield {self.status: 'Computing ...'}
-        notes += self.answers.show(session, asked, loaded)
-        shown = session.shown
+        answer = {self.status: gr.skip()}  # nothing, if something else is asked by now
+        with session.lock:
+            if session.turn == turn:
+                notes += self.answers.show(session, asked, loaded)
+                shown = session.shown
+                answer = {**self._shown(shown, notes, asked.video), **self._new_controls(session, shown, loaded, asked)}
+        yield answer
+
+    def _refused(self, session: Session, opening: int, text: str) -> dict[Any, Any]:
+        """Why a video cannot be shown; beside another one, if that was chosen meanwhile."""
+        if session.opening != opening:
+            return {self.status: _warning(text)}
+        session.ask(session.values)
+        session.shown = []
+        return self._nothing(text)
+
+    def _shown(self, shown: list[ShownView], notes: list[str], video: str) -> dict[Any, Any]:
         if not shown:
-            yield {**self._nothing(*notes), **self._new_controls(session, shown, loaded, asked)}
-            return
-        yield {
-            self.film: film_of(shown, notes),
+            return self._nothing(*notes)
+        return {
+            self.film: film_of(shown, notes, video),
             self.status: '',
             self.below: gr.Column(visible=True),
             self.command: '\n'.join(one.command for one in shown),
             self.python: '\n\n'.join(one.python for one in shown),
-            **self._new_controls(session, shown, loaded, asked),
         }
 
     def _nothing(self, *notes: str) -> dict[Any, Any]:
@@ -347,9 +374,10 @@ class ExplorerPage:
         return choose
 
 
-def _numbers(given: Any) -> tuple[int, ...] | None:
+def _numbers(given: Any, count: int) -> tuple[int, ...] | None:
     """What the player says of a box or a patch."""
-    return tuple(int(number) for number in given) if isinstance(given, list) and len(given) in (3, 6) else None
+    is_meant = isinstance(given, list) and len(given) == count and all(isinstance(number, int) for number in given)
+    return tuple(given) if is_meant else None
 
 
 def _warning(text: str) -> str:

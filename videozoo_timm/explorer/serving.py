@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import own_folder
 from .choices import Models, chosen_first, given_videos, offered_models
 
 __all__ = ['Explorer', 'is_local', 'serve', 'serving']
@@ -88,7 +88,7 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
         As `serve`.
     """
     given, offered = given_videos(explorer.paths), offered_models(explorer.models, explorer.only_given)
-    folder = Path(tempfile.mkdtemp(prefix='videozoo-explore-'))
+    folder = own_folder('videozoo-explore')
     told = dict(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)  # before Gradio is imported
@@ -130,14 +130,19 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
 def _bound(explorer: Explorer) -> Iterator[socket.socket]:
     """A socket that listens; on a port that is free, unless one was asked for."""
     family = socket.AF_INET6 if ':' in explorer.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ports = (PORT, 0) if explorer.port is None else (explorer.port,)
+    for port in ports:
+        bound = socket.socket(family, socket.SOCK_STREAM)
         try:
-            bound.bind((explorer.host, PORT if explorer.port is None else explorer.port))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((explorer.host, port))
+            bound.listen()  # at once: until then another explorer can be bound to the port as well
+            break
         except OSError as error:
-            if explorer.port is not None:
-                raise OSError(f'{explorer.host}:{explorer.port} cannot be listened on: {error.strerror}') from error
-            bound.bind((explorer.host, 0))
+            bound.close()
+            if port == ports[-1]:
+                raise OSError(f'{explorer.host}:{port} cannot be listened on: {error.strerror}') from error
+    with bound:
         yield bound
 
 
@@ -171,7 +176,9 @@ def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Se
         ssr_mode=False,
         theme=Default(font=plain[0], font_mono=plain[1]),
         css=(Path(__file__).parent / 'page.css').read_text(),
+        head=f'<script>{(Path(__file__).parent / "stream.js").read_text()}</script>',
     )
+    blocks.has_launched = True  # Gradio takes files that nobody has uploaded, of any path, until it says so
     return _Guard(app, page, folder)
 
 

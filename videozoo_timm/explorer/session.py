@@ -6,7 +6,7 @@ import tempfile
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,9 @@ class Session:
         patch: The patch of Compare places; None is one in the middle.
         window: The window of Surprise; None is the most surprising one.
         block: The block of Look and Compare places; None is the last one.
+        values: Of all controls, as they came last.
+        turn: Number of the question that came last; no other needs an answer any more.
+        opening: How often a video was chosen.
         lock: Held while something is computed for this visitor.
     """
 
@@ -56,7 +59,21 @@ class Session:
         self.patch: tuple[int, ...] | None = None
         self.window: int | None = None
         self.block: int | None = None
+        self.values: tuple[Any, ...] = ()
+        self.turn = self.opening = 0
         self.lock = threading.RLock()
+
+    def ask(self, values: Sequence[Any]) -> int:
+        """Something is asked with these values of the controls: its number."""
+        self.values = tuple(values)
+        self.turn += 1
+        return self.turn
+
+    def open(self, values: Sequence[Any]) -> int:
+        """A video is chosen: its number."""
+        self.values, self.window = tuple(values), None
+        self.opening += 1
+        return self.opening
 
     @property
     def labels(self) -> list[str]:

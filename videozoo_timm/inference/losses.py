@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+from ..text import counted
 from ..video import View
 from .pipeline import RowBatch
 
@@ -45,6 +46,6 @@ def _in_words(path: str, rows: Sequence[tuple[float, float, float, float]], lack
         [f'cut off: its header says {lost + duration:.1f} s, its pictures end after {duration:.1f} s'] if lost else []
     )
     if damaged := sum(damaged > 0 for _, _, damaged, _ in rows):
-        parts.append(f'{damaged} of {len(rows)} clips have frames that are damaged or did not decode')
+        parts.append(f'frames of {damaged} of {counted(len(rows), "clip")} are damaged or did not decode')
     parts += [lacks] if lacks else []
     return f'{path}: {"; ".join(parts)}' if parts else ''

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..text import counted
 from ..video import VideoError
 from ..video.finding import is_sequence, split_sequence
 from .journal import Journal, remaining
@@ -81,8 +82,8 @@ def resumed(
         done = journal.batches(groups)
         if lost := remaining(groups, done):
             raise OSError(
-                f'{out}: rows of {sum(len(group.files) for group in lost)} files were lost in {journal.folder}; '
-                f'the same command computes them again'
+                f'{out}: rows of {counted(sum(len(group.files) for group in lost), "file")} were lost in '
+                f'{journal.folder}; the same command computes them again'
             )
         try:
             yield done

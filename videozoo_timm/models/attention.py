@@ -10,6 +10,7 @@ from timm.layers.attention import Attention, maybe_add_mask, resolve_self_attn_m
 from timm.models import VisionTransformer
 
 from .._compat import arm_has_bfloat16, cpu_has_bfloat16
+from ..text import counted
 
 # Shorter sequences are left to PyTorch's fused attention: the products are too small to pay for a loop.
 _MIN_TOKENS = 512
@@ -136,7 +137,7 @@ class AttentionRows(VisionTransformer):
             raise ValueError('cls_attention needs a class token; this model was made with class_token=False')
         depth = len(self.blocks)
         if not -depth <= block < depth:
-            raise IndexError(f'block={block}: the model has {depth} blocks, {-depth} to {depth - 1}')
+            raise IndexError(f'block={block}: the model has {counted(depth, "block")}, {-depth} to {depth - 1}')
         rows = self._attention_rows(x, block % depth, 1)[:, :, 0, self.num_prefix_tokens :]  # [B, heads, patches]
         return self._maps_of(rows, x)
 

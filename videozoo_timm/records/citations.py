@@ -15,6 +15,7 @@ _KEYS = {
     'rsatoolbox': ('schutt2023statistical', 'Schütt et al., 2023'),
     'himalaya': ('duprelatour2022feature', 'Dupré la Tour et al., 2022'),
     'rsa': ('kriegeskorte2008representational', 'Kriegeskorte et al., 2008'),
+    'fdr': ('benjamini1995controlling', 'Benjamini & Hochberg, 1995'),
     'cka': ('kornblith2019similarity', 'Kornblith et al., 2019'),
     'davis': ('ponttuset2017davis', 'Pont-Tuset et al., 2017'),
     'fid': ('heusel2017gans', 'Heusel et al., 2017'),

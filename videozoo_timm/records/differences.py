@@ -5,14 +5,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from ..files import check_regular
+from ..text import counted
 
 _ARRAYS, _IMAGES = ('.npz', '.npy', '.safetensors'), ('.png', '.jpg', '.jpeg')
 # What tells of the software, of weights or of the time that a run took: it may differ where the results do not.
@@ -20,6 +22,7 @@ ASIDE = {
     *('videozoo_timm', 'versions', 'torch', 'timm', 'pillow', 'pyav', 'weights', 'checksum', 'run', 'mark'),
     *('device', 'clips_per_second', 'seconds'),
 }
+_NUMBERS = 'biuf'  # kinds of types
 _PIECE = 1 << 22  # numbers of an array that are compared at a time
 
 
@@ -65,15 +68,14 @@ class Difference:
             parts.append(f'apart from {_few(self.aside)}, which does not count')
         return '; '.join(parts)
 
-    def numbers(self, name: str, old: np.ndarray, new: np.ndarray) -> None:
+    def numbers(self, name: str, old: 'np.ndarray | _Stored', new: 'np.ndarray | _Stored') -> None:
         """Compare two arrays of numbers."""
         if old.shape != new.shape:
             self.reason = self.reason or f'{name} was {list(old.shape)}, is {list(new.shape)}'
             return
         largest = scale = 0.0
-        one, other = old.reshape(-1), new.reshape(-1)
-        for start in range(0, len(one), _PIECE):
-            a, b = (np.asarray(part[start : start + _PIECE], np.float64) for part in (one, other))
+        for pieces in zip(_pieces(old), _pieces(new), strict=True):
+            a, b = (np.asarray(piece, np.float64) for piece in pieces)
             same = (a == b) | (np.isnan(a) & np.isnan(b))
             if not same.all():
                 apart = np.abs(a[~same] - b[~same])
@@ -91,6 +93,40 @@ class Difference:
         if old != new:
             key = name.rpartition('.')[2]
             (self.aside if key in ASIDE or name.partition('.')[0] in ASIDE else self.texts)[name] = None
+
+
+class _Stored:
+    """An array in an `.npz`, of which a piece at a time is in memory.
+
+    Args:
+        file: Of the array, as `numpy.save` writes it.
+
+    Attributes:
+        shape, dtype: Of the array.
+        by_columns: Its values stand in Fortran's order.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, version = file, np.lib.format.read_magic(file)
+        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in headers:
+            raise ValueError(f'{version} is no version of arrays that is read')
+        self.shape, self.by_columns, self.dtype = headers[version](file)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        left, size = math.prod(self.shape), self.dtype.itemsize
+        while left:
+            number = min(left, _PIECE)
+            yield np.frombuffer(self.file.read(number * size), self.dtype, number)
+            left -= number
+
+
+def _pieces(values: 'np.ndarray | _Stored') -> Iterator[np.ndarray]:
+    if isinstance(values, _Stored):
+        yield from values.pieces()
+        return
+    flat = values.reshape(-1)
+    yield from (flat[start : start + _PIECE] for start in range(0, len(flat), _PIECE))
 
 
 def _few(names: Mapping[str, None]) -> str:
@@ -154,42 +190,56 @@ def _compare_bytes(result: Difference, old: Path, new: Path) -> None:
     result.by_bytes = True
     sizes = [path.stat().st_size for path in (old, new)]
     if sizes[0] != sizes[1]:
-        result.reason = f'differs: had {sizes[0]:,} bytes, has {sizes[1]:,}'
+        result.reason = f'differs: had {counted(sizes[0], "byte")}, has {sizes[1]:,}'
         return
     with open(old, 'rb') as one, open(new, 'rb') as other:
         different = 0
         while (a := one.read(1 << 20)) and (b := other.read(1 << 20)):
             different += int((np.frombuffer(a, np.uint8) != np.frombuffer(b, np.uint8)).sum())
     if different:
-        result.reason = f'differs in {different:,} of {sizes[0]:,} bytes'
+        result.reason = f'differs in {different:,} of {counted(sizes[0], "byte")}'
 
 
 def _compare_arrays(result: Difference, old: Path, new: Path, renamed: Callable[[str], str]) -> None:
-    before, after = _arrays_in(old), _arrays_in(new)
-    for name in dict.fromkeys((*before, *after)):
-        if name not in before or name not in after:
-            result.text(name, name in before, name in after)
-            continue
-        a, b = before[name], after[name]
-        if isinstance(a, str) or isinstance(b, str) or a.dtype.kind not in 'biuf' or b.dtype.kind not in 'biuf':
-            texts = [_as_text(value) for value in (a, b)]
-            _compare_texts(result, name, texts[0], texts[1], renamed)
-        else:
-            result.numbers(name, a, b)
+    with ExitStack() as stack:
+        before, after = (_arrays_in(path, stack) for path in (old, new))
+        for name in dict.fromkeys((*before, *after)):
+            if name not in before or name not in after:
+                result.text(name, name in before, name in after)
+                continue
+            _compare_values(result, name, before[name](), after[name](), renamed)
 
 
-def _arrays_in(path: Path) -> dict[str, Any]:
-    """Arrays by name, and the texts of a header."""
+def _compare_values(result: Difference, name: str, a: Any, b: Any, renamed: Callable[[str], str]) -> None:
+    if isinstance(a, str) or isinstance(b, str) or a.dtype.kind not in _NUMBERS or b.dtype.kind not in _NUMBERS:
+        texts = [_as_text(value) for value in (a, b)]
+        _compare_texts(result, name, texts[0], texts[1], renamed)
+    else:
+        result.numbers(name, a, b)
+
+
+def _arrays_in(path: Path, stack: ExitStack) -> dict[str, Callable[[], Any]]:
+    """By name what gives an array, or a text of a header; they need not fit into memory together."""
     if path.suffix == '.npy':
-        return {'the array': np.load(path, mmap_mode='r')}
+        return {'the array': partial(np.load, path, mmap_mode='r')}
     if path.suffix == '.npz':
-        with np.load(path) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        arrays = stack.enter_context(np.load(path))
+        return {name: partial(_stored, arrays, name, stack) for name in arrays.files}
     from safetensors import safe_open
 
-    with safe_open(path, 'pt') as file:
-        tensors = {name: file.get_tensor(name).float().numpy() for name in file.keys()}  # noqa: SIM118 - no dictionary
-        return tensors | dict(file.metadata() or {})
+    file = stack.enter_context(safe_open(path, 'pt'))
+    texts = {name: partial(str, text) for name, text in (file.metadata() or {}).items()}
+    return {name: partial(_tensor, file, name) for name in file.keys()} | texts  # noqa: SIM118 - no dictionary
+
+
+def _stored(arrays: Any, name: str, stack: ExitStack) -> 'np.ndarray | _Stored':
+    """Numbers of an `.npz`, to be read in pieces; anything else whole."""
+    stored = _Stored(stack.enter_context(arrays.zip.open(f'{name}.npy')))
+    return arrays[name] if stored.by_columns or stored.dtype.kind not in _NUMBERS else stored
+
+
+def _tensor(file: Any, name: str) -> np.ndarray:
+    return file.get_tensor(name).float().numpy()
 
 
 def _as_text(value: Any) -> str:
@@ -218,13 +268,13 @@ def _compare_tables(result: Difference, old: Path, new: Path, renamed: Callable[
         rows = {picture: k for k, picture in enumerate(before['picture'])}
         chosen = [rows.get(renamed(picture)) for picture in after['picture']]
         if missing := sum(row is None for row in chosen):
-            result.reason = f'{missing} pictures are not in the earlier table'
+            result.reason = f'not in the earlier table: {counted(missing, "picture")}'
             return
         before = {name: [column[row] for row in chosen if row is not None] for name, column in before.items()}
     for name in before.keys() & after.keys():
         a, b = before[name], after[name]
         if len(a) != len(b):
-            result.reason = f'had {len(a):,} rows, has {len(b):,}'
+            result.reason = f'had {counted(len(a), "row")}, has {len(b):,}'
             return
         numbers = [_numbers(column) for column in (a, b)]
         if name in ASIDE or numbers[0] is None or numbers[1] is None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..paths import matching
 from ..synthetic import is_drawn
+from ..text import counted
 from ..video.finding import files_below, is_image, is_sequence, media_among, split_sequence
 from ..weights.digests import hash_file
-from .record import NAME
+from .record import NAME, results_below
 
 MOST_FILES, MOST_BYTES = 1_000, 1 << 26  # of one input whose contents are read unasked
 
@@ -21,7 +22,8 @@ def describe_inputs(given: Iterable[str], results: Path | None = None, contents:
 
     Args:
         given: Paths of files and folders, patterns, names of synthetic videos, as they were typed.
-        results: Where the run writes; files in it, and its record, are no inputs.
+        results: Where the run writes; files in it, and its record, are no inputs. Neither are results of other runs
+            in a folder, as their records tell, unless they are its videos or, without such, its images.
         contents: Read the contents of all files. Else only of an input with at most `MOST_FILES` files and `MOST_BYTES`
             bytes; of others the names and sizes tell.
 
@@ -62,9 +64,19 @@ def _describe(given: str, away: str | None, contents: bool) -> dict[str, Any]:
         ]
     if not files:
         return dict(path=given, missing=True) if base is None else dict(path=given, files=0, bytes=0)
+    if base is not None:
+        files = _without_results(files, base)
     folder = '' if base is None else os.path.join(base, '')
     names = [file.removeprefix(folder) if base else os.path.basename(file) for file in files]
     return _tell(given, files, names, contents, is_one=base is None)
+
+
+def _without_results(files: list[str], base: str) -> list[str]:
+    """Files without results that other runs have left in the folder, and that are neither videos nor images to read."""
+    own = os.path.abspath(base)
+    made = {path for path, place in results_below(files).items() if os.path.abspath(place) != own}
+    read = set(map(str, media_among(list(map(Path, files))))) if made else set()
+    return [file for file in files if file in read or file not in made]
 
 
 def _tell(given: str, files: list[str], names: list[str], contents: bool, is_one: bool) -> dict[str, Any]:
@@ -122,9 +134,9 @@ def changes_of_inputs(before: Iterable[dict[str, Any]], now: Iterable[dict[str, 
         path, files, size = old['path'], old.get('files', 0), old.get('bytes', 0)
         path = f'what {path} lists' if old.get('listed') else path
         if files != new.get('files', 0):
-            told.append(f'{path}: had {files:,} files, has {new.get("files", 0):,}')
+            told.append(f'{path}: had {counted(files, "file")}, has {new.get("files", 0):,}')
         elif size != new.get('bytes', 0):
-            told.append(f'{path}: had {size:,} bytes, has {new.get("bytes", 0):,}')
+            told.append(f'{path}: had {counted(size, "byte")}, has {new.get("bytes", 0):,}')
         elif old.get('names_and_sizes') != new.get('names_and_sizes'):
             told.append(f'{path}: names or sizes of its files have changed')
         elif old.get('sha256') and new.get('sha256') and old['sha256'] != new['sha256']:

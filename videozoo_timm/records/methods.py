@@ -6,9 +6,9 @@ from typing import Any
 
 from ..cards import citation, trained_on
 from ..catalogue import Checkpoint, find, find_generator, find_video_generator
-from ..text import printable
+from ..text import counted, printable
 from .citations import CITED, bibtex_of, in_text, in_text_of
-from .sentences import SENTENCES, count
+from .sentences import SENTENCES
 
 _SOFTWARE = {  # as sentences call it, in their order
     'torch': 'PyTorch',
@@ -135,7 +135,8 @@ def _models(record: Mapping[str, Any], result: Described) -> Iterator[str]:
         yield f'We used a model of the architecture {_architecture(model)} ({", ".join(filter(None, (size, digest)))}).'
         result.gaps.append('the record does not tell which published model this is')
     if len(models) > 1 and options.get('untrained'):
-        yield f'It was compared with {count(options["untrained"], "network")} of its architecture with random weights.'
+        networks = counted(options['untrained'], 'network')
+        yield f'It was compared with {networks} of its architecture with random weights.'
 
 
 def _makes(entry: Any, path: str) -> bool:

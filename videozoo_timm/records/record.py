@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ KEY, FORMAT = 'videozoo_record', 1  # what tells a record from other JSON, and i
 NESTED = 'record'  # key of the record in the run.json of a training, which holds its settings
 _MOST_BYTES, _DEEPEST = 1 << 28, 50  # of a record, and of the records that it quotes
 
+_DATED = re.compile(r'(?:(.+)\.)?run_[0-9T]+(?:_[0-9]+)?\.json')  # where `NAME` is somebody else's, or a later run's
 _SECRETS = re.compile(r'hf_[A-Za-z0-9]{16,}|(?<=://)[^/@\s]+(?=@)')  # tokens of the Hub; user and password of a URL
 
 
@@ -28,8 +30,10 @@ def path_of(results: Path) -> Path:
 
 def results_of(record: Path) -> Path:
     """The folder or the file of results whose record this is."""
-    if record.name == NAME or re.fullmatch(r'run_[0-9T]+(_[0-9]+)?\.json', record.name):
+    if record.name == NAME:
         return record.parent
+    if dated := _DATED.fullmatch(record.name):
+        return record.with_name(dated[1]) if dated[1] else record.parent
     return record.with_name(record.name.removesuffix(f'.{NAME}'))
 
 
@@ -68,7 +72,8 @@ def save(record: Mapping[str, Any], results: Path) -> Path:
     """Write a record beside its results.
 
     In a folder of the pictures of many runs, the record of an earlier run of which some are left is kept under its
-    date (`run_20261127T230301.json`). A `run.json` of somebody else's is never replaced: then this one has its date.
+    date (`run_20261127T230301.json`). A `run.json` or `NAME.run.json` of somebody else's is never replaced: then this
+    one has its date (`NAME.run_20261127T230301.json`).
 
     Returns:
         Where it is.
@@ -78,7 +83,7 @@ def save(record: Mapping[str, Any], results: Path) -> Path:
     """
     target = path_of(results)
     new = {output['path'] for output in record['outputs']}
-    for path in [target, *sorted(target.parent.glob('run_*.json'))] if target.name == NAME else []:
+    for path in [*([target] if target.name == NAME else []), *_dated_beside(target)]:
         before = _read_or_none(path)
         if before is None or before.get(KEY) != FORMAT:
             continue
@@ -98,12 +103,28 @@ def save(record: Mapping[str, Any], results: Path) -> Path:
 
 def forget(results: Path, written: Iterable[Path]) -> None:
     """Remove the record of results that a run has replaced, which came to no end of its own."""
-    path = path_of(results)
-    before = _read_or_none(path)
-    if before is not None and before.get(KEY) == FORMAT:
-        there = {path.parent.absolute() / name for name in _names(before)}
-        if there.intersection(written) or path_of(results).parent.absolute() in written:
-            path.unlink()
+    written, folder = set(written), path_of(results).parent.absolute()
+    for path in [path_of(results), *_dated_beside(path_of(results))]:
+        before = _read_or_none(path)
+        if before is not None and before.get(KEY) == FORMAT:
+            there = {folder / name for name in _names(before)}
+            if there.intersection(written) or folder in written:
+                path.unlink()
+
+
+def results_below(files: Iterable[str]) -> dict[str, Path]:
+    """The records among these files and the files that they list as results, by path; each with the place of these."""
+    found: dict[str, Path] = {}
+    for file in files:
+        name = os.path.basename(file)
+        if name == NAME or name.endswith(f'.{NAME}') or _DATED.fullmatch(name):
+            content = _read_or_none(Path(file)) or {}
+            record = content.get(NESTED, content)
+            if isinstance(record, dict) and record.get(KEY) == FORMAT:
+                place = results_of(Path(file))
+                names = [name, *_names(record)]
+                found |= dict.fromkeys((os.path.join(os.path.dirname(file), one) for one in names), place)
+    return found
 
 
 def _names(record: Mapping[str, Any]) -> set[str]:
@@ -112,8 +133,14 @@ def _names(record: Mapping[str, Any]) -> set[str]:
 
 def _dated(path: Path, record: Mapping[str, Any]) -> Path:
     date = re.sub(r'[^0-9T]', '', str(record.get('end'))[:19])
-    names = (f'run_{date}{end}.json' for end in ('', *(f'_{k}' for k in range(2, 10_000))))
+    begin = f'{path.name.removesuffix(NAME)}run_{date}'
+    names = (f'{begin}{end}.json' for end in ('', *(f'_{k}' for k in range(2, 10_000))))
     return next(place for name in names if not os.path.lexists(place := path.with_name(name)))
+
+
+def _dated_beside(path: Path) -> list[Path]:
+    """Records that have their dates in their names instead of this one, the latest last."""
+    return sorted(path.parent.glob(f'{escape(path.name.removesuffix(NAME))}run_*.json'))
 
 
 def _is_training(content: Mapping[str, Any]) -> bool:
@@ -141,7 +168,10 @@ def find(path: str | os.PathLike[str]) -> Path:
         raise not_found(path, 'record')
     beside = path_of(path)
     if beside.is_file():
-        return beside
+        content = _read_or_none(beside) or {}
+        is_ours = KEY in content or _is_training(content)
+        dated = [] if is_ours else [other for other in _dated_beside(beside) if KEY in (_read_or_none(other) or {})]
+        return dated[-1] if dated else beside
     if path.is_dir() or path.suffix != '.json':
         if not path.is_dir() and (of_several := _that_names(path)):
             return of_several
@@ -158,7 +188,12 @@ def find(path: str | os.PathLike[str]) -> Path:
 def _that_names(path: Path) -> Path | None:
     """The record of a run that wrote this file with others; None if there is none beside it."""
     folder = path.absolute().parent
-    for file in [folder / NAME, *sorted(folder.glob('run_*.json')), *sorted(folder.glob(f'*.{NAME}'))]:
+    for file in [
+        folder / NAME,
+        *sorted(folder.glob('run_*.json')),
+        *sorted(folder.glob(f'*.{NAME}')),
+        *sorted(folder.glob('*.run_*.json')),
+    ]:
         content = _read_or_none(file) or {}
         record = content.get(NESTED, content)
         if isinstance(record, dict) and KEY in record and not _problem(record) and path.name in _names(record):

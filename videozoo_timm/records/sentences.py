@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..text import counted
 from .citations import in_text
 
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
@@ -15,11 +16,6 @@ def _of(*commands: str) -> Callable[[Callable[..., list[str]]], Callable[..., li
         return function
 
     return register
-
-
-def count(number: Any, name: str) -> str:
-    """1 file, 2 files; the number of what is not known is left out."""
-    return f'{number:,} {name}{"" if number == 1 else "s"}' if isinstance(number, int) else f'{name}s'
 
 
 def _seconds(frames: Any) -> str:
@@ -36,7 +32,7 @@ def _inputs(record: Mapping[str, Any], *names: str) -> str:
         if entry.get('drawn'):
             parts.append(f'the synthetic videos {path}')
         else:
-            parts.append(f'{count(entry.get("files"), "file")} ({_name(path)})')
+            parts.append(f'{counted(entry.get("files"), "file")} ({_name(path)})')
     return ' and '.join(parts) if parts else _UNKNOWN
 
 
@@ -155,30 +151,59 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
     number = len(options.get('features') or ())
     if options.get('brain'):
         text = (
-            f'We predicted responses ({_file(record, options["brain"])}) from the features of each block by ridge '
-            f'regression with {options.get("folds")}-fold nested cross-validation'
+            f'We predicted responses ({_file(record, options["brain"])}) from features{_rows(record)}, block by block, '
         )
+        text += f'by ridge regression with {options.get("folds")}-fold nested cross-validation'
         if options.get('projection'):
             text += f', after a sparse random projection to {options["projection"]:,} dimensions'
         text += '; accuracy is the Pearson correlation of predicted and measured responses'
         if options.get('permutations'):
             text += f', tested with {options["permutations"]:,} permutations'
-        return [f'{text} (random seed {options.get("seed")}).']
+        return [f'{text} (random seed {options.get("seed")}).', *_of_channels(record)]
     words = {'cka': f'debiased linear CKA{in_text("cka")}', 'procrustes': 'Procrustes distance'}
     measures = options.get('measures') or []
     rsa = [name for name in measures if name in ('spearman', 'kendall', 'cosine')]
     words |= {name: f'RSA by {_RSA[name]}{in_text("rsa") if name == rsa[0] else ""}' for name in rsa}
     by = ' and '.join(str(words.get(name, name)) for name in measures)
-    text = f'We compared {count(number, "file")} of features by {by}'
+    text = f'We compared {counted(number, "file")} of features{_rows(record)} by {by}'
     if rsa:
         text += f', RSA with {options.get("dissimilarity")} dissimilarities'
         if options.get('bootstraps'):
             text += f' and 95% intervals from {options["bootstraps"]:,} bootstrap samples of the stimuli'
+            text += in_text('rsatoolbox')
     if options.get('behavior'):
         text += f', and with behavior ({_file(record, options["behavior"])})'
         if any(str(output.get('path')).startswith('behavior_triplets') for output in record.get('outputs', ())):
             text += ' by how often the two most similar stimuli of a triplet are those that people left together'
-    return [f'{text} (random seed {options.get("seed")}).']
+    text = f'{text} (random seed {options.get("seed")}).'
+    if ceiling := record.get('settings', {}).get('noise_ceiling'):
+        text += f' The noise ceiling is {ceiling[0]:.3f} to {ceiling[1]:.3f}: how often the majority, without and with '
+        text += "a person, gives that person's answer."
+    return [text]
+
+
+def _rows(record: Mapping[str, Any]) -> str:
+    """Of how many stimuli something is, and by how many rows; '' if that is not known."""
+    rows, stimuli = (record.get('settings', {}).get(name) for name in ('rows', 'stimuli'))
+    several = f' ({counted(rows, "row")})' if rows != stimuli else ''
+    return f' of {counted(stimuli, "stimulus")}{several}' if stimuli else ''
+
+
+def _of_channels(record: Mapping[str, Any]) -> list[str]:
+    """What was found in how many channels."""
+    settings, text = record.get('settings', {}), []
+    number, ceiling = settings.get('channels'), settings.get('median_noise_ceiling')
+    if below := settings.get('channels_below'):
+        each = ' and '.join(f'{found:,} of {number:,} ({name})' for name, found in below.items())
+        text.append(
+            f'The block that the training rows chose predicted {each} channels at a false discovery rate over channels '
+            f'below {settings.get("q_below")}{in_text("fdr")}.'
+        )
+    if ceiling is not None:
+        text.append(
+            f'The median of the noise ceilings ({_name(record["options"].get("noise-ceiling"))}) is {ceiling:.3f}.'
+        )
+    return text
 
 
 @_of('evaluate')
@@ -188,7 +213,7 @@ def _evaluate(record: Mapping[str, Any]) -> list[str]:
     how = 'one random clip and crop' if views == 'random' else 'one central clip and crop'
     if views not in ('random', '1x1'):
         clips, _, crops = views.partition('x')
-        how = f'{clips} clips times {crops} crops, whose probabilities were averaged'
+        how = f'{counted(int(clips), "clip")} times {counted(int(crops), "crop")}, whose probabilities were averaged'
     text = (
         f'We measured top-1 and top-5 accuracy on {_inputs(record)}, with {how} of each file and 95% Wilson intervals.'
     )
@@ -206,7 +231,7 @@ def _probe(record: Mapping[str, Any]) -> list[str]:
         f'{_inputs(record, val)}, which were held out, with 95% Wilson intervals'
     )
     if 'attentive' in (options.get('probes') or ()):
-        text += f'; the attentive probe was trained for {count(options.get("epochs"), "epoch")}'
+        text += f'; the attentive probe was trained for {counted(options.get("epochs"), "epoch")}'
     return [f'{text} (random seed {options.get("seed")}).', _sampling(record)]
 
 
@@ -292,7 +317,7 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
     ]
     if options.get('mask-type') not in (None, 'context'):
         text.append(
-            f'Masks were those of training ({options["mask-type"]}, {count(options.get("num-masks"), "mask")}).'
+            f'Masks were those of training ({options["mask-type"]}, {counted(options.get("num-masks"), "mask")}).'
         )
     if name := options.get('benchmark'):
         text.append(
@@ -306,9 +331,9 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
 @_of('generate')
 def _generate(record: Mapping[str, Any]) -> list[str]:
     options = {**record['options'], **record.get('settings', {})}
-    what = count(options.get('number'), 'sample')
+    what = counted(options.get('number'), 'sample')
     if options.get('continue') or options.get('complete'):
-        what = f'{count(options.get("samples") or 1, "completion")} of each of {_inputs(record)}'
+        what = f'{counted(options.get("samples") or 1, "completion")} of each of {_inputs(record)}'
     top_p = f', top-p {options["top_p"]:g}' if options.get('top_p') else ''
     text = (
         f'We sampled {what} at temperature {options.get("temperature")}, top-k {options.get("top_k")}{top_p}'
@@ -339,7 +364,7 @@ def _train(record: Mapping[str, Any]) -> list[str]:
         'pretrain-tokenizer': 'as a tokenizer (3-D VQGAN)',
         'pretrain-prior': 'as a GPT over the codes of a tokenizer',
     }[command]
-    length = count(options.get('steps'), 'step') if options.get('steps') else f'{options.get("epochs"):g} epochs'
+    length = counted(options.get('steps'), 'step') if options.get('steps') else f'{options.get("epochs"):g} epochs'
     processes = record.get('machine', {}).get('processes', 1)
     batch = (options.get('batch-size') or 1) * (options.get('accumulate') or 1) * processes
     betas = ', '.join(map(str, options.get('betas') or ()))

@@ -16,6 +16,7 @@ from ..analysis.evaluation import check_head, check_same_classes, evaluate
 from ..errors import UserError
 from ..inference.pipeline import ProcessGroup, views_of
 from ..inference.reporting import SILENT, Reporter, with_fields
+from ..text import counted
 from ..video import IN_THIS_PROCESS, RECOGNITION, Augmentation, ClassFolders, Reading, Sampling, seed_of
 from ..video.transforms import RAND_AUGMENT
 from .log import Log, read_log
@@ -92,7 +93,7 @@ def finetune(
         )
     if len(files.classes) != model.num_classes:
         raise ValueError(
-            f'{files.folder} has {len(files.classes)} classes, the model has a head of {model.num_classes}'
+            f'{files.folder} has {counted(len(files.classes), "class")}, the model has a head of {model.num_classes}'
         )
     if held_out is not None:
         check_same_classes(files, held_out)
@@ -218,7 +219,9 @@ def few_shots(files: ClassFolders, shots: int, seed: int = 0, matched: bool = Fa
     for target, name in enumerate(files.classes):
         mine = [k for k, t in enumerate(files.targets) if t == target]
         if len(mine) < shots:
-            raise ValueError(f'{files.folder} has {len(mine)} files of the class {name!r}, fewer than {shots} shots')
+            raise ValueError(
+                f'{files.folder} has {counted(len(mine), "file")} of the class {name!r}, fewer than {shots} shots'
+            )
         chosen += sorted(sorted(mine, key=lambda k: seed_of(seed, files.paths[k]))[:shots])
     return files._replace(paths=[files.paths[k] for k in chosen], targets=[files.targets[k] for k in chosen])
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import UserError
+from ..text import counted
 from ..video import IN_THIS_PROCESS, Failure, Job, Reading, View, Views, is_image, load_views
 
 
@@ -115,7 +116,9 @@ class Stream(Iterator[Batch]):
                     self.report(job.path, item.reason + self._remark)
                 in_vain += 1
                 if in_vain > len(self.paths):
-                    raise ValueError(f'none of {len(self.paths)} files can be read; the last one: {item.reason}')
+                    raise ValueError(
+                        f'none of {counted(len(self.paths), "file")} can be read; the last one: {item.reason}'
+                    )
             self._done, self._within = self._done + 1, 0
         self.number += 1
         return Batch(torch.stack(x), files, self.number - 1)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..paths import as_path, not_found
 from ..synthetic import MOTIONS, drawn_videos, is_drawn
-from ..text import printable
+from ..text import counted, printable
 from .finding import OnError, files_below, is_ours, media_among, on_disk
 
 _logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ClassFolders(NamedTuple):
     folder: str
 
     def __repr__(self) -> str:
-        return f'ClassFolders({self.folder}: {len(self.paths)} files, {len(self.classes)} classes)'
+        return f'ClassFolders({self.folder}: {counted(len(self.paths), "file")}, {counted(len(self.classes), "class")})'
 
 
 def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_empty: bool = False) -> ClassFolders:
@@ -90,7 +90,7 @@ def class_folders(folder: str | os.PathLike, on_error: OnError = None, *, allow_
     _tell_of(folder, 'files in class folders that are no videos or images, or images beside videos', others)
     if empty and not allow_empty:
         name, there = empty[0]
-        holds = f'holds {len(there)} files, but no video or image ({there[0].name})' if there else 'is empty'
+        holds = f'holds {counted(len(there), "file")}, but no video or image ({there[0].name})' if there else 'is empty'
         more = f' (and so are {len(empty) - 1} more)' if len(empty) > 1 else ''
         raise EmptyClassError(f'{folder}: the class folder {name!r} {holds}{more}: fill it or remove it')
     return ClassFolders(list(classes), paths, targets, str(folder))

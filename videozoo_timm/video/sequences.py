@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..paths import not_found
+from ..text import counted
 from .checks import VideoError
 from .finding import IMAGE_EXTENSIONS, is_ours, split_sequence
 from .images import read_image
@@ -81,7 +82,7 @@ def _numbered(folder: Path) -> list[Path]:
             raise VideoError(f'{folder}: {numbered[int(match[2])]} and {name} have the same number')
         numbered[int(match[2])] = name
     if len(sequences) != 1 or len(names) < 2:
-        several = f'{len(sequences)} numbered sequences' if len(sequences) > 1 else f'{len(names)} images'
+        several = f'{len(sequences)} numbered sequences' if len(sequences) > 1 else counted(len(names), 'image')
         raise VideoError(f'{folder}: holds {several}; one sequence of at least two images is a video')
     (numbered,) = sequences.values()
     order = sorted(numbered)
