@@ -256,3 +256,19 @@ def test_probes_replace_their_own_tables_alone(tmp_path):
         probing.check_folder(tmp_path)
     with pytest.raises(ValueError, match='attentive is a link'):
         probing.save_probes([_Probed()], tmp_path, {})
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='/proc')
+def test_what_is_released_of_a_mapped_array_is_in_the_file_and_not_in_memory(tmp_path):
+    def resident():
+        return next(int(line.split()[1]) for line in Path('/proc/self/status').open() if line.startswith('RssFile'))
+
+    array = np.lib.format.open_memmap(tmp_path / 'x.npy', 'w+', shape=(16, 1 << 18), dtype=np.float32)  # 16 MiB
+    array[:] = np.arange(1 << 18)
+    before = resident()
+    files.release(array[3:].view(np.uint8).reshape(-1))
+    assert before - resident() > 15_000  # kB
+    assert (array == np.arange(1 << 18)).all()
+    array = np.ones(1 << 20)
+    files.release(array)
+    assert array.all()

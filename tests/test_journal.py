@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import shutil
+from array import array
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ GROUPS = [Group(k, [2 * k, 2 * k + 1]) for k in range(3)]
 
 def batch(group, failed=None):
     files = [2 * group, 2 * group + 1]
-    times = [0.25, 0.5]
+    times = array('d', [0.25, 0.5])
     return RowBatch(group, 0, True, files, *[times] * 8, failed or {}, torch.randn(2, 3))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import mmap
 import os
 import re
 import shutil
@@ -234,6 +235,14 @@ def allocate(file: BinaryIO, size: int) -> None:
     for position in range(file.seek(0, os.SEEK_END), size, 1 << 20):
         file.write(bytes(min(1 << 20, size - position)))
     file.flush()
+
+
+def release(array: Any) -> None:
+    """Give back the memory of an array that is mapped and shared with its file; what is used again is read again."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, 'base', None)
+    if array is not None and hasattr(array, 'madvise'):  # not on Windows
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def check_own_folder(folder: Path, purpose: str) -> None:

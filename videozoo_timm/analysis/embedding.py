@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import NotFiniteError, UserError
+from ..files import release
 from ..inference.checks import checked_model
 from ..inference.journal import COLUMNS, Journal
 from ..inference.losses import losses_of
@@ -277,6 +278,8 @@ def _collect(
         if rows:
             features[row : row + len(rows)] = np.asarray(batch.values)[rows]
             row += len(rows)
+            release(batch.values)
+            release(features)
 
     def column(name: str) -> list[Any]:
         return [getattr(batch, name)[k] for batch, rows in kept for k in rows]

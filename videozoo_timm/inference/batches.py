@@ -53,14 +53,14 @@ class RowBatch(NamedTuple):
     number: int
     last: bool
     files: list[int]
-    starts: list[float]
-    ends: list[float]
-    times: list[float]
-    durations: list[float]
-    padded: list[float]
-    damaged: list[float]
-    clock_offsets: list[float]
-    lost: list[float]
+    starts: Sequence[float]
+    ends: Sequence[float]
+    times: Sequence[float]
+    durations: Sequence[float]
+    padded: Sequence[float]
+    damaged: Sequence[float]
+    clock_offsets: Sequence[float]
+    lost: Sequence[float]
     failed: dict[int, str]
     values: torch.Tensor
 

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import stat
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ..errors import UserError
-from ..files import allocate, check_own_folder, explain_write_errors, remove_known
+from ..files import allocate, check_own_folder, explain_write_errors, release, remove_known
 from ..notes import PARTS, tell_resumable
 from ..outputs import differences
 from .pipeline import Group, RowBatch
@@ -59,8 +60,9 @@ class Journal:
 
     def __init__(self, out: Path, command: dict[str, Any]) -> None:
         self.folder = journal_folder(out)
-        self.command = json.loads(json.dumps(command))
-        self._key = hashlib.sha256(_as_text(self.command)).digest()
+        # Not as objects: those of a list of many files take four times the memory.
+        self._command = _as_text(command)
+        self._key = hashlib.sha256(self._command).digest()
         self.digest = self._key.hex()
         self._out = out
         self._lock: BaseFileLock | None = None
@@ -91,13 +93,13 @@ class Journal:
                 self._record()
                 tell_resumable(self.folder, goes_on=False)
                 return
-        if before != self.command:
+        if before != self._command:
             self.close()
             raise UserError(
                 '{} holds the results of another run, which is unfinished ({}): repeat that command to continue it, '
                 'name another {out}, or {start_over} replaces them',
                 self._out,
-                differences(before, self.command),
+                differences(json.loads(before), json.loads(self._command)),
                 out=None,
                 start_over=True,
             )
@@ -141,20 +143,19 @@ class Journal:
 
     def _record(self) -> None:
         path = self.folder / f'{uuid4().hex}.tmp'
-        with open(path, 'x') as file:
-            # Not `json.dump`, which is far slower for the list of many files.
-            file.write(json.dumps(dict(command=self.command, checksum=_digest(_as_text(self.command)))))
+        with open(path, 'xb') as file:
+            file.write(b'{"command": %b, "checksum": "%b"}' % (self._command, _digest(self._command).encode()))
             file.flush()
             os.fsync(file.fileno())
         os.replace(path, self.folder / _RECORD)
 
-    def _recorded(self) -> dict[str, Any] | None:
-        """The command whose rows are here; None if there are no rows and no known command."""
+    def _recorded(self) -> bytes | None:
+        """The command whose rows are here, as text; None if there are no rows and no known command."""
         path, problem = self.folder / _RECORD, 'is damaged'
         try:
             record = json.loads(path.read_bytes())
-            if 'checksum' in record and _digest(_as_text(record['command'])) == record['checksum']:
-                return record['command']
+            if 'checksum' in record and _digest(command := _as_text(record['command'])) == record['checksum']:
+                return command
             if isinstance(record, dict) and not {'checksum', 'command'} & set(record):
                 problem = 'was written by an earlier version, without checksums (that version can finish it)'
         except FileNotFoundError:
@@ -225,10 +226,13 @@ class Journal:
             return None
         shape, offset, checksum = (entry.pop(name) for name in ('shape', 'offset', 'rows'))
         block = rows[offset : offset + 4 * math.prod(shape)]
-        if len(block) != 4 * math.prod(shape) or _digest(block.data, self._key) != checksum:
+        is_whole = len(block) == 4 * math.prod(shape) and _digest(block.data, self._key) == checksum
+        release(rows)  # or all of them would be in memory in the end
+        if not is_whole:
             return None
         failed = {int(file): reason for file, reason in entry.pop('failed').items()}
-        return RowBatch(**entry, failed=failed, values=block.view(np.float32).reshape(shape))
+        columns: dict[str, Any] = {name: array('d', entry.pop(name)) for name in COLUMNS}
+        return RowBatch(**entry, **columns, failed=failed, values=block.view(np.float32).reshape(shape))
 
     def add(self, batch: RowBatch) -> None:
         """Append a batch.
@@ -250,7 +254,7 @@ class Journal:
             del entry['values']
             rows.write(data)
             rows.flush()
-            text = json.dumps(entry).encode()
+            text = json.dumps(entry, default=list).encode()  # of what was read back: arrays
             lines.write(_digest(text, self._key).encode() + b' ' + text + b'\n')
             lines.flush()
 

@@ -105,11 +105,13 @@ def to_images(
         VideoError: The frames are too large, or their colors cannot be converted.
     """
     import numpy as np
+    from av.video.reformatter import VideoReformatter
 
     layout = width, height, turned, *flips = _layout(path, frames[0], aspect, pixels)
     shape = (width, height) if turned else (height, width)
     images = np.empty((len(frames), *shape, 3), np.uint8)  # [T, H, W, 3]
     known: dict[int, Any] = {}
+    reformatter: Any = VideoReformatter()  # a frame's own would take as long to be made as to convert it
     if before is not None and _layout(path, before[0][0], aspect, pixels) == layout:
         known = {id(frame): image for frame, image in zip(before[0], before[1].numpy(), strict=True)}
     for i, frame in enumerate(frames):
@@ -121,7 +123,7 @@ def to_images(
         wanted = dict(format='rgba' if blends else 'rgb24', width=width, height=height)
         scaler = _BILINEAR if pixels.color == 'published' else _BICUBIC | _EXACT * blends
         stated = _conversion(path, frame, pixels.color)
-        image = _packed(frame.reformat(**wanted, interpolation=scaler, **stated))  # [H, W, 3 or 4]
+        image = _packed(reformatter.reformat(frame, **wanted, interpolation=scaler, **stated))  # [H, W, 3 or 4]
         if blends:
             image = laid_on(image, pixels.rgb)
         image = image.transpose(1, 0, 2) if turned else image
