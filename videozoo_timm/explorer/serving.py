@@ -100,7 +100,7 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
             raise ImportError("the explorer needs Gradio: pip install 'videozoo-timm[explore]'") from error
         models = Models(offered, explorer.device)
         first = chosen_first(explorer.models, offered)
-        with _bound(explorer) as bound:
+        with _listen(explorer) as bound:
             host, port = bound.getsockname()[:2]
             app = _app(explorer, folder, given, models, first)
 
@@ -126,24 +126,26 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _bound(explorer: Explorer) -> Iterator[socket.socket]:
+def _listen(explorer: Explorer) -> socket.socket:
     """A socket that listens; on a port that is free, unless one was asked for."""
-    family = socket.AF_INET6 if ':' in explorer.host else socket.AF_INET
-    ports = (PORT, 0) if explorer.port is None else (explorer.port,)
-    for port in ports:
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((explorer.host, port))
-            bound.listen()  # at once: until then another explorer can be bound to the port as well
-            break
-        except OSError as error:
-            bound.close()
-            if port == ports[-1]:
-                raise OSError(f'{explorer.host}:{port} cannot be listened on: {error.strerror}') from error
-    with bound:
-        yield bound
+    if explorer.port is not None:
+        return _listen_on(explorer.host, explorer.port)
+    try:
+        return _listen_on(explorer.host, PORT)
+    except OSError:
+        return _listen_on(explorer.host, 0)
+
+
+def _listen_on(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen()  # at once: until then another explorer can be bound to the port as well
+    except OSError as error:
+        bound.close()
+        raise OSError(f'{host}:{port} cannot be listened on: {error.strerror}') from error
+    return bound
 
 
 def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Sequence[str]) -> Any:
