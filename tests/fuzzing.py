@@ -15,6 +15,7 @@ import resource
 import shutil
 import time
 import warnings
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,7 +229,7 @@ _COMMAND = dict(model='a model', files=['a', 'b'])
 
 
 def _row_batches() -> list[RowBatch]:
-    times = [0.0, 1.0], [1.0, 2.0], [0.5, 1.5], [2.0, 2.0]
+    times = [array('d', pair) for pair in ((0.0, 1.0), (1.0, 2.0), (0.5, 1.5), (2.0, 2.0))]
     return [RowBatch(0, k, k == 2, [0, 1], *times, *times, {}, torch.full((2, 3), k + 0.5)) for k in range(3)]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,7 @@ def test_a_disk_that_fills_up_loses_nothing(command, tmp_path):
 
 
 def batch(group, number, last, files, failed=None, value=0.0):
-    times = [float(k) for k in range(len(files))]
+    times = array('d', map(float, range(len(files))))
     return RowBatch(group, number, last, files, *[times] * 8, failed or {}, torch.full((len(files), 3), value))
 
 

@@ -305,7 +305,9 @@ def evaluate(
     if len(classes) != num_classes:
         lacking = [name for name in known_labels(model) or () if name not in classes]
         hint = f'; there is none for {", ".join(lacking[:5])}{", ..." if len(lacking) > 5 else ""}' if lacking else ''
-        raise ValueError(f'{folder} has {counted(len(classes), "class folder")}, the model {num_classes} classes{hint}')
+        raise ValueError(
+            f'{folder} has {counted(len(classes), "class folder")}, the model has {counted(num_classes, "class")}{hint}'
+        )
     if any(map(is_image, paths)) and (views.jitter or views.num_clips > 1 or len(views.crops) > 1):
         raise ValueError('images have one view each, the center crop: leave views at 1x1')
     answers, failed = predict(model, paths, views, **options)
