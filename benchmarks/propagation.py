@@ -2,6 +2,7 @@
 
     python benchmarks/propagation.py                                   # an hour
     python benchmarks/propagation.py --motions grow --sides 224 392    # minutes
+    python benchmarks/propagation.py --cost                            # a minute: of a ViT-H, against the model alone
 
 Each row has the J of the true labels of each frame, by patches of that size and back to pixels, which is about the
 highest that there can be, and the J that was reached. Frames are a tenth of a second apart.
@@ -10,12 +11,13 @@ highest that there can be, and the J that was reached. Frames are a tenth of a s
 import argparse
 import time
 
+import timm
 import torch
 import torch.nn.functional as F
 
 from videozoo_timm import load_model
 from videozoo_timm.analysis import propagate, propagate_labels, score_labels
-from videozoo_timm.analysis.propagation import nearest, to_label_map
+from videozoo_timm.analysis.propagation import _tokens, each_propagated, nearest, to_label_map
 from videozoo_timm.catalogue import MOTIONS
 from videozoo_timm.synthetic.scenes import SIZE, _distance, make_scene
 
@@ -29,6 +31,7 @@ def parse_args():
     parser.add_argument('--scenes', type=int, default=3)
     parser.add_argument('--frames', type=int, default=15)
     parser.add_argument('--sides', type=int, nargs='*', default=[224, 392])
+    parser.add_argument('--cost', action='store_true', help='Measure what labels cost beside the model instead.')
     return parser.parse_args()
 
 
@@ -68,8 +71,32 @@ def by_pixels(frames, masks):
     return [masks[0], *(to_label_map(each, (BLOCK, BLOCK), (SIZE, SIZE)) for each in fractions)]
 
 
+@torch.no_grad()
+def cost(labels=4, sources=8, size=(480, 854)):
+    """CPU time of a frame of 480p: of a ViT-H that sees the least, two frames, and of carrying the labels on."""
+    model = timm.create_model('vit_h14_st', num_frames=2).eval()
+    grid = tuple(side // patch for side, patch in zip(size, model.patch_embed.patch_size, strict=True))
+    clip = torch.rand(3, 2, *(side * patch for side, patch in zip(grid, model.patch_embed.patch_size, strict=True)))
+    tokens, first = torch.randn(sources + 1, grid[0] * grid[1], model.embed_dim), torch.randint(labels, grid)
+
+    def time_of(work):
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    frames = each_propagated(iter(tokens), first, num_previous=sources - 1)
+    for _ in range(sources - 1):
+        next(frames)
+    carried, alone = time_of(lambda: next(frames)), time_of(lambda: _tokens(model, clip, -1, False))
+    print(f'{size[1]}x{size[0]}, {grid[0]} x {grid[1]} patches, {labels} labels, {sources} frames as sources')
+    ratio = 1 + carried / alone
+    print(f'the model alone {alone:.1f} s of CPU time, labels {carried:.2f} s: {ratio:.3f} times (target 1.2)')
+
+
 def main():
     args = parse_args()
+    if args.cost:
+        return cost()
     model = load_model(args.model)
     patch, times = model.patch_embed.patch_size[0], 1.5 + torch.arange(args.frames) / 10
     print('motion     labels by     true by patches  J     seconds of CPU time', flush=True)
