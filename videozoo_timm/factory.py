@@ -135,10 +135,10 @@ def load_generator(
 
 def _source_of_part(path: str | Path, kind: str, cache_dir: str | Path | None) -> Source:
     prefix, _, rest = str(path).partition('hf-hub:')
-    if not prefix and rest and rest.count('/') < 2:
-        raise UserError('{path}: name a file, hf-hub:organization/repository/FILE', path=path)
     if prefix or not rest:
         return Source(file=as_path(path))
+    if rest.count('/') < 2:
+        raise UserError('{path}: name a file, hf-hub:organization/repository/FILE', path=path)
     organization, repo, filename = rest.split('/', 2)
     return Source(
         repo=f'{organization}/{repo}',

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from ..notes import Notes, listening
-from ..text import printable
+from ..text import counted, printable
 from .base import argument, command, flag_of, option
 from .options import folder_option
-from .output import complain, echo, number_of
+from .output import complain, echo
 from .recording import key_of, plain, with_options
 from .types import FILE, Number
 
@@ -85,7 +85,7 @@ def again(record: Path, check: bool, tolerance: float, out: Path | None, folder:
                 told['command'][1], told['command'][2:], parent=click.get_current_context().parent
             ):
                 pass  # what this version cannot read is an error
-            echo(f'{path}: {number_of(changes, "change")}' if changes else f'{path}: nothing has changed')
+            echo(f'{path}: {counted(len(changes), "change")}' if changes else f'{path}: nothing has changed')
             return int(bool(changes))
         with ExitStack() as stack:
             where = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='videozoo-again-')))
@@ -289,7 +289,7 @@ def _compare(record: dict[str, Any], path: Path, new: Path, tolerance: float, is
                 words += ' (the earlier one has changed since its run)' if there != digest else ''
         apart += not is_equal
         echo(printable(f'{name}: {words}'))
-    number = number_of(record['outputs'], 'result')
+    number = counted(len(record['outputs']), 'result')
     within = f' within {tolerance:g}' if tolerance else ''
     echo(f'{number}, {f"{apart} differ" if apart else f"all equal{within}"}' + (f'; in {new}' if is_kept else ''))
     return int(bool(apart))

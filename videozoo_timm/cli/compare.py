@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..notes import tell_settings
-from ..text import to_json
+from ..text import counted, to_json
 from .base import Several, argument, command, family, option
 from .inputs import absolute
 from .options import folder_option, json_option
-from .output import complain, echo, number_of, progress, table
+from .output import complain, echo, progress, table
 from .types import FILE, PATH, Choice, Count
 
 if TYPE_CHECKING:
@@ -253,13 +253,17 @@ def _tell(result: 'Comparison', out: Path) -> None:
     few = [measure for measure in result.measures if len(result.names(measure)) < FEWEST_PLACED]
     if few:
         echo(f'no picture of places (mds_{few[0]}): it takes at least {FEWEST_PLACED} representations')
-    number = number_of(result.representations, 'representation')
+    number = counted(len(result.representations), 'representation')
     echo(f'{number} of {told_rows(result.stimuli)}; all results in {out}')
+
+
+def _told_rows(result: 'Comparison | BrainComparison') -> dict[str, Any]:
+    return dict(rows=len(result.stimuli), stimuli=len(set(result.stimuli)))
 
 
 def _told(result: 'Comparison') -> dict[str, Any]:
     """What a methods section says of results."""
-    told: dict[str, Any] = dict(rows=len(result.stimuli), stimuli=len(set(result.stimuli)))
+    told = _told_rows(result)
     if result.triplets:
         told |= dict(triplets=result.triplets.triplets, answers=result.triplets.answers)
         told['noise_ceiling'] = result.triplets.ceiling
@@ -269,7 +273,7 @@ def _told(result: 'Comparison') -> dict[str, Any]:
 def _told_brain(result: 'BrainComparison') -> dict[str, Any]:
     from ..analysis.brain import THRESHOLD
 
-    told: dict[str, Any] = dict(rows=len(result.stimuli), stimuli=len(set(result.stimuli)))
+    told = _told_rows(result)
     told |= dict(channels=len(result.responses.channels), solver=result.settings['solver'])
     if result.settings['permutations']:
         predicted = {row['name']: row['significant'] for row in result.rows() if row['block'] == 'chosen'}
@@ -304,7 +308,7 @@ def _tell_brain(result: 'BrainComparison', out: Path) -> None:
         ],
     )
     echo(
-        f'{told_rows(result.stimuli)}, {number_of(result.responses.channels, "channel")}, ridge regression by '
+        f'{told_rows(result.stimuli)}, {counted(len(result.responses.channels), "channel")}, ridge regression by '
         f'{result.settings["solver"]}; all results in {out}'
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..notes import tell_settings
+from ..text import counted
 from .base import command, option
 from .inputs import files, sample
 from .loading import load, short_name, takes_images, views_for
@@ -20,7 +21,7 @@ from .options import (
     span_option,
     start_option,
 )
-from .output import Losses, echo, exit_code, number_of, table
+from .output import Losses, echo, exit_code, table
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 from .types import FILE, Choice, Integers, Number
 
@@ -178,5 +179,5 @@ def complete(
                 ]
             ],
         )
-        echo(f'{pictures.out}: {number_of(rows, "picture")}, and completions.csv')
+        echo(f'{pictures.out}: {counted(len(rows), "picture")}, and completions.csv')
     return exit_code(len(failed) + missing, len(paths) + missing, losses)

@@ -136,10 +136,6 @@ def progress(total: int, what: str = 'files', rank: int = 0, size: int = 1) -> I
         yield advance
 
 
-def number_of(things: list[Any], name: str) -> str:
-    return counted(len(things), name)
-
-
 def exit_code(skipped: int, total: int, losses: Losses | None = None) -> int:
     """The exit code of a command that skipped some of its files, or lacks parts of them, which is told."""
     if skipped:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..text import counted
 from .base import command, option
 from .inputs import digest_of_files, files, sample
 from .loading import load, short_name, views_for
@@ -18,7 +19,7 @@ from .options import (
     span_option,
     start_option,
 )
-from .output import Losses, echo, exit_code, number_of
+from .output import Losses, echo, exit_code
 from .pictures import PictureFolder, captions, check_table, each_view, leave_out, settings_of
 
 
@@ -87,7 +88,7 @@ def pca(
     if done:
         colors = pca_colors([tokens for *_, tokens in done], foreground=foreground, invert=invert)
         block %= num_blocks(model)
-        what, shows = f'pca_block{block}', f'block {block}, PCA over {number_of(done, "file")}'
+        what, shows = f'pca_block{block}', f'block {block}, PCA over {counted(len(done), "file")}'
         if foreground is not None:
             end = 'inverted' if invert else ''
             what += f'_foreground{100 * foreground:g}{end}'
@@ -107,5 +108,5 @@ def pca(
             under = captions(view, len(result.frames), span)
             made.add(result, path, stem, f'{called}_{what}', row, f'{name}, {shows}', under)
         made.tell()
-        echo(f'{pictures.out}: {number_of(done, "picture")}, one PCA of block {block}, and {made.table.name}')
+        echo(f'{pictures.out}: {counted(len(done), "picture")}, one PCA of block {block}, and {made.table.name}')
     return exit_code(len(failed) + missing, len(paths) + missing, losses)

@@ -11,7 +11,7 @@ from ..text import counted, to_json
 from .clips import jobs_at
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import Losses, complain, echo, number_of, progress, report, table
+from .output import Losses, complain, echo, progress, report, table
 
 _KEY, _MARK = 'picture', 'mark'  # columns: of the name, and of whose it is
 
@@ -104,7 +104,7 @@ def tell_pictures(made: PictureFolder, column: str, rows: list[list[str]]) -> No
     made.tell()
     if rows:
         table(['file', column, 'picture'], rows)
-        echo(f'{made.pictures.out}: {number_of(rows, "picture")}, and {made.table.name}')
+        echo(f'{made.pictures.out}: {counted(len(rows), "picture")}, and {made.table.name}')
 
 
 def settings_of(model: Any, views: Any, reading: ReadingOptions, start: float | None = None) -> dict[str, Any]:

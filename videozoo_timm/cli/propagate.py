@@ -11,7 +11,7 @@ from .base import argument, command, option
 from .inputs import absolute, shown, unique_stems
 from .loading import load
 from .options import ModelOptions, block_option, folder_option, json_option, model_options
-from .output import Losses, complain, echo, exit_code, number_of, progress, report, table
+from .output import Losses, complain, echo, exit_code, progress, report, table
 from .types import FILE, PATH, Count
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _follow_davis(
             ['video', 'frames', 'objects', 'J', 'F', 'J&F'],
             [*lines, ['mean of objects', str(sum(done.values())), *_told(rows)]],
         )
-        echo(f'{out}: indexed PNGs of {number_of(list(done), "video")}, propagation.json and propagation.csv')
+        echo(f'{out}: indexed PNGs of {counted(len(done), "video")}, propagation.json and propagation.csv')
     return exit_code(len(failed), len(names))
 
 

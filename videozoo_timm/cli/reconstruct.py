@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from ..text import counted
 from .base import command, option
 from .clips import each_clip, views_for_generator
 from .generator_options import GeneratorOptions, check_named, generator_options, load_video_generator
 from .inputs import files, sample, unique_stems
 from .options import Inputs, Pictures, ReadingOptions, input_options, picture_options
-from .output import echo, exit_code, number_of, progress, table
+from .output import echo, exit_code, progress, table
 from .pictures import PictureFolder, captions, check_table, leave_out, settings_of
 from .types import Choice, Count
 
@@ -86,7 +87,7 @@ def reconstruct(
         means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
         lines = [[row['picture'], *(_shown(row))] for row in rows] + [['mean', *_shown(means)]]
         table(['picture', 'MSE', 'PSNR (dB)', 'nats a code'], lines)
-        echo(f'{pictures.out}: {number_of(rows, "picture")}, and reconstructions.csv')
+        echo(f'{pictures.out}: {counted(len(rows), "picture")}, and reconstructions.csv')
     return exit_code(len(failed) + missing, len(paths) + missing)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import catalogue
+from ..text import counted
 from .base import option
 from .options import ModelOptions
-from .output import ERRORS, complain, number_of, worded
+from .output import ERRORS, complain, worded
 from .recording import record_part
 
 PLACE = '{model}'  # what a model's name stands for in --out
@@ -89,7 +90,7 @@ def each(outputs: Mapping[str, Path], run: Callable[[str], int], is_main: bool =
             complain(text)
 
     names, codes, failed = list(outputs), [], []
-    tell(f'{number_of(names, "model")}: {", ".join(names)}')
+    tell(f'{counted(len(names), "model")}: {", ".join(names)}')
     for name in names:
         try:
             codes.append(record_part(name, outputs[name], lambda name=name: run(name)))
@@ -99,5 +100,5 @@ def each(outputs: Mapping[str, Path], run: Callable[[str], int], is_main: bool =
             tell(f'{name}: {worded(error)}')
             failed.append(name)
     if failed:
-        tell(f'{len(failed)} of {number_of(names, "model")} gave no features: {", ".join(failed)}')
+        tell(f'{len(failed)} of {counted(len(names), "model")} gave no features: {", ".join(failed)}')
     return 2 if len(failed) == len(names) else 1 if failed or any(codes) else 0

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from ..text import counted
 from .base import command, option
 from .inputs import absolute, files, sample, shown, unique_stems
 from .loading import load, pick_device, short_name
@@ -18,7 +19,7 @@ from .options import (
     model_options,
     picture_options,
 )
-from .output import Losses, complain, echo, exit_code, number_of, progress, report, table, tell_pace
+from .output import Losses, complain, echo, exit_code, progress, report, table, tell_pace
 from .pictures import PictureFolder, check_table
 from .surprise_benchmark import BenchmarkOptions, benchmark_options, run_benchmark
 from .types import Choice, Count, Integers, Number
@@ -190,7 +191,7 @@ def surprise(
     made = 0
     if with_pictures:
         made = _draw(result, model, name, chosen, pictures, reading, options, animate, window)
-    beside = f', {number_of(list(range(made)), "picture")}' if made else ''
+    beside = f', {counted(made, "picture")}' if made else ''
     echo(f'{pictures.out}: surprise.csv, surprise.json{beside}')
     return exit_code(len(result.failed) + missing, len(paths) + missing, losses)
 

@@ -190,7 +190,7 @@ def _that_names(path: Path) -> Path | None:
     folder = path.absolute().parent
     for file in [
         folder / NAME,
-        *sorted(folder.glob('run_*.json')),
+        *_dated_beside(folder / NAME),
         *sorted(folder.glob(f'*.{NAME}')),
         *sorted(folder.glob('*.run_*.json')),
     ]:
