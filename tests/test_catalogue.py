@@ -105,6 +105,12 @@ def test_configurations_hold_what_researchers_need():
     assert config['input_size'] == (3, 224, 224)
 
 
+def test_the_classes_of_imagenet_are_timms():
+    config, info = get_pretrained_cfg('vit_h14_im.humanlike_476_0_01_3_in1k'), timm.data.ImageNetInfo('imagenet-1k')
+    assert config.label_names == tuple(info.label_names())
+    assert config.label_descriptions == info.label_descriptions(as_dict=True)
+
+
 def test_number_of_parameters():
     for name, num_classes in (('vit_h14_st.hvm1', 0), ('vit_h14_st.hvm1_448_ssv2_50shot', 174), ('mae_h14_st.say', 0)):
         model = timm.create_model(name, device='meta', weight_init='skip')
@@ -138,7 +144,8 @@ def test_importing_registers_and_does_nothing_else():
     code = (
         'import sys, socket; socket.socket.connect = None; import timm; before = set(sys.modules); '
         'import videozoo_timm; new = {m.split(".")[0] for m in set(sys.modules) - before}; '
-        'print(new & {"av", "matplotlib", "sklearn", "transformers"} or [], timm.is_model("vit_h14_st"))'
+        'print(new & {"av", "matplotlib", "sklearn", "transformers"} or [], timm.is_model("vit_h14_st")); '
+        'print([m for m in sys.modules if m.startswith("videozoo_timm") and ("gpt" in m or "generator_f" in m)])'
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, text=True, capture_output=True)
-    assert done.stdout.strip() == '[] True' and not done.stderr
+    assert done.stdout.splitlines() == ['[] True', '[]'] and not done.stderr  # no generator, which timm does not list

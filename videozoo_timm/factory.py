@@ -1,7 +1,7 @@
 """The zoos' own call, `load_model(name)`, and the same for a local file."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
@@ -11,10 +11,12 @@ from . import catalogue
 from .catalogue import PackagedGenerator
 from .errors import UserError
 from .identity import Resolved, find_source, resolve
-from .models import GPT, VQGAN, ImageGenerator, VideoGenerator, VideoVQGAN, build_filled
-from .models.generator_files import read_video_parts
+from .models import build_filled
 from .paths import as_path
 from .weights import Source, locate
+
+if TYPE_CHECKING:  # importing them takes as long as registering all models with timm
+    from .models import VideoGenerator
 
 __all__ = ['build', 'find_source', 'get_available_models', 'load_file', 'load_generator', 'load_model']
 
@@ -100,7 +102,7 @@ def load_generator(
     dtype: torch.dtype | None = None,
     cache_dir: str | Path | None = None,
     refresh: bool = False,
-) -> VideoGenerator:
+) -> 'VideoGenerator':
     """A video generator with the weights of files, in eval mode.
 
     Args:
@@ -117,6 +119,9 @@ def load_generator(
         FileNotFoundError, PermissionError, ConnectionError: A file is not there, not allowed, or out of reach.
         ValueError: A file holds something else, or the two do not belong together.
     """
+    from .models import VideoGenerator
+    from .models.generator_files import read_video_parts
+
     named = {kind: path for kind, path in (('gpt', gpt), ('vqgan', vqgan)) if path is not None}
     if (file is None) == (not named) or (file is None and len(named) < 2):
         raise ValueError("name one file that holds a video generator, or two: load_generator(gpt='...', vqgan='...')")
@@ -157,6 +162,8 @@ def _build_packaged(
     device: Any = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
+    from .models import GPT, VideoGenerator, VideoVQGAN
+
     _check_part(part)
     generator = load_generator(record.packaged, device=device, dtype=dtype)
     if not pretrained:
@@ -215,6 +222,8 @@ def _build_generator(
     cache_dir: str | Path | None = None,
     files: dict[str, str | Path] | None = None,
 ) -> nn.Module:
+    from .models import GPT, VQGAN, ImageGenerator
+
     _check_part(part)
     parts: dict[str, Any] = {}
     for kind, (args, source) in resolved.parts(cache_dir, files).items():
