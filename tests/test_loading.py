@@ -284,7 +284,7 @@ def test_no_worker_outlives_its_parent(tmp_path, then):
     process = subprocess.Popen(
         [sys.executable, 'script.py'],
         cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), VIDEOZOO_NO_MODELS='1'),  # sooner
         start_new_session=True,
     )
     process.wait(timeout=300)

@@ -35,7 +35,7 @@ def psnr(errors):
 def completed(mae):
     """Of each mask the PSNR of all dropped pixels: ours, of the visible mean, of the nearest visible frame."""
     result = {}
-    paths = [str(path) for path in find_videos(f'drawn:288@{HELD_OUT}')[::9]]  # 32 scenes, all motions
+    paths = [str(path) for path in find_videos(f'drawn:144@{HELD_OUT}')[::9]]  # 16 scenes, all motions
     views = views_of(mae, COMPLETION)
     clips = [next(read_views(Job(0, path), views)).x for path in paths]
     for mask_type, ratio in (('random', 0.9), ('center', 0.5), ('center', 0.75), ('temporal', 0.5)):
@@ -77,7 +77,7 @@ def test_a_missing_middle_is_filled_in_better_than_by_the_nearest_frame(complete
 
 def test_motions_are_named():
     model = videozoo_timm.load_model('vit_shapes_motion')
-    result = evaluate(model, class_folders(f'drawn:240@{HELD_OUT}'), batch_size=16)
+    result = evaluate(model, class_folders(f'drawn:120@{HELD_OUT}'), batch_size=16)
     assert result.top(1) >= 0.9
     assert tuple(model.pretrained_cfg['label_names']) == MOTIONS == tuple(result.classes)
 

@@ -423,12 +423,6 @@ def test_compile_without_graph_breaks(model, clip, still):
     )
 
 
-@pytest.mark.slow
-def test_compile_with_the_default_backend(model, clip):
-    torch._dynamo.reset()
-    assert relative_error(torch.compile(model, fullgraph=True)(clip), model(clip)) < 1e-5
-
-
 def test_a_head_of_ones_own_is_loaded():
     model = timm.create_model('vit_t14_st', num_classes=0)
     model.head = torch.nn.Linear(128, 5)
