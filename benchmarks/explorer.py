@@ -35,7 +35,7 @@ def medians_of(function, repeats):
 def time_views(page, repeats):
     """Seconds of each view, without a browser."""
     session, name = page.visitors.get('benchmark'), page.first[0]
-    asked = Asked(FIRST, 1.17, name, NONE, 'box', 0.9, '', 0, False, 1.0, 0, 'mse', None, 8, 1, 0)
+    asked = Asked(FIRST, 1.17, name, NONE, 'box', 0.9, '', 0, False, 1.0, 0, 'mse', 8, 1, 0)
     answers, loaded = Answers(page.models), {name: page.models.get(name)}
     number = iter(range(10**6))
 

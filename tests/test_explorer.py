@@ -11,27 +11,22 @@ import numpy as np
 import pytest
 import timm
 import torch
-from test_video_generators import gpt_of, vqgan_of
 
-from videozoo_timm import catalogue
-from videozoo_timm.catalogue import generators
 from videozoo_timm.cli import main
 from videozoo_timm.explorer import answers as answers_module
 from videozoo_timm.explorer import serving as serving_module
 from videozoo_timm.explorer.answers import NONE, Answers, Asked
 from videozoo_timm.explorer.choices import FIRST, Models, Video, chosen_first, drawn_video, given_videos, offered_models
 from videozoo_timm.explorer.kept import Kept
-from videozoo_timm.explorer.moments import continued, surprising
+from videozoo_timm.explorer.moments import surprising
 from videozoo_timm.explorer.serving import Explorer, is_local, serving
 from videozoo_timm.explorer.session import MAX_VISITORS, Session, Visitors
 from videozoo_timm.explorer.views import Viewing, attention, filled_in, middle_box, similar
-from videozoo_timm.models import VideoGenerator
-from videozoo_timm.models.generator_files import save_video_generator
 from videozoo_timm.video import IN_THIS_PROCESS
 
 ODD = Path(__file__).parent / 'clips' / 'odd'
 MAE, VIT = 'mae_shapes_none', 'vit_shapes_motion'
-ASKED = Asked(FIRST, 1.17, MAE, NONE, 'box', 0.9, '', 0, False, 1.0, 0, 'mse', None, 8, 1, 0)
+ASKED = Asked(FIRST, 1.17, MAE, NONE, 'box', 0.9, '', 0, False, 1.0, 0, 'mse', 8, 1, 0)
 
 
 @pytest.fixture(scope='module')
@@ -108,25 +103,6 @@ def test_a_surprising_window_is_looked_at(models):
     assert len(curve.times) == len(curve.values) == 9 and curve.duration == 4.5
     assert curve.values[curve.chosen] == max(curve.values)
     assert surprising(trial, 2).curve.window == (pytest.approx(8 / 15), pytest.approx(8 / 15 + 64 / 30))
-
-
-def test_a_generator_goes_on(tmp_path, monkeypatch):
-    """A generator that comes with the package is offered, and continues a clip as the call and the command do."""
-    generator = VideoGenerator(gpt_of(), vqgan_of('video_vqgan_tiny')).eval()
-    record = catalogue.PackagedGenerator('gen_tiny', 8, 32, (4, 4, 4), 64)
-    monkeypatch.setattr(generators, 'PACKAGED', tmp_path)
-    monkeypatch.setattr(generators, '_VIDEO_GENERATORS', (record,))
-    monkeypatch.setattr(generators, 'num_params', lambda: {'gen_tiny': 1})
-    save_video_generator(generator, record.packaged, {'name': 'gen_tiny', 'zoo': 'shapes'})
-    models = Models(offered_models())
-    assert models.names('generator') == ['gen_tiny']
-    shown = continued(clip(models, 'gen_tiny', 0.5), samples=2, seed=3)
-    assert len(shown.panels) == 3 and shown.arrays['drawn'].shape[:2] == (1, 2)
-    monkeypatch.chdir(tmp_path)
-    exec(shown.python, {})
-    assert_same(shown, tmp_path / 'continuation.npz')
-    assert main([*shlex.split(shown.command)[1:], '--num-workers', '0', '--out', 'continued']) == 0
-    assert len(list((tmp_path / 'continued').glob('*.mp4'))) == 2
 
 
 def test_a_view_that_a_model_lacks_is_said(models, tmp_path):

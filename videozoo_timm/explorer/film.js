@@ -16,6 +16,8 @@ const make = (tag, attributes = {}, ...children) => {
   node.append(...children);
   return node;
 };
+// Of two models one may show a single frame.
+const longest = () => panels.reduce((most, { sheet, image }) => (sheet.n > most.n ? { n: sheet.n, sheet, image } : most), { n: 0 });
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
 const load = (sheet) => {
@@ -66,7 +68,7 @@ function drawBox(pen, scale) {
 function play(on) {
   state.playing = on;
   clearInterval(state.timer);
-  const button = root.querySelector('.play'), n = panels.length ? panels[0].sheet.n : 1;
+  const button = root.querySelector('.play'), n = panels.length ? longest().n : 1;
   if (button) {
     button.textContent = on ? 'Pause' : 'Play';
     button.setAttribute('aria-pressed', on);
@@ -305,8 +307,8 @@ async function render() {
     });
     parts.push(line, make('p', { class: 'told number' }, row.told));
   });
-  if (panels.length && panels[0].sheet.n > 1) {
-    const n = panels[0].sheet.n;
+  if (panels.length && longest().n > 1) {
+    const { n, sheet, image } = longest();
     state.frame = Math.min(state.frame, n - 1);
     parts.push(
       make('div', { class: 'controls' },
@@ -321,7 +323,7 @@ async function render() {
         }),
         make('span', { class: 'count' })),
     );
-    if (!strip) parts.push(thumbnails(panels[0].sheet, panels[0].image));
+    if (!strip) parts.push(thumbnails(sheet, image));
   } else state.frame = 0;
   if (next.box) parts.push(make('p', { class: 'hint' }, 'Drag a box over the first picture. Drag along the strip to choose from which frame to which it hides the video.'));
   if (next.patch) parts.push(make('p', { class: 'hint' }, 'Click a patch of the first picture. The strip goes to another frame.'));

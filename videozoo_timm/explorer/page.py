@@ -9,7 +9,7 @@ import gradio as gr
 from ..analysis.features import num_blocks
 from ..text import printable
 from .answers import NONE, Answers, Asked, block_of, check_upload, context_of, contexts_of, place_in, worded
-from .choices import GENERATOR, Models
+from .choices import GENERATOR, IMAGES, VIT, Models
 from .film import film_of, message
 from .session import Session, Visitors
 from .views import MASKS, ShownView
@@ -25,6 +25,8 @@ _INTRO = dict(
     surprise='How far what comes is from what the model expects, along the whole video.',
     next='How a generator of videos goes on after the first frames.',
 )
+_OPENED = {VIT: 'compare', IMAGES: 'compare', GENERATOR: 'next'}  # at first, with a model of such a kind; or Fill in
+_BOX, _BOX_OF_IMAGE = 'Box: frames t0,t1, pixels y0,y1,x0,x1', 'Box: pixels y0,y1,x0,x1'
 _DOWNLOADS = dict(png='picture (PNG)', svg='picture (SVG)', gif='animation (GIF)', npz='arrays (NPZ)')
 _NO_GENERATOR = (
     'No generator of videos comes with this version, so there is nothing to show here. The commands videozoo '
@@ -46,6 +48,7 @@ class ExplorerPage:
         self.visitors, self.models, self.first = visitors, models, list(first)
         self.max_upload = max_upload
         self.answers = Answers(models)
+        visitors.view = _OPENED.get(models.offered[self.first[0]].kind, 'fill')
 
     def blocks(self) -> gr.Blocks:
         """The page for Gradio."""
@@ -83,7 +86,7 @@ class ExplorerPage:
         self.upload = gr.UploadButton('Upload a video', size='sm', file_count='single', elem_id='upload')
         self.start = gr.Slider(0, 1, 0, step=0.01, label='Start of the window (s)', elem_id='start')
         offers = self.models.offered
-        names = [(offer.label, name) for name, offer in offers.items() if offer.kind != GENERATOR]
+        names = [(offer.label, name) for name, offer in offers.items()]
         first, second = (*self.first, NONE)[:2]
         self.model = gr.Dropdown(names, value=first, label='Model', elem_id='model')
         self.second = gr.Dropdown(
@@ -93,12 +96,10 @@ class ExplorerPage:
 
     def _views(self) -> None:
         self.tabs: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id='views'):
+        with gr.Tabs(elem_id='views', selected=self.visitors.view):
             with self._tab('fill'), gr.Row():
                 self.mask = gr.Radio(MASKS, value='box', label='Hide', elem_id='mask', scale=2)
-                self.box = gr.Textbox(
-                    label='Box: frames t0,t1, pixels y0,y1,x0,x1', elem_id='box', max_lines=1, scale=2
-                )
+                self.box = gr.Textbox(label=_BOX, elem_id='box', max_lines=1, scale=2)
                 self.ratio = gr.Slider(
                     0.05, 0.95, 0.9, step=0.05, label='Fraction hidden', elem_id='ratio', visible=False, scale=2
                 )
@@ -118,11 +119,7 @@ class ExplorerPage:
                     elem_id='score',
                 )
             with self._tab('next'), gr.Row():
-                generators = self.models.names(GENERATOR)
-                shown = bool(generators)
-                self.generator = gr.Dropdown(
-                    generators, value=generators[0] if shown else None, label='Generator', visible=shown
-                )
+                shown = bool(self.models.names(GENERATOR))
                 self.context = gr.Slider(4, 12, 8, step=4, label='Frames given', elem_id='context', visible=shown)
                 self.samples = gr.Slider(1, 4, 2, step=1, label='Samples', elem_id='samples', visible=shown)
                 self.seed = gr.Number(0, label='Random seed', precision=0, elem_id='seed', visible=shown)
@@ -157,7 +154,6 @@ class ExplorerPage:
             self.threshold,
             self.compare_block,
             self.score,
-            self.generator,
             self.context,
             self.samples,
             self.seed,
@@ -181,7 +177,7 @@ class ExplorerPage:
             slider.input(self._choosing_block(slider), **latest)
         for control in (self.context, self.samples, self.seed):
             control.input(self._on_control, **latest)
-        for control in (self.mask, self.heads, self.score, self.generator):
+        for control in (self.mask, self.heads, self.score):
             control.input(self._on_control, **how)
         for control in (self.model, self.second):
             control.input(self._on_model, **how)
@@ -220,7 +216,8 @@ class ExplorerPage:
         except ValueError:
             yield {self.status: _warning(f'{printable(text, 60)}: a box is six whole numbers with commas between them')}
             return
-        if box == session.box and session.shown:
+        stands = session.shown[0].box if session.shown else None
+        if stands is not None and box in (stands, stands[2:]):
             yield {self.status: ''}
             return
         session.box = box
@@ -297,9 +294,7 @@ class ExplorerPage:
     def _answer(self, request: gr.Request, values: Any) -> Iterator[dict[Any, Any]]:
         """Load what is missing, and show what is asked for."""
         session, asked = self.visitors.get(request.session_hash), Asked(*values)
-        turn, names = session.ask(values), asked.names
-        if session.view == 'next':
-            names = [asked.generator] if asked.generator else []
+        turn, names = session.ask(values), self.answers.names(session, asked)
         if not names:
             session.shown = []
             yield self._nothing(_NO_GENERATOR)
@@ -352,15 +347,20 @@ class ExplorerPage:
         """The controls whose range follows from what is shown."""
         new: dict[Any, Any] = {}
         if session.view == 'fill':
-            box = shown[0].box if shown and shown[0].box else session.box
-            new[self.box] = gr.Textbox(','.join(map(str, box)) if box else '', visible=asked.mask == 'box')
+            box, of_image = session.box, False
+            if shown and shown[0].box:
+                box, of_image = shown[0].box, shown[0].grid[0] == 1
+            text = ','.join(map(str, box[-4:] if of_image else box)) if box else ''
+            new[self.box] = gr.Textbox(text, visible=asked.mask == 'box', label=_BOX_OF_IMAGE if of_image else _BOX)
             new[self.ratio] = gr.Slider(visible=asked.mask != 'box')
-        elif session.view in ('look', 'compare') and asked.first in loaded:
-            depth = num_blocks(loaded[asked.first])
+        elif session.view in ('look', 'compare') and shown:
+            depth = num_blocks(loaded[shown[0].model])
             slider = self.look_block if session.view == 'look' else self.compare_block
             new[slider] = gr.Slider(maximum=depth - 1, value=block_of(session, depth))
+        elif session.view == 'surprise' and shown:
+            new[self.score] = gr.Radio(visible=any(hasattr(model, 'forward_decoder') for model in loaded.values()))
         elif session.view == 'next' and loaded:
-            (generator,) = loaded.values()
+            generator = next(iter(loaded.values()))
             step, most = contexts_of(generator)
             context = context_of(generator, asked.context)
             new[self.context] = gr.Slider(minimum=step, maximum=most, step=step, value=context)
