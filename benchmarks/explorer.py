@@ -46,7 +46,9 @@ def time_views(page, repeats):
         session.patch = (k % 8, k // 8 % 8, 3)
         notes = answers.show(session, asked, loaded)
         assert not notes, notes
-        film_of(session.shown)
+        for row in film_of(session.shown, page.sheets)['rows']:
+            for panel in row['panels']:
+                page.sheets.png(panel['src'][5:-4], 0)
 
     for view in ('fill', 'look', 'compare', 'surprise'):
         answer(view)  # what is kept from then on

@@ -228,7 +228,7 @@ class Visit:
         return self.page.locator('.film .note').all_inner_texts()
 
     def code(self, control):
-        return '\n'.join(self.page.locator(f'#{control} .cm-line').all_inner_texts())
+        return self.page.locator(f'#{control} pre').text_content()
 
     def download(self, ending, folder):
         with self.page.expect_download(timeout=TIMEOUT) as download:

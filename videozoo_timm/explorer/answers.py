@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..analysis.features import num_blocks
@@ -24,6 +24,7 @@ from ..video import (
     probe,
 )
 from .choices import GENERATOR, Models, Video
+from .kept import Kept
 from .moments import continued, surprising
 from .session import Session
 from .views import ShownView, Viewing, attention, filled_in, similar
@@ -36,23 +37,23 @@ UPLOADS = Reading(num_workers=1, time_limit=20.0)  # how a file is read at first
 
 @dataclass
 class Asked:
-    """The values of all controls, in the order in which the page has them."""
+    """The values of all controls, in the order in which the page has them, at first those that stand here."""
 
     video: str
     start: float
     first: str
-    second: str
-    mask: str
-    ratio: float
-    box: str
-    look_block: int
-    heads: bool
-    threshold: float
-    compare_block: int
-    score: str
-    context: int
-    samples: int
-    seed: int
+    second: str = NONE
+    mask: str = 'box'
+    ratio: float = 0.9
+    box: str = ''
+    look_block: int = 0
+    heads: bool = False
+    threshold: float = 1.0
+    compare_block: int = 0
+    score: str = 'mse'
+    context: int = 8
+    samples: int = 2
+    seed: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +72,28 @@ class Answers:
         self.models = models
         # A mask's random numbers come from PyTorch's one generator: one computation at a time.
         self._computing = threading.Lock()
+        self._first: tuple[Any, list[ShownView], Kept] | None = None
+
+    def prepare(self, session: Session, names: Sequence[str]) -> None:
+        """Load the models that a page opens with, as far as they are on this machine, and compute what it shows then.
+
+        Args:
+            session: Of a visitor whom there is not, with the view that is open at first.
+            names: The models.
+
+        Raises:
+            OSError, ValueError: A model cannot be loaded.
+        """
+        loaded = {name: self.models.get(name) for name in names if self.models.offered[name].is_here}
+        if len(loaded) < len(names) or session.view in ('surprise', 'next'):  # which take seconds
+            return
+        try:
+            video = session.video(session.labels[0])
+            asked = Asked(video.label, place_in(session, video)[0], *names)
+        except Exception:  # a broken video: told in the page
+            return
+        if not self.show(session, asked, loaded):
+            self._first = _key(session, asked), session.shown, session.kept
 
     def names(self, session: Session, asked: Asked) -> list[str]:
         """The models whose views are asked for: those that are chosen, of Continue the generators among them or any."""
@@ -99,6 +122,13 @@ class Answers:
         """Put what the loaded models show into `session.shown`; what others lack is returned in words."""
         notes: list[str] = []
         with session.lock:
+            if self._first:  # what all visitors see at first is computed once
+                key, first, kept = self._first
+                if not session.shown:
+                    session.kept.share(kept)
+                if key == _key(session, asked) and list(loaded) == [one.model for one in first]:
+                    session.shown = list(first)
+                    return []
             shown: list[ShownView] = []
             for name, model in loaded.items():
                 try:
@@ -131,6 +161,12 @@ class Answers:
             threshold = None if asked.threshold >= 1 else round(asked.threshold, 2)
             return attention(clip, block, asked.heads, threshold)
         return similar(clip, session.patch, block, before[0].grid if before else None)
+
+
+def _key(session: Session, asked: Asked) -> Any:
+    """What decides about what is shown."""
+    own = session.view, session.box, session.patch, session.window, session.block, asked.video in session.uploads
+    return own, replace(asked, box='')
 
 
 def place_in(session: Session, video: Video) -> tuple[float, float]:

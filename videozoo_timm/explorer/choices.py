@@ -18,7 +18,16 @@ from ..synthetic import drawn_videos, is_drawn
 from ..text import printable
 from ..video import find_media
 
-__all__ = ['Models', 'OfferedModel', 'Video', 'chosen_first', 'drawn_video', 'given_videos', 'offered_models']
+__all__ = [
+    'Models',
+    'OfferedModel',
+    'Video',
+    'chosen_first',
+    'drawn_video',
+    'given_videos',
+    'offered_models',
+    'view_of',
+]
 
 MAE, VIT, IMAGE_MAE, IMAGES, GENERATOR = 'MAE', 'ViT', 'image MAE', 'images', 'generator'
 FIRST = 'drawn:99/right/000003'  # what is shown without a path
@@ -149,6 +158,11 @@ def chosen_first(names: Sequence[str], offered: Mapping[str, OfferedModel]) -> l
     """The one or two models that a page opens with: those that were asked for, else a masked autoencoder."""
     first = list(dict.fromkeys(offer.name for offer in _asked(names)))[:2]
     return first or [next(name for name, offer in offered.items() if offer.kind == MAE)]
+
+
+def view_of(offer: OfferedModel) -> str:
+    """The view that a page opens with, one that such a model has."""
+    return {VIT: 'compare', IMAGES: 'compare', GENERATOR: 'next'}.get(offer.kind, 'fill')
 
 
 def _asked(names: Sequence[str]) -> list[OfferedModel]:

@@ -20,13 +20,18 @@ const make = (tag, attributes = {}, ...children) => {
 const longest = () => panels.reduce((most, { sheet, image }) => (sheet.n > most.n ? { n: sheet.n, sheet, image } : most), { n: 0 });
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
-const load = (sheet) => {
+let images = new Map(); // of what stands on the screen: a picture that stays is not asked for again
+const load = (sheet, before) => {
+  if (before.has(sheet.src)) return before.get(sheet.src);
   const image = new Image();
   image.src = sheet.src;
   return image.decode().then(() => image);
 };
+let busy = 0;
 const send = (data) => {
   late = false; // an answer to this comes
+  clearTimeout(busy);
+  busy = setTimeout(() => root.classList.add('busy'), 300);
   trigger('select', data);
 };
 const release = (what) => {
@@ -263,14 +268,23 @@ function curveOf(curve, number) {
 let turn = 0;
 async function render() {
   const next = props.value, film = element.querySelector('.film'); // the template may have been filled anew
-  if (!next || !next.rows || (next.number === value?.number && film === root)) return;
+  if (!next || !next.rows || next.number < value?.number || (next.number === value?.number && film === root)) return;
   const mine = ++turn;
   root = film;
-  const images = await Promise.all(next.rows.flatMap((row) => row.panels.map(load)));
-  const strip = next.strip ? await load(next.strip) : null;
+  const sheets = [...next.rows.flatMap((row) => row.panels), ...(next.strip ? [next.strip] : [])];
+  let loaded;
+  try {
+    loaded = await Promise.all(sheets.map((sheet) => load(sheet, images)));
+  } catch {
+    return; // pictures of an answer that a later one has replaced on the server
+  }
   if (mine !== turn) return; // a later one has come
   if (held.size) return (late = true);
   late = false;
+  clearTimeout(busy);
+  root.classList.remove('busy');
+  images = new Map(sheets.map((sheet, k) => [sheet.src, loaded[k]]));
+  const strip = next.strip ? loaded.at(-1) : null;
   const focused = root.contains(document.activeElement) && document.activeElement.dataset.focus;
   clearInterval(state.timer);
   value = next;
@@ -300,7 +314,7 @@ async function render() {
         class: interactive ? 'interactive' : '', tabindex: interactive ? 0 : null, 'data-focus': interactive ? 'first' : null,
       });
       canvas.getContext('2d').imageSmoothingEnabled = false;
-      const image = images[place++];
+      const image = loaded[place++];
       panels.push({ canvas, sheet, image, interactive });
       if (interactive) (next.box ? boxOn : patchOn)(canvas, sheet);
       line.append(make('figure', {}, canvas, make('figcaption', {}, sheet.label)));

@@ -178,15 +178,11 @@ class Visitors:
     Args:
         folder: Below it each has a folder of their own.
         given: The videos that all may see.
-
-    Attributes:
         view: Name of the view that is open at first.
     """
 
-    view = 'fill'
-
-    def __init__(self, folder: Path, given: Mapping[str, Video]) -> None:
-        self.folder, self.given = folder, given
+    def __init__(self, folder: Path, given: Mapping[str, Video], view: str = 'fill') -> None:
+        self.folder, self.given, self.view = folder, given, view
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
