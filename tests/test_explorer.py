@@ -399,9 +399,12 @@ def test_uploads_and_visitors_end(monkeypatch, tmp_path):
         name = killed.name.replace(f'.{os.getpid()}.', f'.{2**22 + 1}.')  # no process has such a number
         shutil.copytree(killed, tmp_path / name)
         (tmp_path / name / 'a.mp4').write_bytes(b'0')
+    monkeypatch.setattr('gradio.routes.DEFAULT_TEMP_DIR', str(tmp_path / 'of the other'))  # as Gradio remembers it
     with serving(Explorer(max_upload=500, password='open sesame')) as server:
         page = server.config.app
-        assert not (tmp_path / name).exists()  # what a killed one has left
+        assert [path.name for path in tmp_path.iterdir()] == [
+            page.folder.name
+        ]  # nothing of the other, nor of a killed one
         assert page.folder.is_dir() and server.listening.getsockname()[0] == '127.0.0.1'
         with TestClient(page, base_url='http://127.0.0.1') as client:
             files = {'files': ('a.mp4', b'0' * 1000)}
@@ -411,4 +414,4 @@ def test_uploads_and_visitors_end(monkeypatch, tmp_path):
             assert client.post('/gradio_api/upload', files=files).status_code == 413
             monkeypatch.setattr(guard_module, 'UPLOADS', -1)
             assert client.post('/gradio_api/upload', files={'files': ('a.mp4', b'0')}).status_code == 413
-    assert not page.folder.exists()
+    assert list(tmp_path.iterdir()) == []

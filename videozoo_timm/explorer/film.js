@@ -287,10 +287,12 @@ async function render() {
   const strip = next.strip ? loaded.at(-1) : null;
   const focused = root.contains(document.activeElement) && document.activeElement.dataset.focus;
   clearInterval(state.timer);
+  const before = value;
   value = next;
   panels = [];
   thumbs = [];
   state.box = next.box && [...next.box];
+  if (!before && state.box && !state.playing) state.frame = (state.box[0] + state.box[1]) >> 1; // where something is hidden
   state.patch = next.patch;
   const parts = [];
   let place = 0;
@@ -339,7 +341,7 @@ async function render() {
     );
     if (!strip) parts.push(thumbnails(sheet, image));
   } else state.frame = 0;
-  if (next.box) parts.push(make('p', { class: 'hint' }, 'Drag a box over the first picture. Drag along the strip to choose from which frame to which it hides the video.'));
+  if (next.box) parts.push(make('p', { class: 'hint' }, longest().n > 1 ? 'Drag along the strip to choose from which frame to which the box hides the video.' : 'Drag another box over the first picture.'));
   if (next.patch) parts.push(make('p', { class: 'hint' }, 'Click a patch of the first picture. The strip goes to another frame.'));
   next.notes.forEach((note) => parts.push(make('p', { class: 'note', role: 'status' }, note)));
   root.replaceChildren(...parts);

@@ -20,12 +20,14 @@ __all__ = ['ExplorerPage']
 _HERE = Path(__file__).parent
 VIEWS = dict(fill='Fill in', look='Look', compare='Compare places', surprise='Surprise', next='Continue')
 _INTRO = dict(
-    fill='A <b>box hides a part of the video</b>. What the model fills in there stands under <em>completed</em>.',
+    fill='The model sees the video but for <b>what the box hides</b>. What it fills in there stands under '
+    '<b>completed</b>. Drag another box over the first picture.',
     look='Where the model looks: how much attention its class token pays to each patch.',
     compare='Which places look alike to the model: the brighter, the more a patch is like the marked one.',
     surprise='How far what comes is from what the model expects, along the whole video.',
     next='How a generator of videos goes on after the first frames.',
 )
+_HIDDEN = dict(box='a box', random='random patches', temporal='the end', center='the middle in time')
 _BOX, _BOX_OF_IMAGE = 'Box: frames t0,t1, pixels y0,y1,x0,x1', 'Box: pixels y0,y1,x0,x1'
 _DOWNLOADS = dict(png='picture (PNG)', svg='picture (SVG)', gif='animation (GIF)', npz='arrays (NPZ)')
 _NO_GENERATOR = (
@@ -96,7 +98,8 @@ class ExplorerPage:
         self.tabs: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id='views', selected=self.visitors.view):
             with self._tab('fill'), gr.Row():
-                self.mask = gr.Radio(MASKS, value=Asked.mask, label='Hide', elem_id='mask', scale=2)
+                hidden = [(_HIDDEN[mask], mask) for mask in MASKS]
+                self.mask = gr.Radio(hidden, value=Asked.mask, label='Hide', elem_id='mask', scale=2)
                 self.box = gr.Textbox(label=_BOX, elem_id='box', max_lines=1, scale=2)
                 self.ratio = gr.Slider(
                     0.05, 0.95, Asked.ratio, step=0.05, label='Fraction hidden', elem_id='ratio', visible=False, scale=2

@@ -162,6 +162,10 @@ def _app(explorer: Explorer, visitors: Any, answers: Any, first: Sequence[str]) 
     blocks.queue(default_concurrency_limit=8, max_size=64)
     password = explorer.password
     plain = ('system-ui', 'sans-serif'), ('ui-monospace', 'monospace')  # nothing is fetched for these
+    # Gradio has read once in this process where its folder is, and makes one in it for each page.
+    routes: Any = gr.routes
+    read = routes.DEFAULT_TEMP_DIR
+    routes.DEFAULT_TEMP_DIR = str(visitors.folder)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         blocks,
@@ -177,5 +181,6 @@ def _app(explorer: Explorer, visitors: Any, answers: Any, first: Sequence[str]) 
         css=(Path(__file__).parent / 'page.css').read_text(),
         head=f'<script>{(Path(__file__).parent / "stream.js").read_text()}</script>',
     )
+    routes.DEFAULT_TEMP_DIR = read
     blocks.has_launched = True  # Gradio takes files that nobody has uploaded, of any path, until it says so
     return Guard(app, page, visitors.folder, page.sheets, assets_of(Path(gr.__file__).parent), is_local)

@@ -243,7 +243,8 @@ def filled_in(
         clip.name,
         panels_of(shown),
         clip.seconds,
-        f'PSNR of the masked pixels: {psnr}. {100 * hidden:.0f}% of the {"frame" if of_images else "clip"} is masked.',
+        f'PSNR of the masked pixels: {psnr} (the higher, the closer to the original). {100 * hidden:.0f}% of the '
+        f'{"frame" if of_images else "clip"} is masked.',
         lambda: result.picture(clip.title(f'mask: {mask}, PSNR {psnr}')),
         result.arrays(),
         clip.command('complete', 'save-arrays', **options),
