@@ -89,7 +89,7 @@ class Answers:
             return
         try:
             video = session.video(session.labels[0])
-            asked = Asked(video.label, place_in(session, video)[0], *names)
+            asked = Asked(video.label, place_in(session, video)[0], names[0], names[1] if len(names) > 1 else NONE)
         except Exception:  # a broken video: told in the page
             return
         if not self.show(session, asked, loaded):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def _app(explorer: Explorer, visitors: Any, answers: Any, first: Sequence[str]) 
     password = explorer.password
     plain = ('system-ui', 'sans-serif'), ('ui-monospace', 'monospace')  # nothing is fetched for these
     # Gradio has read once in this process where its folder is, and makes one in it for each page.
-    routes: Any = gr.routes
+    routes: Any = import_module('gradio.routes')
     read = routes.DEFAULT_TEMP_DIR
     routes.DEFAULT_TEMP_DIR = str(visitors.folder)
     app = gr.mount_gradio_app(
