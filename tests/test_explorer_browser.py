@@ -332,7 +332,7 @@ def test_a_frame_beside_a_clip(visits, tmp_path):
         visit.until(lambda: visit.box() == '0,32,0,48')
         assert f'--weights {file}' in visit.code('command') and '--mask-box 0,16,0,56,0,84' in visit.code('command')
         visit.choose('second', 'none', 'of the frame')
-        assert visit.page.locator('.film .place').count() == 0
+        visit.until(lambda: visit.page.locator('.film .place').count() == 0)
         visit.choose('model', VIT, 'no decoder')
         visit.open('Compare places', 'similarity')
     with served(Explorer(models=(VIT,))) as address:

@@ -158,15 +158,15 @@ def _app(explorer: Explorer, visitors: Any, answers: Any, first: Sequence[str]) 
     from .guard import Guard, assets_of
     from .page import ExplorerPage
 
+    # Gradio has read once in this process where its folder is, and makes one in it for each page.
+    routes: Any = import_module('gradio.routes')
+    read = routes.DEFAULT_TEMP_DIR
+    routes.DEFAULT_TEMP_DIR = str(visitors.folder)
     page = ExplorerPage(visitors, answers, first, explorer.max_upload)
     blocks = page.blocks()
     blocks.queue(default_concurrency_limit=8, max_size=64)
     password = explorer.password
     plain = ('system-ui', 'sans-serif'), ('ui-monospace', 'monospace')  # nothing is fetched for these
-    # Gradio has read once in this process where its folder is, and makes one in it for each page.
-    routes: Any = import_module('gradio.routes')
-    read = routes.DEFAULT_TEMP_DIR
-    routes.DEFAULT_TEMP_DIR = str(visitors.folder)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         blocks,
