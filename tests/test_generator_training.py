@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from videozoo_timm.models.gpt import GPT
 from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
 from videozoo_timm.training import Keeping, Schedule, adversaries, make_accelerator, read_log
 from videozoo_timm.training.loop import make_optimizer
-from videozoo_timm.training.prior import PriorStep, pretrain_prior
+from videozoo_timm.training.prior import PriorStep, pretrain_prior, sine_positions
 from videozoo_timm.training.tokenizer import (
     TokenizerLoss,
     TokenizerStep,
@@ -117,6 +118,33 @@ def test_the_loss_of_a_prior_is_the_likelihood_behind_a_start_token():
         assert (id(parameter) in decayed) != off, name
 
 
+def test_muon_is_for_matrices_within_and_adamw_for_all_else():
+    step, rate = PriorStep(GPT(24, 32, 2, 2, 16)), 0.1
+    optimizer = make_optimizer(step, Schedule(steps=1, lr=rate, weight_decay=0.0, optimizer='muon'))
+    before = {name: parameter.detach().clone() for name, parameter in step.named_parameters()}
+    step(torch.randint(24, (3, 32), generator=torch.Generator().manual_seed(0))).backward()
+    optimizer.step()
+    for name, parameter in step.named_parameters():
+        change = (parameter - before[name]).detach()
+        if '.blocks.' in name and parameter.ndim == 2:  # nearly orthogonal: most directions change by so much
+            sizes = torch.linalg.svdvals(change) / (0.2 * rate * max(change.shape) ** 0.5)
+            assert 0.9 < sizes.median() < 1.1 and sizes.max() < 1.2, name
+        else:  # the first step of Adam has one size
+            assert (change.abs() < 0.5001 * rate).all() and change.abs().max() > 0.49 * rate, name
+    with pytest.raises(ValueError, match="optimizer='adam': must be one of"):
+        Schedule(steps=1, lr=1.0, optimizer='adam')
+
+
+def test_sines_tell_where_a_code_is():
+    found = sine_positions((2, 4, 8), 32)
+    assert found.shape == (1, 64, 32) and abs(found.std() - 0.02) < 0.005
+    assert torch.pdist(found[0]).min() > 1e-3  # each place has its own
+    grid = found.view(2, 4, 8, 32)
+    near, far = (grid[0, 0, 0] - grid[0, 0, 1]).norm(), (grid[0, 0, 0] - grid[0, 0, 6]).norm()
+    assert near < far
+    assert torch.allclose(grid[1, 2, 3] - grid[1, 2, 5], grid[0, 1, 3] - grid[0, 1, 5])  # alike in all rows and frames
+
+
 def test_a_stopped_run_of_a_tokenizer_goes_on_as_if_it_had_not_been(tmp_path):
     whole = load_file(train_tokenizer(tmp_path / 'whole', 6))
     with pytest.raises(KeyboardInterrupt):
@@ -133,17 +161,23 @@ def test_a_stopped_run_of_a_prior_goes_on_as_if_it_had_not_been(tmp_path):
     vqgan, other = tokenizer(), tokenizer()
     other.codebook.embeddings[3, 2] += 1
 
-    def run(name, stop_after=6, resume=False, vqgan=vqgan):
+    def run(name, stop_after=6, resume=False, vqgan=vqgan, optimizer='adamw'):
         torch.manual_seed(0)
+        schedule = Schedule(steps=6, lr=1e-2, optimizer=optimizer)
         gpt, keeping = GPT(24, 32, 1, 2, 16), Keeping(tmp_path / name, every=2, log_every=1, resume=resume)
         options = dict(batch_size=4, span=33, pictures_every=0, progress=lambda step, row: step > stop_after and stop())
-        return pretrain_prior(
-            make_accelerator('cpu'), gpt, vqgan, DRAWN, Schedule(steps=6, lr=1e-2), keeping, **options
-        )
+        return pretrain_prior(make_accelerator('cpu'), gpt, vqgan, DRAWN, schedule, keeping, **options)
 
-    whole = load_file(run('whole'))
-    with pytest.raises(KeyboardInterrupt):
-        run('parts', stop_after=3)
+    for optimizer in ('muon', 'adamw'):
+        whole = load_file(run(optimizer, optimizer=optimizer))
+        with pytest.raises(KeyboardInterrupt):
+            run('parts', stop_after=3, optimizer=optimizer)
+        if optimizer == 'muon':
+            with pytest.raises(ValueError, match='optimizer was muon'):
+                run('parts', resume=True)
+            parts = load_file(run('parts', resume=True, optimizer=optimizer))
+            assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
+            shutil.rmtree(tmp_path / 'parts')
     with pytest.raises(ValueError, match='tokenizer_sha256'):  # its codes mean something else
         run('parts', resume=True, vqgan=other)
     parts = load_file(run('parts', resume=True))
@@ -164,6 +198,7 @@ def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     assert vqgan.config == TINY
     second = ['pretrain-prior', 'drawn:8', '--tokenizer', str(out / 'model.safetensors'), '--lr', '1e-2', *shared]
     second += ['--depth', '1', '--heads', '2', '--width', '16', '--out', str(prior), '--pictures-every', '8']
+    second += ['--opt', 'muon', '--positions', 'sines']
     assert main(second) == 0
     assert {path.name for path in (prior / 'pictures').iterdir()} == {
         f'step_00000008_sampled.{ending}' for ending in ('jpg', 'gif')

@@ -17,7 +17,7 @@ from .training import (
     training_progress,
 )
 from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
-from .types import FILE, Count
+from .types import FILE, Choice, Count
 
 
 @command(
@@ -40,6 +40,14 @@ from .types import FILE, Count
 @option('--depth', type=Count(), default=24, metavar='N', section='Model', help='Number of blocks.')
 @option('--heads', type=Count(), default=16, metavar='N', section='Model', help='Attention heads.')
 @option('--width', type=Count(), default=1024, metavar='N', section='Model', help='Width of a token.')
+@option(
+    '--positions',
+    type=Choice(['zeros', 'sines']),
+    default='zeros',
+    section='Model',
+    help='What position embeddings are before training: zeros, as published; or sines of time, row and column, with '
+    'which it learns sooner.',
+)
 @training_options(
     'prior',
     lr=3e-4,
@@ -66,6 +74,7 @@ def pretrain_prior(
     depth: int,
     heads: int,
     width: int,
+    positions: str,
     training: TrainingOptions,
     place: PlaceOptions,
     pictures_every: int,
@@ -79,6 +88,7 @@ def pretrain_prior(
     from ..models.generator_files import read_video_parts
     from ..models.gpt import GPT
     from ..training.prior import pretrain_prior as train
+    from ..training.prior import sine_positions
     from ..video import find_videos
 
     if width % heads:
@@ -91,6 +101,11 @@ def pretrain_prior(
     vqgan, span = held['vqgan'], held.get('span', PUBLISHED_SPAN)
     torch.manual_seed(training.seed)
     gpt = GPT(vqgan.num_codes, math.prod(vqgan.grid_size), depth, heads, width)
+    about = {}
+    if positions == 'sines':
+        about = dict(positions=positions)
+        with torch.no_grad():
+            gpt.pos_emb.copy_(sine_positions(vqgan.grid_size, width))
     steps = steps_of(training, clips, accelerator, len(paths))
     with training_progress(accelerator, steps) as progress:
         path = train(
@@ -105,6 +120,7 @@ def pretrain_prior(
             span=clips.span or span,
             pictures_every=pictures_every,
             seed=training.seed,
+            about=about,
             progress=progress,
             **reading_of(reading),
         )

@@ -14,7 +14,7 @@ from .base import family, option
 from .loading import check_trainable, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, folder_option, span_option
 from .output import bar_class, complain, echo, hidden, report
-from .types import Count, Number
+from .types import Choice, Count, Number
 
 RAND_AUGMENT = 'rand-m7-n4-mstd0.5-inc1'  # `video.transforms.RAND_AUGMENT`, without its imports
 
@@ -34,6 +34,7 @@ class TrainingOptions:
     min_lr: float
     warmup: float
     weight_decay: float
+    opt: str
     betas: tuple[float, float]
     clip_grad: float
     seed: int
@@ -104,6 +105,13 @@ def training_options(
             default=weight_decay,
             metavar='WD',
             help='Weight decay; not applied to biases, norms, tokens and position embeddings.',
+        ),
+        in_training(
+            '--opt',
+            type=Choice(['adamw', 'muon']),
+            default='adamw',
+            help='Optimizer: AdamW; or Muon, beside AdamW at half its learning rate for embeddings, heads, biases and '
+            'norms. Muon takes learning rates of about 0.01.',
         ),
         in_training(
             '--betas', type=Number(0, 1, below=True), nargs=2, default=betas, metavar='B1 B2', help='Betas of AdamW.'
@@ -255,6 +263,7 @@ def schedule_of(training: TrainingOptions, steps: int, layer_decay: float | None
         min_lr=training.min_lr,
         warmup=training.warmup,
         weight_decay=training.weight_decay,
+        optimizer=training.opt,
         betas=training.betas,
         layer_decay=layer_decay,
         clip_grad=training.clip_grad,

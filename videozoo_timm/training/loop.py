@@ -145,7 +145,7 @@ def train(
         json.dumps(
             dict(
                 about or {},
-                **vars(schedule),
+                **schedule.record,
                 matched=matched,
                 batch_size=batch_size,
                 seed=seed,

@@ -125,6 +125,30 @@ def pretrain_prior(
     return keeping.folder / MODEL
 
 
+def sine_positions(grid: tuple[int, int, int], width: int) -> torch.Tensor:
+    """Position embeddings to start from that tell of a code where it is: sines of its time, row and column.
+
+    From zeros, as published, a GPT first has to find out which of its positions are neighbors.
+
+    Args:
+        grid: Codes along time, height and width.
+        width: Width of a token.
+
+    Returns:
+        [1, N, width], as large as the embeddings of codes are at first (a standard deviation of 0.02). Wavelengths are
+        from 2 codes to twice the side.
+    """
+    bands = width // 6
+    parts = []
+    for axis, size in enumerate(grid):
+        wavelengths = 2 * size ** torch.linspace(0, 1, bands)
+        angles = 2 * math.pi * torch.arange(size).unsqueeze(1) / wavelengths  # [size, bands]
+        shape = [size if k == axis else 1 for k in range(3)]
+        parts.append(torch.cat([angles.sin(), angles.cos()], dim=1).view(*shape, -1).expand(*grid, -1))
+    waves = F.pad(torch.cat(parts, dim=3), (0, width - 6 * bands))  # [T', H', W', width]
+    return 0.02 * math.sqrt(2) * waves.view(1, -1, width)
+
+
 class PriorStep(nn.Module):
     """A GPT with its loss."""
 

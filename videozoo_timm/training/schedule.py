@@ -1,9 +1,12 @@
 """The schedule of a run: its steps, their learning rate and the optimizer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+
+OPTIMIZERS = ('adamw', 'muon')
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Schedule:
         layer_decay: Factor of the learning rate from each block to the one before it; None for one learning rate.
         clip_grad: Maximum gradient norm; 0 for no clipping.
         accumulate: Batches per update.
+        optimizer: `'adamw'`; or `'muon'` for matrices and kernels, beside AdamW at half the learning rate for all else:
+            embeddings, heads, biases and norms (https://kellerjordan.github.io/posts/muon/).
     """
 
     steps: int
@@ -31,24 +36,35 @@ class Schedule:
     layer_decay: float | None = None
     clip_grad: float = 0.0
     accumulate: int = 1
+    optimizer: str = 'adamw'
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.accumulate < 1:
             raise ValueError(f'steps and accumulate must be at least 1, got {self.steps} and {self.accumulate}')
         if not 0 <= self.warmup <= 1:
             raise ValueError(f'warmup must be a fraction of the steps from 0 to 1, got {self.warmup}')
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f'optimizer={self.optimizer!r}: must be one of {list(OPTIMIZERS)}')
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The settings as runs note them; AdamW is not mentioned, as runs of version 0.1.0 knew no other."""
+        return {key: value for key, value in vars(self).items() if (key, value) != ('optimizer', 'adamw')}
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """AdamW on timm's parameter groups."""
+    """AdamW or Muon on timm's parameter groups."""
     from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  # timm has no __all__
 
+    own: dict[str, Any] = dict(fused=True)  # one pass over the weights instead of ten
+    if schedule.optimizer == 'muon':
+        own = dict(fallback_no_weight_decay=True, fallback_list=['head.*', '*.head.*'], fallback_lr_scale=0.5)
     return create_optimizer_v2(
         model,
-        'adamw',
+        schedule.optimizer,
         lr=schedule.lr,
         weight_decay=schedule.weight_decay,
         betas=schedule.betas,
         layer_decay=schedule.layer_decay,
-        fused=True,
-    )  # one pass over the weights instead of ten
+        **own,
+    )
