@@ -35,7 +35,7 @@ def medians_of(function, repeats):
 def time_views(page, repeats):
     """Seconds of each view, without a browser."""
     session, name = page.visitors.get('benchmark'), page.first[0]
-    asked = Asked(FIRST, 1.17, name, NONE, 'box', 0.9, '', 0, False, 1.0, 0, 'mse', None, 8, 1, 0)
+    asked = Asked(FIRST, 1.17, name, NONE, 'box', 0.9, '', 0, False, 1.0, 0, 'mse', 8, 1, 0)
     answers, loaded = Answers(page.models), {name: page.models.get(name)}
     number = iter(range(10**6))
 
@@ -46,7 +46,9 @@ def time_views(page, repeats):
         session.patch = (k % 8, k // 8 % 8, 3)
         notes = answers.show(session, asked, loaded)
         assert not notes, notes
-        film_of(session.shown)
+        for row in film_of(session.shown, page.sheets)['rows']:
+            for panel in row['panels']:
+                page.sheets.png(panel['src'][5:-4], 0)
 
     for view in ('fill', 'look', 'compare', 'surprise'):
         answer(view)  # what is kept from then on

@@ -10,9 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import timm
+import torch
 import yaml
 from conftest import CLIPS, REPOSITORY
 from PIL import Image
@@ -27,6 +30,7 @@ from videozoo_timm.explorer.serving import Explorer, serving
 from videozoo_timm.figures import to_bytes
 from videozoo_timm.text import printable
 from videozoo_timm.video import COMPLETION, IN_THIS_PROCESS
+from videozoo_timm.weights.writing import save_tensors
 
 pytestmark = pytest.mark.frameworks
 
@@ -72,9 +76,9 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope='module')
-def address(chromium):
-    """Where the page is served, by this process; which asks no other machine for anything meanwhile."""
+@contextmanager
+def served(explorer):
+    """The page, served by this process; which asks no other machine for anything meanwhile."""
     pytest.importorskip('gradio')
     said, known, asked = [], threading.Event(), []
     connect = socket.socket.connect
@@ -88,7 +92,7 @@ def address(chromium):
         said.append(address)
         known.set()
 
-    with pytest.MonkeyPatch.context() as patch, serving(Explorer(), ready) as server:
+    with pytest.MonkeyPatch.context() as patch, serving(explorer, ready) as server:
         patch.setattr(socket.socket, 'connect', connect_here)
         thread = threading.Thread(target=server.run, kwargs=dict(sockets=[server.listening]), daemon=True)
         thread.start()
@@ -97,6 +101,13 @@ def address(chromium):
         server.should_exit = True
         thread.join(PATIENCE)
     assert asked == []
+
+
+@pytest.fixture(scope='module')
+def address(chromium):
+    """Where the page is that most visitors open."""
+    with served(Explorer()) as address:
+        yield address
 
 
 LOOK = dict(viewport=dict(width=1280, height=1000), reduced_motion='reduce', accept_downloads=True)
@@ -114,9 +125,9 @@ def desk(chromium):
 @pytest.fixture
 def visits(chromium, desk, address):
     """Opens the page as another visitor each time; none of whose browsers may ask elsewhere or report an error."""
-    opened, requests, errors = [], [], []
+    opened, requests, errors, addresses = [], [], [], set()
 
-    def visit(script='', **look):
+    def visit(script='', at=address, **look):
         context = chromium.new_context(**look) if look else desk
         page = context.new_page()
         opened.append(context if look else page)
@@ -126,12 +137,13 @@ def visits(chromium, desk, address):
         page.on('pageerror', lambda error: errors.append(str(error)))
         page.on('console', lambda said: said.type in ('error', 'warning') and errors.append(said.text))
         page.add_init_script(script)
-        page.goto(address)
+        page.goto(at)
         page.wait_for_selector('.film canvas.interactive')
+        addresses.add(at)
         return Visit(page)
 
     yield visit
-    elsewhere = [url for url in requests if not url.startswith((f'{address}/', 'data:', 'blob:'))]
+    elsewhere = [url for url in requests if not url.startswith((*(f'{one}/' for one in addresses), 'data:'))]
     told = list(errors)  # what closing brings about is no error
     for one in opened:
         one.close()
@@ -228,7 +240,7 @@ class Visit:
         return self.page.locator('.film .note').all_inner_texts()
 
     def code(self, control):
-        return '\n'.join(self.page.locator(f'#{control} .cm-line').all_inner_texts())
+        return self.page.locator(f'#{control} pre').text_content()
 
     def download(self, ending, folder):
         with self.page.expect_download(timeout=TIMEOUT) as download:
@@ -303,6 +315,29 @@ def test_a_patch_is_clicked(visits, tmp_path):
         for name, array in result.arrays().items():
             assert np.array_equal(found[name], array), name
     assert np.array_equal(visit.pixels('frames'), to_bytes(result.marked()[4:5])[0])
+
+
+def test_a_frame_beside_a_clip(visits, tmp_path):
+    """Of an image MAE in a file of one's own, which the page opens with: it shows one frame, and the other plays."""
+    file = tmp_path / 'mine.safetensors'
+    torch.manual_seed(0)
+    state = timm.create_model('mae_t16_im', img_size=64).state_dict()
+    save_tensors(state, file, dict(format='pt', architecture='mae_t16_im'))
+    with served(Explorer(models=(str(file), MAE))) as address:
+        visit = visits(at=address)
+        assert visit.page.locator('.film h3').all_inner_texts() == ['mine', MAE]
+        assert visit.labels()[:3] == visit.labels()[4:7] == ['original', 'masked', 'completed']
+        assert visit.box() == '16,48,16,48' and visit.page.locator('.film .strip canvas').count() == 16
+        visit.drag((0.1, 0.1), (0.4, 0.6))
+        visit.until(lambda: visit.box() == '0,32,0,48')
+        assert f'--weights {file}' in visit.code('command') and '--mask-box 0,16,0,56,0,84' in visit.code('command')
+        visit.choose('second', 'none', 'of the frame')
+        visit.until(lambda: visit.page.locator('.film .place').count() == 0)
+        visit.choose('model', VIT, 'no decoder')
+        visit.open('Compare places', 'similarity')
+    with served(Explorer(models=(VIT,))) as address:
+        visit = visits(at=address)  # with what the model can do
+        assert 'similarity' in visit.labels() and visit.code('command').startswith('videozoo similar')
 
 
 def test_each_view_with_two_models_and_the_keyboard(visits):
@@ -382,9 +417,9 @@ def test_two_visitors_are_not_mixed(visits, monkeypatch):
     one.drag((0.6, 0.6), (0.9, 0.9))
     one.until(lambda: '56,112,56,112' in one.code('command'))
     assert one.code('command').startswith('videozoo complete portrait.mp4')
-    for mask in ('random', 'box'):
+    for mask in ('random patches', 'a box'):
         other.page.locator('#mask label', has_text=mask).click()
-        other.until(lambda mask=mask: (other.told() == told) == (mask == 'box'))
+        other.until(lambda mask=mask: (other.told() == told) == (mask == 'a box'))
     assert FIRST in other.code('python')
     other.choose('video', 'portrait.mp4', 'no such video')
     assert other.labels() == []

@@ -20,6 +20,7 @@ _PASSWORD = 'VIDEOZOO_EXPLORE_PASSWORD'
     examples="""
     videozoo explore
     videozoo explore VIDEOS --model mae_hvm1_none --model mae_say_none
+    videozoo explore --model run/my.safetensors
     videozoo explore VIDEOS --host 0.0.0.0 --port 8000
     videozoo explore VIDEOS --model mae_hvm1_none --space my-space
 """
@@ -36,10 +37,11 @@ _PASSWORD = 'VIDEOZOO_EXPLORE_PASSWORD'
     '--model',
     'models',
     multiple=True,
-    metavar='NAME',
+    metavar='NAME|FILE',
     shell_complete=complete_model,
     show_default='a small one that comes with this package',
-    help='Published name or timm name of the model that is chosen at first; a second one is shown beside it.',
+    help='Published name or timm name of the model that is chosen at first, or a file of your own; a second one is '
+    'shown beside it.',
 )
 @option('--port', type=Count(1, 65535), metavar='N', show_default='7860, or a free one', help='Port of the page.')
 @option(

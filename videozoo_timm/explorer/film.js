@@ -16,15 +16,22 @@ const make = (tag, attributes = {}, ...children) => {
   node.append(...children);
   return node;
 };
+// Of two models one may show a single frame.
+const longest = () => panels.reduce((most, { sheet, image }) => (sheet.n > most.n ? { n: sheet.n, sheet, image } : most), { n: 0 });
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
-const load = (sheet) => {
+let images = new Map(); // of what stands on the screen: a picture that stays is not asked for again
+const load = (sheet, before) => {
+  if (before.has(sheet.src)) return before.get(sheet.src);
   const image = new Image();
   image.src = sheet.src;
   return image.decode().then(() => image);
 };
+let busy = 0;
 const send = (data) => {
   late = false; // an answer to this comes
+  clearTimeout(busy);
+  busy = setTimeout(() => root.classList.add('busy'), 300);
   trigger('select', data);
 };
 const release = (what) => {
@@ -66,7 +73,7 @@ function drawBox(pen, scale) {
 function play(on) {
   state.playing = on;
   clearInterval(state.timer);
-  const button = root.querySelector('.play'), n = panels.length ? panels[0].sheet.n : 1;
+  const button = root.querySelector('.play'), n = panels.length ? longest().n : 1;
   if (button) {
     button.textContent = on ? 'Pause' : 'Play';
     button.setAttribute('aria-pressed', on);
@@ -261,20 +268,31 @@ function curveOf(curve, number) {
 let turn = 0;
 async function render() {
   const next = props.value, film = element.querySelector('.film'); // the template may have been filled anew
-  if (!next || !next.rows || (next.number === value?.number && film === root)) return;
+  if (!next || !next.rows || next.number < value?.number || (next.number === value?.number && film === root)) return;
   const mine = ++turn;
   root = film;
-  const images = await Promise.all(next.rows.flatMap((row) => row.panels.map(load)));
-  const strip = next.strip ? await load(next.strip) : null;
+  const sheets = [...next.rows.flatMap((row) => row.panels), ...(next.strip ? [next.strip] : [])];
+  let loaded;
+  try {
+    loaded = await Promise.all(sheets.map((sheet) => load(sheet, images)));
+  } catch {
+    return; // pictures of an answer that a later one has replaced on the server
+  }
   if (mine !== turn) return; // a later one has come
   if (held.size) return (late = true);
   late = false;
+  clearTimeout(busy);
+  root.classList.remove('busy');
+  images = new Map(sheets.map((sheet, k) => [sheet.src, loaded[k]]));
+  const strip = next.strip ? loaded.at(-1) : null;
   const focused = root.contains(document.activeElement) && document.activeElement.dataset.focus;
   clearInterval(state.timer);
+  const before = value;
   value = next;
   panels = [];
   thumbs = [];
   state.box = next.box && [...next.box];
+  if (!before && state.box && !state.playing) state.frame = (state.box[0] + state.box[1]) >> 1; // where something is hidden
   state.patch = next.patch;
   const parts = [];
   let place = 0;
@@ -298,15 +316,15 @@ async function render() {
         class: interactive ? 'interactive' : '', tabindex: interactive ? 0 : null, 'data-focus': interactive ? 'first' : null,
       });
       canvas.getContext('2d').imageSmoothingEnabled = false;
-      const image = images[place++];
+      const image = loaded[place++];
       panels.push({ canvas, sheet, image, interactive });
       if (interactive) (next.box ? boxOn : patchOn)(canvas, sheet);
       line.append(make('figure', {}, canvas, make('figcaption', {}, sheet.label)));
     });
     parts.push(line, make('p', { class: 'told number' }, row.told));
   });
-  if (panels.length && panels[0].sheet.n > 1) {
-    const n = panels[0].sheet.n;
+  if (panels.length && longest().n > 1) {
+    const { n, sheet, image } = longest();
     state.frame = Math.min(state.frame, n - 1);
     parts.push(
       make('div', { class: 'controls' },
@@ -321,9 +339,9 @@ async function render() {
         }),
         make('span', { class: 'count' })),
     );
-    if (!strip) parts.push(thumbnails(panels[0].sheet, panels[0].image));
+    if (!strip) parts.push(thumbnails(sheet, image));
   } else state.frame = 0;
-  if (next.box) parts.push(make('p', { class: 'hint' }, 'Drag a box over the first picture. Drag along the strip to choose from which frame to which it hides the video.'));
+  if (next.box) parts.push(make('p', { class: 'hint' }, longest().n > 1 ? 'Drag along the strip to choose from which frame to which the box hides the video.' : 'Drag another box over the first picture.'));
   if (next.patch) parts.push(make('p', { class: 'hint' }, 'Click a patch of the first picture. The strip goes to another frame.'));
   next.notes.forEach((note) => parts.push(make('p', { class: 'note', role: 'status' }, note)));
   root.replaceChildren(...parts);

@@ -1,8 +1,11 @@
-"""What the page's player (`film.js`) plays: the panels of one or two models, as numbers, words and pictures."""
+"""What the page's player (`film.js`) plays: the panels of one or two models, as numbers, words, names of pictures."""
 
-import base64
+import hashlib
 import io
 import itertools
+import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +13,67 @@ import numpy as np
 
 from .views import ShownView, SurpriseCurve
 
-__all__ = ['film_of', 'message']
+__all__ = ['FILM', 'Sheets', 'film_of', 'message']
 
+FILM = 'film/'  # where the player asks for pictures
+_FEWEST = 64  # pictures that are kept in any case, so that the player finds those of the last answers
 _numbers = itertools.count(1)  # Gradio hands each value over twice
 
 
-def film_of(shown: Sequence[ShownView], notes: Sequence[str] = (), video: str = '') -> dict[str, Any]:
+class Sheets:
+    """The pictures of the last answers, which the player asks for one by one, and keeps; those that stay the same once.
+
+    Nobody can guess the name of a picture, also who knows what it shows.
+
+    Args:
+        most: Bytes of all frames.
+    """
+
+    def __init__(self, most: int = 256 << 20) -> None:
+        self.most = most
+        self._secret = secrets.token_bytes(32)
+        self._held: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, frames: np.ndarray) -> dict[str, Any]:
+        """Keep frames uint8 [T, H, W, 3]: what the player must know of them."""
+        num_frames, height, width, _ = frames.shape
+        frames = np.ascontiguousarray(frames)
+        digest = hashlib.blake2b(f'{frames.shape}'.encode(), key=self._secret, digest_size=16)
+        digest.update(frames.data)
+        name = digest.hexdigest()
+        with self._lock:
+            self._held[name] = frames
+            self._held.move_to_end(name)
+            while len(self._held) > _FEWEST and sum(one.nbytes for one in self._held.values()) > self.most:
+                self._held.popitem(last=False)
+        return dict(src=f'{FILM}{name}.png', n=num_frames, w=width, h=height)
+
+    def png(self, name: str, level: int = 1) -> bytes | None:
+        """Frames one below the other, without loss; None if there are none of this name (any more).
+
+        Args:
+            name: As the player asks for it.
+            level: Of the compression, 0 to 9.
+        """
+        from PIL import Image
+
+        with self._lock:
+            frames = self._held.get(name)
+        if frames is None:
+            return None
+        file = io.BytesIO()
+        num_frames, height, width, _ = frames.shape
+        Image.fromarray(frames.reshape(num_frames * height, width, 3)).save(file, 'PNG', compress_level=level)
+        return file.getvalue()
+
+
+def film_of(shown: Sequence[ShownView], sheets: Sheets, notes: Sequence[str] = (), video: str = '') -> dict[str, Any]:
     """The value of the player.
 
     Args:
         shown: What is played, one row a model.
+        sheets: Takes the pictures.
         notes: What is told below, for instance why a model shows nothing.
         video: What is shown.
     """
@@ -32,7 +86,7 @@ def film_of(shown: Sequence[ShownView], notes: Sequence[str] = (), video: str = 
             dict(
                 title=one.model if len(shown) > 1 else '',
                 told=one.told,
-                panels=[dict(label=panel.label, **_sheet(panel.frames)) for panel in one.panels],
+                panels=[dict(label=panel.label, **sheets.put(panel.frames)) for panel in one.panels],
             )
             for one in shown
         ],
@@ -42,7 +96,7 @@ def film_of(shown: Sequence[ShownView], notes: Sequence[str] = (), video: str = 
         box=first.box,
         patch=first.patch,
         curves=[_curve(one.curve, one.model) for one in shown if one.curve],
-        strip=_sheet(first.curve.frames) if first.curve else None,
+        strip=sheets.put(first.curve.frames) if first.curve else None,
     )
 
 
@@ -50,17 +104,6 @@ def message(*notes: str) -> dict[str, Any]:
     """The value of a player that plays nothing and says why."""
     nothing = dict(seconds=1, cell=[1, 1, 1], box=None, patch=None, curves=[], strip=None)
     return dict(number=next(_numbers), video='', rows=[], notes=list(notes), **nothing)
-
-
-def _sheet(frames: np.ndarray) -> dict[str, Any]:
-    """Frames uint8 [T, H, W, 3] one below the other, without loss."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    num_frames, height, width, _ = frames.shape
-    Image.fromarray(frames.reshape(num_frames * height, width, 3)).save(file, 'PNG', compress_level=1)
-    data = base64.b64encode(file.getvalue()).decode()
-    return dict(src=f'data:image/png;base64,{data}', n=num_frames, w=width, h=height)
 
 
 def _curve(curve: SurpriseCurve, model: str) -> dict[str, Any]:

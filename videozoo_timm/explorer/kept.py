@@ -38,6 +38,11 @@ class Kept:
             self._held.popitem(last=False)
         return value
 
+    def share(self, other: 'Kept') -> None:
+        """Take over what another one keeps."""
+        for key, value in other._held.items():
+            self.get(key, lambda value=value: value)
+
     def clear(self) -> None:
         """Forget everything."""
         self._held.clear()

@@ -6,45 +6,52 @@ import numpy as np
 import torch
 
 from ..analysis import surprise
+from ..analysis.surprise_series import CONTEXTS
 from ..figures import Grid, overlay, upsample
 from ..inference.clips import clip_transform
+from ..inference.pipeline import takes_clips
 from ..video import is_image
 from .recipes import command_of, python_of
 from .views import ShownView, SurpriseCurve, Viewing, panels_of
 
 __all__ = ['continued', 'surprising']
 
-_SCORES = dict(mse='squared error', l1='normalized L1 error')
+_SCORES = dict(mse='squared error', l1='normalized L1 error', nll='negative log-likelihood, nats a code')
 _THUMBS = 12  # frames of the whole video above the curve
 
 
 def surprising(clip: Viewing, window: int | None = None, score: str = 'mse') -> ShownView:
-    """How far what comes is from what a masked autoencoder expects, along the whole video.
+    """How far what comes is from what a masked autoencoder, or a generator, expects, along the whole video.
 
     Args:
         clip: The video and the model; the start does not matter, as windows slide over the whole video.
         window: Which window is looked at closely; None is the most surprising one.
-        score: 'mse' or 'l1'.
+        score: 'mse' or 'l1'; of a generator it is 'nll' in any case.
 
     Raises:
-        ValueError: The model predicts no pixels of clips, or it is an image.
+        ValueError: The model predicts nothing of clips, or it is an image.
         VideoError: The video is shorter than a window.
     """
     if is_image(clip.video.path):
         raise ValueError('Surprise is of videos: this is an image')
+    model = clip.model
+    of_generator = hasattr(model, 'log_likelihood')
+    score = 'nll' if of_generator else score
+    contexts = _contexts_of(model)
+    own: dict[str, Any] = {} if contexts == CONTEXTS else dict(contexts=contexts)
     key = 'surprise', clip.video.path, clip.name, score
-    result = clip.kept.get(key, lambda: surprise(clip.model, [clip.video.path], score=score))
+    result = clip.kept.get(key, lambda: surprise(model, [clip.video.path], score=score, **own))
     picture = clip.kept.get((*key, window), lambda: result.picture(0, window=window))
     one, looked = result.series[0], picture.windows[0]
     frames = looked.clip.transpose(0, 1)  # [T, 3, H, W]
     errors = upsample(looked.map, len(frames), (frames.shape[2], frames.shape[3]))  # [T, H, W]
     hidden = (errors > 0).flatten(1).any(dim=1).view(-1, 1, 1, 1)
     seen = result.contexts[looked.column]
-    shown = [
-        ('what comes', frames),
-        (f'expected after {seen} frames', looked.expected.transpose(0, 1)),
-        ('error', torch.where(hidden, overlay(frames, errors, looked.highest), frames)),
-    ]
+    shown = [('what comes', frames)]
+    if looked.expected is not None:
+        shown.append((f'expected after {seen} frames', looked.expected.transpose(0, 1)))
+    what = f'nats (brightest: {looked.highest:.2g})' if of_generator else 'error'
+    shown.append((what, torch.where(hidden, overlay(frames, errors, looked.highest), frames)))
     mean = one.scores.mean(dim=1)
     start, end = one.starts[looked.number], one.ends[looked.number]
     strip = clip.kept.get(('strip', *key), lambda: picture.strip(_THUMBS))
@@ -57,10 +64,12 @@ def surprising(clip: Viewing, window: int | None = None, score: str = 'mse') -> 
         one.duration,
         panels_of([('', strip)])[0].frames,
     )
-    own = '' if score == 'mse' else f', score={score!r}'
+    options = {} if score == 'mse' else dict(score=score)
+    options |= own
+    told = ''.join(f', {name}={value!r}' for name, value in options.items())
     at = '' if window is None else f', window={window}'
     lines = [
-        f'result = surprise(model, {clip.video.typed!r}{own})',
+        f'result = surprise(model, {clip.video.typed!r}{told})',
         f"result.picture(0{at}).save('surprise.npz')",
     ]
     return ShownView(
@@ -75,15 +84,24 @@ def surprising(clip: Viewing, window: int | None = None, score: str = 'mse') -> 
         command_of(
             'surprise',
             clip.video.typed,
-            clip.name,
+            clip.named,
             'save-arrays',
-            score=None if score == 'mse' else score,
+            **options,
             window=window,
         ),
-        python_of(['surprise'], clip.name, clip.video.typed, lines, read=False),
+        python_of(['surprise'], clip.loading, clip.video.typed, lines, read=False),
         tuple(looked.map.shape),
         curve=curve,
     )
+
+
+def _contexts_of(model: Any) -> tuple[int, ...]:
+    """Numbers of visible frames that a model allows: of the usual ones, or else the first of all."""
+    if not takes_clips(model):
+        return CONTEXTS  # `surprise` says what it lacks
+    unit = model.tubelet_size if hasattr(model, 'tubelet_size') else model.num_frames // model.grid_size[0]
+    usual = tuple(context for context in CONTEXTS if context % unit == 0 and context <= model.num_frames - unit)
+    return usual or tuple(range(unit, model.num_frames, unit))[: len(CONTEXTS)]
 
 
 def continued(clip: Viewing, context: int | None = None, samples: int = 2, seed: int = 0) -> ShownView:
@@ -122,7 +140,7 @@ def continued(clip: Viewing, context: int | None = None, samples: int = 2, seed:
     sampling = transform.sampling
     seconds = (sampling.span - 1) / max(sampling.num_frames - 1, 1) * sampling.num_frames / 30
     given_video: dict[str, Any] = {'continue': clip.video.typed}
-    command = command_of('generate', None, clip.name, **given_video, start=clip.at, dtype='float32', **options)
+    command = command_of('generate', None, clip.named, **given_video, start=clip.at, dtype='float32', **options)
     return ShownView(
         'continuation',
         clip.name,
@@ -134,7 +152,7 @@ def continued(clip: Viewing, context: int | None = None, samples: int = 2, seed:
         command,
         python_of(
             [],
-            clip.name,
+            clip.loading,
             clip.video.typed,
             [
                 f'result = model.continue_(x.unsqueeze(0).clamp(0, 1), {told})',

@@ -1,6 +1,7 @@
 """The page: what is chosen, the views with their controls, the player, what to type, and downloads."""
 
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import gradio as gr
 from ..analysis.features import num_blocks
 from ..text import printable
 from .answers import NONE, Answers, Asked, block_of, check_upload, context_of, contexts_of, place_in, worded
-from .choices import GENERATOR, Models
-from .film import film_of, message
+from .choices import GENERATOR
+from .film import Sheets, film_of, message
 from .session import Session, Visitors
 from .views import MASKS, ShownView
 
@@ -19,12 +20,15 @@ __all__ = ['ExplorerPage']
 _HERE = Path(__file__).parent
 VIEWS = dict(fill='Fill in', look='Look', compare='Compare places', surprise='Surprise', next='Continue')
 _INTRO = dict(
-    fill='A **box hides a part of the video**. What the model fills in there stands under *completed*.',
+    fill='The model sees the video but for <b>what the box hides</b>. What it fills in there stands under '
+    '<b>completed</b>. Drag another box over the first picture.',
     look='Where the model looks: how much attention its class token pays to each patch.',
     compare='Which places look alike to the model: the brighter, the more a patch is like the marked one.',
     surprise='How far what comes is from what the model expects, along the whole video.',
     next='How a generator of videos goes on after the first frames.',
 )
+_HIDDEN = dict(box='a box', random='random patches', temporal='the end', center='the middle in time')
+_BOX, _BOX_OF_IMAGE = 'Box: frames t0,t1, pixels y0,y1,x0,x1', 'Box: pixels y0,y1,x0,x1'
 _DOWNLOADS = dict(png='picture (PNG)', svg='picture (SVG)', gif='animation (GIF)', npz='arrays (NPZ)')
 _NO_GENERATOR = (
     'No generator of videos comes with this version, so there is nothing to show here. The commands videozoo '
@@ -37,20 +41,19 @@ class ExplorerPage:
 
     Args:
         visitors: Who is there.
-        models: What can be loaded.
+        answers: Computes what they ask for.
         first: Names of the one or two models that are chosen at first.
         max_upload: Bytes of an upload.
     """
 
-    def __init__(self, visitors: Visitors, models: Models, first: Sequence[str], max_upload: int) -> None:
-        self.visitors, self.models, self.first = visitors, models, list(first)
-        self.max_upload = max_upload
-        self.answers = Answers(models)
+    def __init__(self, visitors: Visitors, answers: Answers, first: Sequence[str], max_upload: int) -> None:
+        self.visitors, self.answers, self.models, self.first = visitors, answers, answers.models, list(first)
+        self.max_upload, self.sheets = max_upload, Sheets()
 
     def blocks(self) -> gr.Blocks:
         """The page for Gradio."""
         with gr.Blocks(title='videozoo explore', analytics_enabled=False, fill_width=True) as blocks:
-            gr.Markdown('# videozoo explore', elem_id='title')
+            gr.HTML('<h1>videozoo explore</h1>', elem_id='title')
             with gr.Row(elem_id='whole'):
                 with gr.Column(scale=1, min_width=290):
                     self._choices()
@@ -83,53 +86,52 @@ class ExplorerPage:
         self.upload = gr.UploadButton('Upload a video', size='sm', file_count='single', elem_id='upload')
         self.start = gr.Slider(0, 1, 0, step=0.01, label='Start of the window (s)', elem_id='start')
         offers = self.models.offered
-        names = [(offer.label, name) for name, offer in offers.items() if offer.kind != GENERATOR]
+        names = [(offer.label, name) for name, offer in offers.items()]
         first, second = (*self.first, NONE)[:2]
         self.model = gr.Dropdown(names, value=first, label='Model', elem_id='model')
         self.second = gr.Dropdown(
             [('none', NONE), *names], value=second, label='Second model, beside it', elem_id='second'
         )
-        self.status = gr.Markdown('', elem_id='status')
+        self.status = gr.HTML('', elem_id='status')
 
     def _views(self) -> None:
         self.tabs: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id='views'):
+        with gr.Tabs(elem_id='views', selected=self.visitors.view):
             with self._tab('fill'), gr.Row():
-                self.mask = gr.Radio(MASKS, value='box', label='Hide', elem_id='mask', scale=2)
-                self.box = gr.Textbox(
-                    label='Box: frames t0,t1, pixels y0,y1,x0,x1', elem_id='box', max_lines=1, scale=2
-                )
+                hidden = [(_HIDDEN[mask], mask) for mask in MASKS]
+                self.mask = gr.Radio(hidden, value=Asked.mask, label='Hide', elem_id='mask', scale=2)
+                self.box = gr.Textbox(label=_BOX, elem_id='box', max_lines=1, scale=2)
                 self.ratio = gr.Slider(
-                    0.05, 0.95, 0.9, step=0.05, label='Fraction hidden', elem_id='ratio', visible=False, scale=2
+                    0.05, 0.95, Asked.ratio, step=0.05, label='Fraction hidden', elem_id='ratio', visible=False, scale=2
                 )
             with self._tab('look'), gr.Row():
                 self.look_block = gr.Slider(0, 1, 0, step=1, label='Block', elem_id='look-block')
                 self.threshold = gr.Slider(
                     0.05, 1, 1, step=0.05, label='Keep this fraction of the attention', elem_id='threshold'
                 )
-                self.heads = gr.Checkbox(label='Heads apart', elem_id='heads')
+                self.heads = gr.Radio(
+                    [('their mean', False), ('each apart', True)], value=Asked.heads, label='Heads', elem_id='heads'
+                )
             with self._tab('compare'):
                 self.compare_block = gr.Slider(0, 1, 0, step=1, label='Block', elem_id='compare-block')
             with self._tab('surprise'):
                 self.score = gr.Radio(
                     [('squared error', 'mse'), ('normalized L1 error', 'l1')],
-                    value='mse',
+                    value=Asked.score,
                     label='Score',
                     elem_id='score',
                 )
             with self._tab('next'), gr.Row():
-                generators = self.models.names(GENERATOR)
-                shown = bool(generators)
-                self.generator = gr.Dropdown(
-                    generators, value=generators[0] if shown else None, label='Generator', visible=shown
+                shown = bool(self.models.names(GENERATOR))
+                self.context = gr.Slider(
+                    4, 12, Asked.context, step=4, label='Frames given', elem_id='context', visible=shown
                 )
-                self.context = gr.Slider(4, 12, 8, step=4, label='Frames given', elem_id='context', visible=shown)
-                self.samples = gr.Slider(1, 4, 2, step=1, label='Samples', elem_id='samples', visible=shown)
-                self.seed = gr.Number(0, label='Random seed', precision=0, elem_id='seed', visible=shown)
+                self.samples = gr.Slider(1, 4, Asked.samples, step=1, label='Samples', elem_id='samples', visible=shown)
+                self.seed = gr.Slider(0, 99, Asked.seed, step=1, label='Random seed', elem_id='seed', visible=shown)
 
     def _tab(self, view: str) -> gr.Tab:
         with gr.Tab(VIEWS[view], id=view) as tab:
-            gr.Markdown(_INTRO[view])
+            gr.HTML(f'<p>{_INTRO[view]}</p>')
         self.tabs[view] = tab
         return tab
 
@@ -139,9 +141,13 @@ class ExplorerPage:
                 ending: gr.Button(f'Save {what}', size='sm', elem_id=f'download-{ending}', min_width=150)
                 for ending, what in _DOWNLOADS.items()
             }
-        code: dict[str, Any] = dict(interactive=False, lines=1, wrap_lines=True)
-        self.command = gr.Code(label='The same as a command', language='shell', elem_id='command', **code)
-        self.python = gr.Code(label='The same in Python', language='python', elem_id='python', **code)
+        self.code = gr.HTML(
+            None,
+            html_template='<div class="typed"></div>',
+            css_template='',
+            js_on_load=(_HERE / 'code.js').read_text(),
+            elem_id='code',
+        )
 
     def _listen(self, blocks: gr.Blocks) -> None:
         self.controls = [
@@ -157,12 +163,11 @@ class ExplorerPage:
             self.threshold,
             self.compare_block,
             self.score,
-            self.generator,
             self.context,
             self.samples,
             self.seed,
         ]
-        self.outputs = [self.film, self.status, self.below, self.command, self.python, *self.controls]
+        self.outputs = [self.film, self.status, self.below, self.code, *self.controls]
         how: dict[str, Any] = dict(
             inputs=self.controls,
             outputs=self.outputs,
@@ -174,14 +179,14 @@ class ExplorerPage:
         blocks.load(self._on_video, **how)
         self.video.input(self._on_video, **how)
         self.upload.upload(self._on_upload, **dict(how, inputs=[self.upload, *self.controls]))
-        self.film.select(self._on_film, **how)
+        self.film.select(self._on_film, queue=False, **how)  # in one round trip
         for slider in (self.start, self.ratio, self.threshold):
             slider.input(self._on_control, **latest)
         for slider in (self.look_block, self.compare_block):
             slider.input(self._choosing_block(slider), **latest)
         for control in (self.context, self.samples, self.seed):
             control.input(self._on_control, **latest)
-        for control in (self.mask, self.heads, self.score, self.generator):
+        for control in (self.mask, self.heads, self.score):
             control.input(self._on_control, **how)
         for control in (self.model, self.second):
             control.input(self._on_model, **how)
@@ -205,22 +210,27 @@ class ExplorerPage:
     def _on_control(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         yield from self._answer(request, values)
 
-    def _on_film(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
+    def _on_film(self, request: gr.Request, event: gr.EventData, *values: Any) -> dict[Any, Any]:
         session, given = self.visitors.get(request.session_hash), event._data if isinstance(event._data, dict) else {}
         session.box = _numbers(given.get('box'), 6) or session.box
         session.patch = _numbers(given.get('patch'), 3) or session.patch
         if isinstance(given.get('window'), int):
             session.window = given['window']
-        yield from self._answer(request, values)
+        last: dict[Any, Any] = {}
+        for answer in self._answer(request, values):
+            last |= answer
+        return last
 
     def _on_box(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         session, text = self.visitors.get(request.session_hash), Asked(*values).box
         try:
             box = tuple(int(part) for part in text.split(',')) if text.strip() else None
         except ValueError:
-            yield {self.status: _warning(f'{printable(text, 60)}: a box is six whole numbers with commas between them')}
+            told = 'a box is six whole numbers with commas between them (of a single frame four)'
+            yield {self.status: _warning(f'{printable(text, 60)}: {told}')}
             return
-        if box == session.box and session.shown:
+        stands = session.shown[0].box if session.shown else None
+        if stands is not None and box in (stands, stands[2:]):
             yield {self.status: ''}
             return
         session.box = box
@@ -239,7 +249,7 @@ class ExplorerPage:
         except (OSError, ValueError) as error:
             yield {self.status: _warning(worded(error, session))}
             return
-        yield {self.status: f'Reading {video.label}'}
+        yield {self.status: escape(f'Reading {video.label}')}
         try:
             check_upload(video)
         except Exception as error:  # a message, and the file is gone
@@ -297,9 +307,7 @@ class ExplorerPage:
     def _answer(self, request: gr.Request, values: Any) -> Iterator[dict[Any, Any]]:
         """Load what is missing, and show what is asked for."""
         session, asked = self.visitors.get(request.session_hash), Asked(*values)
-        turn, names = session.ask(values), asked.names
-        if session.view == 'next':
-            names = [asked.generator] if asked.generator else []
+        turn, names = session.ask(values), self.answers.names(session, asked)
         if not names:
             session.shown = []
             yield self._nothing(_NO_GENERATOR)
@@ -308,7 +316,7 @@ class ExplorerPage:
         for name in names:
             try:
                 for text in self.answers.load(name, loaded):
-                    yield {self.status: text}
+                    yield {self.status: escape(text)}
                     if session.turn != turn:  # something else is asked by now, and waits for what it needs
                         return
             except Exception as error:  # of the Hub, of a file: told in the page, and the other model is shown
@@ -335,11 +343,12 @@ class ExplorerPage:
         if not shown:
             return self._nothing(*notes)
         return {
-            self.film: film_of(shown, notes, video),
+            self.film: film_of(shown, self.sheets, notes, video),
             self.status: '',
             self.below: gr.Column(visible=True),
-            self.command: '\n'.join(one.command for one in shown),
-            self.python: '\n\n'.join(one.python for one in shown),
+            self.code: dict(
+                command='\n'.join(one.command for one in shown), python='\n\n'.join(one.python for one in shown)
+            ),
         }
 
     def _nothing(self, *notes: str) -> dict[Any, Any]:
@@ -352,15 +361,20 @@ class ExplorerPage:
         """The controls whose range follows from what is shown."""
         new: dict[Any, Any] = {}
         if session.view == 'fill':
-            box = shown[0].box if shown and shown[0].box else session.box
-            new[self.box] = gr.Textbox(','.join(map(str, box)) if box else '', visible=asked.mask == 'box')
+            box, of_image = session.box, False
+            if shown and shown[0].box:
+                box, of_image = shown[0].box, shown[0].grid[0] == 1
+            text = ','.join(map(str, box[-4:] if of_image else box)) if box else ''
+            new[self.box] = gr.Textbox(text, visible=asked.mask == 'box', label=_BOX_OF_IMAGE if of_image else _BOX)
             new[self.ratio] = gr.Slider(visible=asked.mask != 'box')
-        elif session.view in ('look', 'compare') and asked.first in loaded:
-            depth = num_blocks(loaded[asked.first])
+        elif session.view in ('look', 'compare') and shown:
+            depth = num_blocks(loaded[shown[0].model])
             slider = self.look_block if session.view == 'look' else self.compare_block
             new[slider] = gr.Slider(maximum=depth - 1, value=block_of(session, depth))
+        elif session.view == 'surprise' and shown:
+            new[self.score] = gr.Radio(visible=any(hasattr(model, 'forward_decoder') for model in loaded.values()))
         elif session.view == 'next' and loaded:
-            (generator,) = loaded.values()
+            generator = next(iter(loaded.values()))
             step, most = contexts_of(generator)
             context = context_of(generator, asked.context)
             new[self.context] = gr.Slider(minimum=step, maximum=most, step=step, value=context)
@@ -381,4 +395,4 @@ def _numbers(given: Any, count: int) -> tuple[int, ...] | None:
 
 
 def _warning(text: str) -> str:
-    return f'**{text}**'
+    return f'<strong>{escape(text)}</strong>'

@@ -1,24 +1,24 @@
 """What to type to get what a view shows: the command, and the lines of Python."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ['command_of', 'python_of']
 
 
-def command_of(name: str, video: str | None, model: str, *flags: str, **options: Any) -> str:
+def command_of(name: str, video: str | None, model: Mapping[str, str], *flags: str, **options: Any) -> str:
     """A command line.
 
     Args:
         name: The command.
         video: What it reads; None if an option says it.
-        model: Name of the model.
+        model: The option that names the model, `model` or `weights`, and its value.
         *flags: Options without a value.
         **options: Those with one; None are left out.
     """
     words = ['videozoo', name, *([video] if video else [])]
-    for key, value in dict(model=model, **options).items():
+    for key, value in dict(model, **options).items():
         if value is not None:
             words += [f'-{key}' if len(key) == 1 else f'--{key.replace("_", "-")}', _typed(value)]
     return ' '.join(map(shlex.quote, [*words, *(f'--{flag}' for flag in flags)]))
@@ -26,7 +26,7 @@ def command_of(name: str, video: str | None, model: str, *flags: str, **options:
 
 def python_of(
     analyses: Sequence[str],
-    model: str,
+    loading: str,
     video: str,
     lines: Sequence[str],
     *,
@@ -39,7 +39,7 @@ def python_of(
 
     Args:
         analyses: Names of `videozoo_timm.analysis` that they use.
-        model: Name of the model.
+        loading: The call that loads the model.
         video: The file.
         lines: What is done with `model` and the clip `x`.
         start: Of the clip, in seconds; None for the centered one.
@@ -49,14 +49,17 @@ def python_of(
     """
     transform = ', '.join(filter(None, ['model', sampling, *(f'{key}={value!r}' for key, value in views.items())]))
     at = '' if start is None else f', start={start!r}'
-    own = 'clip_transform, load_model' if read else 'load_model'
-    used = [f'from videozoo_timm import {own}']
+    loader = loading.split('(')[0]
+    own = ['clip_transform'] * read + [loader] * (loader != 'load_file')
+    used = [f'from videozoo_timm import {", ".join(own)}'] if own else []
     if analyses:
         used.append(f'from videozoo_timm.analysis import {", ".join(sorted(analyses))}')
     of_video = [name for name in (sampling, 'seed_of' if any('seed_of(' in line for line in lines) else '') if name]
+    if loader == 'load_file':
+        used.append('from videozoo_timm.factory import load_file')
     if of_video and (read or 'seed_of' in of_video):
         used.append(f'from videozoo_timm.video import {", ".join(of_video)}')
-    loaded = [f'model = load_model({model!r})']
+    loaded = [f'model = {loading}']
     if read:
         loaded.append(f'x = clip_transform({transform}).read({video!r}{at})')
     return '\n'.join([*used, '', *loaded, *lines])

@@ -7,28 +7,20 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..files import own_folder
-from .choices import Models, chosen_first, given_videos, offered_models
+from .choices import Models, chosen_first, given_videos, offered_models, view_of
 
 __all__ = ['Explorer', 'is_local', 'serve', 'serving']
 
 PORT = 7860
 _UPLOAD = 200 << 20  # bytes of a file
-_UPLOADS = 2 << 30  # bytes of all that visitors have uploaded
-# The page's own files alone, and what stands in it; whatever else its libraries might ask for stays unasked.
-_POLICY = '; '.join(
-    (
-        "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -88,21 +80,30 @@ def serving(explorer: Explorer, ready: Callable[[str], None] = lambda address: N
         As `serve`.
     """
     given, offered = given_videos(explorer.paths), offered_models(explorer.models, explorer.only_given)
+    from .answers import Answers
+    from .session import Session, Visitors
+
     folder = own_folder('videozoo-explore')
     told = dict(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
+    told['GRADIO_ANALYTICS_CACHE_FREQUENCY'] = str(10**9)  # or it makes a table of all events after each of them
+    told['MPLBACKEND'] = 'agg'  # or it looks for another, and imports all of matplotlib while a visitor waits
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)  # before Gradio is imported
     try:
-        try:
-            import gradio  # noqa: F401
-            import uvicorn
-        except ImportError as error:
-            raise ImportError("the explorer needs Gradio: pip install 'videozoo-timm[explore]'") from error
         models = Models(offered, explorer.device)
         first = chosen_first(explorer.models, offered)
+        answers, view = Answers(models), view_of(offered[first[0]])
+        with ThreadPoolExecutor(1) as pool:  # while Gradio is imported, which takes seconds
+            prepared = pool.submit(answers.prepare, Session(folder / 'visit-first' / 'files', given, view), first)
+            try:
+                import gradio  # noqa: F401
+                import uvicorn
+            except ImportError as error:
+                raise ImportError("the explorer needs Gradio: pip install 'videozoo-timm[explore]'") from error
+            prepared.result()
         with _listen(explorer) as bound:
             host, port = bound.getsockname()[:2]
-            app = _app(explorer, folder, given, models, first)
+            app = _app(explorer, Visitors(folder, given, view), answers, first)
 
             class Server(uvicorn.Server):
                 listening = bound
@@ -148,19 +149,20 @@ def _listen_on(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Sequence[str]) -> Any:
+def _app(explorer: Explorer, visitors: Any, answers: Any, first: Sequence[str]) -> Any:
     """The page as an application of ASGI."""
     import gradio as gr
     from fastapi import FastAPI
     from gradio.themes import Default
 
+    from .guard import Guard, assets_of
     from .page import ExplorerPage
-    from .session import Visitors
 
-    for name in first:
-        if models.offered[name].is_here:  # others the page loads, and tells how long that takes
-            models.get(name)
-    page = ExplorerPage(Visitors(folder, given), models, first, explorer.max_upload)
+    # Gradio has read once in this process where its folder is, and makes one in it for each page.
+    routes: Any = import_module('gradio.routes')
+    read = routes.DEFAULT_TEMP_DIR
+    routes.DEFAULT_TEMP_DIR = str(visitors.folder)
+    page = ExplorerPage(visitors, answers, first, explorer.max_upload)
     blocks = page.blocks()
     blocks.queue(default_concurrency_limit=8, max_size=64)
     password = explorer.password
@@ -180,32 +182,6 @@ def _app(explorer: Explorer, folder: Path, given: Any, models: Models, first: Se
         css=(Path(__file__).parent / 'page.css').read_text(),
         head=f'<script>{(Path(__file__).parent / "stream.js").read_text()}</script>',
     )
+    routes.DEFAULT_TEMP_DIR = read
     blocks.has_launched = True  # Gradio takes files that nobody has uploaded, of any path, until it says so
-    return _Guard(app, page, folder)
-
-
-class _Guard:
-    """Tells browsers to ask nobody else for anything, and refuses uploads once there are too many."""
-
-    def __init__(self, app: Any, page: Any, folder: Path) -> None:
-        self.app, self.page, self.folder = app, page, folder
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope['type'] != 'http':
-            await self.app(scope, receive, send)
-            return
-        if scope['method'] == 'POST' and scope['path'].rstrip('/').endswith('/upload') and self._is_full():
-            await send({'type': 'http.response.start', 'status': 413, 'headers': [(b'content-type', b'text/plain')]})
-            await send({'type': 'http.response.body', 'body': b'this page holds too many uploads already'})
-            return
-
-        async def guarded(message: Any) -> None:
-            if message['type'] == 'http.response.start':
-                headers = [*message.get('headers', ()), (b'content-security-policy', _POLICY.encode())]
-                message = {**message, 'headers': [*headers, (b'referrer-policy', b'no-referrer')]}
-            await send(message)
-
-        await self.app(scope, receive, guarded)
-
-    def _is_full(self) -> bool:
-        return sum(path.stat().st_size for path in self.folder.rglob('*') if path.is_file()) > _UPLOADS
+    return Guard(app, page, visitors.folder, page.sheets, assets_of(Path(gr.__file__).parent), is_local)

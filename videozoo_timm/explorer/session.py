@@ -34,6 +34,7 @@ class Session:
     Args:
         folder: Where uploads and downloads go; made here, removed by `close`.
         given: The videos that all visitors may see.
+        view: Name of the view that is open at first.
 
     Attributes:
         kept: What was computed.
@@ -49,12 +50,12 @@ class Session:
         lock: Held while something is computed for this visitor.
     """
 
-    def __init__(self, folder: Path, given: Mapping[str, Video]) -> None:
+    def __init__(self, folder: Path, given: Mapping[str, Video], view: str = 'fill') -> None:
         folder.mkdir(parents=True)
         self.folder, self.given = folder, given
         self.uploads: dict[str, Video] = {}
         self.kept, self.shown = Kept(), list[ShownView]()
-        self.view = 'fill'
+        self.view = view
         self.box: tuple[int, ...] | None = None
         self.patch: tuple[int, ...] | None = None
         self.window: int | None = None
@@ -177,10 +178,11 @@ class Visitors:
     Args:
         folder: Below it each has a folder of their own.
         given: The videos that all may see.
+        view: Name of the view that is open at first.
     """
 
-    def __init__(self, folder: Path, given: Mapping[str, Video]) -> None:
-        self.folder, self.given = folder, given
+    def __init__(self, folder: Path, given: Mapping[str, Video], view: str = 'fill') -> None:
+        self.folder, self.given, self.view = folder, given, view
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -193,7 +195,7 @@ class Visitors:
         with self._lock:
             if visit not in self._sessions:
                 own = Path(tempfile.mkdtemp(prefix=_VISIT, dir=self.folder))
-                self._sessions[visit] = Session(own / 'files', self.given)
+                self._sessions[visit] = Session(own / 'files', self.given, self.view)
             self._sessions.move_to_end(visit)
             gone = [self._sessions.popitem(last=False)[1] for _ in range(len(self._sessions) - MAX_VISITORS)]
         for session in gone:

@@ -62,7 +62,8 @@ def write_space(folder: str | os.PathLike[str], paths: Sequence[str] = (), model
     Args:
         folder: A new or empty folder.
         paths: Videos, folders, names of synthetic videos; files are copied. None stand for some synthetic ones.
-        models: Names of the models that visitors can choose; none stand for those of the package.
+        models: Names of the models that visitors can choose, and files, which are copied; none stand for those of the
+            package.
 
     Raises:
         ImportError: Gradio is not installed, whose version the Space asks for.
@@ -73,7 +74,7 @@ def write_space(folder: str | os.PathLike[str], paths: Sequence[str] = (), model
     output.check_folder()
     if output.exists:
         raise output.refusal('is there already')
-    offered_models(models)
+    offered = offered_models(models)
     try:
         gradio = version('gradio')
     except PackageNotFoundError as error:
@@ -81,13 +82,18 @@ def write_space(folder: str | os.PathLike[str], paths: Sequence[str] = (), model
     given = given_videos(paths).values() if paths else ()
     files = [video for video in given if not is_drawn(video.path)]
     videos = (*['videos'][: len(files)], *[video.path for video in given if is_drawn(video.path)])
+    own = {offer.file: f'models/{offer.name}{Path(offer.file).suffix}' for offer in offered.values() if offer.file}
+    named = tuple(own.get(name, name) for name in models)
     output.path.absolute().parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output.path.absolute()) as partial:
         partial.mkdir()
-        (partial / 'app.py').write_text(_APP.format(videos=repr(videos), models=repr(tuple(models))), encoding='utf-8')
+        (partial / 'app.py').write_text(_APP.format(videos=repr(videos), models=repr(named)), encoding='utf-8')
         (partial / 'requirements.txt').write_text(f'videozoo-timm[explore]=={__version__}\n', encoding='utf-8')
         (partial / 'README.md').write_text(_README.format(gradio=gradio), encoding='utf-8')
         for video in files:
             copy = partial / 'videos' / video.label
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(video.path, copy)
+        for path, copy in own.items():
+            (partial / copy).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, partial / copy)

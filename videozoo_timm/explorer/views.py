@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import catalogue
 from ..analysis import attend, box_mask, complete, patch_tokens, pca_colors, similar_patches
 from ..analysis.attention import check_attention
-from ..analysis.completion import check_mae
+from ..analysis.completion import check_mae, mask_shape
 from ..analysis.feature_maps import color_frames
 from ..analysis.features import num_blocks
 from ..figures import heat, overlay, to_bytes
@@ -109,6 +110,7 @@ class Viewing:
         name: Name of the model.
         model: The model.
         kept: What was computed of these before.
+        file: The file that the model is from; '' of a published one.
     """
 
     video: Video
@@ -116,11 +118,30 @@ class Viewing:
     name: str
     model: Any
     kept: Kept = field(default_factory=Kept)
+    file: str = ''
 
     @property
     def of_images(self) -> bool:
         """Whether the model takes single frames."""
         return not takes_clips(self.model)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The option by which a command takes the model."""
+        return dict(weights=self.file) if self.file else dict(model=self.name)
+
+    @property
+    def loading(self) -> str:
+        """The call of Python that loads the model."""
+        if hasattr(self.model, 'continue_'):
+            return f'load_generator({self.file!r})' if self.file else f'load_model({self.name!r})'
+        is_whole = self.of_images and hasattr(self.model, 'forward_decoder')  # an image MAE's name means its encoder
+        if not self.file:
+            return f'load_model({self.name!r}{", whole=True" * is_whole})'
+        told = self.model.pretrained_cfg
+        name = f'{told["architecture"]}.{told.get("tag")}'
+        is_named = is_whole and any(record.timm_name == name for record in catalogue.WHOLE)
+        return f'load_file({self.file!r}{f", {name!r}" * is_named})'
 
     @property
     def at(self) -> float | None:
@@ -153,11 +174,11 @@ class Viewing:
         """Lines of Python that begin with reading this clip."""
         has_own = hasattr(self.model, 'forward_decoder') or self.of_images
         sampling = '' if has_own else 'COMPLETION'
-        return python_of(analyses, self.name, self.video.typed, lines, start=self.at, sampling=sampling, **views)
+        return python_of(analyses, self.loading, self.video.typed, lines, start=self.at, sampling=sampling, **views)
 
     def command(self, name: str, *flags: str, **options: Any) -> str:
         """A command that reads this clip."""
-        return command_of(name, self.video.typed, self.name, *flags, **options, start=self.at)
+        return command_of(name, self.video.typed, self.named, *flags, **options, start=self.at)
 
     def title(self, what: str) -> str:
         """The title of a picture."""
@@ -176,28 +197,34 @@ def middle_box(grid: tuple[int, int, int], num_frames: int, size: int) -> tuple[
 def filled_in(
     clip: Viewing, mask: str = 'box', ratio: float = 0.9, box: Sequence[int] | None = None, seed: int = 0
 ) -> ShownView:
-    """What a masked autoencoder fills in where the mask hides the clip.
+    """What a masked autoencoder fills in where the mask hides the clip, or of a model of images one frame.
 
     Args:
         clip: The clip.
-        mask: One of `MASKS`.
+        mask: One of `MASKS`; of a model of images 'box' or 'random'.
         ratio: Fraction of the tokens that is masked, unless it is a box.
-        box: As of `box_mask`; None is one in the middle.
+        box: As of `box_mask`, with times also of a model of images; None is one in the middle.
         seed: Random seed of a random mask; that of the file's name follows from it, as in the command.
 
     Raises:
         ValueError: The model fills nothing in, or there is no such mask.
     """
-    if is_image(clip.video.path) or clip.of_images:
-        raise ValueError('Filling in takes a video, and a masked autoencoder of videos (mae_..., not of images)')
     check_mae(clip.model)
-    x, embed = clip.read(), clip.model.patch_embed
-    grid = tuple(embed.video_grid_size)
+    of_images = clip.of_images
+    if is_image(clip.video.path) and not of_images:
+        raise ValueError('this is an image; image MAEs fill it in (mae_..., marked "image MAE" in the list)')
+    if of_images and mask not in ('box', 'random'):
+        raise ValueError('it fills in a single frame, which a box hides, or random patches, but no span of time')
+    x = clip.read()
+    first = (1,) if of_images else ()  # of an image there is one time
+    grid, sizes = (*first, *mask_shape(clip.model)), (*first, *x.shape[1:])
     if mask == 'box':
-        own = middle_box(grid, x.shape[1], x.shape[2]) if box is None else tuple(box)
-        result = complete(clip.model, x, mask=box_mask(clip.model, own))
-        options: dict[str, Any] = dict(mask_box=own)
-        lines = [f'result = complete(model, x, mask=box_mask(model, {own}))']
+        own = middle_box((grid[0], grid[1], grid[2]), sizes[0], sizes[1]) if box is None else tuple(box)
+        typed = own[2:] if of_images and len(own) == 6 else own
+        own = (0, 1, *typed) if of_images else own
+        result = complete(clip.model, x, mask=box_mask(clip.model, typed))
+        options: dict[str, Any] = dict(mask_box=typed)
+        lines = [f'result = complete(model, x, mask=box_mask(model, {typed}))']
     else:
         of_file = seed_of(seed, clip.video.path)
         is_random = mask == 'random'
@@ -205,8 +232,9 @@ def filled_in(
         own, options = None, dict(mask_type=mask, mask_ratio=ratio, seed=seed if is_random and seed else None)
         with_seed = f', seed=seed_of({seed}, {clip.video.typed!r})' if is_random else ''
         lines = [f'result = complete(model, x, mask_type={mask!r}, mask_ratio={ratio!r}{with_seed})']
-    error = (result.completed - result.original).abs().mean(dim=0)  # [T, H, W]
-    shown = [(name, getattr(result, name).transpose(0, 1)) for name in ('original', 'masked', 'completed')]
+    rows = {name: getattr(result, name).view(3, *sizes) for name in ('original', 'masked', 'completed')}
+    error = (rows['completed'] - rows['original']).abs().mean(dim=0)  # [T, H, W]
+    shown = [(name, pixels.transpose(0, 1)) for name, pixels in rows.items()]
     shown.append((f'error (brightest: {ERROR_BRIGHTEST:g})', heat(error, ERROR_BRIGHTEST)))
     hidden = result.mask.double().mean().item()
     psnr = f'{result.psnr:.2f} dB' if result.mask.any() else 'nothing is masked'
@@ -215,7 +243,8 @@ def filled_in(
         clip.name,
         panels_of(shown),
         clip.seconds,
-        f'PSNR of the masked pixels: {psnr}. {100 * hidden:.0f}% of the clip is masked.',
+        f'PSNR of the masked pixels: {psnr} (the higher, the closer to the original). {100 * hidden:.0f}% of the '
+        f'{"frame" if of_images else "clip"} is masked.',
         lambda: result.picture(clip.title(f'mask: {mask}, PSNR {psnr}')),
         result.arrays(),
         clip.command('complete', 'save-arrays', **options),
@@ -224,7 +253,7 @@ def filled_in(
             *lines,
             "result.save('completion.npz')",
         ),
-        grid,
+        (grid[0], grid[1], grid[2]),
         box=own,
     )
 
