@@ -319,8 +319,9 @@ def _resize(frame: torch.Tensor, size: tuple[int, int], box: _Box, interpolation
         pixels = interpolate(pixels, (size[0], width))[0, :, top : top + height]
         return pixels.float().to(frame.device)
     else:
-        upper, lower, down = _neighbors(frame.shape[0], size[0], top, height, frame.device)
-        before, after, along = _neighbors(frame.shape[1], size[1], left, width, frame.device)
+        threads = torch.get_num_threads()
+        upper, lower, down = _neighbors(frame.shape[0], size[0], top, height, frame.device, threads)
+        before, after, along = _neighbors(frame.shape[1], size[1], left, width, frame.device, threads)
         first = int(before[0])
         part = frame[:, first : int(after[-1]) + 1]
         rows = part.index_select(0, upper).float().lerp_(part.index_select(0, lower).float(), down.view(-1, 1, 1))
@@ -328,17 +329,14 @@ def _resize(frame: torch.Tensor, size: tuple[int, int], box: _Box, interpolation
     return result.permute(2, 0, 1)
 
 
+@lru_cache(maxsize=64)  # they are the same for all frames of a clip, and take as long as the resizing itself
 def _neighbors(
-    old_size: int,
-    new_size: int,
-    start: int,
-    number: int,
-    device: torch.device,
+    old_size: int, new_size: int, start: int, number: int, device: torch.device, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For pixels of a resized side, from `start` on: the old pixels before and after each, and how far between them."""
     scale, place = torch.tensor(old_size, dtype=torch.float32) / new_size, torch.arange(start, start + number) + 0.5
     # As torch rounds it: on one thread its kernel multiplies and subtracts in one step. It shows far from the edge.
-    place = (place.double() * scale.double() - 0.5).float() if torch.get_num_threads() == 1 else place * scale - 0.5
+    place = (place.double() * scale.double() - 0.5).float() if threads == 1 else place * scale - 0.5
     place = place.clamp_(min=0)
     before = place.long().clamp_(max=old_size - 1)
     return before.to(device), (before + 1).clamp_(max=old_size - 1).to(device), (place - before).to(device)
