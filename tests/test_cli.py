@@ -131,6 +131,12 @@ def test_a_zoo_stands_for_all_its_models(monkeypatch, capsys):
     assert {source.repo for source in asked if source.repo} == {record.repo for record in records if record.repo}
     names = [(source.repo, source.file or source.filename) for source in asked]
     assert len(set(names)) == len(names)
+    asked.clear()
+    assert main(['download', 'vitb14_0.01_*', 'say_*']) == 0  # patterns
+    assert capsys.readouterr().out.splitlines()[0] == 'vitb14_0.01_*: 3 models, at most 1.34 GB'
+    assert [source.filename for source in asked[:3]] == [f'vitb14/vitb14_0.01_{k}.safetensors' for k in (1, 2, 3)]
+    assert {source.repo for source in asked[3:]} == {'eminorhan/gpt_saycam'}
+    assert main(['download', 'vitq14_*']) == 2 and "no model matches 'vitq14_*'" in capsys.readouterr().err
 
 
 def test_convert_and_verify(here, small, tmp_path):

@@ -38,7 +38,7 @@ def test_the_frames_are_the_same_in_another_order(model):
 
 
 def test_what_the_model_of_motions_takes_from_time(model):
-    folders = class_folders('drawn:32@9')
+    folders = class_folders('drawn:24@9')
 
     def answers(frames):
         found, _ = predict(model, folders.paths, views_of(model, sampling_of(model, 128, frames)), batch_size=8)
@@ -49,7 +49,7 @@ def test_what_the_model_of_motions_takes_from_time(model):
     assert np.mean([a == b for a, b in zip(plain, truth, strict=True)]) > 0.8
     moving = [(a, b) for a, b in zip(backwards, truth, strict=True) if b in SWAPPED]
     assert np.mean([a == SWAPPED[b] for a, b in moving]) > 0.8
-    assert abs(np.mean([a == b for a, b in zip(static, truth, strict=True)]) - 0.125) < 1.96 * (0.11 / 32) ** 0.5
+    assert abs(np.mean([a == b for a, b in zip(static, truth, strict=True)]) - 0.125) < 1.96 * (0.11 / 24) ** 0.5
 
 
 def test_the_order_is_in_the_records(tmp_path, monkeypatch, capsys):
@@ -60,6 +60,15 @@ def test_the_order_is_in_the_records(tmp_path, monkeypatch, capsys):
     assert settings['views']['sampling']['frames'] == 'shuffled@3'
     assert main(['evaluate', 'drawn:8@1', *given]) == 0
     assert json.loads((tmp_path / 'evaluation' / 'summary.json').read_text())['frames'] == 'shuffled@3'
+    held_out = ['--train', 'drawn:8@5', '--val', 'drawn:8@6', '--probes', 'neighbours']
+    assert main(['probe', *held_out, *given]) == 0
+    assert json.loads((tmp_path / 'probe' / 'probes.json').read_text())['frames'] == 'shuffled@3'
+    assert main(['surprise', 'drawn:1', '--contexts', '8', '--stride', '8', '--no-pictures', *given]) == 0
+    assert json.loads((tmp_path / 'surprise' / 'surprise.json').read_text())['frames'] == 'shuffled@3'
+    for results in ('features.npz', 'evaluation', 'probe', 'surprise'):
+        capsys.readouterr()
+        assert main(['methods', results]) == 0
+        assert 'were in random order (shuffled@3)' in capsys.readouterr().out
     for other in (['--frames', 'static'], []):  # another evaluation, and one without a control
         capsys.readouterr()
         assert main(['evaluate', 'drawn:8@1', '--num-workers', '0', *other]) == 2

@@ -19,6 +19,7 @@ from loopback_hub import LoopbackHub
 from PIL import Image
 from safetensors.torch import load_file
 
+import videozoo_timm
 from videozoo_timm.models.attention import fast_in_bfloat16
 
 # For what need not be exact; without instructions for bfloat16 a clip would take an hour.
@@ -180,13 +181,34 @@ def test_vit_at_448(from_the_file):
 
 
 @pytest.mark.full
-def test_an_image_encoder_of_humanlike_vits(from_the_file):
-    ours = from_the_file(
-        published('humanlike_vith14@476'),
-        'vith14@476_1.0_1',
-        "answers['output'] = model(torch.ones(1, 3, *model.pretrained_cfg['input_size'][1:]))",
-    )
-    assert ours['output'].shape == (1, 1280) and ours['output'].isfinite().all()
+@pytest.mark.parametrize(
+    'table, name',
+    [
+        ('humanlike_vitb14', 'vitb14_0.01_2'),
+        ('humanlike_vitl14', 'vitl14_0.001_3'),
+        ('humanlike_vith14', 'vith14_1.0_1'),
+        ('humanlike_vith14@448', 'vith14@448_0.1_1'),
+        ('humanlike_vith14@476', 'vith14@476_1.0_1'),
+        ('image_mae_vits16', 'mae_s16_im.mae_say'),
+        ('image_mae_vitb16', 'mae_b16_im.mae_say'),
+        ('image_mae_vitl16', 'mae_l16_im.mae_say'),
+        ('image_mae_vits14', 'mae_s14_im.humanlike_0_1_1'),
+        ('image_mae_vith14', 'mae_h14_im.humanlike_1_0_1'),
+    ],
+)
+def test_image_models_from_a_file_of_the_published_layout(table, name, tmp_path):
+    shapes = MANIFEST['shapes'][table]
+    # Made in place of their values, which would take a minute.
+    path = save_published({k: torch.full(shape, 0.01) for k, shape in shapes.items()}, tmp_path / 'published.pth')
+    model = videozoo_timm.load_model(name, pretrained_cfg_overlay=dict(file=str(path)))
+    assert {k: list(v.shape) for k, v in model.state_dict().items()} == shapes
+    assert all((p == 0.01).all() for p in model.parameters())
+    size = 476 if '@476' in name else 4 * model.patch_embed.patch_size[0]  # of images of any size, once the largest
+    with torch.inference_mode():
+        answer = model(torch.rand(1, 3, size, size))
+    output = answer[1] if name.startswith('mae_') else answer
+    assert output.isfinite().all() and output.shape[-1] in (model.embed_dim, 3 * 14 * 14, 3 * 16 * 16)
+    path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 import timm
 import torch
-from conftest import MANIFEST, REPOSITORY, golden, published, relative_error, save_published
+from conftest import GOLDEN, MANIFEST, REPOSITORY, golden, published, relative_error, save_published
 from golden.recipe import clip
 from timm.models import get_pretrained_cfg
 
@@ -68,9 +68,13 @@ def test_licenses_are_those_of_the_pages():
 
 @pytest.mark.parametrize('size', SIZES)
 def test_key_tables(size):
+    from videozoo_timm.weights import to_timm
+
     model = timm.create_model(catalogue.find(f'{size}_0.1_2').timm_name, device='meta', weight_init='skip')
     table = {k: tuple(v) for k, v in MANIFEST['shapes'][f'humanlike_{size}'].items()}
     assert {k: tuple(v.shape) for k, v in model.state_dict().items()} == table
+    stored = to_timm({k: torch.empty(shape, device='meta') for k, shape in table.items()})
+    assert {k: tuple(v.shape) for k, v in stored.items()} == table
 
 
 def test_published_answers_of_a_finetuned_one(tmp_path):
@@ -142,7 +146,10 @@ def test_timm_and_transformers_load_what_is_exported(tmp_path):
     [
         ('vitb14_imagenet_1pt', 'never published'),
         ('vith14@476_imagenet_1pt', 'never published'),
-        ('vits14_1.0_2', 'of vits14_1.0 the seeds 1 were published; did you mean .*vits14_1.0_1'),
+        ('imagenet_1pt', "never published .*did you mean 'vit_hvm1_imagenet-2pt'"),
+        ('vits14_1.0_2', 'of vits14_1.0 seed 1 alone was published; did you mean .*vits14_1.0_1'),
+        ('vits14_0.1_4', 'of vits14_0.1 seeds 1, 2, 3 were published'),
+        ('vits14_1.0_1_finetuned', "with _in1k of the models that were finetuned .*did you mean 'vits14_1.0_1_in1k'"),
         ('vits14_0.5_1', 'fractions 1.0, 0.1, 0.01, 0.001, 0.0001'),
         ('vitb14@448_1.0_1', 'sizes vits14, vitb14, .*vith14@476'),
         ('vits14_0.1', 'ends with its seed: 1, 2, 3'),
@@ -162,29 +169,34 @@ def test_finetuned_is_for_this_zoo():
 
 
 def test_three_doors_and_a_file_that_is_not_there(hub, run, tmp_path):
-    for folder in ('vits14', 'finetuned_vits14'):
-        model = narrow() if folder.startswith('finetuned') else timm.create_model('vit_s14_im', **NARROW)
-        path = save_published(model.state_dict(), tmp_path / f'{folder}.pth')
+    """The finetuned one, which has the name of another file, gives the published answers."""
+    plain = timm.create_model('vit_s14_im', **NARROW).state_dict()
+    for folder, tensors in (('vits14', plain), ('finetuned_vits14', finetuned_checkpoint())):
+        path = save_published(tensors, tmp_path / f'{folder}.pth')
         hub.add('eminorhan/humanlike-vits', f'{folder}/vits14_0.1_1.pth', path)
     code = f"""
-import hashlib, timm, torch, videozoo_timm
+import hashlib, sys, timm, torch, videozoo_timm
 from pathlib import Path
+from safetensors.torch import load_file
+sys.path.insert(0, {str(GOLDEN)!r})
+from recipe import clip
 from videozoo_timm.catalogue import digests
 known = {{f'{{f}}/vits14_0.1_1.pth': hashlib.sha256(Path(f + '.pth').read_bytes()).hexdigest()
          for f in ('vits14', 'finetuned_vits14')}}
 digests._pinned = lambda: {{'eminorhan/humanlike-vits': known}}
-sizes = {NARROW!r}
-torch.manual_seed(1)
-plain = videozoo_timm.load_model('vits14_0.1_1', **sizes)
-with_head = dict(sizes, pretrained_cfg_overlay=dict(num_classes=5))
+plain = videozoo_timm.load_model('vits14_0.1_1', **{NARROW!r})
+assert plain.embed_dim == 48 and isinstance(plain.head, torch.nn.Identity)
 models = [
-    torch.hub.load({str(REPOSITORY)!r}, 'vits14_0.1_1', source='local', finetuned=True, **with_head),
-    torch.hub.load({str(REPOSITORY)!r}, 'vits14_0.1_1_in1k', source='local', **with_head),
-    timm.create_model('vit_s14_im.humanlike_0_1_1_in1k', pretrained=True, **with_head),
+    torch.hub.load({str(REPOSITORY)!r}, 'vits14_0.1_1', source='local', finetuned=True),
+    torch.hub.load({str(REPOSITORY)!r}, 'vits14_0.1_1_in1k', source='local'),
+    timm.create_model('vit_s14_im.humanlike_0_1_1_in1k', pretrained=True),
 ]
 states = [model.state_dict() for model in models]
 assert all(torch.equal(v, other[k]) for other in states[1:] for k, v in states[0].items())
-assert 'head.1.weight' in states[0] and not torch.equal(plain.pos_embed, states[0]['pos_embed'])
+want = load_file({str(GOLDEN / 'humanlike_vits14_finetuned.safetensors')!r})['logits']
+with torch.inference_mode():
+    logits = models[0](clip('humanlike_vits14_finetuned', (2, 3, 224, 224)))
+assert (logits - want).abs().max() < 1e-5 * want.abs().max()
 for name in ('vits14_0.1_2', 'vits14_0.1_2_in1k', 'vitb14_0.1_1'):
     try:
         videozoo_timm.load_model(name)

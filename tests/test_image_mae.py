@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from conftest import MANIFEST, golden, published, relative_error, save_published
+from conftest import GOLDEN, MANIFEST, golden, published, relative_error, save_published
 from golden.recipe import clip
 
 import videozoo_timm
@@ -124,11 +124,15 @@ def test_the_published_initialization_of_positions():
 
 @pytest.mark.parametrize('size', ['vits16', 'vitb16', 'vitl16', 'vits14', 'vith14'])
 def test_key_tables(size):
+    from videozoo_timm.weights import to_timm
+
     name = f'mae_say_{size}' if size.endswith('16') else f'{size}_1.0_1'
     record = catalogue.whole_of(name)
     model = timm.create_model(record.timm_name, device='meta', weight_init='skip')
     table = {k: tuple(v) for k, v in MANIFEST['shapes'][f'image_mae_{size}'].items()}
     assert {k: tuple(v.shape) for k, v in model.state_dict().items()} == table
+    stored = to_timm({k: torch.empty(shape, device='meta') for k, shape in table.items()})
+    assert {k: tuple(v.shape) for k, v in stored.items()} == table
     assert catalogue.find(name).num_bytes == 4 * sum(p.numel() for p in model.parameters())
 
 
@@ -147,7 +151,10 @@ def test_names_of_the_wholes():
 def test_through_the_hub_and_from_files(hub, run, file, tmp_path):
     hub.add('eminorhan/mae_say_vits16', 'mae_say_vits16.pth', file)
     code = f"""
-import timm, torch, videozoo_timm
+import sys, timm, torch, videozoo_timm
+from safetensors.torch import load_file
+sys.path.insert(0, {str(GOLDEN)!r})
+from recipe import clip
 sizes = {TINY!r}
 encoder = {{k: v for k, v in sizes.items() if not k.startswith('decoder_')}}
 mae = videozoo_timm.load_model('mae_say_vits16', whole=True, **sizes)
@@ -155,8 +162,20 @@ assert type(mae).__name__ == 'ImageMaskedAutoencoder' and not mae.training
 same = timm.create_model('mae_s16_im.mae_say', pretrained=True, **sizes)
 vit = videozoo_timm.load_model('mae_say_vits16', **encoder)
 assert torch.equal(mae.decoder_pred.weight, same.decoder_pred.weight) and torch.equal(mae.pos_embed, vit.pos_embed)
+want = load_file({str(GOLDEN / 'image_mae_tiny.safetensors')!r})
+torch.manual_seed(0)
+with torch.inference_mode():
+    answers = dict(zip(('loss', 'pred', 'mask'), mae(clip('image_mae_tiny', (2, 3, 56, 56)))))
+for name, ours in answers.items():
+    assert (ours - want[name].reshape(ours.shape)).abs().max() < 1e-5 * want[name].abs().max(), name
+# The published name, which means the encoder everywhere else, is completed whole.
+from videozoo_timm.cli import main
+from videozoo_timm.models import image_encoders
+image_encoders.SMALL.update(sizes)
+assert main(['complete', 'drawn:1', '--model', 'mae_say_vits16', '--num-workers', '0']) == 0
 """
     run(code=code)
+    assert list((tmp_path / 'completions').glob('*mae_say_vits16_random75.jpg'))
     assert [p for _, p in hub.requests].count('/eminorhan/mae_say_vits16/resolve/main/mae_say_vits16.pth') == 1
     from videozoo_timm.weights import convert
 
@@ -166,6 +185,27 @@ assert torch.equal(mae.decoder_pred.weight, same.decoder_pred.weight) and torch.
         assert load_file(path, 'mae_s16_im', **TINY).decoder_pred.out_features == 588
         encoder = {k: v for k, v in TINY.items() if not k.startswith('decoder_')}
         assert not hasattr(load_file(path, 'vit_s16_im', **encoder), 'decoder_pred')
+
+
+@pytest.mark.parametrize(
+    'command, told',
+    [
+        ('complete drawn:1 --model dino_say_vitb14', 'no decoder of it was published; take one whose name begins with'),
+        ('complete drawn:1 --model dino_say_vitb16', "no decoder of it was published; take 'mae_say_vitb16'"),
+        ('complete drawn:1 --model vits14_1.0_1_in1k', "take 'vits14_1.0_1'"),
+        ('complete drawn:1 --model vit_hvm1_ssv2-50shot', "take 'mae_hvm1_none'"),
+        ('complete drawn:1 --model vit_s14_im', 'vit_s14_im has no decoder: take mae_s14_im'),
+        ('complete drawn:1 --model mae_t16_im', 'no weights are published for mae_t16_im: name a file with --weights'),
+        ('surprise drawn:1 --model vit_hvm1_none', "take 'mae_hvm1_none'"),
+        ('surprise drawn:1 --model mae_say_vits16', 'mae_say_vits16 takes images; surprise is measured along clips'),
+    ],
+)
+def test_a_model_that_cannot_complete_is_told_before_it_is_downloaded(command, told, tmp_path, monkeypatch, capsys):
+    from videozoo_timm.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.fixture(scope='module')
@@ -221,22 +261,6 @@ def test_images_are_completed(weights, tmp_path, monkeypatch, capsys):
     assert complete(mae, x).mask.double().mean() == 0.75
     with pytest.raises(ValueError, match='takes images'):
         complete(mae, torch.zeros(3, 16, 64, 64))
-
-
-def test_a_published_name_is_completed_whole(hub, run, weights, tmp_path):
-    """The name means the encoder everywhere else."""
-    hub.add('eminorhan/mae_say_vits16', 'mae_say_vits16.pth', weights)
-    code = """
-from videozoo_timm.models import image_encoders, image_mae
-image_encoders.SMALL.update(embed_dim=192, num_heads=3)
-for part in ('dim=96', 'depth=2', 'num_heads=3'):
-    key, value = part.split('=')
-    image_encoders.SMALL[f'decoder_{key}' if key != 'dim' else 'decoder_embed_dim'] = int(value)
-from videozoo_timm.cli import main
-assert main(['complete', 'drawn:1', '--model', 'mae_say_vits16', '--num-workers', '0']) == 0
-"""
-    run(code=code)
-    assert list((tmp_path / 'completions').glob('*mae_say_vits16_random75.jpg'))
 
 
 def test_pretraining_on_images(weights, tmp_path, monkeypatch, capsys):

@@ -601,6 +601,13 @@ def test_the_methods_section_names_model_data_sampling_software_and_papers():
     assert 'version = {9.8.7}' in described.bibtex[-1] and not described.gaps
 
 
+def test_a_control_for_time_is_told():
+    for command, what in (('embed', 'clip'), ('evaluate', 'clip'), ('probe', 'clip'), ('surprise', 'window')):
+        told = describe([record_of(command, options=dict(frames='reversed', contexts=[2]))]).text
+        assert f'as a control for time, the frames of each {what} were in reversed order.' in told, told
+        assert 'to 224 x 224 pixels' in told and ('spread evenly over 128' in told) == (command != 'surprise')
+
+
 def test_every_command_has_its_sentences():
     models = {
         'complete': dict(architecture='mae_h14_st', tag='hvm1'),

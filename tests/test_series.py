@@ -19,6 +19,9 @@ def test_patterns():
     assert matching(['vit_shapes_motion', 'mae_shapes*']) == ['mae_shapes_none', 'vit_shapes_motion']  # as published
     assert 'vit_kinetics_imagenet-2pt' in matching(['vit_kinetics_*'], 'hvm-1')
     assert 'vit_kinetics_imagenet-2pt' not in matching(['vit_kinetics_*'], 'video-models')
+    assert matching(['vit_b14_im.humanlike_0_01_*', 'vit_t14_st.*']) == [*names[4:7], 'vit_shapes_motion']  # timm names
+    assert matching(['vit_b14_im.humanlike_*']) == names
+    assert matching(['say_*', 'vitb14_0.1_1'], generators=True) == ['say_gimel', 'vitb14_0.1_1']
     with pytest.raises(ValueError, match=r"matches 'vitb15_\*'; there are 'vitb14_1.0_1'"):
         matching(['*shapes*', 'vitb15_*'])
     with pytest.raises(ValueError, match='generators alone'):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,14 +158,10 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         if key in shapes:
             every = {repr(args): args for g in catalogue.GENERATORS for args in (g.part_args[kind],)}
             return kind if any(shapes == _shapes_of(kind, args) for args in every.values()) else None
-    from timm import create_model
-
     for architecture in catalogue.ALL_ARCHITECTURES:
         if architecture.startswith('mae_') and 'decoder_pred.weight' not in shapes:
             continue
-        model = create_model(architecture, num_classes=0, device='meta', weight_init='skip')
-        # Position embeddings follow the input's size, the head the classes.
-        fixed = {k: tuple(v.shape) for k, v in model.state_dict().items() if 'pos_embed' not in k}
+        fixed = _fixed_shapes(architecture)
         rest = {k for k in shapes if k not in fixed and 'pos_embed' not in k}
         if catalogue.takes_images(architecture):  # a decoder of another size than the published
             rest = {k for k in rest if not k.startswith(('decoder_', 'mask_token'))}
@@ -174,6 +170,15 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         if all(shapes.get(k) == shape for k, shape in fixed.items()) and rest <= heads:
             return architecture
     return None
+
+
+@cache
+def _fixed_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Its tensors but the position embeddings, which follow the input's size, and the head, which does the classes."""
+    from timm import create_model
+
+    model = create_model(architecture, num_classes=0, device='meta', weight_init='skip')
+    return {k: tuple(v.shape) for k, v in model.state_dict().items() if 'pos_embed' not in k}
 
 
 def _shapes_of(kind: str, args: dict[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -28,13 +28,18 @@ def why_not(name: str) -> str | None:
             f'models finetuned on this fraction of ImageNet were never published under such a name; those of '
             f'humanlike-vits are finetuned on 2% of it ({of}), hvm-1 has vit_hvm1_imagenet-2pt'
         )
-    match = re.fullmatch(r'(vit[a-z]\d+(?:@\d+)?)_([\d.]+)(?:_(\w+))?', published)
+    match = re.fullmatch(r'(vit[a-z]\d+(?:@\d+)?)_([\d.]+)(?:_(\d+))?(_\w+)?', published)
     if not match:
         return None
-    size, fraction, seed = match.groups()
+    size, fraction, seed, ending = match.groups()
     if size not in SIZES:
         return f'humanlike-vits was published in the sizes {", ".join(SIZES)}'
     if fraction not in SEEDS:
         return f'humanlike-vits was trained on the fractions {", ".join(SEEDS)} of its video'
     seeds = ', '.join(map(str, SEEDS[fraction]))
-    return f'of {size}_{fraction} the seeds {seeds} were published' if seed else f'a name ends with its seed: {seeds}'
+    if seed and int(seed) in SEEDS[fraction] and ending:
+        return f'its names end with the seed, or with {FINETUNED} of the models that were finetuned on ImageNet'
+    if seed:
+        told = f'seeds {seeds} were' if len(SEEDS[fraction]) > 1 else f'seed {seeds} alone was'
+        return f'of {size}_{fraction} {told} published'
+    return f'a name ends with its seed: {seeds}'

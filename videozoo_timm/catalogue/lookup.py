@@ -62,27 +62,31 @@ def find(name: str, zoo: str | None = None, warn: Callable[[str], None] = _logge
     return matches[0]
 
 
-def matching(patterns: Iterable[str], zoo: str | None = None) -> list[str]:
+def matching(patterns: Iterable[str], zoo: str | None = None, generators: bool = False) -> list[str]:
     """Names of the published models with features that match one of the patterns, in published order.
 
     Args:
         patterns: As of shells: `*` any text, `?` any character, `[12]` one of these; a name matches itself. The
             finetuned models of humanlike-vits match patterns with `in1k` alone: `vitb14_*_*` are the pretrained ones,
-            `vitb14_*_*_in1k` the finetuned ones, as `videozoo list` has them.
+            `vitb14_*_*_in1k` the finetuned ones, as `videozoo list` has them. Timm names are looked at where no
+            published name matches.
         zoo: Only those of this zoo.
+        generators: Those without features too.
 
     Raises:
-        ValueError: No such zoo; or a pattern that matches no model with features, with the nearest names.
+        ValueError: No such zoo; or a pattern that matches no such model, with the nearest names.
     """
-    if zoo is not None:
-        check_zoo(zoo)
-    names = list(dict.fromkeys(c.name for c in CHECKPOINTS if zoo in (None, c.zoo)))
-    patterns = list(patterns)
+    every = available_models(zoo)
+    timm_names = {c.timm_name: c.name for c in CHECKPOINTS if zoo in (None, c.zoo)}
+    names = every if generators else list(dict.fromkeys(timm_names.values()))
+    found: set[str] = set()
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
-            raise ValueError(_unmatched(pattern, names, zoo))
-    found = {name for name in names if any(_matches(name, pattern) for pattern in patterns)}
-    return [name for name in available_models(zoo) if name in found]
+        matched = [name for name in names if _matches(name, pattern)]
+        matched = matched or [name for timm_name, name in timm_names.items() if _matches(timm_name, pattern)]
+        if not matched:
+            raise ValueError(_unmatched(pattern, names, zoo, generators))
+        found |= set(matched)
+    return [name for name in every if name in found]
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -90,15 +94,16 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) and (not finetuned or humanlike.FINETUNED.strip('_') in pattern)
 
 
-def _unmatched(pattern: str, names: list[str], zoo: str | None) -> str:
-    if any(fnmatchcase(g.name, pattern) for g in GENERATORS if zoo in (None, g.zoo)):
+def _unmatched(pattern: str, names: list[str], zoo: str | None, generators: bool) -> str:
+    if not generators and any(fnmatchcase(g.name, pattern) for g in GENERATORS if zoo in (None, g.zoo)):
         return f'{pattern!r} matches image generators alone, which have no features'
     plain = re.sub(r'[*?\[\]]', '', pattern).lower()
     near = difflib.get_close_matches(plain, names, n=3, cutoff=0.5)
     hint = f'there are {", ".join(map(repr, near))}; ' if near else ''
     where = f' of the zoo {zoo!r}' if zoo else ''
     every = 'get_available_models() (`videozoo list`) lists them all'
-    return f'no model with features{where} matches {pattern!r}; {hint}{every}'
+    what = 'model' if generators else 'model with features'
+    return f'no {what}{where} matches {pattern!r}; {hint}{every}'
 
 
 def finetuned_of(name: str, zoo: str | None = None) -> str:
@@ -126,10 +131,11 @@ def whole_of(name: str, zoo: str | None = None) -> Checkpoint:
     if record.architecture.startswith('mae_'):
         return record
     if record.whole is None:
-        raise ValueError(
-            f'{name!r}: no decoder of it was published; those of silicon-menagerie whose names begin with mae_ and the '
-            f'pretrained ones of humanlike-vits have one, and so have the video models whose names begin with mae_'
-        )
+        _, data, last = record.name.split('_')[:3]
+        own = {record.name.removesuffix(humanlike.FINETUNED), f'mae_{data}_{last}', f'mae_{data}_none'}
+        near = [c.name for c in CHECKPOINTS if c.name in own and c != record and c.zoo == record.zoo]
+        hint = f'take {near[0]!r}' if near else 'take one whose name begins with mae_, or one of humanlike-vits'
+        raise ValueError(f'{name!r}: no decoder of it was published; {hint}')
     return record.whole
 
 
@@ -166,7 +172,8 @@ def _unknown(name: str) -> str:
     if name in ZOOS:
         return f'no model {name!r}, which is a zoo; get_available_models({name!r}) lists its models'
     why = humanlike.why_not(name)
-    known = published + [c.timm_name for c in (*CHECKPOINTS, *WHOLE)] + list(ALL_ARCHITECTURES)
+    models = [c.name for c in CHECKPOINTS] if why else published  # what generators are called is no hint then
+    known = models + [c.timm_name for c in (*CHECKPOINTS, *WHOLE)] + list(ALL_ARCHITECTURES)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     near = near or sorted((k for k in known if name and name.lower() in re.split('[._]', k)), key=len)[:3]
     near = near or difflib.get_close_matches(name.lower(), ZOOS, n=1, cutoff=0.8)

@@ -8,7 +8,7 @@ from ..notes import tell_settings
 from ..text import counted
 from .base import command, option
 from .inputs import files, sample
-from .loading import load, short_name, takes_images, views_for
+from .loading import check_decoder, load, short_name, takes_images, views_for
 from .options import (
     COMPLETION_SPAN,
     Inputs,
@@ -104,6 +104,7 @@ def complete(
         raise ValueError(f'{own} and {other} both say what is masked: give one of them')
     if mask_ratio == 0:
         raise ValueError('--mask-ratio 0 masks nothing, so there is nothing to complete')
+    check_decoder(chosen)
     of_images = takes_images(chosen)
     if of_images and animate:
         raise ValueError(f'--animate is for clips, {chosen.model or chosen.weights} takes images')

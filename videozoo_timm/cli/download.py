@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     videozoo download vit_hvm1_none vit_say_none
     videozoo download vit_kinetics_none --zoo hvm-1
     videozoo download silicon-menagerie
+    videozoo download 'vitb14_*_*'
 """
 )
 @argument(
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     required=True,
     metavar='NAME...',
     shell_complete=complete_model_or_zoo,
-    help='Published names or timm names; a zoo stands for all its models, `all` for those of every zoo.',
+    help='Published names or timm names; a zoo stands for all its models, `all` for those of every zoo, a pattern as '
+    "'vitb14_*_*', quoted, for those whose names match.",
 )
 @zoo_option()
 @option(
@@ -65,13 +67,19 @@ def download(names: tuple[str, ...], zoo: str | None, patience: float | None) ->
 
 
 def _models(names: Sequence[str], zoo: str | None) -> Iterator[tuple[str, str | None]]:
-    """Names of models, and the zoo of each; what a zoo stands for is told before."""
+    """Names of models, and the zoo of each; what a zoo or a pattern stands for is told before."""
     for name in names:
-        if name != 'all' and name not in catalogue.ZOOS:
+        is_pattern = any(character in name for character in '*?[')
+        if name != 'all' and name not in catalogue.ZOOS and not is_pattern:
             yield name, zoo
             continue
         every = (*catalogue.CHECKPOINTS, *catalogue.GENERATORS, *catalogue.video_generators())
-        records = [record for record in every if name in ('all', record.zoo) and zoo in (None, record.zoo)]
+        records = [record for record in every if zoo in (None, record.zoo)]
+        if is_pattern:
+            matching = catalogue.matching([name], zoo, generators=True)
+            records = [record for record in records if record.name in matching]
+        elif name != 'all':
+            records = [record for record in records if record.zoo == name]
         if not records:
             raise ValueError(f'{name} has no models of the zoo {zoo}')
         files = {(r.repo, getattr(r, 'safetensors', r.name)): r.num_bytes for r in records}

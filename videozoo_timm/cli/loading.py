@@ -69,12 +69,27 @@ def _load(chosen: ModelOptions, default: str, whole: bool = False, **options: An
     resolved = chosen.resolved.whole if whole else chosen.resolved
     if resolved.is_guess:
         raise ValueError(f'{chosen.weights} does not say which model it is: name it (--model NAME)')
+    if resolved.published is None and resolved.contents is None and options.get('pretrained', True):
+        raise ValueError(f'no weights are published for {chosen.model}: name a file with --weights')
     model: Any = build(resolved, **options)
     cfg = model.pretrained_cfg
     if resolved.contents is not None and not (chosen.model and resolved.tag):
         told = resolved.contents.header.get('name')
         return model, printable(told or f'{cfg["architecture"]} of {chosen.weights}', 200)
     return model, f'{cfg["architecture"]}.{cfg["tag"]}'
+
+
+def check_decoder(chosen: ModelOptions) -> None:
+    """Raise a ValueError, before anything is downloaded, if the model that is named has no decoder."""
+    from ..catalogue import whole_of
+
+    if chosen.model is None or chosen.weights is not None:
+        return
+    refuse_generator(chosen)
+    if not chosen.resolved.whole.is_mae:
+        if chosen.resolved.record is None:
+            raise ValueError(f'{chosen.model} has no decoder: take {chosen.model.replace("vit_", "mae_", 1)}')
+        whole_of(chosen.model, chosen.zoo)
 
 
 def refuse_generator(chosen: ModelOptions) -> None:

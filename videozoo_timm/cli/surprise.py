@@ -7,7 +7,7 @@ from typing import Any
 from ..text import counted
 from .base import command, option
 from .inputs import absolute, files, sample, shown, unique_stems
-from .loading import load, pick_device, short_name
+from .loading import check_decoder, load, pick_device, short_name, takes_images
 from .options import (
     Inputs,
     ModelOptions,
@@ -199,6 +199,11 @@ def surprise(
 def _load(chosen: ModelOptions, score: str, device: Any) -> tuple[Any, str]:
     """The masked autoencoder that the options name, or for 'nll' the generator, and what to call it."""
     if score != 'nll':
+        check_decoder(chosen)
+        if takes_images(chosen):
+            raise ValueError(
+                f'{chosen.model or chosen.weights} takes images; surprise is measured along clips (mae_..._st)'
+            )
         return load(chosen, 'mae_shapes_none', device=device, whole=True)
     import torch
 

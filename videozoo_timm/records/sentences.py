@@ -58,8 +58,8 @@ def _are_images(record: Mapping[str, Any]) -> bool:
     return bool(stimuli) and all(entry.get('images') for entry in stimuli)
 
 
-def _sampling(record: Mapping[str, Any]) -> str:
-    """How the frames of a clip are taken and prepared."""
+def _sampling(record: Mapping[str, Any], windows: bool = False) -> str:
+    """How the frames of a clip (of `windows`, which the text tells of, a window) are taken and prepared."""
     settings = record.get('settings', {})
     views = settings.get('training_views') or settings.get('views')
     if not isinstance(views, dict):
@@ -69,7 +69,7 @@ def _sampling(record: Mapping[str, Any]) -> str:
     parts = []
     if isinstance(frames, int) and frames > 1 and _are_images(record):
         parts.append(f'Each image was repeated as the {frames} frames of a clip')
-    elif isinstance(frames, int) and frames > 1 and span:
+    elif isinstance(frames, int) and frames > 1 and span and not windows:
         parts.append(
             f'A clip has {frames} frames, spread evenly over {span} frames at 30 per second ({_seconds(span)})'
         )
@@ -86,7 +86,8 @@ def _sampling(record: Mapping[str, Any]) -> str:
     text = '; '.join(parts)
     order = {'reversed': 'in reversed order', 'static': 'all replaced by the middle one'}
     if told := str(record['options'].get('frames') or ''):
-        text += f'; as a control for time, the frames of each clip were {order.get(told, f"in random order ({told})")}'
+        ordered = order.get(told, f'in random order ({told})')
+        text += f'; as a control for time, the frames of each {"window" if windows else "clip"} were {ordered}'
     if record['options'].get('color') == 'published':
         text += '; colors were decoded as in the published pipeline'
     return f'{text[:1].upper()}{text[1:]}.' if text else ''
@@ -325,7 +326,7 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
             f'film of a pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
             f'bootstrapped over scenes; baselines predict zero or repeat the last visible frame.'
         )
-    return text
+    return [*text, _sampling(record, windows=True)]
 
 
 @_of('generate')
