@@ -331,7 +331,7 @@ def test_a_frame_beside_a_clip(visits, tmp_path):
         visit.drag((0.1, 0.1), (0.4, 0.6))
         visit.until(lambda: visit.box() == '0,32,0,48')
         assert f'--weights {file}' in visit.code('command') and '--mask-box 0,16,0,56,0,84' in visit.code('command')
-        visit.choose('second', 'none', 'of the frame')
+        visit.choose('second', 'no second model', 'of the frame')
         visit.until(lambda: visit.page.locator('.film .place').count() == 0)
         visit.choose('model', VIT, 'no decoder')
         visit.open('Compare places', 'similarity')

@@ -90,7 +90,7 @@ class ExplorerPage:
         first, second = (*self.first, NONE)[:2]
         self.model = gr.Dropdown(names, value=first, label='Model', elem_id='model')
         self.second = gr.Dropdown(
-            [('none', NONE), *names], value=second, label='Second model, beside it', elem_id='second'
+            [('no second model', NONE), *names], value=second, label='Second model, beside it', elem_id='second'
         )
         self.status = gr.HTML('', elem_id='status')
 
