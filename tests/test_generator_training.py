@@ -203,6 +203,9 @@ def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     assert {path.name for path in (prior / 'pictures').iterdir()} == {
         f'step_00000008_sampled.{ending}' for ending in ('jpg', 'gif')
     }
+    still = [*second, '--steps', '1', '--lr', '0', '--out', str(tmp_path / 'still')]
+    assert main(still) == 0  # with nothing learned, what it began from
+    assert torch.equal(load_generator(tmp_path / 'still/model.safetensors').gpt.pos_emb, sine_positions((2, 4, 4), 16))
     losses = [float(row['loss']) for row in read_log(prior / 'log.csv')]
     assert losses[-1] < 0.9 * losses[0] and abs(losses[0] - torch.tensor(24.0).log()) < 0.5
     generator = load_generator(prior / 'model.safetensors')
