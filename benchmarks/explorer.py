@@ -48,7 +48,7 @@ def time_views(page, repeats):
         assert not notes, notes
         for row in film_of(session.shown, page.sheets)['rows']:
             for panel in row['panels']:
-                page.sheets.png(panel['src'][5:-4], 0)
+                page.sheets.png(panel['src'], 0)
 
     for view in ('fill', 'look', 'compare', 'surprise'):
         answer(view)  # what is kept from then on

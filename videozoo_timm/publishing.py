@@ -20,6 +20,7 @@ from .models.building import MAY_BE_LEFT
 from .models.protocols import TimmModel
 from .outputs import Output
 from .weights import Source, cached, hub_errors, locate, read_weights, to_timm, verify
+from .weights.pickles import ENDINGS
 from .weights.writing import save_tensors
 
 _logger = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ _logger = logging.getLogger(__name__)
 _OF_THE_PUBLISHED = ('tag', 'license', 'description', 'origin_url', 'paper_name', 'paper_ids', 'notes')
 _OF_THIS_MACHINE = ('file', 'url', 'source', 'state_dict', 'hf_hub_id', 'hf_hub_filename', 'hf_hub_revision')
 _OTHERS = 'they are not the published ones'
-_PICKLES = ('.pth', '.pt', '.ckpt', '.bin')
 
 
 def export(
@@ -284,7 +284,7 @@ def offer_safetensors(
     left_out = [
         f'{name}: no published model of the catalogue'
         for name in sorted(there)
-        if name.endswith(_PICKLES) and not any(name in s.pickles for s in sources)
+        if name.endswith(ENDINGS) and not any(name in s.pickles for s in sources)
     ]
     for source in sources:
         if source.filename in done:

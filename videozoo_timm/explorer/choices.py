@@ -17,6 +17,7 @@ from ..paths import as_path, not_found
 from ..synthetic import drawn_videos, is_drawn
 from ..text import printable
 from ..video import find_media
+from ..weights.pickles import ENDINGS
 
 __all__ = [
     'Models',
@@ -35,13 +36,7 @@ _DRAWN = (FIRST, *(f'drawn:99/{motion}/000003' for motion in MOTIONS if motion !
 _IMPOSSIBLE = tuple(f'drawn-violations:7/{event}/000000/impossible' for event in ('vanish', 'teleport', 'wall'))
 _MOST = 2000  # videos in the list
 _HELD = 3  # models that stay in memory
-_FILES = (
-    '.safetensors',
-    '.pth',
-    '.pt',
-    '.ckpt',
-    '.bin',
-)  # of models, which names do not end with
+_FILES = ('.safetensors', *ENDINGS)  # of models, which names do not end with
 
 
 @dataclass(frozen=True)

@@ -49,17 +49,17 @@ class Sheets:
                 self._held.popitem(last=False)
         return dict(src=f'{FILM}{name}.png', n=num_frames, w=width, h=height)
 
-    def png(self, name: str, level: int = 1) -> bytes | None:
+    def png(self, source: str, level: int = 1) -> bytes | None:
         """Frames one below the other, without loss; None if there are none of this name (any more).
 
         Args:
-            name: As the player asks for it.
+            source: `src` of what `put` tells, by which the player asks for it.
             level: Of the compression, 0 to 9.
         """
         from PIL import Image
 
         with self._lock:
-            frames = self._held.get(name)
+            frames = self._held.get(source.removeprefix(FILM).removesuffix('.png'))
         if frames is None:
             return None
         file = io.BytesIO()

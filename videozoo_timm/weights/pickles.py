@@ -27,6 +27,8 @@ from ..files import check_regular
 from ..text import printable
 from .header import torch_dtypes
 
+ENDINGS = ('.pth', '.pt', '.ckpt', '.bin')  # of files of weights that are pickles
+
 # What reading a pickle may take; the tensors are not counted, since they are not in it. That of `mae_h14` with its
 # optimizer (7.6 GB) takes 20 MB and 0.1 s.
 MEMORY = 1024  # MB; the variable VIDEOZOO_PICKLE_MEMORY says another number
