@@ -87,7 +87,8 @@ class Stream(Iterator[Batch]):
         self._files_per_batch = max(1, batch_size // self.repeats)
         self._done, self._within = position
         self._order = lru_cache(maxsize=4)(self._order_of)
-        self._loaded = load_views(self._jobs(), views, reading)
+        # A batch, and the file whose last view was taken: its end is not.
+        self._loaded = load_views(self._jobs(), views, reading, ahead=self._files_per_batch + 1)
 
     @property
     def position(self) -> tuple[int, int]:

@@ -68,7 +68,9 @@ class Reading:
 IN_THIS_PROCESS = Reading()
 
 
-def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PROCESS, **fields: Any) -> _Loaded:
+def load_views(
+    jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PROCESS, *, ahead: int = 0, **fields: Any
+) -> _Loaded:
     """The views of files, in the files' order, decoded ahead by worker processes.
 
     A file that cannot be read, crashes its worker or hangs does not affect the others: its worker is replaced.
@@ -77,6 +79,8 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
         jobs: The files; there may be no end of them.
         views: Which views of each.
         reading: Worker processes, time limit, threads and colors.
+        ahead: Files that are decoded ahead of what was asked for, at least two for each worker: as many as a batch has,
+            and the workers need not wait while the model computes.
         **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`, `color`, `background`.
 
     Yields:
@@ -91,7 +95,7 @@ def load_views(jobs: Iterable[Job], views: Views, reading: Reading = IN_THIS_PRO
     num_workers = min(reading.num_workers, len(jobs)) if isinstance(jobs, Sized) else reading.num_workers
     if num_workers == 0:
         return _load_here(jobs, views, reading)
-    return _load_ahead(jobs, views, replace(reading, num_workers=num_workers))
+    return _load_ahead(jobs, views, replace(reading, num_workers=num_workers), max(ahead, 2 * num_workers))
 
 
 def _load_here(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
@@ -107,9 +111,9 @@ def _load_here(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
         yield job, end
 
 
-def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading) -> _Loaded:
+def _load_ahead(jobs: Iterable[Job], views: Views, reading: Reading, ahead: int) -> _Loaded:
     # Bounds the memory: at most so many files are being decoded or wait, each with a bounded number of views.
-    places = threading.Semaphore(2 * reading.num_workers)
+    places = threading.Semaphore(ahead)
     queues, closed = _Queues(jobs, max(2, views.augmentation.repeats if views.augmentation else 0)), threading.Event()
     workers = [
         _Worker(
