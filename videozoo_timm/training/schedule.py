@@ -1,10 +1,13 @@
 """The schedule of a run: its steps, their learning rate and the optimizer."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+
+from ..models.attention import fast_in_bfloat16
 
 OPTIMIZERS = ('adamw', 'muon')
 
@@ -59,7 +62,7 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     own: dict[str, Any] = dict(fused=True)  # one pass over the weights instead of ten
     if schedule.optimizer == 'muon':
         own = dict(fallback_no_weight_decay=True, fallback_list=['head.*', '*.head.*'], fallback_lr_scale=0.5)
-    return create_optimizer_v2(
+    optimizer = create_optimizer_v2(
         model,
         schedule.optimizer,
         lr=schedule.lr,
@@ -68,3 +71,26 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
         layer_decay=schedule.layer_decay,
         **own,
     )
+    if schedule.optimizer == 'muon':
+        _multiply_in_float32(optimizer)
+    return optimizer
+
+
+def _multiply_in_float32(optimizer: torch.optim.Optimizer) -> None:
+    """Let timm's Muon multiply in float32 on a device without bfloat16, where a step would take a minute otherwise.
+
+    Its products are in bfloat16, which no argument changes. Between the steps timm is left as it is.
+    """
+    from timm.optim import muon
+
+    in_bfloat16 = muon.zeropower_via_newtonschulz
+
+    def before(stepping: torch.optim.Optimizer, *_: Any) -> None:
+        if not fast_in_bfloat16(stepping.param_groups[0]['params'][0].device):
+            muon.zeropower_via_newtonschulz = functools.partial(in_bfloat16, dtype=torch.float32)
+
+    def after(*_: Any) -> None:
+        muon.zeropower_via_newtonschulz = in_bfloat16
+
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
