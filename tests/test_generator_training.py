@@ -4,6 +4,7 @@ import argparse
 import re
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,24 +12,28 @@ import torch
 import torch.nn.functional as F
 from conftest import relative_error
 from safetensors.torch import load_file
+from timm.optim import muon
 
 from videozoo_timm import load_generator
 from videozoo_timm.cli import main
-from videozoo_timm.models.generator_files import read_video_parts
+from videozoo_timm.models import attention
+from videozoo_timm.models.generator_files import read_video_parts, save_video_generator
 from videozoo_timm.models.gpt import GPT
+from videozoo_timm.models.video_generator import VideoGenerator
 from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
-from videozoo_timm.training import Keeping, Schedule, adversaries, make_accelerator, read_log
+from videozoo_timm.training import Keeping, Schedule, adversaries, make_accelerator, read_log, schedule, stream
 from videozoo_timm.training.loop import make_optimizer
 from videozoo_timm.training.prior import PriorStep, pretrain_prior, sine_positions
 from videozoo_timm.training.tokenizer import (
     TokenizerLoss,
     TokenizerStep,
+    clip_views,
     pretrain_tokenizer,
     psnr,
     random_boxes,
     reconstruct,
 )
-from videozoo_timm.video import find_videos
+from videozoo_timm.video import Augmentation, Reading, find_videos, load_views
 
 DRAWN = [str(path) for path in find_videos('drawn:16')]
 TINY = VideoVQGANConfig(num_codes=24, embed_dim=8, ch=4, downsample=(2, 4, 4), num_frames=4, resolution=16)
@@ -41,13 +46,13 @@ def tokenizer():
 
 def train_tokenizer(folder, steps, resume=False, every=2, loss=None):
     keeping = Keeping(folder, every=every, log_every=1, resume=resume)
-    schedule = Schedule(steps=6, lr=3e-3, warmup=0.0, weight_decay=0.0, betas=(0.5, 0.9))
+    published = Schedule(steps=6, lr=3e-3, warmup=0.0, weight_decay=0.0, betas=(0.5, 0.9))
     options = dict(
         loss=loss or TokenizerLoss(restart=0.5), crop=(4, 8, 16), batch_size=4, span=33, seed=3, pictures_every=0
     )
     if steps < 6:  # as a kill leaves it: the checkpoint of this step, and nothing later
         options |= dict(progress=lambda step, row: stop() if step > steps else None)
-    return pretrain_tokenizer(make_accelerator('cpu'), tokenizer(), DRAWN, schedule, keeping, **options)
+    return pretrain_tokenizer(make_accelerator('cpu'), tokenizer(), DRAWN, published, keeping, **options)
 
 
 def stop():
@@ -133,6 +138,24 @@ def test_muon_is_for_matrices_within_and_adamw_for_all_else():
             assert (change.abs() < 0.5001 * rate).all() and change.abs().max() > 0.49 * rate, name
     with pytest.raises(ValueError, match="optimizer='adam': must be one of"):
         Schedule(steps=1, lr=1.0, optimizer='adam')
+
+
+@pytest.mark.parametrize('fast', [True, False])
+def test_muon_multiplies_in_float32_where_bfloat16_is_slow(fast, monkeypatch):
+    dtypes = []
+
+    def orthogonalized(gradient, *args, dtype=torch.bfloat16, **kwargs):
+        dtypes.append(dtype)
+        return gradient
+
+    monkeypatch.setattr(muon, 'zeropower_via_newtonschulz', orthogonalized)
+    monkeypatch.setattr(schedule, 'fast_in_bfloat16', lambda device: fast)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    optimizer = make_optimizer(model, Schedule(steps=1, lr=1e-2, optimizer='muon'))
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    assert set(dtypes) == {torch.bfloat16 if fast else torch.float32}
+    assert muon.zeropower_via_newtonschulz is orthogonalized  # for others' optimizers
 
 
 def test_sines_tell_where_a_code_is():
@@ -230,6 +253,35 @@ def test_a_generator_is_made_by_two_commands(tmp_path, capsys):
     assert main([*second, '--tokenizer', str(tmp_path / 'vqgan.ckpt'), '--span', '33', '--resume']) == 0
     assert main([*second, '--tokenizer', str(tmp_path / 'vqgan.ckpt'), '--resume']) == 2
     assert 'span was 33, is 57' in capsys.readouterr().err  # which the file does not say: the published one
+
+
+def test_a_tokenizer_goes_on_from_a_file(tmp_path, capsys):
+    path = tmp_path / 'first.safetensors'
+    trained = tokenizer()
+    trained.codebook.N.fill_(1)
+    trained.codebook.z_avg.copy_(trained.codebook.embeddings)
+    save_video_generator(trained, path, dict(span=33))
+    book = read_video_parts(path)['vqgan'].codebook.embeddings
+    command = ['pretrain-tokenizer', 'drawn:8', '--weights', str(path), '--batch-size', '4', '--device', 'cpu']
+    command += ['--num-workers', '0', '--steps', '1', '--lr', '0', '--pictures-every', '0']
+    assert main([*command, '--img-size', '16', '--out', str(tmp_path / 'more')]) == 0
+    more = read_video_parts(tmp_path / 'more/model.safetensors')
+    assert more['vqgan'].config == TINY and more['span'] == 33
+    first = read_video_parts(path)['vqgan'].encoder.state_dict()
+    weights = {k: v for k, v in more['vqgan'].encoder.state_dict().items() if 'running' not in k and 'num_b' not in k}
+    assert all(torch.equal(v, first[k]) for k, v in weights.items())
+    moved = (more['vqgan'].codebook.embeddings - book).abs().max()
+    assert 0 < moved < 0.5 * book.abs().max()  # by a moving average, not anew
+    capsys.readouterr()
+    assert main([*command, '--channels', '8', '--out', str(tmp_path / 'other')]) == 2
+    assert re.search('--channels 8: the tokenizer in .*first.safetensors has 4', capsys.readouterr().err)
+    gpt = tmp_path / 'gpt.safetensors'
+    save_video_generator(GPT(24, 32, 1, 2, 16), gpt, {})
+    assert main([*command, '--weights', str(gpt), '--out', str(tmp_path / 'other')]) == 2
+    assert 'gpt.safetensors holds no tokenizer' in capsys.readouterr().err
+    save_video_generator(VideoVQGAN(TINY), path, dict(span=33))
+    assert main([*command, '--out', str(tmp_path / 'more'), '--resume']) == 2
+    assert 'from_sha256' in capsys.readouterr().err
 
 
 def test_published_settings_are_the_defaults(capsys):
@@ -336,3 +388,38 @@ def test_psnr_is_of_pixels_that_span_1():
     x = clips()
     assert torch.allclose(psnr(x, x + 0.1), torch.full((3,), 20.0), atol=1e-3)
     assert reconstruct(tokenizer().eval(), x).shape == x.shape
+
+
+def test_while_a_step_computes_the_next_batch_is_decoded(monkeypatch):
+    """As many clips as it has: of 32 small boxes, two that were ready left a core idle for half of the time."""
+    begun = []
+
+    def counted(jobs, *args, **kwargs):
+        return load_views((begun.append(job) or job for job in jobs), *args, **kwargs)
+
+    monkeypatch.setattr(stream, 'load_views', counted)
+    views = clip_views(TINY, 33, Augmentation())
+    batches = stream.Stream(DRAWN, views, 6, reading=Reading(num_workers=1))
+    try:
+        assert len(next(batches).x) == 6
+        until = time.monotonic() + 60
+        while len(begun) < 12 and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert len(begun) == 12  # and no more: memory is bounded
+    finally:
+        batches.close()
+
+
+@pytest.mark.parametrize('command', ['pretrain-tokenizer', 'pretrain-prior', 'reconstruct', 'generate', 'finetune'])
+def test_a_dtype_that_is_slow_here_is_told_of(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(attention, 'fast_in_bfloat16', lambda device: False)
+    paths = [] if command == 'generate' else ['--train', 'no'] if command == 'finetune' else ['no']
+    rest = ['--tokenizer', 'no'] if command == 'pretrain-prior' else []
+    save_video_generator(VideoGenerator(GPT(24, 32, 1, 2, 16), VideoVQGAN(TINY)), tmp_path / 'g.safetensors', {})
+    if command in ('reconstruct', 'generate'):
+        rest = ['--weights', str(tmp_path / 'g.safetensors')]
+        paths = paths and ['drawn:1']
+    out = ['--out', str(tmp_path / 'out')] if command != 'generate' else ['--out', str(tmp_path / 'out.gif'), '-n', '1']
+    main([command, *paths, *rest, *out, '--device', 'cpu', '--dtype', 'bfloat16'])
+    assert '--dtype bfloat16: this cpu seems to have no instructions for it' in capsys.readouterr().err

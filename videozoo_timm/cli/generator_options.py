@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base import family, option
 from .completion import complete_generator
-from .loading import pick_device
+from .loading import complain_of_dtype, pick_device
 from .options import device_option, zoo_option
 from .types import FILE, Choice
 
@@ -117,6 +117,7 @@ def placement(chosen: GeneratorOptions) -> 'tuple[torch.device, torch.dtype]':
     from ..models.attention import fast_in_bfloat16
 
     place = pick_device(chosen.device)
+    complain_of_dtype(chosen.dtype, place)
     return place, getattr(torch, chosen.dtype or ('bfloat16' if fast_in_bfloat16(place) else 'float32'))
 
 

@@ -29,8 +29,6 @@ def load(
     """
     import torch
 
-    from ..models.attention import fast_in_bfloat16
-
     refuse_generator(chosen)
     _check_num_frames(chosen)
     options: dict[str, Any] = dict(chosen.sizes)
@@ -40,8 +38,7 @@ def load(
         options['pretrained'] = False
     if chosen.device or device is None:
         device = pick_device(chosen.device)
-    if chosen.dtype == 'bfloat16' and device.type in ('cpu', 'cuda') and not fast_in_bfloat16(device):
-        complain(f'--dtype bfloat16: this {device} seems to have no instructions for it; float32 may be far faster')
+    complain_of_dtype(chosen.dtype, device)
     dtype = getattr(torch, chosen.dtype or 'float32')
     if untrained is not None:
         if chosen.weights is not None:
@@ -61,11 +58,7 @@ def _load(chosen: ModelOptions, default: str, whole: bool = False, **options: An
     from ..factory import build
 
     if chosen.model is None and chosen.weights is None:
-        if chosen.zoo not in (None, 'shapes'):
-            raise ValueError(f'name a model of the zoo {chosen.zoo!r} with --model (`videozoo list` shows them)')
-        chosen.model = default
-        if os.environ.get('RANK', '0') == '0':
-            complain(f'no --model, so the small one that comes with this package is taken: {default}')
+        take_default(chosen, default)
     resolved = chosen.resolved.whole if whole else chosen.resolved
     if resolved.is_guess:
         raise ValueError(f'{chosen.weights} does not say which model it is: name it (--model NAME)')
@@ -141,6 +134,25 @@ def views_for(chosen: ModelOptions, model: 'nn.Module', span: int, frames: str =
     from ..inference.pipeline import sampling_of, views_of
 
     return views_of(model, sampling_of(model, span, frames), **view_size(chosen, model), **changes)
+
+
+def take_default(chosen: Any, default: str) -> None:
+    """The model of a command that names none, which says so."""
+    if chosen.zoo not in (None, 'shapes'):
+        raise ValueError(f'name a model of the zoo {chosen.zoo!r} with --model (`videozoo list` shows them)')
+    chosen.model = default
+    if os.environ.get('RANK', '0') == '0':
+        complain(f'no --model, so the small one that comes with this package is taken: {default}')
+
+
+def complain_of_dtype(name: str | None, device: 'torch.device') -> None:
+    """Say where `--dtype` makes a device far slower, once for all processes."""
+    from ..models.attention import fast_in_bfloat16
+
+    if name != 'bfloat16' or device.type not in ('cpu', 'cuda') or fast_in_bfloat16(device):
+        return
+    if os.environ.get('RANK', '0') == '0':
+        complain(f'--dtype bfloat16: this {device} seems to have no instructions for it; float32 may be far faster')
 
 
 def pick_device(name: str | None) -> 'torch.device':

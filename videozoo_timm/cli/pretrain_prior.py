@@ -66,7 +66,7 @@ from .types import FILE, Choice, Count
     section='Training',
     help='Write samples every so many steps; 0 for never.',
 )
-@clip_options(own_span=False)
+@clip_options("the tokenizer's")
 def pretrain_prior(
     inputs: Inputs,
     reading: ReadingOptions,

@@ -1,5 +1,9 @@
 """videozoo pretrain-tokenizer."""
 
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
 from .base import command, option
 from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
@@ -15,7 +19,7 @@ from .training import (
     training_progress,
 )
 from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
-from .types import Choice, Count, Number
+from .types import FILE, Choice, Count, Number
 
 
 @command(
@@ -28,28 +32,45 @@ from .types import Choice, Count, Number
 """,
 )
 @input_options('Video files, or folders to search.')
-@option('--num-codes', type=Count(2), default=16384, metavar='N', section='Model', help='Size of the codebook.')
-@option('--code-dim', type=Count(), default=256, metavar='N', section='Model', help='Width of a code.')
+@option(
+    '--weights',
+    type=FILE,
+    metavar='FILE',
+    section='Model',
+    show_default='random ones',
+    help='Go on from this tokenizer, whose sizes are then the defaults.',
+)
+@option('--num-codes', type=Count(2), metavar='N', section='Model', show_default='16384', help='Size of the codebook.')
+@option('--code-dim', type=Count(), metavar='N', section='Model', show_default='256', help='Width of a code.')
 @option(
     '--channels',
     type=Count(),
-    default=32,
     metavar='N',
     section='Model',
+    show_default='32',
     help='Channels at full resolution; each halving doubles them.',
 )
 @option(
     '--downsample',
     type=Count(),
     nargs=3,
-    default=(2, 16, 16),
     metavar='T H W',
     section='Model',
+    show_default='2, 16, 16',
     help='Frames, rows and columns of pixels to one code, powers of two.',
 )
-@option('--norm', type=Choice(['batch', 'group']), default='batch', section='Model', help='Kind of normalization.')
-@option('--img-size', type=Count(), default=256, metavar='PIXELS', section='Model', help='Height and width of clips.')
-@option('--num-frames', type=Count(), default=16, metavar='N', section='Model', help='Number of frames of clips.')
+@option('--norm', type=Choice(['batch', 'group']), section='Model', show_default='batch', help='Kind of normalization.')
+@option(
+    '--img-size',
+    type=Count(),
+    metavar='PIXELS',
+    section='Model',
+    show_default='256',
+    help='Height and width of clips.',
+)
+@option(
+    '--num-frames', type=Count(), metavar='N', section='Model', show_default='16', help='Number of frames of clips.'
+)
 @training_options(
     'tokenizer',
     lr=5e-5,
@@ -126,17 +147,18 @@ from .types import Choice, Count, Number
     section='Training',
     help='Write reconstructions of the first videos every so many steps; 0 for never.',
 )
-@clip_options()
+@clip_options(f'{PUBLISHED_SPAN}, or that of --weights')
 def pretrain_tokenizer(
     inputs: Inputs,
     reading: ReadingOptions,
-    num_codes: int,
-    code_dim: int,
-    channels: int,
-    downsample: tuple[int, int, int],
-    norm: str,
-    img_size: int,
-    num_frames: int,
+    weights: Path | None,
+    num_codes: int | None,
+    code_dim: int | None,
+    channels: int | None,
+    downsample: tuple[int, int, int] | None,
+    norm: str | None,
+    img_size: int | None,
+    num_frames: int | None,
     training: TrainingOptions,
     place: PlaceOptions,
     restart: float,
@@ -152,6 +174,8 @@ def pretrain_tokenizer(
     """Train a tokenizer: a 3-D VQGAN that turns clips into codes and back."""
     import torch
 
+    from ..inference.journal import checksum_of
+    from ..models.generator_files import read_video_parts
     from ..models.video_vqgan import VideoVQGAN, VideoVQGANConfig
     from ..training.tokenizer import TokenizerLoss
     from ..training.tokenizer import pretrain_tokenizer as train
@@ -159,18 +183,29 @@ def pretrain_tokenizer(
 
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
-    torch.manual_seed(training.seed)
-    vqgan = VideoVQGAN(
-        VideoVQGANConfig(
-            num_codes=num_codes,
-            embed_dim=code_dim,
-            ch=channels,
-            downsample=downsample,
-            norm=norm,
-            num_frames=num_frames,
-            resolution=img_size,
-        )
+    sizes: dict[str, Any] = dict(
+        num_codes=num_codes,
+        embed_dim=code_dim,
+        ch=channels,
+        downsample=downsample,
+        norm=norm,
+        num_frames=num_frames,
+        resolution=img_size,
     )
+    sizes = {name: value for name, value in sizes.items() if value is not None}
+    about, span = {}, PUBLISHED_SPAN
+    if weights is None:
+        torch.manual_seed(training.seed)
+        vqgan = VideoVQGAN(VideoVQGANConfig(**sizes))
+    else:
+        held = read_video_parts(weights)
+        if 'vqgan' not in held:
+            raise ValueError(f'--weights {weights} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
+        vqgan, span = held['vqgan'], held.get('span', span)
+        for name, value in sizes.items():
+            if value != (own := getattr(vqgan.config, name)):
+                raise UserError(f'{{{name}}}: the tokenizer in {{}} has {{}}', weights, own, **{name: value})
+        about = dict(from_sha256=checksum_of(vqgan.state_dict().items()))
     steps = steps_of(training, clips, accelerator, len(paths))
     with training_progress(accelerator, steps) as progress:
         path = train(
@@ -189,10 +224,11 @@ def pretrain_tokenizer(
             ),
             batch_size=training.batch_size,
             augmentation=clips.augmentation,
-            span=clips.span or PUBLISHED_SPAN,
+            span=clips.span or span,
             crop=crop,
             pictures_every=pictures_every,
             seed=training.seed,
+            about=about,
             progress=progress,
             **reading_of(reading),
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..text import counted
 from .base import family, option
-from .loading import check_trainable, load_trainable, pick_device
+from .loading import check_trainable, complain_of_dtype, load_trainable, pick_device
 from .options import RECOGNITION_SPAN, ModelOptions, ReadingOptions, folder_option, span_option
 from .output import bar_class, complain, echo, hidden, report
 from .types import Choice, Count, Number
@@ -207,8 +207,7 @@ def make_accelerator(chosen: Any, training: TrainingOptions) -> Any:
     """The accelerator for options with a device and a dtype."""
     from ..training.loop import make_accelerator
 
-    if chosen.device is not None:
-        pick_device(chosen.device)  # refused in the words of the command line
+    complain_of_dtype(chosen.dtype, pick_device(chosen.device))  # and refused in the words of the command line
     return make_accelerator(chosen.device, chosen.dtype, training.accumulate)
 
 

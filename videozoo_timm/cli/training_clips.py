@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .base import family, option
-from .options import DTYPES, device_option, span_option
+from .options import DTYPES, device_option
 from .types import Choice, Count, Number
 
 PUBLISHED_SPAN = 57  # of `training.tokenizer`, without its imports
@@ -59,14 +59,19 @@ class ClipOptions:
         )
 
 
-def clip_options(own_span: bool = True) -> Callable[[Any], Any]:
+def clip_options(span: str) -> Callable[[Any], Any]:
+    """How clips are taken; `span` says what their length is by default."""
     in_clips = functools.partial(option, section='Clips')
     return family(
         'clips',
         ClipOptions,
-        span_option(PUBLISHED_SPAN, section='Clips')
-        if own_span
-        else in_clips('--span', type=Count(), metavar='N', show_default="the tokenizer's", help='Length of a clip.'),
+        in_clips(
+            '--span',
+            type=Count(),
+            metavar='N',
+            show_default=span,
+            help='Length of a clip: its frames are spread evenly over N frames at 30 frames per second.',
+        ),
         in_clips(
             '--latest-start',
             type=Number(0, 1),
