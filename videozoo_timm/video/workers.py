@@ -79,8 +79,7 @@ def load_views(
         jobs: The files; there may be no end of them.
         views: Which views of each.
         reading: Worker processes, time limit, threads and colors.
-        ahead: Files that are decoded ahead of what was asked for, at least two for each worker: as many as a batch has,
-            and the workers need not wait while the model computes.
+        ahead: Files that are decoded before they are asked for, at least two for each worker; see the training stream.
         **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`, `color`, `background`.
 
     Yields:
