@@ -14,7 +14,7 @@ from timm.models import get_pretrained_cfg
 import videozoo_timm
 from videozoo_timm import catalogue
 
-SHIPPED = ['mae_shapes_none', 'vit_shapes_motion']
+SHIPPED = ['mae_shapes_none', 'vit_shapes_motion', 'gen_shapes_64']
 PUBLISHED = json.loads((GOLDEN / 'published.json').read_text())
 IMAGES = PUBLISHED['silicon-menagerie encoders'] + PUBLISHED['silicon-menagerie generators']
 
@@ -27,7 +27,7 @@ def test_every_published_name_in_published_order():
     of_videos = list(dict.fromkeys(PUBLISHED['hvm-1'] + PUBLISHED['video-models']))
     series = videozoo_timm.get_available_models('humanlike-vits')
     assert names == of_videos + IMAGES + series + SHIPPED
-    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 156 + 2, 96 + 156 + 2)
+    assert (len(names), len(catalogue.CHECKPOINTS)) == (116 + 156 + 3, 96 + 156 + 2)
 
 
 def test_every_checkpoint_is_a_timm_tag_with_its_repo_and_file():

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import videozoo_timm
-from videozoo_timm.catalogue import find
+from videozoo_timm.catalogue import PACKAGED, find
 from videozoo_timm.cli import options, output
 from videozoo_timm.inference import pipeline
 from videozoo_timm.inference.reporting import Pace
@@ -70,7 +70,7 @@ def here(monkeypatch, tmp_path, capsys):
 
 def test_list(run):
     rows = json.loads(run('list', '--json').stdout)
-    assert len(rows) == 254 + 26 and len({row['timm_name'] for row in rows}) == 254 + 1  # generators have none
+    assert len(rows) == 254 + 27 and len({row['timm_name'] for row in rows}) == 254 + 1  # generators have none
     assert rows[0]['name'] == 'mae_hvm1_none' and rows[0]['bytes'] == 4 * 645534104 and rows[0]['on_disk'] is None
     table = run('list', '--zoo', 'hvm-1').stdout.splitlines()
     assert len(table) == 22 and '1000 ImageNet-1k' in table[7] and '448' in table[8]
@@ -89,6 +89,7 @@ def test_info_and_on_disk(hub, run, tmp_path):
         'vit_hvm1_ssv2-50shot',
         'mae_shapes_none',
         'vit_shapes_motion',
+        'gen_shapes_64',
     ]
     assert 'verified' in run('verify', 'vit_hvm1_ssv2-50shot').stdout
 
@@ -98,6 +99,10 @@ def test_what_is_known_of_the_shipped_models(here):
     assert '8 motions' in text and 'mit' in text and 'make_shapes' in text
     assert 'comes with this package' in here('verify', 'mae_shapes_none').stdout
     assert 'verified' in here('verify', find('vit_shapes_motion').packaged).stdout
+    text = here('info', 'gen_shapes_64').stdout
+    assert 'MIT' in text and 'make_gen_shapes' in text and '8 x 8 x 8 of 512' in text
+    for name in ('gen_shapes_64', PACKAGED / 'gen_shapes_64.safetensors'):
+        assert 'comes with this package' in here('verify', name).stdout
     assert 'mae_shapes_none.safetensors' in here('download', 'mae_shapes_none').stdout
 
 

@@ -21,7 +21,7 @@ from videozoo_timm.models.generator_files import read_video_parts, save_video_ge
 from videozoo_timm.models.gpt import GPT
 from videozoo_timm.models.video_generator import VideoGenerator
 from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
-from videozoo_timm.training import Keeping, Schedule, adversaries, make_accelerator, read_log, schedule, stream
+from videozoo_timm.training import Keeping, Schedule, adversaries, loop, make_accelerator, read_log, schedule, stream
 from videozoo_timm.training.loop import make_optimizer
 from videozoo_timm.training.prior import PriorStep, pretrain_prior, sine_positions
 from videozoo_timm.training.tokenizer import (
@@ -157,6 +157,14 @@ def test_muon_multiplies_in_float32_where_bfloat16_is_slow(fast, monkeypatch):
     assert set(dtypes) == {torch.bfloat16 if fast else torch.float32}
     assert muon.zeropower_via_newtonschulz is orthogonalized  # for others' optimizers
 
+    def fails(gradient, *args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(muon, 'zeropower_via_newtonschulz', fails)
+    with pytest.raises(MemoryError):
+        optimizer.step()
+    assert muon.zeropower_via_newtonschulz is fails
+
 
 def test_sines_tell_where_a_code_is():
     found = sine_positions((2, 4, 8), 32)
@@ -272,6 +280,9 @@ def test_a_tokenizer_goes_on_from_a_file(tmp_path, capsys):
     assert all(torch.equal(v, first[k]) for k, v in weights.items())
     moved = (more['vqgan'].codebook.embeddings - book).abs().max()
     assert 0 < moved < 0.5 * book.abs().max()  # by a moving average, not anew
+    assert main([*command, '--lr', '1e-3', '--out', str(tmp_path / 'learns')]) == 0
+    learned = read_video_parts(tmp_path / 'learns/model.safetensors')['vqgan'].encoder.state_dict()
+    assert 0 < max((v - first[k]).abs().max() for k, v in learned.items() if k in weights) < 0.1
     capsys.readouterr()
     assert main([*command, '--channels', '8', '--out', str(tmp_path / 'other')]) == 2
     assert re.search('--channels 8: the tokenizer in .*first.safetensors has 4', capsys.readouterr().err)
@@ -279,6 +290,9 @@ def test_a_tokenizer_goes_on_from_a_file(tmp_path, capsys):
     save_video_generator(GPT(24, 32, 1, 2, 16), gpt, {})
     assert main([*command, '--weights', str(gpt), '--out', str(tmp_path / 'other')]) == 2
     assert 'gpt.safetensors holds no tokenizer' in capsys.readouterr().err
+    save_video_generator(VideoGenerator(GPT(24, 32, 1, 2, 16), trained, 33), path, {})  # a whole one has a tokenizer
+    assert main([*command, '--out', str(tmp_path / 'whole')]) == 0
+    assert read_video_parts(tmp_path / 'whole/model.safetensors')['span'] == 33
     save_video_generator(VideoVQGAN(TINY), path, dict(span=33))
     assert main([*command, '--out', str(tmp_path / 'more'), '--resume']) == 2
     assert 'from_sha256' in capsys.readouterr().err
@@ -411,15 +425,33 @@ def test_while_a_step_computes_the_next_batch_is_decoded(monkeypatch):
         batches.close()
 
 
-@pytest.mark.parametrize('command', ['pretrain-tokenizer', 'pretrain-prior', 'reconstruct', 'generate', 'finetune'])
+@pytest.mark.parametrize(
+    'command', ['pretrain-tokenizer', 'pretrain-prior', 'finetune', 'reconstruct', 'generate', 'surprise']
+)
 def test_a_dtype_that_is_slow_here_is_told_of(command, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention, 'fast_in_bfloat16', lambda device: False)
-    paths = [] if command == 'generate' else ['--train', 'no'] if command == 'finetune' else ['no']
-    rest = ['--tokenizer', 'no'] if command == 'pretrain-prior' else []
-    save_video_generator(VideoGenerator(GPT(24, 32, 1, 2, 16), VideoVQGAN(TINY)), tmp_path / 'g.safetensors', {})
-    if command in ('reconstruct', 'generate'):
-        rest = ['--weights', str(tmp_path / 'g.safetensors')]
-        paths = paths and ['drawn:1']
-    out = ['--out', str(tmp_path / 'out')] if command != 'generate' else ['--out', str(tmp_path / 'out.gif'), '-n', '1']
-    main([command, *paths, *rest, *out, '--device', 'cpu', '--dtype', 'bfloat16'])
+    # Accelerate keeps the first precision of a process for all that comes after.
+    monkeypatch.setattr(loop, 'make_accelerator', lambda *args: SimpleNamespace(device=torch.device('cpu')))
+    path = tmp_path / 'generator.safetensors'
+    save_video_generator(VideoGenerator(GPT(24, 32, 1, 2, 16), VideoVQGAN(TINY)), path, {})
+    given = {
+        'pretrain-tokenizer': ['nowhere'],
+        'pretrain-prior': ['nowhere', '--tokenizer', str(path)],
+        'finetune': ['--train', 'nowhere'],
+        'reconstruct': ['drawn:1', '--weights', str(path)],
+        'generate': ['-n', '1', '--weights', str(path)],
+        'surprise': ['drawn:1', '--score', 'nll', '--contexts', '2', '--no-pictures', '--weights', str(path)],
+    }[command]
+    out = tmp_path / ('out.gif' if command == 'generate' else 'out')
+    main([command, *given, '--out', str(out), '--num-workers', '0', '--device', 'cpu', '--dtype', 'bfloat16'])
     assert '--dtype bfloat16: this cpu seems to have no instructions for it' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('command', 'option'), [('pretrain-tokenizer', '--weights'), ('pretrain-prior', '--tokenizer')]
+)
+def test_starting_over_does_not_remove_what_a_run_begins_from(command, option, tmp_path, capsys):
+    path = tmp_path / 'model.safetensors'
+    save_video_generator(tokenizer(), path, {})
+    assert main([command, 'drawn:8', option, str(path), '--out', str(tmp_path), '--force', '--device', 'cpu']) == 2
+    assert f'--force would remove {option} {path}' in capsys.readouterr().err and path.exists()

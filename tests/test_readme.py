@@ -22,7 +22,7 @@ import videozoo_timm
 
 RUN = [page for page in PAGES if page != DOCS / 'frameworks.md']
 HANDBOOK = 'https://eminorhan.github.io/videozoo-timm/'
-LONG = ('finetuning', 'generating', 'comparing')  # pages that take 15 seconds or more
+LONG = ('finetuning', 'generating', 'generating_videos', 'comparing')  # pages that take 15 seconds or more
 LANGUAGES = {'python', 'bash', 'text', 'bibtex', 'toml'}  # of these, the first two run
 
 # Full-size weights are 2.5 GB a model, so the pages run on models of the published names, inputs and classes whose

@@ -85,6 +85,7 @@ def test_motions_are_named():
 def test_the_shipped_models_are_small_and_load_offline_through_three_doors(tmp_path):
     files = [c.packaged for c in catalogue.CHECKPOINTS if c.packaged]
     assert len(files) == 2 and sum(file.stat().st_size for file in files) <= 8e6
+    assert all(generator.num_bytes <= 8e6 for generator in catalogue.video_generators())
     for name in ('mae_t14_st.shapes', 'vit_t14_st.shapes_motion'):
         assert name in timm.list_pretrained() and get_pretrained_cfg(name).license == 'mit'
     code = """
@@ -98,6 +99,10 @@ for name, tag in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion'
     outputs = [model.forward_features(x) for model in models]
     assert all(torch.equal(outputs[0], other) for other in outputs), name
     assert not models[0].training and next(models[0].parameters()).dtype == torch.float32
+generator = videozoo_timm.load_model('gen_shapes_64')
+other = torch.hub.load(sys.argv[1], 'gen_shapes_64', source='local')
+assert all(torch.equal(*pair) for pair in zip(generator.parameters(), other.parameters()))
+assert not generator.training and generator.gpt.head.weight.dtype == torch.float32
 """
     env = dict(os.environ, PYTHONPATH=str(REPOSITORY), HF_HUB_OFFLINE='1', TORCH_HOME=str(tmp_path))
     done = run_forked([REPOSITORY], code, env, tmp_path)
@@ -107,13 +112,24 @@ for name, tag in (('mae_shapes_none', 'mae_t14_st.shapes'), ('vit_shapes_motion'
 def test_every_command_without_a_model_takes_the_shipped_one_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cat = str(CLIPS / 'pans' / 'things' / 'cat.mp4')
-    for command, *rest in (['complete'], ['attend'], ['pca'], ['embed'], ['classify'], ['evaluate']):
-        name = 'mae_shapes_none' if command == 'complete' else 'vit_shapes_motion'
-        paths = ['drawn:8'] if command == 'evaluate' else [cat, 'drawn:1']
-        assert main([command, *paths, '--num-workers', '0', *rest]) == 0
+    names = dict(complete='mae_shapes_none', reconstruct='gen_shapes_64', generate='gen_shapes_64')
+    given = dict(evaluate=['drawn:8'], generate=['-n', '1', '--out', 'sample.gif'])
+    for command in ('complete', 'attend', 'pca', 'embed', 'classify', 'evaluate', 'reconstruct', 'generate'):
+        name = names.get(command, 'vit_shapes_motion')
+        assert main([command, *given.get(command, [cat, 'drawn:1']), '--num-workers', '0']) == 0
         assert f'no --model, so the small one that comes with this package is taken: {name}' in capsys.readouterr().err
+    surprise = ['surprise', 'drawn:1', '--score', 'nll', '--num-workers', '0', '--no-pictures']
+    assert main(surprise) == 0 and 'is taken: gen_shapes_64' in capsys.readouterr().err
+    capsys.readouterr()
+    for out in ('sample.gif', 'reconstructions', 'surprise'):
+        assert main(['methods', out]) == 0 and 'We used the generator gen_shapes_64' in capsys.readouterr().out
     assert len(list((tmp_path / 'completions').glob('*_mae_shapes_none_random90.jpg'))) == 2
-    assert main(['complete', cat, '--zoo', 'hvm-1']) == 2
+    for command in (
+        ['complete', cat, '--zoo', 'hvm-1'],
+        ['generate', '--zoo', 'silicon-menagerie'],
+        ['generate', '--complete', '.'],
+    ):
+        assert main(command) == 2 and 'with --model' in capsys.readouterr().err
 
 
 def test_a_video_is_the_same_whenever_it_is_drawn():

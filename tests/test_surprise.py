@@ -345,9 +345,9 @@ def test_the_command_scores_with_a_generator(tmp_path, capsys):
     [
         (['--model', 'mae_shapes_none'], '--score nll: mae_shapes_none is no generator of videos'),
         (['--model', 'gen_shape'], "no model 'gen_shape'"),
-        ([], '--score nll: name a generator of videos (--model NAME, or --weights FILE)'),
+        (['--zoo', 'hvm-1'], "name a model of the zoo 'hvm-1' with --model"),
     ],
-    ids=['mae', 'unknown', 'none'],
+    ids=['mae', 'unknown', 'zoo'],
 )
 def test_what_is_no_generator_is_told_in_words(tmp_path, capsys, options, words):
     command = ['surprise', FILM, '--score', 'nll', '--num-workers', '0', '--out', str(tmp_path / 'out')]

@@ -41,7 +41,7 @@ import torch
 name, repo = 'vit_hvm1_ssv2-50shot', 'eminorhan/hvm-1'
 kwargs = dict(skip_validation=True, trust_repo=True)
 names = torch.hub.list(repo, **kwargs)
-assert len(names) == 118 + 156 and 'vit_hvm1@448_none' in names and 'mae_kinetics-200h_none' in names, names
+assert len(names) == 119 + 156 and 'vit_hvm1@448_none' in names and 'mae_kinetics-200h_none' in names, names
 text = torch.hub.help(repo, name, **kwargs)
 assert 'SSV2' in text and 'zoo' in text and 'pretrained' in text, text
 sizes = {TINY_VIT!r}

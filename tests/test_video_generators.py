@@ -375,6 +375,8 @@ def test_own_files_hold_the_same(generator, clips, tmp_path, monkeypatch, capsys
     for repo in ('hf-hub:somebody/videos', 'hf-hub:somebody'):
         with pytest.raises(ValueError, match=f'{repo}.?: name a file'):
             load_generator(repo)
+    with pytest.raises(FileNotFoundError, match='^gen_shapes_64: no such file; it is the name of a model'):
+        load_generator('gen_shapes_64')
     with pytest.raises(ValueError, match='holds no gpt'):
         load_generator(gpt=files['vqgan'], vqgan=files['vqgan'])
     with pytest.raises(ValueError, match='holds no part of a video generator'):

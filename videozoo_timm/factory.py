@@ -141,6 +141,8 @@ def load_generator(
 def _source_of_part(path: str | Path, kind: str, cache_dir: str | Path | None) -> Source:
     prefix, _, rest = str(path).partition('hf-hub:')
     if prefix or not rest:
+        if str(path) in get_available_models() and not as_path(path).exists():
+            raise FileNotFoundError(f'{path}: no such file; it is the name of a model, so load it by its name')
         return Source(file=as_path(path))
     if rest.count('/') < 2:
         raise UserError('{path}: name a file, hf-hub:organization/repository/FILE', path=path)

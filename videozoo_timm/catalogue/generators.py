@@ -143,7 +143,7 @@ GENERATORS: tuple[Generator, ...] = tuple(
 
 
 # A model that is trained anew is a row here, its file in `data`, and its number of parameters.
-_VIDEO_GENERATORS: tuple[PackagedGenerator, ...] = ()
+_VIDEO_GENERATORS: tuple[PackagedGenerator, ...] = (PackagedGenerator('gen_shapes_64', 16, 64, (8, 8, 8), 512),)
 
 
 def video_generators() -> tuple[PackagedGenerator, ...]:

@@ -95,8 +95,9 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _unmatched(pattern: str, names: list[str], zoo: str | None, generators: bool) -> str:
-    if not generators and any(fnmatchcase(g.name, pattern) for g in GENERATORS if zoo in (None, g.zoo)):
-        return f'{pattern!r} matches image generators alone, which have no features'
+    every_generator = (*GENERATORS, *video_generators())
+    if not generators and any(fnmatchcase(g.name, pattern) for g in every_generator if zoo in (None, g.zoo)):
+        return f'{pattern!r} matches generators alone, which have no features'
     plain = re.sub(r'[*?\[\]]', '', pattern).lower()
     near = difflib.get_close_matches(plain, names, n=3, cutoff=0.5)
     hint = f'there are {", ".join(map(repr, near))}; ' if near else ''

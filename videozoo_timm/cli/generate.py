@@ -56,10 +56,11 @@ class VideoOptions:
 @command(
     results='out',
     examples="""
+    videozoo generate --model gen_shapes_64 -n 4 --seed 0 --out samples.mp4
+    videozoo generate --model gen_shapes_64 --continue drawn:4@7 --context 8 --samples 2 --out continued.gif
     videozoo generate --model say_gimel -n 36 --seed 0 --out samples.png
     videozoo generate --model say_gimel --complete IMAGES --keep 0.5 --samples 2 --out completed.png
     videozoo generate --gpt gpt.ckpt --vqgan vqgan.ckpt -n 4 --out samples.mp4
-    videozoo generate --weights generator.safetensors --continue VIDEOS --context 8 --out continued.gif
 """,
 )
 @generator_options()
@@ -179,7 +180,7 @@ def generate(
     reading: ReadingOptions,
 ) -> int:
     """Generate images or videos, or go on where their beginning is given."""
-    is_video = check_named(chosen)
+    is_video = check_named(chosen, of_images=originals is not None)
     if is_video and originals is not None:
         raise ValueError(f'--complete {originals}: {chosen.name} generates videos; --continue takes some')
     if is_video and keep is not None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..notes import tell_settings
 from .base import family, option
 from .completion import complete_generator
-from .loading import complain_of_dtype, pick_device
+from .loading import complain_of_dtype, pick_device, take_default
 from .options import device_option, zoo_option
 from .types import FILE, Choice
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from ..models import VideoGenerator
+
+
+DEFAULT = 'gen_shapes_64'
 
 
 @dataclass
@@ -58,6 +62,7 @@ def generator_options() -> Callable[[Any], Any]:
             'model',
             metavar='NAME',
             shell_complete=complete_generator,
+            show_default=f'{DEFAULT}, which comes with this package',
             help='Published name, for instance say_gimel.',
         ),
         zoo_option(),
@@ -79,11 +84,13 @@ def generator_options() -> Callable[[Any], Any]:
     )
 
 
-def check_named(chosen: GeneratorOptions) -> bool:
+def check_named(chosen: GeneratorOptions, of_images: bool = False) -> bool:
     """Whether the options name a video generator and not one of images; nothing is loaded.
 
+    Where they name none it is the one of videos that comes with the package, unless only one of images will do.
+
     Raises:
-        ValueError: They name neither, or a part of one.
+        ValueError: They name what is no generator, or a part of one.
     """
     from ..identity import resolve
 
@@ -94,11 +101,11 @@ def check_named(chosen: GeneratorOptions) -> bool:
     if chosen.model is None and chosen.files:
         missing = '--gpt' if chosen.gpt is None else '--vqgan'
         raise ValueError(f'a video generator has two models: name the file of the other one with {missing}')
+    if chosen.model is None and of_images:
+        raise ValueError('name a generator of images with --model (`videozoo list --zoo silicon-menagerie` shows them)')
     if chosen.model is None:
-        raise ValueError(
-            'name a generator with --model (`videozoo list --zoo silicon-menagerie` shows those of images), or the '
-            'files of a video generator with --gpt and --vqgan'
-        )
+        take_default_generator(chosen)
+        return True
     resolved = resolve(chosen.model, zoo=chosen.zoo)
     if not resolved.is_generator:
         raise ValueError(
@@ -108,6 +115,12 @@ def check_named(chosen: GeneratorOptions) -> bool:
     if chosen.weights is not None or (resolved.is_video_generator and chosen.files):
         raise ValueError(f'{chosen.model} and files contradict each other: leave --model out')
     return resolved.is_video_generator
+
+
+def take_default_generator(chosen: Any) -> None:
+    """The generator of a command that names none, which says so, and notes it in its record."""
+    take_default(chosen, DEFAULT)
+    tell_settings(model=DEFAULT)
 
 
 def placement(chosen: GeneratorOptions) -> 'tuple[torch.device, torch.dtype]':

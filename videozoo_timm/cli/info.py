@@ -120,6 +120,8 @@ def _packaged_rows(generator: catalogue.PackagedGenerator) -> list[list[str]]:
         ['parameters', f'{generator.num_params:,}'],
         ['videos', f'{generator.num_frames} frames of {side} x {side} pixels'],
         ['codes', f'{frames} x {rows} x {columns} of {generator.num_codes}'],
+        ['trained on', 'synthetic moving shapes, by examples/make_gen_shapes.sh'],
+        ['license of the weights', 'MIT'],
         *_header_rows(_header_of(generator.packaged)),
     ]
 

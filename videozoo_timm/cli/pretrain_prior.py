@@ -7,6 +7,7 @@ from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
 from .training import (
     TrainingOptions,
+    keep_input,
     keeping_of,
     make_accelerator,
     reading_of,
@@ -93,6 +94,7 @@ def pretrain_prior(
 
     if width % heads:
         raise ValueError(f'--width {width}: must be a multiple of --heads {heads}')
+    keep_input(training, '--tokenizer', tokenizer)
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
     held = read_video_parts(tokenizer)

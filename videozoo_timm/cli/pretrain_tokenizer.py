@@ -9,6 +9,7 @@ from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
 from .training import (
     TrainingOptions,
+    keep_input,
     keeping_of,
     make_accelerator,
     reading_of,
@@ -181,6 +182,7 @@ def pretrain_tokenizer(
     from ..training.tokenizer import pretrain_tokenizer as train
     from ..video import find_videos
 
+    keep_input(training, '--weights', weights)
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
     sizes: dict[str, Any] = dict(
@@ -194,8 +196,8 @@ def pretrain_tokenizer(
     )
     sizes = {name: value for name, value in sizes.items() if value is not None}
     about, span = {}, PUBLISHED_SPAN
+    torch.manual_seed(training.seed)
     if weights is None:
-        torch.manual_seed(training.seed)
         vqgan = VideoVQGAN(VideoVQGANConfig(**sizes))
     else:
         held = read_video_parts(weights)
@@ -204,7 +206,9 @@ def pretrain_tokenizer(
         vqgan, span = held['vqgan'], held.get('span', span)
         for name, value in sizes.items():
             if value != (own := getattr(vqgan.config, name)):
-                raise UserError(f'{{{name}}}: the tokenizer in {{}} has {{}}', weights, own, **{name: value})
+                raise UserError(
+                    f'{{{name}}}: the tokenizer in {{}} has {{}}; leave the option out', weights, own, **{name: value}
+                )
         about = dict(from_sha256=checksum_of(vqgan.state_dict().items()))
     steps = steps_of(training, clips, accelerator, len(paths))
     with training_progress(accelerator, steps) as progress:

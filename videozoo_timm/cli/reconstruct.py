@@ -16,8 +16,8 @@ from .types import Choice, Count
 @command(
     results='out',
     examples="""
+    videozoo reconstruct drawn:4@7 --model gen_shapes_64 --animate gif --out reconstructions
     videozoo reconstruct VIDEOS --gpt gpt.ckpt --vqgan vqgan.ckpt
-    videozoo reconstruct drawn:4@7 --weights generator.safetensors --animate gif --out reconstructions
 """,
 )
 @input_options('Video files, or folders to search.')

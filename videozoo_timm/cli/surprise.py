@@ -6,8 +6,9 @@ from typing import Any
 
 from ..text import counted
 from .base import command, option
+from .generator_options import take_default_generator
 from .inputs import absolute, files, sample, shown, unique_stems
-from .loading import check_decoder, load, pick_device, short_name, takes_images
+from .loading import check_decoder, complain_of_dtype, load, pick_device, short_name, takes_images
 from .options import (
     Inputs,
     ModelOptions,
@@ -209,14 +210,13 @@ def _load(chosen: ModelOptions, score: str, device: Any) -> tuple[Any, str]:
 
     from ..factory import load_generator, load_model
 
-    where: dict[str, Any] = dict(
-        device=pick_device(chosen.device) if chosen.device or device is None else device,
-        dtype=getattr(torch, chosen.dtype or 'float32'),
-    )
+    device = pick_device(chosen.device) if chosen.device or device is None else device
+    complain_of_dtype(chosen.dtype, device)
+    where: dict[str, Any] = dict(device=device, dtype=getattr(torch, chosen.dtype or 'float32'))
     if chosen.weights is not None:
         return load_generator(chosen.weights, **where), chosen.weights.stem
     if chosen.model is None:
-        raise ValueError('--score nll: name a generator of videos (--model NAME, or --weights FILE)')
+        take_default_generator(chosen)
     model = load_model(chosen.model, zoo=chosen.zoo, **where)
     if not hasattr(model, 'num_frames') or not hasattr(model, 'log_likelihood'):
         raise ValueError(f'--score nll: {chosen.model} is no generator of videos')

@@ -207,8 +207,17 @@ def make_accelerator(chosen: Any, training: TrainingOptions) -> Any:
     """The accelerator for options with a device and a dtype."""
     from ..training.loop import make_accelerator
 
-    complain_of_dtype(chosen.dtype, pick_device(chosen.device))  # and refused in the words of the command line
-    return make_accelerator(chosen.device, chosen.dtype, training.accumulate)
+    if chosen.device is not None:
+        pick_device(chosen.device)  # refused in the words of the command line
+    accelerator = make_accelerator(chosen.device, chosen.dtype, training.accumulate)
+    complain_of_dtype(chosen.dtype, accelerator.device)
+    return accelerator
+
+
+def keep_input(training: TrainingOptions, option: str, path: Path | None) -> None:
+    """Refuse to start over in a folder that holds what the run begins from."""
+    if training.force and path is not None and training.out.resolve() in path.resolve().parents:
+        raise ValueError(f'--force would remove {option} {path}: name another --out')
 
 
 def model_to_train(
@@ -222,8 +231,7 @@ def model_to_train(
 
     check_trainable(chosen, whole)
     torch.manual_seed(training.seed)
-    if training.force and chosen.weights is not None and training.out.resolve() in chosen.weights.resolve().parents:
-        raise ValueError(f'--force would remove --weights {chosen.weights}: name another --out')
+    keep_input(training, '--weights', chosen.weights)
     if training.from_scratch:
         if chosen.weights is not None:
             raise ValueError('--from-scratch and --weights contradict each other')

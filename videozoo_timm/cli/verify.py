@@ -33,7 +33,7 @@ def verify(name: str, zoo: str | None) -> int:
         raise not_found(name, 'file')
     sources = [] if path.is_file() else resolve(name, zoo=zoo).sources()
     files = [path.resolve()] if path.is_file() else [source.file for source in sources]
-    packaged = [file for file in files if file and catalogue.packaged_as(str(file))]
+    packaged = [file for file in files if file and file.resolve().parent == catalogue.PACKAGED.resolve()]
     if packaged:
         lines = _verify_packaged(packaged[0])
     elif path.is_file():

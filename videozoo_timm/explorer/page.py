@@ -31,8 +31,8 @@ _HIDDEN = dict(box='a box', random='random patches', temporal='the end', center=
 _BOX, _BOX_OF_IMAGE = 'Box: frames t0,t1, pixels y0,y1,x0,x1', 'Box: pixels y0,y1,x0,x1'
 _DOWNLOADS = dict(png='picture (PNG)', svg='picture (SVG)', gif='animation (GIF)', npz='arrays (NPZ)')
 _NO_GENERATOR = (
-    'No generator of videos comes with this version, so there is nothing to show here. The commands videozoo '
-    'pretrain-tokenizer and videozoo pretrain-prior train one, and videozoo generate uses it.'
+    'None of the models that are offered here is a generator of videos. The explorer started without --model offers '
+    'gen_shapes_64, which comes with the package.'
 )
 
 

@@ -112,7 +112,7 @@ def _built(kind: str, tensors: Tensors, config: dict[str, Any], published: dict[
             model = VideoVQGAN(_vqgan_config(config, published), device='meta')
             vectors = tensors.get('codebook.embeddings')
             if vectors is not None and vectors.ndim == 2:
-                started = dict(zip(_SUMS, (torch.ones(len(vectors)), vectors), strict=True))
+                started = dict(zip(_SUMS, (torch.ones(len(vectors)), vectors.clone()), strict=True))
                 tensors = started | tensors
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f'{path}: its configuration is invalid: {printable(error, 300)}') from error

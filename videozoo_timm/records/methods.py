@@ -98,7 +98,7 @@ def _models(record: Mapping[str, Any], result: Described) -> Iterator[str]:
     if not models:
         return
     model = models[0]
-    checkpoint = _checkpoint(options, model)
+    checkpoint = _checkpoint(options, model, record.get('settings', {}).get('model'))
     size = f'{_millions(model["parameters"])} parameters' if model.get('parameters') else ''
     digest = f'SHA-256 of the weights {str(model.get("checksum") or model.get("weights"))[:12]}'
     if own := next((options[name] for name in ('weights', 'gpt') if options.get(name)), None):
@@ -143,9 +143,9 @@ def _makes(entry: Any, path: str) -> bool:
     return isinstance(entry, dict) and entry.get('path') == path and isinstance(entry.get('made_by'), dict)
 
 
-def _checkpoint(options: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
-    """The published model of a run; None if it is not known to be one."""
-    named, zoo = options.get('model'), options.get('zoo')
+def _checkpoint(options: Mapping[str, Any], model: Mapping[str, Any], chosen: str | None) -> Any:
+    """The published model of a run, `chosen` where it names none; None if it is not known to be one."""
+    named, zoo = options.get('model') or chosen, options.get('zoo')
     if model.get('tag'):
         named, zoo = f'{model["architecture"]}.{model["tag"]}', None
     if not named:

@@ -372,8 +372,9 @@ def _train(record: Mapping[str, Any]) -> list[str]:
     warmup = f' with a warm-up over {100 * options["warmup"]:g}% of the steps' if options.get('warmup') else ''
     clipped = f', gradient norm clipped to {options["clip-grad"]}' if options.get('clip-grad') else ''
     files = _inputs(record, options['train']) if options.get('train') else _inputs(record)
+    optimizer = 'Muon' if options.get('opt') == 'muon' else 'AdamW'
     text = [
-        f'We trained the model {goal} on {files} for {length} with batches of {batch} and AdamW (learning rate '
+        f'We trained the model {goal} on {files} for {length} with batches of {batch} and {optimizer} (learning rate '
         f'{options.get("lr")}, cosine schedule{warmup}, weight decay {options.get("weight-decay")}, betas {betas}'
         f'{clipped}){_seed(options)}.'
     ]

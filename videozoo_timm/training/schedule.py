@@ -83,14 +83,17 @@ def _multiply_in_float32(optimizer: torch.optim.Optimizer) -> None:
     """
     from timm.optim import muon
 
-    in_bfloat16 = muon.zeropower_via_newtonschulz
+    step = optimizer.step
 
-    def before(stepping: torch.optim.Optimizer, *_: Any) -> None:
-        if not fast_in_bfloat16(stepping.param_groups[0]['params'][0].device):
-            muon.zeropower_via_newtonschulz = functools.partial(in_bfloat16, dtype=torch.float32)
+    @functools.wraps(step)
+    def step_in_float32(*args: Any, **kwargs: Any) -> Any:
+        if fast_in_bfloat16(optimizer.param_groups[0]['params'][0].device):
+            return step(*args, **kwargs)
+        in_bfloat16 = muon.zeropower_via_newtonschulz
+        muon.zeropower_via_newtonschulz = functools.partial(in_bfloat16, dtype=torch.float32)
+        try:
+            return step(*args, **kwargs)
+        finally:
+            muon.zeropower_via_newtonschulz = in_bfloat16
 
-    def after(*_: Any) -> None:
-        muon.zeropower_via_newtonschulz = in_bfloat16
-
-    optimizer.register_step_pre_hook(before)
-    optimizer.register_step_post_hook(after)
+    optimizer.step = step_in_float32

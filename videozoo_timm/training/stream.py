@@ -1,5 +1,6 @@
 """An endless stream of training batches that can be entered at any place."""
 
+import math
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +89,7 @@ class Stream(Iterator[Batch]):
         self._done, self._within = position
         self._order = lru_cache(maxsize=4)(self._order_of)
         # A batch, and the file whose last view was taken: its end is not.
-        self._loaded = load_views(self._jobs(), views, reading, ahead=self._files_per_batch + 1)
+        self._loaded = load_views(self._jobs(), views, reading, ahead=math.ceil(batch_size / self.repeats) + 1)
 
     @property
     def position(self) -> tuple[int, int]:

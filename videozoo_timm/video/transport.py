@@ -16,7 +16,7 @@ import torch
 
 from .views import View, Views
 
-NUM_SLOTS = 6  # of a process; views beyond these, of a parent that keeps them all, go through the pipe
+NUM_SLOTS = 6  # of a process; views beyond these, of a parent that lets them wait, go through the pipe
 _FLAGS = mmap.PAGESIZE  # bytes before the first slot
 
 
