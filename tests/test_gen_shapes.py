@@ -1,7 +1,7 @@
 """The generator that comes with the package: what it can do, on videos drawn here.
 
-What was wanted of it and is missed stands in docs/howto/generating_videos.md: what grows is less likely backwards in 75%,
-motions are continued in 70% of the clips. The tests ask for a little less.
+What was wanted of it and is missed stands in docs/howto/generating_videos.md: what grows or
+shrinks is less likely backwards in 75%, motions are continued in 70% of the clips. The tests ask for a little less.
 """
 
 import pytest
