@@ -131,7 +131,7 @@ def test_a_zoo_stands_for_all_its_models(monkeypatch, capsys):
         assert {source.repo for source in asked} == {'eminorhan/hvm-1'}
     asked.clear()
     assert main(['download', 'all']) == 0
-    records = [*catalogue.CHECKPOINTS, *catalogue.GENERATORS]
+    records = [*catalogue.CHECKPOINTS, *catalogue.GENERATORS, *catalogue.video_generators()]
     assert capsys.readouterr().out.startswith(f'all: {len(records)} models, at most ')
     assert {source.repo for source in asked if source.repo} == {record.repo for record in records if record.repo}
     names = [(source.repo, source.file or source.filename) for source in asked]

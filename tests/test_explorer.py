@@ -274,6 +274,8 @@ def test_the_page_answers(page, models):
     dragged = visit.do(page._on_film, box=[0, 16, 0, 28, 0, 28])
     assert '--mask-box 0,16,0,28,0,28' in dragged[page.code]['command']
     assert dragged[page.film]['rows'][0]['panels'][2] != first[page.film]['rows'][0]['panels'][2]
+    assert visit.do(page._on_model) == {page.status: ''}  # a list of models that was opened and left alone
+    assert '--mask-box 0,16,0,28,0,28' in visit.do(page._on_control)[page.code]['command']
     assert other.do(page._on_control)[page.code] == first[page.code]  # whose box did not move
     visit.asked = replace(ASKED, video='../../etc/passwd')
     refused = visit.do(page._on_video)[page.film]

@@ -117,10 +117,11 @@ def check_named(chosen: GeneratorOptions, of_images: bool = False) -> bool:
     return resolved.is_video_generator
 
 
-def take_default_generator(chosen: Any) -> None:
+def take_default_generator(chosen: Any) -> str:
     """The generator of a command that names none, which says so, and notes it in its record."""
     take_default(chosen, DEFAULT)
     tell_settings(model=DEFAULT)
+    return DEFAULT
 
 
 def placement(chosen: GeneratorOptions) -> 'tuple[torch.device, torch.dtype]':

@@ -215,12 +215,11 @@ def _load(chosen: ModelOptions, score: str, device: Any) -> tuple[Any, str]:
     where: dict[str, Any] = dict(device=device, dtype=getattr(torch, chosen.dtype or 'float32'))
     if chosen.weights is not None:
         return load_generator(chosen.weights, **where), chosen.weights.stem
-    if chosen.model is None:
-        take_default_generator(chosen)
-    model = load_model(chosen.model, zoo=chosen.zoo, **where)
+    name = chosen.model or take_default_generator(chosen)
+    model = load_model(name, zoo=chosen.zoo, **where)
     if not hasattr(model, 'num_frames') or not hasattr(model, 'log_likelihood'):
-        raise ValueError(f'--score nll: {chosen.model} is no generator of videos')
-    return model, chosen.model
+        raise ValueError(f'--score nll: {name} is no generator of videos')
+    return model, name
 
 
 def _rate(text: str) -> float | None:

@@ -30,10 +30,7 @@ _INTRO = dict(
 _HIDDEN = dict(box='a box', random='random patches', temporal='the end', center='the middle in time')
 _BOX, _BOX_OF_IMAGE = 'Box: frames t0,t1, pixels y0,y1,x0,x1', 'Box: pixels y0,y1,x0,x1'
 _DOWNLOADS = dict(png='picture (PNG)', svg='picture (SVG)', gif='animation (GIF)', npz='arrays (NPZ)')
-_NO_GENERATOR = (
-    'None of the models that are offered here is a generator of videos. The explorer started without --model offers '
-    'gen_shapes_64, which comes with the package.'
-)
+_NO_GENERATOR = 'None of the models offered here is a generator of videos; gen_shapes_64 of this package is one.'
 
 
 class ExplorerPage:
@@ -238,6 +235,9 @@ class ExplorerPage:
 
     def _on_model(self, request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         session = self.visitors.get(request.session_hash)
+        if session.shown and Asked(*session.values).names == Asked(*values).names:  # a list was opened and left
+            yield {self.status: ''}
+            return
         session.box = session.patch = session.window = session.block = None
         yield from self._answer(request, values)
 
