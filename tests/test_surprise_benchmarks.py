@@ -501,3 +501,12 @@ def test_what_happens_in_the_open_is_found_by_the_shipped_model(violation, measu
     ours, *baselines = (result.find(who, measure_by, violation, '4') for who in ('model', 'zero', 'copy'))
     assert ours.low > 0.5 and ours.pairs == 100
     assert all(ours.above(theirs)[1] > 0 for theirs in baselines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('violation', ['vanish', 'teleport', 'color'])
+def test_what_happens_in_the_open_is_found_by_the_shipped_generator(violation):
+    benchmark = read_benchmark('pairs', f'drawn-violations:12@20261128:{violation}')
+    options = dict(score='nll', contexts=(4,), frame_step=4, stride=5)
+    ours = measure(load_model('gen_shapes_64'), benchmark, **options).find('model', 'relative', violation, '4')
+    assert ours.low > 0.5 and ours.pairs == 12
