@@ -209,14 +209,16 @@ def input_options(what: str, folder_flag: str = '--video-dir') -> Callable[[Any]
     return lambda function: paths(reading_options()(function))
 
 
-def span_option(default: int, section: str = 'Options') -> Callable[[Any], Any]:
+def span_option(default: int | str, section: str = 'Options') -> Callable[[Any], Any]:
+    """--span; a default in words is one that the command finds out."""
+    shown: dict[str, Any] = dict(show_default=default) if isinstance(default, str) else dict(default=default)
     return option(
         '--span',
         type=Count(),
         metavar='N',
-        default=default,
         section=section,
         help='Length of a clip: its frames are spread evenly over N frames at 30 frames per second.',
+        **shown,
     )
 
 

@@ -17,7 +17,7 @@ from .training import (
     training_options,
     training_progress,
 )
-from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
+from .training_clips import ClipOptions, PlaceOptions, clip_options, place_options, read_tokenizer
 from .types import FILE, Choice, Count
 
 
@@ -86,7 +86,6 @@ def pretrain_prior(
 
     import torch
 
-    from ..models.generator_files import read_video_parts
     from ..models.gpt import GPT
     from ..training.prior import pretrain_prior as train
     from ..training.prior import sine_positions
@@ -97,10 +96,7 @@ def pretrain_prior(
     keep_input(training, '--tokenizer', tokenizer)
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
-    held = read_video_parts(tokenizer)
-    if 'vqgan' not in held:
-        raise ValueError(f'--tokenizer {tokenizer} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
-    vqgan, span = held['vqgan'], held.get('span', PUBLISHED_SPAN)
+    vqgan, span = read_tokenizer('--tokenizer', tokenizer)
     torch.manual_seed(training.seed)
     gpt = GPT(vqgan.num_codes, math.prod(vqgan.grid_size), depth, heads, width)
     about = {}

@@ -19,7 +19,7 @@ from .training import (
     training_options,
     training_progress,
 )
-from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options
+from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options, read_tokenizer
 from .types import FILE, Choice, Count, Number
 
 
@@ -176,7 +176,6 @@ def pretrain_tokenizer(
     import torch
 
     from ..inference.journal import checksum_of
-    from ..models.generator_files import read_video_parts
     from ..models.video_vqgan import VideoVQGAN, VideoVQGANConfig
     from ..training.tokenizer import TokenizerLoss
     from ..training.tokenizer import pretrain_tokenizer as train
@@ -200,10 +199,7 @@ def pretrain_tokenizer(
     if weights is None:
         vqgan = VideoVQGAN(VideoVQGANConfig(**sizes))
     else:
-        held = read_video_parts(weights)
-        if 'vqgan' not in held:
-            raise ValueError(f'--weights {weights} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
-        vqgan, span = held['vqgan'], held.get('span', span)
+        vqgan, span = read_tokenizer('--weights', weights)
         for name, value in sizes.items():
             if value != (own := getattr(vqgan.config, name)):
                 raise UserError(

@@ -3,10 +3,11 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .base import family, option
-from .options import DTYPES, device_option
+from .options import DTYPES, device_option, span_option
 from .types import Choice, Count, Number
 
 PUBLISHED_SPAN = 57  # of `training.tokenizer`, without its imports
@@ -59,19 +60,23 @@ class ClipOptions:
         )
 
 
+def read_tokenizer(option: str, path: Path) -> tuple[Any, int]:
+    """The tokenizer in a file, and the length of its clips."""
+    from ..models.generator_files import read_video_parts
+
+    held = read_video_parts(path)
+    if 'vqgan' not in held:
+        raise ValueError(f'{option} {path} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
+    return held['vqgan'], held.get('span', PUBLISHED_SPAN)
+
+
 def clip_options(span: str) -> Callable[[Any], Any]:
     """How clips are taken; `span` says what their length is by default."""
     in_clips = functools.partial(option, section='Clips')
     return family(
         'clips',
         ClipOptions,
-        in_clips(
-            '--span',
-            type=Count(),
-            metavar='N',
-            show_default=span,
-            help='Length of a clip: its frames are spread evenly over N frames at 30 frames per second.',
-        ),
+        span_option(span, section='Clips'),
         in_clips(
             '--latest-start',
             type=Number(0, 1),
