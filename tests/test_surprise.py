@@ -288,7 +288,7 @@ def test_a_model_without_a_decoder_is_refused():
 
 
 class Codes(torch.nn.Module):
-    """A generator whose codes' likelihood follows from the pixels."""
+    """A generator whose codes are the brightness of their pixels, in 10 steps, and as unlikely."""
 
     num_frames, grid_size = 16, (4, 2, 2)
 
@@ -299,8 +299,11 @@ class Codes(torch.nn.Module):
         )
         self.scale = torch.nn.Parameter(torch.ones(()))
 
-    def log_likelihood(self, clips):
-        return -torch.nn.functional.adaptive_avg_pool3d(clips * self.scale, self.grid_size).mean(dim=1)
+    def encode(self, clips):
+        return (10 * torch.nn.functional.adaptive_avg_pool3d(clips, self.grid_size).mean(dim=1)).long()
+
+    def log_likelihood_of_codes(self, codes):
+        return -codes * self.scale
 
 
 def test_likelihood_is_the_mean_over_later_codes():
@@ -310,10 +313,13 @@ def test_likelihood_is_the_mean_over_later_codes():
     sampling = series.views.sampling
     for w, start in enumerate(starts):
         x = prepare_clip(read_clip(FILM, sampling=sampling, start=start).frames, 32, mean=0, std=1)
-        nats = x.unflatten(3, (2, 16)).unflatten(2, (2, 16)).unflatten(1, (4, 4)).mean(dim=(0, 2, 4, 6))  # [4, 2, 2]
+        light = x.unflatten(3, (2, 16)).unflatten(2, (2, 16)).unflatten(1, (4, 4)).mean(dim=(0, 2, 4, 6))  # [4, 2, 2]
+        nats = (10 * light).floor()
         assert series.scores[w].tolist() == pytest.approx([nats[1:].mean().item(), nats[3:].mean().item()], rel=1e-5)
         assert not series.maps[w, 1, :3].any() and torch.allclose(series.maps[w, 1, 3], nats[3], rtol=1e-5)
-    assert series.baselines == {}
+        changed = [(nats[1:] != nats[:1]).float().mean(), (nats[3:] != nats[2:3]).float().mean()]
+        assert series.baselines['copy'][w].tolist() == pytest.approx([float(x) for x in changed])
+    assert list(series.baselines) == ['copy'] and series.baselines['copy'].any()
     with pytest.raises(ValueError, match='context=6: the visible frames must be a multiple of 4'):
         surprise(Codes(), FILM, score='nll', contexts=[6])
     with pytest.raises(ValueError, match='no masks'):

@@ -168,20 +168,22 @@ class LikelihoodScores:
         contexts: Numbers of visible frames.
 
     Attributes:
-        baselines: None; there is no likelihood of a copy.
+        baselines: 'copy', the fraction of the later codes that differ from the last visible one at their place: what a
+            model costs that expects these to stay.
         grid: Codes of a window along time, height and width.
 
     Raises:
         ValueError: The model has no likelihood of clips, or a context is no whole number of its codes.
     """
 
-    baselines: tuple[str, ...] = ()
+    baselines = ('copy',)
 
     def __init__(self, model: Any, contexts: Sequence[int]) -> None:
-        if not hasattr(model, 'log_likelihood') or not takes_clips(model):
+        if not hasattr(model, 'log_likelihood_of_codes') or not takes_clips(model):
             raise ValueError(f"score='nll': {name_of(model)} has no likelihood of clips; take a generator of videos")
-        self.model, likely = model, cast('LikelihoodModel', model)
-        self.grid = likely.grid_size
+        self.model = model
+        self.likely = cast('LikelihoodModel', model)
+        self.grid = self.likely.grid_size
         self.contexts = tuple(contexts)
         check_contexts(self.contexts, model.num_frames, model.num_frames // self.grid[0])
 
@@ -189,12 +191,14 @@ class LikelihoodScores:
         """Nothing: a likelihood is of codes, not of one picture."""
 
     def __call__(self, x: torch.Tensor, maps: bool = False) -> torch.Tensor:
-        """As `MaskedScores`: [B, K, 1], with `maps` [B, K, 1 + T' * H' * W']; one pass serves all contexts."""
-        nats = -self.model.log_likelihood(x).float()  # [B, T', H', W']
+        """As `MaskedScores`: [B, K, 2], with `maps` [B, K, 2 + T' * H' * W']; one pass serves all contexts."""
+        codes = self.likely.encode(x)  # [B, T', H', W']
+        nats = -self.likely.log_likelihood_of_codes(codes).float()
         rows = []
         for context in self.contexts:
-            first = context * self.grid[0] // self.model.num_frames
-            row = nats[:, first:].mean(dim=(1, 2, 3)).unsqueeze(1)
+            first = context * self.grid[0] // self.likely.num_frames
+            changed = (codes[:, first:] != codes[:, first - 1 : first]).float()
+            row = torch.stack([part.mean(dim=(1, 2, 3)) for part in (nats[:, first:], changed)], dim=1)
             seen = torch.zeros_like(nats[:, :first])
             rows.append(torch.cat([row, torch.cat([seen, nats[:, first:]], dim=1).flatten(1)], dim=1) if maps else row)
         return torch.stack(rows, dim=1)

@@ -43,7 +43,7 @@ class Series:
         ends: End of each window.
         scores: float32 [W, K], the higher the less expected.
         baselines: The same of predictions without a model: 'zero', and of contexts 'copy' (the last visible frame
-            stays); none of generators.
+            stays). Of generators 'copy', the fraction of codes that do not stay.
         maps: float32 [W, K, T', H', W'], the error of each token, 0 where it was visible; None unless asked for.
         duration: Of the video, in seconds.
         padded: Fraction of each window's frames that repeat the last one.

@@ -62,6 +62,10 @@ class LikelihoodModel(TimmModel, Protocol):
     num_frames: int
     grid_size: tuple[int, int, int]
 
-    def log_likelihood(self, clips: torch.Tensor) -> torch.Tensor:
-        """Of each code given all before it, clips [B, C, T, H, W] -> [B, T', H', W'], in nats."""
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """Clips [B, C, T, H, W] -> codes [B, T', H', W']."""
+        ...
+
+    def log_likelihood_of_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Of each code given all before it, [B, T', H', W'], in nats."""
         ...
