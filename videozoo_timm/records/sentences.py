@@ -5,9 +5,9 @@ from typing import Any
 
 from ..text import counted
 from .citations import in_text
+from .wording import UNKNOWN, are_images, block_of, file_of, inputs_of, name_of, sampling_of, seed_of
 
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
-_UNKNOWN = 'the stimuli'
 
 
 def _of(*commands: str) -> Callable[[Callable[..., list[str]]], Callable[..., list[str]]]:
@@ -16,91 +16,6 @@ def _of(*commands: str) -> Callable[[Callable[..., list[str]]], Callable[..., li
         return function
 
     return register
-
-
-def _seconds(frames: Any) -> str:
-    return f'{frames / 30:.2f} s'
-
-
-def _inputs(record: Mapping[str, Any], *names: str) -> str:
-    """The files that were read, by their numbers; synthetic ones by name."""
-    parts = []
-    for entry in _stimuli(record):
-        path = entry.get('path')
-        if entry.get('listed') or (names and path not in names):
-            continue
-        if entry.get('drawn'):
-            parts.append(f'the synthetic videos {path}')
-        else:
-            parts.append(f'{counted(entry.get("files"), "file")} ({_name(path)})')
-    return ' and '.join(parts) if parts else _UNKNOWN
-
-
-def _file(record: Mapping[str, Any], path: str) -> str:
-    """A table that was read, by its name; of a folder its files."""
-    one = any(entry.get('path') == path and entry.get('files') == 1 for entry in record.get('inputs', ()))
-    return _name(path) if one else _inputs(record, path)
-
-
-def _name(path: Any) -> str:
-    return str(path).replace('\\', '/').rstrip('/').rpartition('/')[2] or str(path)
-
-
-def _stimuli(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Inputs that are neither weights nor tables."""
-    others = ('weights', 'gpt', 'vqgan', 'tokenizer', 'at', 'manifest', 'labels', 'mask-file', 'scores')
-    paths = {record['options'].get(name) for name in others}
-    return [entry for entry in record.get('inputs', ()) if entry.get('listed') or entry.get('path') not in paths]
-
-
-def _are_images(record: Mapping[str, Any]) -> bool:
-    stimuli = _stimuli(record)
-    return bool(stimuli) and all(entry.get('images') for entry in stimuli)
-
-
-def _sampling(record: Mapping[str, Any], windows: bool = False) -> str:
-    """How the frames of a clip (of `windows`, which the text tells of, a window) are taken and prepared."""
-    settings = record.get('settings', {})
-    views = settings.get('training_views') or settings.get('views')
-    if not isinstance(views, dict):
-        return ''
-    size, sampling = views.get('size'), views.get('sampling') or {}
-    frames, span = sampling.get('num_frames'), sampling.get('span')
-    parts = []
-    if isinstance(frames, int) and frames > 1 and _are_images(record):
-        parts.append(f'Each image was repeated as the {frames} frames of a clip')
-    elif isinstance(frames, int) and frames > 1 and span and not windows:
-        parts.append(
-            f'A clip has {frames} frames, spread evenly over {span} frames at 30 per second ({_seconds(span)})'
-        )
-    if views.get('whole'):
-        parts.append(f'frames were scaled to a short side of {size} pixels and not cropped')
-    elif size:
-        kind, short = views.get('interpolation'), views.get('short_side') or size + 32
-        training = views.get('augmentation') is not None
-        crop = 'cropped at random' if training else 'cropped at the center'
-        parts.append(
-            f'frames were {crop} to {size} x {size} pixels'
-            + ('' if training else f' after scaling the short side to {short} pixels ({kind})')
-        )
-    text = '; '.join(parts)
-    order = {'reversed': 'in reversed order', 'static': 'all replaced by the middle one'}
-    if told := str(record['options'].get('frames') or ''):
-        ordered = order.get(told, f'in random order ({told})')
-        text += f'; as a control for time, the frames of each {"window" if windows else "clip"} were {ordered}'
-    if record['options'].get('color') == 'published':
-        text += '; colors were decoded as in the published pipeline'
-    return f'{text[:1].upper()}{text[1:]}.' if text else ''
-
-
-def _block(record: Mapping[str, Any]) -> str:
-    """A block, and how many there are."""
-    block = record.get('settings', {}).get('block', record['options'].get('block'))
-    number = next((model.get('blocks') for model in record.get('models', ())), None)
-    if number is None:
-        return 'the last block' if block in (None, -1) else f'block {block} (counted from 0)'
-    block = (-1 if block is None else block) % number
-    return f'the last of {number} blocks' if block == number - 1 else f'block {block} (counted from 0, of {number})'
 
 
 @_of('embed')
@@ -112,20 +27,20 @@ def _embed(record: Mapping[str, Any]) -> list[str]:
     where = where or "of the model's output"
     norm = ", after the model's final layer norm" if blocks and options.get('norm') else ''
     if options.get('at'):
-        clips = f'one clip at each of the times that {_name(options["at"])} gives and that lie in it'
+        clips = f'one clip at each of the times that {name_of(options["at"])} gives and that lie in it'
     elif options.get('stride'):
         clips = f'one clip every {options["stride"]:g} s'
     else:
         number = options.get('num-clips', 1)
         clips = 'one clip, centered in time' if number == 1 else f'{number} clips, spread evenly'
-    stimuli = _inputs(record)
+    stimuli = inputs_of(record)
     if options.get('manifest'):
-        among = '' if stimuli == _UNKNOWN else f' among {stimuli}'
+        among = '' if stimuli == UNKNOWN else f' among {stimuli}'
         told = next((entry.get('files') for entry in record.get('inputs', ()) if entry.get('listed')), None)
         number = f'{told:,} ' if isinstance(told, int) else ''
-        stimuli = f'the {number}stimuli that {_name(options["manifest"])} lists{among}'
+        stimuli = f'the {number}stimuli that {name_of(options["manifest"])} lists{among}'
     text = [f'We extracted features of {stimuli}: {what} {where}{norm}.']
-    if not _are_images(record):
+    if not are_images(record):
         text.append(f'Of each video we took {clips}.')
     align = options.get('align')
     if (options.get('stride') or options.get('at')) and align:
@@ -133,7 +48,7 @@ def _embed(record: Mapping[str, Any]) -> list[str]:
         text.append(f'The window of a row {ends.get(align, "lies")} at its time.')
     if options.get('strict'):
         text.append('Rows with frames that were damaged or beyond the ends of the video were left out.')
-    return [*text, _sampling(record)]
+    return [*text, sampling_of(record)]
 
 
 @_of('export')
@@ -151,10 +66,8 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
     options = record['options']
     number = len(options.get('features') or ())
     if options.get('brain'):
-        text = (
-            f'We predicted responses ({_file(record, options["brain"])}) from features{_rows(record)}, block by block, '
-        )
-        text += f'by ridge regression with {options.get("folds")}-fold nested cross-validation'
+        text = f'We predicted responses ({file_of(record, options["brain"])}) from features{_rows(record)}, block '
+        text += f'by block, by ridge regression with {options.get("folds")}-fold nested cross-validation'
         if options.get('projection'):
             text += f', after a sparse random projection to {options["projection"]:,} dimensions'
         text += '; accuracy is the Pearson correlation of predicted and measured responses'
@@ -173,7 +86,7 @@ def _compare(record: Mapping[str, Any]) -> list[str]:
             text += f' and 95% intervals from {options["bootstraps"]:,} bootstrap samples of the stimuli'
             text += in_text('rsatoolbox')
     if options.get('behavior'):
-        text += f', and with behavior ({_file(record, options["behavior"])})'
+        text += f', and with behavior ({file_of(record, options["behavior"])})'
         if any(str(output.get('path')).startswith('behavior_triplets') for output in record.get('outputs', ())):
             text += ' by how often the two most similar stimuli of a triplet are those that people left together'
     text = f'{text} (random seed {options.get("seed")}).'
@@ -202,7 +115,7 @@ def _of_channels(record: Mapping[str, Any]) -> list[str]:
         )
     if ceiling is not None:
         text.append(
-            f'The median of the noise ceilings ({_name(record["options"].get("noise-ceiling"))}) is {ceiling:.3f}.'
+            f'The median of the noise ceilings ({name_of(record["options"].get("noise-ceiling"))}) is {ceiling:.3f}.'
         )
     return text
 
@@ -215,10 +128,8 @@ def _evaluate(record: Mapping[str, Any]) -> list[str]:
     if views not in ('random', '1x1'):
         clips, _, crops = views.partition('x')
         how = f'{counted(int(clips), "clip")} times {counted(int(crops), "crop")}, whose probabilities were averaged'
-    text = (
-        f'We measured top-1 and top-5 accuracy on {_inputs(record)}, with {how} of each file and 95% Wilson intervals.'
-    )
-    return [text, _sampling(record)]
+    text = f'We measured top-1 and top-5 accuracy on {inputs_of(record)}, with {how} of each file'
+    return [f'{text} and 95% Wilson intervals.', sampling_of(record)]
 
 
 @_of('probe')
@@ -228,12 +139,12 @@ def _probe(record: Mapping[str, Any]) -> list[str]:
     probes = [str(words.get(name, name)) for name in options.get('probes') or ()]
     train, val = options.get('train'), options.get('val')
     text = (
-        f'On frozen features we fitted {" and ".join(probes)} to {_inputs(record, train)} and measured accuracy on '
-        f'{_inputs(record, val)}, which were held out, with 95% Wilson intervals'
+        f'On frozen features we fitted {" and ".join(probes)} to {inputs_of(record, train)} and measured accuracy on '
+        f'{inputs_of(record, val)}, which were held out, with 95% Wilson intervals'
     )
     if 'attentive' in (options.get('probes') or ()):
         text += f'; the attentive probe was trained for {counted(options.get("epochs"), "epoch")}'
-    return [f'{text} (random seed {options.get("seed")}).', _sampling(record)]
+    return [f'{text} (random seed {options.get("seed")}).', sampling_of(record)]
 
 
 @_of('complete')
@@ -246,37 +157,39 @@ def _complete(record: Mapping[str, Any]) -> list[str]:
         kinds = dict(random='at random', temporal='at the end of the clip', center='in the middle of its time')
         part = f'{100 * ratio:g}% of the tokens' if ratio else 'as many tokens as in training'
         mask = f'{kinds.get(options.get("mask-type"), "")} ({part})'
-    text = f'We masked tokens of {_inputs(record)} {mask} and show what the model predicts for them{_seed(options)}.'
-    return [text, _sampling(record)]
+    text = (
+        f'We masked tokens of {inputs_of(record)} {mask} and show what the model predicts for them{seed_of(options)}.'
+    )
+    return [text, sampling_of(record)]
 
 
 @_of('attend')
 def _attend(record: Mapping[str, Any]) -> list[str]:
     options = record['options']
     heads = 'of each head' if options.get('heads') else 'averaged over heads'
-    text = f'Attention is that of the class token in {_block(record)}, {heads}, for {_inputs(record)}'
+    text = f'Attention is that of the class token in {block_of(record)}, {heads}, for {inputs_of(record)}'
     if options.get('threshold'):
         text += f'; we show the smallest set of patches that holds {100 * options["threshold"]:g}% of it'
-    return [f'{text}.', _sampling(record)]
+    return [f'{text}.', sampling_of(record)]
 
 
 @_of('pca')
 def _pca(record: Mapping[str, Any]) -> list[str]:
     text = (
-        f'Patch tokens of {_block(record)} are shown as colors: their first three principal components, of one PCA '
-        f'over all frames of {_inputs(record)}.'
+        f'Patch tokens of {block_of(record)} are shown as colors: their first three principal components, of one PCA '
+        f'over all frames of {inputs_of(record)}.'
     )
-    return [text, _sampling(record)]
+    return [text, sampling_of(record)]
 
 
 @_of('similar')
 def _similar(record: Mapping[str, Any]) -> list[str]:
     patch = ', '.join(map(str, record['options'].get('patch') or ()))
     text = (
-        f'Maps show the cosine similarity of the token of patch ({patch}) to all others, in {_block(record)}, for '
-        f'{_inputs(record)}.'
+        f'Maps show the cosine similarity of the token of patch ({patch}) to all others, in {block_of(record)}, for '
+        f'{inputs_of(record)}.'
     )
-    return [text, _sampling(record)]
+    return [text, sampling_of(record)]
 
 
 @_of('propagate')
@@ -288,7 +201,7 @@ def _propagate(record: Mapping[str, Any]) -> list[str]:
     frames = 'the frames around it' if options.get('clips') else 'the frame itself, repeated for models of clips'
     near = f'within {options["radius"]} patches' if options.get('radius') else 'anywhere'
     text = (
-        f'Labels of the first frame of {over} were propagated by the similarity of patch tokens of {_block(record)} '
+        f'Labels of the first frame of {over} were propagated by the similarity of patch tokens of {block_of(record)} '
         f'(input: {frames}; short side {options.get("short-side")} pixels): each patch takes the labels of its '
         f'{options.get("topk")} nearest neighbors {near} in the first frame and the '
         f'{options.get("num-previous")} frames before.'
@@ -302,18 +215,17 @@ _BENCHMARKS['intphys2'] = 'IntPhys 2'
 
 @_of('surprise')
 def _surprise(record: Mapping[str, Any]) -> list[str]:
-    options = dict(record['options'])
-    for name, value in record.get('settings', {}).items():
-        options[name.replace('_', '-')] = value
+    settings = {name.replace('_', '-'): value for name, value in record.get('settings', {}).items()}
+    options = {**record['options'], **settings}
     score = {'mse': 'the squared error of the masked pixels', 'nll': 'the negative log-likelihood of the codes in nats'}
     score['l1'] = 'the absolute error of pixels that are normalized in each tubelet'
     contexts = options.get('contexts') or []
     seen = f'the first {", ".join(map(str, contexts))} frames of a window' if contexts else 'a part of each window'
-    rate = options.get('frame-rate')
-    rate = 'of the file' if rate in (None, 'file') else f'at {float(rate):g} per second'
+    rate = options.get('frame-rate') or 'file'
+    rate = 'of the file' if rate == 'file' else f'at {float(rate):g} per second'
     text = [
         f'Surprise is {score.get(str(options.get("score")), "the error")} that the model predicts from {seen}, for '
-        f'{_inputs(record)}; frames of a window are {options.get("frame-step")} frames ({rate}) apart, and windows '
+        f'{inputs_of(record)}; frames of a window are {options.get("frame-step")} frames ({rate}) apart, and windows '
         f'begin every {options.get("stride")} frames of a window.'
     ]
     if options.get('mask-type') not in (None, 'context'):
@@ -321,12 +233,13 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
             f'Masks were those of training ({options["mask-type"]}, {counted(options.get("num-masks"), "mask")}).'
         )
     if name := options.get('benchmark'):
+        zero = '' if options.get('score') == 'nll' else 'predict zero or '
         text.append(
             f'The films are those of {_BENCHMARKS.get(name, name)}: relative accuracy is how often the impossible '
             f'film of a pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
-            f'bootstrapped over scenes; baselines predict zero or repeat the last visible frame.'
+            f'bootstrapped over scenes; baselines {zero}repeat the last visible frame.'
         )
-    return [*text, _sampling(record, windows=True)]
+    return [*text, sampling_of(record, windows=True)]
 
 
 @_of('generate')
@@ -334,19 +247,19 @@ def _generate(record: Mapping[str, Any]) -> list[str]:
     options = {**record['options'], **record.get('settings', {})}
     what = counted(options.get('number'), 'sample')
     if options.get('continue') or options.get('complete'):
-        what = f'{counted(options.get("samples") or 1, "completion")} of each of {_inputs(record)}'
+        what = f'{counted(options.get("samples") or 1, "completion")} of each of {inputs_of(record)}'
     top_p = f', top-p {options["top_p"]:g}' if options.get('top_p') else ''
     text = (
         f'We sampled {what} at temperature {options.get("temperature")}, top-k {options.get("top_k")}{top_p}'
-        f'{_seed(options)}.'
+        f'{seed_of(options)}.'
     )
     return [text]
 
 
 @_of('reconstruct')
 def _reconstruct(record: Mapping[str, Any]) -> list[str]:
-    text = f'We encoded {_inputs(record)} as codes and decoded these again; we give PSNR and nats per code.'
-    return [text, _sampling(record)]
+    text = f'We encoded {inputs_of(record)} as codes and decoded these again; we give PSNR and nats per code.'
+    return [text, sampling_of(record)]
 
 
 @_of('fid')
@@ -371,16 +284,20 @@ def _train(record: Mapping[str, Any]) -> list[str]:
     betas = ', '.join(map(str, options.get('betas') or ()))
     warmup = f' with a warm-up over {100 * options["warmup"]:g}% of the steps' if options.get('warmup') else ''
     clipped = f', gradient norm clipped to {options["clip-grad"]}' if options.get('clip-grad') else ''
-    files = _inputs(record, options['train']) if options.get('train') else _inputs(record)
+    files = inputs_of(record, options['train']) if options.get('train') else inputs_of(record)
     optimizer = 'Muon' if options.get('opt') == 'muon' else 'AdamW'
+    weights = options.get('weights') if command != 'finetune' else None
+    start = f', going on from {name_of(weights)},' if weights else ''
     text = [
-        f'We trained the model {goal} on {files} for {length} with batches of {batch} and {optimizer} (learning rate '
-        f'{options.get("lr")}, cosine schedule{warmup}, weight decay {options.get("weight-decay")}, betas {betas}'
-        f'{clipped}){_seed(options)}.'
+        f'We trained the model {goal}{start} on {files} for {length} with batches of {batch} and {optimizer} '
+        f'(learning rate {options.get("lr")}, cosine schedule{warmup}, weight decay {options.get("weight-decay")}, '
+        f'betas {betas}{clipped}){seed_of(options)}.'
     ]
     if command == 'pretrain':
         ratio = ', '.join(f'{100 * one:g}%' for one in options.get('mask-ratio') or ()) or 'the default fraction'
         text.append(f'Masks: {", ".join(options.get("mask-type") or ())}, {ratio} of the tokens.')
+    if alone := options.get('encode-alone'):
+        text.append(f'In {100 * alone:g}% of the clips the first frames, a random number of them, were encoded alone.')
     if command == 'finetune':
         parts = [
             f'{name.replace("-", " ")} {options[name]}'
@@ -392,9 +309,5 @@ def _train(record: Mapping[str, Any]) -> list[str]:
         if parts:
             text.append(f'Further settings: {", ".join(parts)}.')
         if options.get('val'):
-            text.append(f'It was validated on {_inputs(record, options["val"])}.')
-    return [*text, _sampling(record)]
-
-
-def _seed(options: Mapping[str, Any]) -> str:
-    return '' if options.get('seed') is None else f' (random seed {options["seed"]})'
+            text.append(f'It was validated on {inputs_of(record, options["val"])}.')
+    return [*text, sampling_of(record)]
