@@ -22,9 +22,12 @@ tokenizer=(--betas 0.9 0.99 --clip-grad 1 --restart 0.1)
 "${videozoo[@]}" pretrain-tokenizer drawn:200000@3 --out "$work/tokenizer" --weights "$work/small_boxes/model.safetensors" \
     --crop 16 32 32 --batch-size "$((8 / processes))" --steps 400 --lr 1e-3 --warmup 0.05 --checkpoint-every 100 \
     --pictures-every 200 "${tokenizer[@]}" "${shared[@]}"
-"${videozoo[@]}" pretrain-prior drawn:200000@2 --out "$work/prior" --tokenizer "$work/tokenizer/model.safetensors" \
-    --depth 4 --heads 4 --width 160 --steps 4000 --batch-size "$((8 / processes))" --opt muon --positions sines \
-    --lr 0.01 --warmup 0.03 --clip-grad 1 --checkpoint-every 200 --pictures-every 1500 "${shared[@]}"
+prior=(--batch-size "$((8 / processes))" --opt muon --warmup 0.03 --clip-grad 1 --checkpoint-every 200 --pictures-every 1500)
+"${videozoo[@]}" pretrain-prior drawn:200000@2 --out "$work/whole_clips" --tokenizer "$work/tokenizer/model.safetensors" \
+    --depth 4 --heads 4 --width 160 --positions sines --steps 4000 --lr 0.01 "${prior[@]}" "${shared[@]}"
+# The encoder looks ahead: the last codes of frames that are to be continued are not those that they have in a whole clip.
+"${videozoo[@]}" pretrain-prior drawn:200000@4 --out "$work/prior" --weights "$work/whole_clips/model.safetensors" \
+    --steps 1500 --lr 0.004 --encode-alone 0.5 "${prior[@]}" "${shared[@]}"
 
 python - "$work/prior/model.safetensors" "$work/gen_shapes_64.safetensors" <<'PYTHON'
 import sys

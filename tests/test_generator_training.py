@@ -23,7 +23,7 @@ from videozoo_timm.models.video_generator import VideoGenerator
 from videozoo_timm.models.video_vqgan import PaddedConvTranspose3d, VideoVQGAN, VideoVQGANConfig
 from videozoo_timm.training import Keeping, Schedule, adversaries, loop, make_accelerator, read_log, schedule, stream
 from videozoo_timm.training.loop import make_optimizer
-from videozoo_timm.training.prior import PriorStep, pretrain_prior, sine_positions
+from videozoo_timm.training.prior import PriorStep, pretrain_prior, sine_positions, with_beginnings_alone
 from videozoo_timm.training.tokenizer import (
     TokenizerLoss,
     TokenizerStep,
@@ -298,6 +298,72 @@ def test_a_tokenizer_goes_on_from_a_file(tmp_path, capsys):
     assert 'from_sha256' in capsys.readouterr().err
 
 
+def test_a_prior_goes_on_from_a_file(tmp_path, capsys):
+    path, alone = tmp_path / 'first.safetensors', tmp_path / 'gpt.safetensors'
+    torch.manual_seed(0)
+    first = VideoGenerator(GPT(24, 32, 1, 2, 16), tokenizer(), 33)
+    save_video_generator(first, path, {})
+    save_video_generator(first.gpt, alone, {})
+    save_video_generator(first.vqgan, tmp_path / 'vqgan.safetensors', dict(span=33))
+    command = ['pretrain-prior', 'drawn:8', '--batch-size', '4', '--device', 'cpu', '--num-workers', '0']
+    command += ['--pictures-every', '0', '--steps', '2']
+    whole, out = ['--weights', str(path)], ['--out', str(tmp_path / 'more')]
+    assert main([*command, *whole, *out, '--lr', '0', '--width', '16']) == 0
+    more = load_generator(tmp_path / 'more/model.safetensors')
+    assert more.span == 33 and all(torch.equal(v, more.gpt.state_dict()[k]) for k, v in first.gpt.state_dict().items())
+    with_both = ['--weights', str(alone), '--tokenizer', str(tmp_path / 'vqgan.safetensors')]
+    learned = ['--lr', '1e-3', '--out', str(tmp_path / 'learns')]
+    assert main([*command, *with_both, *learned, '--encode-alone', '0.5']) == 0
+    capsys.readouterr()
+    assert main(['methods', str(tmp_path / 'learns')]) == 0
+    methods = capsys.readouterr().out
+    assert 'as a GPT over the codes of a tokenizer, going on from gpt.safetensors, on the synthetic videos' in methods
+    assert 'In 50% of the clips the first frames, a random number of them, were encoded alone.' in methods
+    moved = load_generator(tmp_path / 'learns/model.safetensors').gpt.head.weight - first.gpt.head.weight
+    assert 0 < moved.abs().max() < 0.1
+    capsys.readouterr()
+    for wrong, words in {
+        ('--weights', str(alone)): '--weights .*gpt.safetensors holds no tokenizer',
+        ('--weights', str(tmp_path / 'vqgan.safetensors')): '--weights .*vqgan.safetensors holds no prior',
+        (*whole, '--depth', '2'): '--depth 2: the prior in .*first.safetensors has 1; leave the option out',
+        (*whole, '--positions', 'sines'): '--positions sines is of a prior with random weights',
+        (): '--tokenizer: name the file',
+        (*whole, '--encode-alone', '1.5'): '--encode-alone',
+    }.items():
+        assert main([*command, *wrong, '--out', str(tmp_path / 'wrong')]) == 2
+        assert re.search(words, ' '.join(capsys.readouterr().err.split())), wrong
+    assert not (tmp_path / 'wrong').exists()
+    torch.manual_seed(1)
+    save_video_generator(VideoGenerator(GPT(24, 32, 1, 2, 16), first.vqgan, 33), path, {})
+    assert main([*command, *whole, *out, '--lr', '0', '--resume']) == 2
+    assert 'from_sha256' in capsys.readouterr().err
+
+
+def test_some_clips_begin_as_those_to_be_continued_do(tmp_path):
+    vqgan, x = tokenizer().eval(), clips(number=64)
+    with torch.no_grad():
+        rows = vqgan.pre_quantized(x).movedim(1, -1).flatten(0, -2)
+        vqgan.codebook.embeddings.copy_(rows[torch.randperm(len(rows))[:24]])  # codes that are all in use
+        whole, alone = vqgan.encode(x), vqgan.encode(x[:, :, :2])
+        mixed = with_beginnings_alone(vqgan, x, whole, 0.5, 'seed')
+    assert torch.equal(mixed[:, 1:], whole[:, 1:])  # of two codes in time the first is the beginning
+    own = (mixed[:, 0] == alone[:, 0]).flatten(1).all(dim=1)
+    others = (mixed[:, 0] == whole[:, 0]).flatten(1).all(dim=1)
+    assert (own | others).all() and 16 < own.sum() < 48 and 16 < others.sum() < 48
+    assert torch.equal(mixed, with_beginnings_alone(vqgan, x, whole, 0.5, 'seed'))
+    assert torch.equal(whole, with_beginnings_alone(vqgan, x, whole, 0.0, 'seed'))
+
+    def losses(name, encode_alone):
+        torch.manual_seed(0)
+        keeping = Keeping(tmp_path / name, log_every=1)
+        options = dict(batch_size=4, span=33, pictures_every=0, encode_alone=encode_alone)
+        gpt, schedule = GPT(24, 32, 1, 2, 16), Schedule(steps=2, lr=1e-2)
+        pretrain_prior(make_accelerator('cpu'), gpt, vqgan, DRAWN, schedule, keeping, **options)
+        return [row['loss'] for row in read_log(tmp_path / name / 'log.csv')]
+
+    assert losses('never', 0.0) != losses('always', 1.0)
+
+
 def test_published_settings_are_the_defaults(capsys):
     for command, defaults in (
         ('pretrain-tokenizer', {'--lr': '5e-05', '--betas': '0.5, 0.9', '--weight-decay': '0', '--restart': '0'}),
@@ -448,7 +514,8 @@ def test_a_dtype_that_is_slow_here_is_told_of(command, monkeypatch, capsys, tmp_
 
 
 @pytest.mark.parametrize(
-    ('command', 'option'), [('pretrain-tokenizer', '--weights'), ('pretrain-prior', '--tokenizer')]
+    ('command', 'option'),
+    [('pretrain-tokenizer', '--weights'), ('pretrain-prior', '--tokenizer'), ('pretrain-prior', '--weights')],
 )
 def test_starting_over_does_not_remove_what_a_run_begins_from(command, option, tmp_path, capsys):
     path = tmp_path / 'model.safetensors'

@@ -4,6 +4,7 @@ The method and its settings: https://arxiv.org/abs/2204.03638 (TATS) and https:/
 """
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +43,7 @@ def pretrain_prior(
     batch_size: int = 8,
     augmentation: Augmentation = PUBLISHED,
     span: int = SPAN,
+    encode_alone: float = 0.0,
     pictures_every: int = 1000,
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
@@ -61,6 +63,9 @@ def pretrain_prior(
         batch_size: Clips per batch, in each process.
         augmentation: Augmentation of the clips.
         span: Time that a clip spans, in frames at 30 a second; that of the tokenizer's clips.
+        encode_alone: Probability that the first frames of a clip are encoded alone, a random number of them, as those
+            of a clip that is to be continued. The last codes before what is sampled then are not those of a whole
+            clip, whose encoder looks ahead. 0 as published.
         pictures_every: Steps between samples, as pictures and animations; 0 for none.
         seed: Random seed.
         about: As in `train`.
@@ -85,15 +90,22 @@ def pretrain_prior(
             length,
             vqgan.num_codes,
         )
+    if encode_alone and vqgan.grid_size[0] < 2:
+        raise UserError('{encode_alone}: a clip of this tokenizer is one code long', encode_alone=encode_alone)
     generator = VideoGenerator(gpt, vqgan, span)
     vqgan = vqgan.to(accelerator.device).to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)
     views = clip_views(vqgan.config, span, augmentation, seed)
     about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt.config)
+    if encode_alone:
+        about['encode_alone'] = encode_alone
+    rank = accelerator.process_index
     about['tokenizer_sha256'] = checksum_of(vqgan.state_dict().items())  # it is in no checkpoint of the run
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
             codes = vqgan.encode(batch.x)
+            if encode_alone:
+                codes = with_beginnings_alone(vqgan, batch.x, codes, encode_alone, f'{seed} {batch.number} {rank}')
         return model(codes.flatten(1))
 
     def plot(step: int, model: nn.Module) -> None:
@@ -123,6 +135,29 @@ def pretrain_prior(
         reporter=reporter,
     )
     return keeping.folder / MODEL
+
+
+def with_beginnings_alone(
+    vqgan: VideoVQGAN, x: torch.Tensor, codes: torch.Tensor, probability: float, seed: str
+) -> torch.Tensor:
+    """Codes of clips [B, C, T, H, W], the first of some replaced by those that these frames have alone.
+
+    How many frames is the same in all of them.
+
+    Args:
+        vqgan: The tokenizer.
+        x: The clips.
+        codes: Of the whole clips, int64 [B, T', H', W'].
+        probability: That a clip is one of them.
+        seed: Of which clips, and of the number of frames.
+    """
+    rng = random.Random(seed)
+    given = rng.randrange(1, codes.shape[1])
+    chosen = [k for k in range(len(x)) if rng.random() < probability]
+    if chosen:
+        codes = codes.clone()
+        codes[chosen, :given] = vqgan.encode(x[chosen, :, : given * vqgan.config.downsample[0]])
+    return codes
 
 
 def sine_positions(grid: tuple[int, int, int], width: int) -> torch.Tensor:
