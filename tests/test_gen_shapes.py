@@ -1,7 +1,7 @@
 """The generator that comes with the package: what it can do, on videos drawn here.
 
-What was wanted of it and is missed stands in docs/howto/generating_videos.md: what grows or
-shrinks is less likely backwards in 75%, motions are continued in 70% of the clips. The tests ask for a little less.
+One bar was missed, as docs/howto/generating_videos.md says: what grows or shrinks is less likely
+backwards in 77% of the clips, and 80% were wanted. That test asks for a little less.
 """
 
 import pytest
@@ -58,7 +58,7 @@ def test_shuffled_frames_are_less_likely(generator, clips):
 def test_what_grows_or_shrinks_is_less_likely_backwards(generator):
     # At the beginning of a video: there, what grows is small. In the middle it is what shrinks, backwards.
     clips = read(generator, ['grow', 'shrink'] * (NUM_CLIPS // 2), start=0)
-    assert (nats(generator, clips) < nats(generator, clips.flip(2))).double().mean() >= 0.65
+    assert (nats(generator, clips) < nats(generator, clips.flip(2))).double().mean() >= 0.7
 
 
 def continued_motions(generator, clips):
@@ -76,7 +76,7 @@ def continued_motions(generator, clips):
 
 def test_motions_are_continued(generator, clips, given):
     found = continued_motions(generator, clips)
-    assert sum(ours == theirs for ours, theirs in zip(found, given, strict=True)) >= 0.6 * NUM_CLIPS
+    assert sum(ours == theirs for ours, theirs in zip(found, given, strict=True)) >= 0.8 * NUM_CLIPS
 
 
 def test_samples_are_videos_that_differ_and_move(generator):
