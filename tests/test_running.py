@@ -1,6 +1,7 @@
 """Batches on a device: each may be started before the results of the one before are there; and compiled models."""
 
 import functools
+import time
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ from videozoo_timm import load_model
 from videozoo_timm.analysis import embed
 from videozoo_timm.analysis.evaluation import predict
 from videozoo_timm.cli import main
-from videozoo_timm.inference import running
+from videozoo_timm.inference import pipeline, running
 from videozoo_timm.inference.journal import journal_folder
 from videozoo_timm.inference.pipeline import groups_of, process
-from videozoo_timm.video import Sampling, Views, find_media
+from videozoo_timm.video import Reading, Sampling, Views, find_media, load_views
 
 VIEWS = Views(size=16, mean=(0.45,) * 3, std=(0.225,) * 3, sampling=Sampling(2, 8), num_clips=2)
 
@@ -142,6 +143,29 @@ def test_the_next_batch_is_started_before_results_are_fetched(monkeypatch):
     monkeypatch.setattr(Late, 'values', fetched)
     run(batch_size=2)
     assert order == ['start', *['start', 'values'] * (len(order) // 2 - 1), 'values']
+
+
+def test_while_a_batch_computes_the_next_one_is_decoded(monkeypatch):
+    """As many files as it has, not two; and no more, as memory is bounded."""
+    begun, most_at_first = [], []
+
+    def counted(jobs, *args, **kwargs):
+        return load_views((begun.append(job) or job for job in jobs), *args, **kwargs)
+
+    def waits(x):
+        until = time.monotonic() + 60
+        while not most_at_first and len(begun) < 12 and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        most_at_first.append(len(begun))
+        return means(x)
+
+    paths = [str(path) for path in find_media('drawn:18@3')]
+    views = Views(size=16, mean=(0.45,) * 3, std=(0.225,) * 3, sampling=Sampling(2, 8))
+    monkeypatch.setattr(pipeline, 'load_views', counted)
+    options = dict(device=torch.device('cpu'), dtype=torch.float32, batch_size=6, reading=Reading(num_workers=1))
+    list(process(waits, groups_of(len(paths), views, 6), paths, views, **options))
+    assert most_at_first[0] == 12
 
 
 def test_a_function_may_give_a_part_of_its_input():

@@ -79,7 +79,8 @@ def load_views(
         jobs: The files; there may be no end of them.
         views: Which views of each.
         reading: Worker processes, time limit, threads and colors.
-        ahead: Files that are decoded before they are asked for, at least two for each worker; see the training stream.
+        ahead: Files that are decoded before they are asked for, at least two for each worker: a batch, as otherwise the
+            model waits for the rest of it.
         **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`, `color`, `background`.
 
     Yields:
