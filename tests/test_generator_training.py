@@ -322,7 +322,10 @@ def test_a_prior_goes_on_from_a_file(tmp_path, capsys):
     moved = load_generator(tmp_path / 'learns/model.safetensors').gpt.head.weight - first.gpt.head.weight
     assert 0 < moved.abs().max() < 0.1
     capsys.readouterr()
+    torch.manual_seed(1)
+    save_video_generator(VideoVQGAN(TINY), tmp_path / 'other.safetensors', dict(span=33))
     for wrong, words in {
+        (*whole, '--tokenizer', str(tmp_path / 'other.safetensors')): 'comes with another, whose codes mean something',
         ('--weights', str(alone)): '--weights .*gpt.safetensors holds no tokenizer',
         ('--weights', str(tmp_path / 'vqgan.safetensors')): '--weights .*vqgan.safetensors holds no prior',
         (*whole, '--depth', '2'): '--depth 2: the prior in .*first.safetensors has 1; leave the option out',

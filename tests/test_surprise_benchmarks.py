@@ -504,9 +504,12 @@ def test_what_happens_in_the_open_is_found_by_the_shipped_model(violation, measu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('violation', ['vanish', 'teleport', 'color'])
+@pytest.mark.parametrize('violation', ['vanish', 'teleport'])
 def test_what_happens_in_the_open_is_found_by_the_shipped_generator(violation):
-    benchmark = read_benchmark('pairs', f'drawn-violations:12@20261128:{violation}')
-    options = dict(score='nll', contexts=(4,), frame_step=4, stride=5)
-    ours = measure(load_model('gen_shapes_64'), benchmark, **options).find('model', 'relative', violation, '4')
-    assert ours.low > 0.5 and ours.pairs == 12
+    """The same of the likelihood, whose only baseline is the fraction of codes that change."""
+    benchmark = read_benchmark('pairs', f'drawn-violations:100@20261128:{violation}')
+    options = dict(score='nll', contexts=(4,), frame_step=4, stride=5, offset=1.6)
+    result = measure(load_model('gen_shapes_64'), benchmark, **options)
+    ours, theirs = (result.find(who, 'relative', violation, '4') for who in ('model', 'copy'))
+    assert ours.low > 0.5 and ours.pairs == 100
+    assert ours.above(theirs)[1] > 0

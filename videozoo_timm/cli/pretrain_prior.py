@@ -160,9 +160,15 @@ def _parts(
         raise ValueError('--tokenizer: name the file that pretrain-tokenizer has made, or a generator with --weights')
     torch.manual_seed(seed)
     if weights is not None:
-        gpt = read_video_parts(weights).get('gpt')
+        held = read_video_parts(weights)
+        gpt = held.get('gpt')
         if gpt is None:
             raise ValueError(f'--weights {weights} holds no prior; `videozoo pretrain-prior` makes one')
+        if 'vqgan' in held and not torch.equal(held['vqgan'].codebook.embeddings, vqgan.codebook.embeddings):
+            raise ValueError(
+                f'--tokenizer {tokenizer}: the prior in {weights} comes with another, whose codes mean something else; '
+                f'leave the option out'
+            )
         own = dict(depth=len(gpt.blocks), heads=gpt.num_heads, width=gpt.embed_dim)
         for name, value in sizes.items():
             if value not in (None, own[name]):
