@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -318,18 +319,27 @@ def test_a_prior_goes_on_from_a_file(tmp_path, capsys):
     assert main(['methods', str(tmp_path / 'learns')]) == 0
     methods = capsys.readouterr().out
     assert 'as a GPT over the codes of a tokenizer, going on from gpt.safetensors, on the synthetic videos' in methods
-    assert 'In 50% of the clips the first frames, a random number of them, were encoded alone.' in methods
+    assert 'With a probability of 0.5, the first frames of a clip (a random number of them in each batch)' in methods
     moved = load_generator(tmp_path / 'learns/model.safetensors').gpt.head.weight - first.gpt.head.weight
     assert 0 < moved.abs().max() < 0.1
     capsys.readouterr()
     torch.manual_seed(1)
     save_video_generator(VideoVQGAN(TINY), tmp_path / 'other.safetensors', dict(span=33))
+    save_video_generator(VideoVQGAN(replace(TINY, num_frames=8)), tmp_path / 'longer.safetensors', dict(span=33))
     for wrong, words in {
         (*whole, '--tokenizer', str(tmp_path / 'other.safetensors')): 'comes with another, whose codes mean something',
-        ('--weights', str(alone)): '--weights .*gpt.safetensors holds no tokenizer',
+        ('--weights', str(alone)): 'gpt.safetensors is a prior without its tokenizer: name that with --tokenizer',
         ('--weights', str(tmp_path / 'vqgan.safetensors')): '--weights .*vqgan.safetensors holds no prior',
         (*whole, '--depth', '2'): '--depth 2: the prior in .*first.safetensors has 1; leave the option out',
-        (*whole, '--positions', 'sines'): '--positions sines is of a prior with random weights',
+        (
+            *whole,
+            '--positions',
+            'sines',
+        ): '--positions sines: the prior in .* has its own; leave the option out',
+        (
+            *with_both[:3],
+            str(tmp_path / 'longer.safetensors'),
+        ): 'clips have 64 of 24 codes, the prior .* reads 32 of 24',
         (): '--tokenizer: name the file',
         (*whole, '--encode-alone', '1.5'): '--encode-alone',
     }.items():

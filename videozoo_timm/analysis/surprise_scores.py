@@ -168,8 +168,8 @@ class LikelihoodScores:
         contexts: Numbers of visible frames.
 
     Attributes:
-        baselines: 'copy', the fraction of the later codes that differ from the last visible one at their place: what a
-            model costs that expects these to stay.
+        baselines: 'copy', the fraction of the later codes that differ from the last visible one at their place: how
+            often is wrong who expects these to stay.
         grid: Codes of a window along time, height and width.
 
     Raises:
@@ -185,7 +185,7 @@ class LikelihoodScores:
         self.likely = cast('LikelihoodModel', model)
         self.grid = self.likely.grid_size
         self.contexts = tuple(contexts)
-        check_contexts(self.contexts, model.num_frames, model.num_frames // self.grid[0])
+        check_contexts(self.contexts, self.likely.num_frames, self.likely.num_frames // self.grid[0])
 
     def expected(self, x: torch.Tensor, column: int) -> None:
         """Nothing: a likelihood is of codes, not of one picture."""

@@ -42,8 +42,8 @@ class Series:
         starts: Start of each window, in seconds from the first frame.
         ends: End of each window.
         scores: float32 [W, K], the higher the less expected.
-        baselines: The same of predictions without a model: 'zero', and of contexts 'copy' (the last visible frame
-            stays). Of generators 'copy', the fraction of codes that do not stay.
+        baselines: The same of predictions without a model: 'zero' (not of generators), and of contexts 'copy' (the last
+            visible frame stays; of generators the fraction of codes that do not).
         maps: float32 [W, K, T', H', W'], the error of each token, 0 where it was visible; None unless asked for.
         duration: Of the video, in seconds.
         padded: Fraction of each window's frames that repeat the last one.
@@ -240,7 +240,8 @@ def surprise(
         out.mkdir(parents=True, exist_ok=True)
     team.wait()
     placed = dict(device=placement_of(model)['device'].type, versions=versions())
-    journal = Journal(out / TABLE, dict(now, **placed, maps=maps, videos=[state_of(path) for path in files]))
+    rows = dict(maps=maps, baselines=list(scorer.baselines), videos=[state_of(path) for path in files])
+    journal = Journal(out / TABLE, dict(now, **placed, **rows))
     with resumed(journal, out / TABLE, groups, batches_of, team, reporter, start_over) as done:
         if done is None:
             return None

@@ -244,7 +244,8 @@ def _tell_other_defaults(record: dict[str, Any], ctx: click.Context) -> None:
         source, key = ctx.get_parameter_source(param.name or ''), key_of(param)
         if source is click.core.ParameterSource.DEFAULT and param.expose_value and key in record['options']:
             old, new = record['options'][key], plain(ctx.params.get(param.name or ''))
-            if (old or new) and old != new and key not in record['given']:
+            is_same = new is None and str(old) == getattr(param, 'show_default', None)  # decided elsewhere since
+            if (old or new) and old != new and not is_same and key not in record['given']:
                 complain(f'{flag_of(param)}: its default was {old}, is {new}, which is taken')
 
 

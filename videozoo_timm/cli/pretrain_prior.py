@@ -19,7 +19,7 @@ from .training import (
     training_options,
     training_progress,
 )
-from .training_clips import ClipOptions, PlaceOptions, clip_options, place_options, read_tokenizer
+from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options, read_tokenizer
 from .types import FILE, Choice, Count, Number
 
 _PUBLISHED = dict(depth=24, heads=16, width=1024)
@@ -104,15 +104,27 @@ def pretrain_prior(
     clips: ClipOptions,
 ) -> int:
     """Train a prior: a GPT over the codes of a tokenizer, which then generates videos."""
+    import torch
+
     from ..training.prior import pretrain_prior as train
     from ..video import find_videos
 
+    sizes: dict[str, Any] = dict(depth=depth, heads=heads, width=width)
+    if weights is None:
+        if tokenizer is None:
+            raise ValueError('--tokenizer: name the file that pretrain-tokenizer has made (or a generator, --weights)')
+        sizes = {name: value or _PUBLISHED[name] for name, value in sizes.items()}
+        if sizes['width'] % sizes['heads']:
+            raise ValueError(f'--width {sizes["width"]}: must be a multiple of --heads {sizes["heads"]}')
     keep_input(training, '--tokenizer', tokenizer)
     keep_input(training, '--weights', weights)
     accelerator = make_accelerator(place, training)
     paths, missing = files(inputs, find_videos)
-    sizes = dict(depth=depth, heads=heads, width=width)
-    gpt, vqgan, span, about = _parts(tokenizer, weights, sizes, positions, training.seed)
+    torch.manual_seed(training.seed)
+    if weights is None:
+        gpt, vqgan, span, about = _new(tokenizer, positions, **sizes)
+    else:
+        gpt, vqgan, span, about = _from_file(weights, tokenizer, positions, sizes)
     steps = steps_of(training, clips, accelerator, len(paths))
     with training_progress(accelerator, steps) as progress:
         path = train(
@@ -135,55 +147,69 @@ def pretrain_prior(
     return training_done(accelerator, path, missing)
 
 
-def _parts(
-    tokenizer: Path | None,
-    weights: Path | None,
-    sizes: dict[str, int | None],
-    positions: str | None,
-    seed: int,
-) -> tuple[Any, Any, int, dict[str, Any]]:
-    """The prior to begin with, the tokenizer, the length of its clips, and what the record tells of them."""
+_Parts = tuple[Any, Any, int, dict[str, Any]]  # the prior, the tokenizer, the length of clips, words for the record
+
+
+def _new(tokenizer: Any, positions: str | None, *, depth: Any, heads: Any, width: Any) -> _Parts:
+    """A prior with random weights."""
     import math
 
     import torch
 
-    from ..inference.journal import checksum_of
-    from ..models.generator_files import read_video_parts
     from ..models.gpt import GPT
     from ..training.prior import sine_positions
 
-    if tokenizer is not None:
-        vqgan, span = read_tokenizer('--tokenizer', tokenizer)
-    elif weights is not None:
-        vqgan, span = read_tokenizer('--weights', weights)
-    else:
-        raise ValueError('--tokenizer: name the file that pretrain-tokenizer has made, or a generator with --weights')
-    torch.manual_seed(seed)
-    if weights is not None:
-        held = read_video_parts(weights)
-        gpt = held.get('gpt')
-        if gpt is None:
-            raise ValueError(f'--weights {weights} holds no prior; `videozoo pretrain-prior` makes one')
-        if 'vqgan' in held and not torch.equal(held['vqgan'].codebook.embeddings, vqgan.codebook.embeddings):
-            raise ValueError(
-                f'--tokenizer {tokenizer}: the prior in {weights} comes with another, whose codes mean something else; '
-                f'leave the option out'
-            )
-        own = dict(depth=len(gpt.blocks), heads=gpt.num_heads, width=gpt.embed_dim)
-        for name, value in sizes.items():
-            if value not in (None, own[name]):
-                raise UserError(
-                    f'{{{name}}}: the prior in {{}} has {{}}; leave the option out', weights, own[name], **{name: value}
-                )
-        if positions is not None:
-            raise ValueError(f'--positions {positions} is of a prior with random weights, and --weights names another')
-        return gpt, vqgan, span, dict(from_sha256=checksum_of(gpt.state_dict().items()))
-    depth, heads, width = (sizes[name] or default for name, default in _PUBLISHED.items())
-    if width % heads:
-        raise ValueError(f'--width {width}: must be a multiple of --heads {heads}')
+    vqgan, span = read_tokenizer('--tokenizer', tokenizer)
     gpt = GPT(vqgan.num_codes, math.prod(vqgan.grid_size), depth, heads, width)
     if positions != 'sines':
         return gpt, vqgan, span, {}
     with torch.no_grad():
         gpt.pos_emb.copy_(sine_positions(vqgan.grid_size, width))
     return gpt, vqgan, span, dict(positions=positions)
+
+
+def _from_file(weights: Path, tokenizer: Path | None, positions: str | None, sizes: dict[str, int | None]) -> _Parts:
+    """The prior in a file, and its tokenizer unless another file has that."""
+    import math
+
+    from ..inference.journal import checksum_of
+    from ..models.generator_files import read_video_parts
+
+    held = read_video_parts(weights)
+    if 'gpt' not in held:
+        raise ValueError(f'--weights {weights} holds no prior; `videozoo pretrain-prior` makes one')
+    gpt = held['gpt']
+    own = dict(depth=len(gpt.blocks), heads=gpt.num_heads, width=gpt.embed_dim)
+    for name, value in sizes.items():
+        if value not in (None, own[name]):
+            told = f'{{{name}}}: the prior in {{}} has {{}}; leave the option out'
+            raise UserError(told, weights, own[name], **{name: value})
+    if positions is not None:
+        raise ValueError(f'--positions {positions}: the prior in {weights} has its own; leave the option out')
+    if tokenizer is None and 'vqgan' not in held:
+        raise ValueError(f'--weights {weights} is a prior without its tokenizer: name that with --tokenizer')
+    vqgan: Any = held.get('vqgan')
+    span = held.get('span', PUBLISHED_SPAN)
+    if tokenizer is not None:
+        other, span = read_tokenizer('--tokenizer', tokenizer)
+        if vqgan is not None and _weights(vqgan) != _weights(other):
+            raise ValueError(
+                f'--tokenizer {tokenizer}: the prior in {weights} comes with another, whose codes mean something else; '
+                f'leave the option out'
+            )
+        vqgan = other
+    length = math.prod(vqgan.grid_size)
+    if (gpt.vocab_size, gpt.block_size) != (vqgan.num_codes, length):
+        raise ValueError(
+            f'--tokenizer {tokenizer}: clips have {length} of {vqgan.num_codes} codes, the prior in {weights} reads '
+            f'{gpt.block_size} of {gpt.vocab_size}; name the tokenizer that it was trained with'
+        )
+    return gpt, vqgan, span, dict(from_sha256=checksum_of(gpt.state_dict().items()))
+
+
+def _weights(vqgan: Any) -> str:
+    """The checksum of a tokenizer without the running sums, which a whole generator does not keep."""
+    from ..inference.journal import checksum_of
+
+    sums = ('codebook.N', 'codebook.z_avg')
+    return checksum_of((name, tensor) for name, tensor in vqgan.state_dict().items() if name not in sums)

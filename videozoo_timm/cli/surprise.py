@@ -217,7 +217,7 @@ def _load(chosen: ModelOptions, score: str, device: Any) -> tuple[Any, str]:
         return load_generator(chosen.weights, **where), chosen.weights.stem
     name = chosen.model or take_default_generator(chosen)
     model = load_model(name, zoo=chosen.zoo, **where)
-    if not hasattr(model, 'num_frames') or not hasattr(model, 'log_likelihood'):
+    if not hasattr(model, 'num_frames') or not hasattr(model, 'log_likelihood_of_codes'):
         raise ValueError(f'--score nll: {name} is no generator of videos')
     return model, name
 

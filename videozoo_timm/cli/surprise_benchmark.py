@@ -195,9 +195,9 @@ def _untrained(row: dict[str, Any]) -> str:
 def _warn(result: 'BenchmarkResult') -> None:
     for reason in result.left_out[:_MOST_TOLD]:
         complain(reason)
-    for baseline, prediction in (('zero', 'zeros'), ('copy', 'the last visible frame')):
+    for baseline, prediction in (('zero', 'predicts zeros'), ('copy', 'expects the last visible frame to stay')):
         if short := result.not_above(baseline):
             complain(
-                f'the model is in no context above what predicts {prediction} (the interval of the difference '
+                f'the model is in no context above what {prediction} (the interval of the difference '
                 f'included) in: {", ".join(short)}'
             )

@@ -35,7 +35,7 @@ def surprising(clip: Viewing, window: int | None = None, score: str = 'mse') -> 
     if is_image(clip.video.path):
         raise ValueError('Surprise is of videos: this is an image')
     model = clip.model
-    of_generator = hasattr(model, 'log_likelihood')
+    of_generator = hasattr(model, 'log_likelihood_of_codes')
     score = 'nll' if of_generator else score
     contexts = _contexts_of(model)
     own: dict[str, Any] = {} if contexts == CONTEXTS else dict(contexts=contexts)

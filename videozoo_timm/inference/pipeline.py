@@ -94,14 +94,9 @@ def groups_of(num_files: int, views: Views, batch_size: int, alone: bool = False
     """All files in groups: single files (`alone`) for a time course, otherwise as many as fill a batch."""
     if batch_size < 1:
         raise ValueError(f'batch_size={batch_size}: must be at least 1')
-    size = 1 if alone else _files_per_batch(views, batch_size)
-    return [Group(k, list(range(i, min(i + size, num_files)))) for k, i in enumerate(range(0, num_files, size))]
-
-
-def _files_per_batch(views: Views, batch_size: int) -> int:
-    """As many as fill a batch; 1 of those whose length decides how many views they have."""
     per_file = 1 if views.jitter else views.num_clips * len(views.crops)
-    return 1 if views.stride is not None else math.ceil(batch_size / per_file)
+    size = 1 if alone or views.stride is not None else math.ceil(batch_size / per_file)
+    return [Group(k, list(range(i, min(i + size, num_files)))) for k, i in enumerate(range(0, num_files, size))]
 
 
 def process(
@@ -157,9 +152,9 @@ def process(
         return fault_of_values(row, what, view.x, dtype, where)
 
     runner, watch = Runner(function, device, dtype, batch_size, whole), _Stopwatch()
-    first = views if isinstance(views, Views) else views[0]
-    ahead = 1 + _files_per_batch(first, batch_size)  # a batch, and the file whose last view was taken: its end is not
-    with closing(load_views(jobs, first, reading, ahead=ahead)) as loaded:
+    # The next batch, and the file whose last view was taken, but not its end.
+    ahead = 1 + max((len(group.files) for group in groups), default=0)
+    with closing(load_views(jobs, views if isinstance(views, Views) else views[0], reading, ahead=ahead)) as loaded:
         started = started_batches(runner, groups, watch.waits_for(loaded), paths, batch_size, reporter)
         for batch in one_behind(started) if runner.is_ahead else started:
             yield batch.rows(finish, fault_of)

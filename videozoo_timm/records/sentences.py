@@ -233,11 +233,13 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
             f'Masks were those of training ({options["mask-type"]}, {counted(options.get("num-masks"), "mask")}).'
         )
     if name := options.get('benchmark'):
-        zero = '' if options.get('score') == 'nll' else 'predict zero or '
+        baselines = 'baselines predict zero or repeat the last visible frame'
+        if options.get('score') == 'nll':
+            baselines = 'the baseline is the fraction of codes that differ from those of the last visible frame'
         text.append(
             f'The films are those of {_BENCHMARKS.get(name, name)}: relative accuracy is how often the impossible '
             f'film of a pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
-            f'bootstrapped over scenes; baselines {zero}repeat the last visible frame.'
+            f'bootstrapped over scenes; {baselines}.'
         )
     return [*text, sampling_of(record, windows=True)]
 
@@ -286,7 +288,7 @@ def _train(record: Mapping[str, Any]) -> list[str]:
     clipped = f', gradient norm clipped to {options["clip-grad"]}' if options.get('clip-grad') else ''
     files = inputs_of(record, options['train']) if options.get('train') else inputs_of(record)
     optimizer = 'Muon' if options.get('opt') == 'muon' else 'AdamW'
-    weights = options.get('weights') if command != 'finetune' else None
+    weights = options.get('weights') if command in ('pretrain-tokenizer', 'pretrain-prior') else None
     start = f', going on from {name_of(weights)},' if weights else ''
     text = [
         f'We trained the model {goal}{start} on {files} for {length} with batches of {batch} and {optimizer} '
@@ -297,7 +299,10 @@ def _train(record: Mapping[str, Any]) -> list[str]:
         ratio = ', '.join(f'{100 * one:g}%' for one in options.get('mask-ratio') or ()) or 'the default fraction'
         text.append(f'Masks: {", ".join(options.get("mask-type") or ())}, {ratio} of the tokens.')
     if alone := options.get('encode-alone'):
-        text.append(f'In {100 * alone:g}% of the clips the first frames, a random number of them, were encoded alone.')
+        text.append(
+            f'With a probability of {alone:g}, the first frames of a clip (a random number of them in each batch) were '
+            f'encoded alone.'
+        )
     if command == 'finetune':
         parts = [
             f'{name.replace("-", " ")} {options[name]}'

@@ -8,11 +8,6 @@ from ..text import counted
 UNKNOWN = 'the stimuli'
 
 
-def seconds(frames: Any) -> str:
-    """The time of so many frames at 30 a second."""
-    return f'{frames / 30:.2f} s'
-
-
 def inputs_of(record: Mapping[str, Any], *names: str) -> str:
     """The files that were read, by their numbers; synthetic ones by name."""
     parts = []
@@ -63,7 +58,8 @@ def sampling_of(record: Mapping[str, Any], windows: bool = False) -> str:
     if isinstance(frames, int) and frames > 1 and are_images(record):
         parts.append(f'Each image was repeated as the {frames} frames of a clip')
     elif isinstance(frames, int) and frames > 1 and span and not windows:
-        parts.append(f'A clip has {frames} frames, spread evenly over {span} frames at 30 per second ({seconds(span)})')
+        lasting = f'{span} frames at 30 per second ({span / 30:.2f} s)'
+        parts.append(f'A clip has {frames} frames, spread evenly over {lasting}')
     if views.get('whole'):
         parts.append(f'frames were scaled to a short side of {size} pixels and not cropped')
     elif size:

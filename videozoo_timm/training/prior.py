@@ -63,9 +63,9 @@ def pretrain_prior(
         batch_size: Clips per batch, in each process.
         augmentation: Augmentation of the clips.
         span: Time that a clip spans, in frames at 30 a second; that of the tokenizer's clips.
-        encode_alone: Probability that the first frames of a clip are encoded alone, a random number of them, as those
-            of a clip that is to be continued. The last codes before what is sampled then are not those of a whole
-            clip, whose encoder looks ahead. 0 as published.
+        encode_alone: Probability that the first frames of a clip are encoded alone, a random number of them that is the
+            same in a batch, as those of a clip that is to be continued. The last codes before what is sampled then are
+            not those of a whole clip, whose encoder looks ahead. 0 as published.
         pictures_every: Steps between samples, as pictures and animations; 0 for none.
         seed: Random seed.
         about: As in `train`.
@@ -77,7 +77,8 @@ def pretrain_prior(
         The generator's file, `model.safetensors` in the folder, which holds the tokenizer too.
 
     Raises:
-        ValueError: The two do not belong together; and as `train`.
+        ValueError: The two do not belong together, or `encode_alone` is none or of a clip that is one code long; and as
+            `train`.
         FloatingPointError: The loss is not finite.
     """
     reading, reporter = with_fields(reading, reporter, fields)
@@ -90,16 +91,19 @@ def pretrain_prior(
             length,
             vqgan.num_codes,
         )
+    if not 0 <= encode_alone <= 1:
+        raise UserError('{encode_alone}: must be from 0 to 1', encode_alone=encode_alone)
     if encode_alone and vqgan.grid_size[0] < 2:
-        raise UserError('{encode_alone}: a clip of this tokenizer is one code long', encode_alone=encode_alone)
+        told = '{encode_alone}: a clip of this tokenizer is one code long, and has no beginning; leave the option out'
+        raise UserError(told, encode_alone=encode_alone)
     generator = VideoGenerator(gpt, vqgan, span)
     vqgan = vqgan.to(accelerator.device).to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)
     views = clip_views(vqgan.config, span, augmentation, seed)
     about = dict(about or {}, **augmentation.record, span=span, tokenizer=asdict(vqgan.config), prior=gpt.config)
     if encode_alone:
         about['encode_alone'] = encode_alone
-    rank = accelerator.process_index
     about['tokenizer_sha256'] = checksum_of(vqgan.state_dict().items())  # it is in no checkpoint of the run
+    rank = accelerator.process_index
 
     def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
