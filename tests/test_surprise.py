@@ -350,10 +350,14 @@ def test_the_command_scores_with_a_generator(tmp_path, capsys):
     ('options', 'words'),
     [
         (['--model', 'mae_shapes_none'], '--score nll: mae_shapes_none is no generator of videos'),
+        (
+            ['--score', 'mse', '--model', 'gen_shapes_64'],
+            'gen_shapes_64 is a video generator; its score is --score nll',
+        ),
         (['--model', 'gen_shape'], "no model 'gen_shape'"),
         (['--zoo', 'hvm-1'], "name a model of the zoo 'hvm-1' with --model"),
     ],
-    ids=['mae', 'unknown', 'zoo'],
+    ids=['mae', 'generator', 'unknown', 'zoo'],
 )
 def test_what_is_no_generator_is_told_in_words(tmp_path, capsys, options, words):
     command = ['surprise', FILM, '--score', 'nll', '--num-workers', '0', '--out', str(tmp_path / 'out')]
@@ -446,3 +450,14 @@ def test_the_command_tells_short_films(tmp_path, capsys):
     command = ['surprise', str(film), 'drawn:1@7', '--contexts', '4', '--num-workers', '0', '--no-pictures', '--out']
     assert main([*command, str(tmp_path / 'out')]) == 1
     assert 'short.mkv: lasts 1.00 s, which is shorter than a window of 16 frames' in capsys.readouterr().err
+
+
+def test_films_of_one_name_are_told_apart(tmp_path, capsys):
+    films = []
+    for name in ('possible', 'impossible'):
+        (tmp_path / name).mkdir()
+        films.append(str(write_video(tmp_path / name / 'film.mkv', 70)))
+    command = ['surprise', *films, '--contexts', '4', '--num-workers', '0', '--no-pictures']
+    assert main([*command, '--out', str(tmp_path / 'out')]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:3]
+    assert [line.split()[0] for line in lines] == ['possible_film.mkv', 'impossible_film.mkv']

@@ -16,6 +16,7 @@ import torch
 from conftest import MANIFEST, REPOSITORY, golden, published, relative_error
 from golden.recipe import clip
 from PIL import Image
+from test_video import write_video
 
 import videozoo_timm
 from videozoo_timm import catalogue, clip_transform, load_generator
@@ -492,6 +493,24 @@ def test_the_command_continues_and_reconstructs_videos(weights, tmp_path, capsys
     for results in ('c.gif', 'apart', 'r'):
         code, told = main(['again', results]), capsys.readouterr()
         assert code == 0 and 'all equal' in told.out, told
+
+
+def test_clips_that_go_on_where_their_videos_end_are_told(weights, tmp_path, capsys):
+    (tmp_path / 'short').mkdir()
+    for k in range(2):
+        write_video(tmp_path / 'short' / f'{k}.mkv', 20)
+    for command, out in (
+        (['reconstruct', 'short', *weights], 'r'),
+        (['generate', '--continue', 'short', *weights], 'c.gif'),
+        (['complete', 'short'], 'f'),
+        (['fid', 'short', 'drawn:2@7', '--features', 'vit_shapes_motion'], 'd.json'),
+    ):
+        command = [*command, '--num-workers', '0', '--device', 'cpu', '--out']
+        assert main([*command, out]) == 0
+        told = capsys.readouterr().err
+        assert told.count('2 of 2 clips reach beyond the ends of their videos') == 1, command
+        assert main([*command, f'16{out}', '--span', '16']) == 0
+        assert 'reach beyond' not in capsys.readouterr().err, command
 
 
 def test_frechet_distance_is_that_of_torch_fidelity(capsys):

@@ -38,6 +38,7 @@ class Accuracy:
         high: Upper end of the interval.
         scenes: Number of scenes that it is of.
         pairs: Number of pairs.
+        ties: Number of these whose films score the same, which count half; None of 'absolute'.
         samples: The accuracies of the bootstrap samples [R]; those of other scores of the same films are paired.
         outcomes: Of pairs, the accuracy in each scene [S].
     """
@@ -50,6 +51,7 @@ class Accuracy:
     high: float
     scenes: int
     pairs: int
+    ties: int | None
     samples: np.ndarray
     outcomes: np.ndarray
 
@@ -59,7 +61,7 @@ class Accuracy:
 
     def row(self) -> dict[str, Any]:
         """As a row of a table."""
-        names = ('property', 'context', 'measure', 'value', 'low', 'high', 'scenes', 'pairs')
+        names = ('property', 'context', 'measure', 'value', 'low', 'high', 'scenes', 'pairs', 'ties')
         return {name: getattr(self, name) for name in names}
 
 
@@ -120,8 +122,7 @@ def accuracies(
             for what in properties:
                 some = [c for c in comparisons if c.property == what]
                 counts = _resampled(len({c.scene for c in some}), resamples, rng)
-                values = ratio(some, of_film)
-                found.append(_accuracy(what, context, measure, values, counts, len(some)))
+                found.append(_accuracy(what, context, measure, ratio(some, of_film), counts, some, of_film))
             if len(found) > 1:
                 found.append(_mean_of(found))
             result += found
@@ -238,11 +239,20 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _accuracy(what: str, context: str, measure: str, ratio: _Ratio, counts: np.ndarray, pairs: int) -> Accuracy:
-    scenes = counts.shape[1]
-    samples = ratio(counts)
-    outcomes = np.empty(0) if measure == 'absolute' else ratio.numerator
-    return Accuracy(what, context, measure, ratio.value, *_interval(samples), scenes, pairs, samples, outcomes)
+def _accuracy(
+    what: str,
+    context: str,
+    measure: str,
+    ratio: _Ratio,
+    counts: np.ndarray,
+    comparisons: Sequence[FilmPair],
+    scores: Mapping[str, float],
+) -> Accuracy:
+    samples, size = ratio(counts), (counts.shape[1], len(comparisons))
+    if measure == 'absolute':
+        return Accuracy(what, context, measure, ratio.value, *_interval(samples), *size, None, samples, np.empty(0))
+    ties = sum(bool(scores[c.impossible] == scores[c.possible]) for c in comparisons)
+    return Accuracy(what, context, measure, ratio.value, *_interval(samples), *size, ties, samples, ratio.numerator)
 
 
 def _mean_of(found: Sequence[Accuracy]) -> Accuracy:
@@ -250,6 +260,7 @@ def _mean_of(found: Sequence[Accuracy]) -> Accuracy:
     samples = np.mean([one.samples for one in found], axis=0)
     value = float(np.mean([one.value for one in found]))
     outcomes = np.concatenate([one.outcomes for one in found])
-    scenes, pairs = sum(one.scenes for one in found), sum(one.pairs for one in found)
+    size = sum(one.scenes for one in found), sum(one.pairs for one in found)
     first = found[0]
-    return Accuracy(MEAN, first.context, first.measure, value, *_interval(samples), scenes, pairs, samples, outcomes)
+    ties = None if first.ties is None else sum(one.ties or 0 for one in found)
+    return Accuracy(MEAN, first.context, first.measure, value, *_interval(samples), *size, ties, samples, outcomes)

@@ -135,14 +135,16 @@ def measure(
     paths = [film.path for film in films]
     starts = [film.start + later for film in films]
 
-    def scored(network: nn.Module, folder: Path | None) -> Surprise | None:
-        return surprise(network, paths, offset=starts, out=folder, **options)
+    def scored(network: nn.Module, folder: Path | None, **changes: Any) -> Surprise | None:
+        return surprise(network, paths, offset=starts, out=folder, **{**options, **changes})
 
     folder = None if out is None else as_path(out)
     result = scored(model, folder)
     others = []
     for number, make in enumerate(untrained):
-        others.append(scored(make(), folder and folder / UNTRAINED / f'{number:02}'))
+        # What is wrong with the films was told before.
+        place = folder and folder / UNTRAINED / f'{number:02}'
+        others.append(scored(make(), place, report=_silent, lose=_silent))
     if result is None:
         return None
     names = dict(zip(zip(paths, starts, strict=True), used, strict=True))
@@ -207,6 +209,10 @@ def _read_scores(given: Mapping[str, Any]) -> _Scored:
     if not films:
         raise ValueError('there is none in it')
     return _Scored({MODEL: films}, [] if list(contexts) == [''] else list(contexts))
+
+
+def _silent(*args: Any) -> None:
+    pass
 
 
 def _named(result: Surprise, names: Mapping[tuple[str, float], str]) -> dict[str, dict[str, np.ndarray]]:

@@ -141,7 +141,7 @@ def _compare_pairs(names: Iterable[str]) -> Benchmark:
     for name in names:
         *folders, kind = name.split('/')
         if kind not in ('possible', 'impossible') or not folders:
-            result.left_out.append(f'{name}: is called neither possible nor impossible')
+            result.left_out.append(f'{name}: is called neither possible nor impossible, without an ending')
         else:
             pairs[tuple(folders)][kind] = name
     for folders, pair in pairs.items():

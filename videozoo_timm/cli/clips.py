@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .output import report
+from .output import report, tell_padded
 
 if TYPE_CHECKING:
     from ..models import VideoGenerator
@@ -51,14 +51,17 @@ def each_clip(
     """(path, view) of each file; one that cannot be read is told and goes to `failed`."""
     from ..video import View, load_views
 
+    padded: list[float] = []
     loaded = load_views(*jobs_at(paths, views, start), **vars(reading))
     with closing(loaded):
         for job, item in loaded:
             if isinstance(item, View):
+                padded.append(item.padded)
                 yield job.path, item
             elif item is not None:
                 report(job.path, item.reason)
                 failed.append(job.path)
+    tell_padded(padded)
 
 
 def about_views(views: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .options import (
     span_option,
     zoo_option,
 )
-from .output import complain, echo, progress, report
+from .output import complain, echo, progress, report, tell_padded
 from .types import FILE
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ _FEW = 2048  # images; with fewer the covariance of the features has no full ran
     videozoo fid --features vit_hvm1_none VIDEOS samples
 """,
 )
-@argument('real', metavar='REAL_DIR', type=FILE, shell_complete=complete_folder, help='Folder of real images.')
 @argument(
-    'generated', metavar='GENERATED_DIR', type=FILE, shell_complete=complete_folder, help='Folder of generated images.'
+    'real', metavar='REAL_DIR', type=FILE, shell_complete=complete_folder, help='Folder of real images or videos.'
+)
+@argument(
+    'generated', metavar='GENERATED_DIR', type=FILE, shell_complete=complete_folder, help='Folder of generated ones.'
 )
 @option(
     '--features',
@@ -153,6 +155,7 @@ def _in_features(
                 f'{folder} gives {counted(len(rows), "row")} of {rows.shape[1]} features; with no more rows than '
                 f'features the distance is far too large'
             )
+        tell_padded(found.padded.tolist())
         sets.append(rows)
     distance = frechet_distance(*sets)
     number, of_real = len(sets[1]), len(sets[0])

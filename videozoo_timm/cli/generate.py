@@ -311,11 +311,13 @@ def _settings(chosen: GeneratorOptions, sampling: SamplingOptions) -> dict[str, 
 
 def _of_weights(generator: Any, dtype: Any, sampling: SamplingOptions, number: int) -> dict[str, Any]:
     """The rest of it; the same seed gives the same samples in the same batches only."""
-    from ..inference.journal import digest_of
+    from ..inference.journal import checksum_of, digest_of
 
     sampling.batch_size = sampling.batch_size or generator.fitting(number)
-    told = dict(weights=digest_of(generator.state_dict().items()), dtype=str(dtype).removeprefix('torch.'))
-    tell_loaded(architecture=type(generator).__name__, tag='', **told, device=str(next(generator.parameters()).device))
+    tensors, name = generator.state_dict(), type(generator).__name__
+    told = dict(weights=digest_of(tensors.items()), dtype=str(dtype).removeprefix('torch.'))
+    where = str(next(generator.parameters()).device)
+    tell_loaded(architecture=name, tag='', checksum=checksum_of(tensors.items()), **told, device=where)
     tell_settings(batch_size=sampling.batch_size)
     return dict(told, batch_size=sampling.batch_size)
 
@@ -323,11 +325,12 @@ def _of_weights(generator: Any, dtype: Any, sampling: SamplingOptions, number: i
 def _tell(
     chosen: GeneratorOptions, out: Path, number: int, what: str, about: dict[str, Any], device: Any, start: float
 ) -> None:
-    minutes = (time.perf_counter() - start) / 60
+    pace = 60 * number / (time.perf_counter() - start)
     where = str(out) if out.suffix else f'{out}: one file each'
+    made = counted(number, what.removesuffix('s'))
     echo(
-        f'{where}, {number} {what} of {chosen.name}, seed {about["seed"]}, {number / minutes:.1f} {what} a minute '
-        f'({about["dtype"]} on {device})'
+        f'{where}, {made} of {chosen.name}, seed {about["seed"]}, {pace:.1f} {what} a minute ({about["dtype"]} on '
+        f'{device})'
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,15 @@ class Losses:
     def __call__(self, path: str, reason: str) -> None:
         self.number += 1
         report(path, reason)
+
+
+def tell_padded(fractions: Sequence[float]) -> None:
+    """Tell how many clips go on where their videos have ended, from the fraction of each that does."""
+    if number := sum(fraction > 0 for fraction in fractions):
+        complain(
+            f'{number} of {counted(len(fractions), "clip")} reach beyond the ends of their videos, whose first or last '
+            f'frame is repeated; a shorter --span takes less'
+        )
 
 
 def tell_pace(pace: Any) -> None:

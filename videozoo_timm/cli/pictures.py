@@ -11,7 +11,7 @@ from ..text import counted, to_json
 from .clips import jobs_at
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import Losses, complain, echo, progress, report, table
+from .output import Losses, complain, echo, progress, report, table, tell_padded
 
 _KEY, _MARK = 'picture', 'mark'  # columns: of the name, and of whose it is
 
@@ -141,7 +141,7 @@ def each_view(
     from ..inference.losses import loss_of_view
     from ..video import View, load_views
 
-    stems = unique_stems(paths)
+    stems, padded = unique_stems(paths), list[float]()
     loaded = load_views(*jobs_at(paths, views, start), **vars(reading))
     with progress(len(paths)) as update, closing(loaded):
         for job, item in loaded:
@@ -149,12 +149,14 @@ def each_view(
                 pictures.out.mkdir(parents=True, exist_ok=True)
                 if reason := loss_of_view(job.path, item):
                     losses(job.path, reason)
+                padded.append(item.padded)
                 yield job.index, job.path, stems[job.index], item
                 continue
             if item is not None:
                 report(job.path, item.reason)
                 failed.append(job.path)
             update(1)
+    tell_padded(padded)
 
 
 def leave_out(path: str, error: Exception, failed: list[str]) -> None:

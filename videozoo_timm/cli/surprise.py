@@ -108,7 +108,9 @@ _PICTURES = 'pictures.csv'
     show_default='the most surprising one',
     help='Window that the pictures look at closely, counted from 0.',
 )
-@option('--no-pictures', 'with_pictures', flag_value=False, default=True, help='Write the table alone.')
+@option(
+    '--no-pictures', 'with_pictures', flag_value=False, default=True, show_default=False, help='Write the table alone.'
+)
 @benchmark_options()
 @option('--force', is_flag=True, help='Replace results of other settings, and start an unfinished run over.')
 def surprise(
@@ -142,6 +144,8 @@ def surprise(
     from ..inference.pipeline import ProcessGroup
     from ..video import find_videos
 
+    if score != 'nll' and chosen.model is not None and chosen.resolved.is_generator:
+        raise ValueError(f'--score {score}: {chosen.model} is {chosen.resolved.kind}; its score is --score nll')
     options: dict[str, Any] = dict(
         score=score,
         norm_pix_loss=True if norm_pix_loss else None,
@@ -235,12 +239,16 @@ def _tell(result: Any) -> None:
     """The table: of each video the mean score, where it is highest, and the same mean of the baselines."""
     names = sorted({name for one in result.series for name in one.baselines}, reverse=True)
     rows = []
-    for one in result.series:
+    paths = [one.path for one in result.series]
+    called = list(map(shown, paths))
+    if len(set(called)) < len(called):
+        called = unique_stems(paths)
+    for label, one in zip(called, result.series, strict=True):
         mean = one.scores.mean(dim=1)
         most = int(mean.argmax())
         rows.append(
             [
-                shown(one.path),
+                label,
                 str(len(one.starts)),
                 f'{mean.mean():.4f}',
                 f'{mean[most]:.4f}',

@@ -18,6 +18,7 @@ from .output import Losses, complain, echo, exit_code, progress, report, table, 
 from .types import FILE, Choice, Count
 
 if TYPE_CHECKING:
+    from ..analysis.surprise_accuracy import Accuracy
     from ..analysis.surprise_benchmark import BenchmarkResult
 
 LAYOUTS = ('pairs', 'intphys', 'grasp', 'inflevel', 'intphys2', 'adept')  # of `analysis`, without its imports
@@ -169,7 +170,7 @@ def _tell(result: 'BenchmarkResult') -> None:
         for what in dict.fromkeys(a.property for a in found['model']):
             for who in shown:
                 of_property = [a for a in found[who] if a.property == what]
-                cells = [f'{100 * a.value:.1f}% ({100 * a.low:.0f} to {100 * a.high:.0f})' for a in of_property]
+                cells = [_cell(a) for a in of_property]
                 first = who == 'model'
                 rows.append([what if first else '', str(of_property[0].pairs) if first else '', who, *cells])
             if measure != 'absolute' and result.untrained:
@@ -180,6 +181,11 @@ def _tell(result: 'BenchmarkResult') -> None:
         by_class = [(a.property, a.measure, f'{a.value!r}') for a in result.classes['model']]
         table(['class', 'measure', 'accuracy'], [list(row) for row in by_class])
         echo()
+
+
+def _cell(one: 'Accuracy') -> str:
+    ties = f', {counted(one.ties, "tie")}' if one.ties else ''
+    return f'{100 * one.value:.1f}% ({100 * one.low:.0f} to {100 * one.high:.0f}{ties})'
 
 
 def _context(context: str) -> str:
@@ -198,6 +204,6 @@ def _warn(result: 'BenchmarkResult') -> None:
     for baseline, prediction in (('zero', 'predicts zeros'), ('copy', 'expects the last visible frame to stay')):
         if short := result.not_above(baseline):
             complain(
-                f'the model is in no context above what {prediction} (the interval of the difference '
-                f'included) in: {", ".join(short)}'
+                f'what {prediction} does as well as the model in: {", ".join(short)} (the 95% interval of the '
+                f'difference, in every context, is not above 0)'
             )

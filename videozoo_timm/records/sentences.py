@@ -5,7 +5,7 @@ from typing import Any
 
 from ..text import counted
 from .citations import in_text
-from .wording import UNKNOWN, are_images, block_of, file_of, inputs_of, name_of, sampling_of, seed_of
+from .wording import UNKNOWN, are_images, block_of, file_of, inputs_of, name_of, sampling_of, seed_of, stimuli_of
 
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
 
@@ -219,6 +219,8 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
     options = {**record['options'], **settings}
     score = {'mse': 'the squared error of the masked pixels', 'nll': 'the negative log-likelihood of the codes in nats'}
     score['l1'] = 'the absolute error of pixels that are normalized in each tubelet'
+    if options.get('scores'):
+        return [f'Surprise is what {name_of(options["scores"])} says of each film. {_accuracies(record, options)}']
     contexts = options.get('contexts') or []
     seen = f'the first {", ".join(map(str, contexts))} frames of a window' if contexts else 'a part of each window'
     rate = options.get('frame-rate') or 'file'
@@ -232,16 +234,24 @@ def _surprise(record: Mapping[str, Any]) -> list[str]:
         text.append(
             f'Masks were those of training ({options["mask-type"]}, {counted(options.get("num-masks"), "mask")}).'
         )
-    if name := options.get('benchmark'):
-        baselines = 'baselines predict zero or repeat the last visible frame'
+    if options.get('benchmark'):
+        baselines = 'Baselines predict zero or repeat the last visible frame.'
         if options.get('score') == 'nll':
-            baselines = 'the baseline is the fraction of codes that differ from those of the last visible frame'
-        text.append(
-            f'The films are those of {_BENCHMARKS.get(name, name)}: relative accuracy is how often the impossible '
-            f'film of a pair has the higher mean, absolute accuracy the area under the ROC curve, with 95% intervals '
-            f'bootstrapped over scenes; {baselines}.'
-        )
+            baselines = 'The baseline is the fraction of codes that differ from those of the last visible frame.'
+        text += [_accuracies(record, options), baselines]
     return [*text, sampling_of(record, windows=True)]
+
+
+def _accuracies(record: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    name = options['benchmark']
+    films = _BENCHMARKS.get(name, name)
+    if name == 'pairs' and any(entry.get('drawn') for entry in stimuli_of(record)):
+        films = 'synthetic pairs'
+    highest = '' if name == 'adept' else ' over its windows (or the highest window)'
+    return (
+        f'The films are those of {films}: relative accuracy is how often the impossible film of a pair has the higher '
+        f'mean{highest}, absolute accuracy the area under the ROC curve, with 95% intervals bootstrapped over scenes.'
+    )
 
 
 @_of('generate')
@@ -250,6 +260,12 @@ def _generate(record: Mapping[str, Any]) -> list[str]:
     what = counted(options.get('number'), 'sample')
     if options.get('continue') or options.get('complete'):
         what = f'{counted(options.get("samples") or 1, "completion")} of each of {inputs_of(record)}'
+    if options.get('continue') and options.get('context'):
+        what += f', given the first {options["context"]} frames of a clip,'
+    if options.get('num-frames'):
+        what += (
+            f' to {options["num-frames"]} frames' if options.get('continue') else f' of {options["num-frames"]} frames'
+        )
     top_p = f', top-p {options["top_p"]:g}' if options.get('top_p') else ''
     text = (
         f'We sampled {what} at temperature {options.get("temperature")}, top-k {options.get("top_k")}{top_p}'
