@@ -79,8 +79,7 @@ def load_views(
         jobs: The files; there may be no end of them.
         views: Which views of each.
         reading: Worker processes, time limit, threads and colors.
-        ahead: Files that are decoded before they are asked for, at least two for each worker: a batch, as otherwise the
-            model waits for the rest of it.
+        ahead: Files that are decoded before they are asked for, at least two for each worker; a batch is best.
         **fields: Fields of `reading` to replace: `num_workers`, `time_limit`, `num_threads`, `color`, `background`.
 
     Yields:
