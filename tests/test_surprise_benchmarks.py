@@ -1,8 +1,10 @@
 """Benchmarks of surprise: each layout in small, and the accuracies that arithmetic gives for scores that are known."""
 
+import copy
 import csv
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -429,6 +431,47 @@ def test_a_model_is_measured_by_its_series(mae):
             )
             right[who] += (ours > theirs) / 2
     assert {who: result.find(who, 'relative', 'teleport', '12').value for who in right} == right
+
+
+def test_networks_that_are_done_are_not_done_again(mae, tmp_path):
+    benchmark = read_benchmark('pairs', 'drawn-violations:2@7:teleport')
+    made = []
+
+    def network(fails=False):
+        def make():
+            if fails:
+                raise KeyboardInterrupt
+            made.append(copy.deepcopy(mae))
+            with torch.no_grad():
+                made[-1].decoder_pred.weight.mul_(0.5 + len(made) % 3)
+            return made[-1]
+
+        return make
+
+    def run(out, *fails):
+        scored = Counter()
+        encode = type(mae).forward_encoder
+
+        def counted(model, *args, **kwargs):
+            scored[id(model)] += 1
+            return encode(model, *args, **kwargs)
+
+        made.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(mae), 'forward_encoder', counted)
+            options = dict(contexts=(8,), frame_step=7, out=out, untrained=[network(fail) for fail in fails])
+            result = measure(mae, benchmark, **options)
+        return result, [scored[id(model)] for model in (mae, *made)]
+
+    whole, wanted = run(tmp_path / 'whole', False, False, False)
+    assert all(wanted) and len(wanted) == 4
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'parts', False, False, True)
+    parts, done = run(tmp_path / 'parts', False, False, False)
+    assert done[:3] == [0, 0, 0] and done[3] == wanted[3]
+    assert parts.rows() == whole.rows() and parts.untrained == whole.untrained
+    for out in (tmp_path / 'whole', tmp_path / 'parts'):
+        assert not list(out.rglob('*.unfinished'))
 
 
 def test_films_that_cannot_be_scored_are_told(mae):

@@ -9,6 +9,7 @@ Sources: arXiv 2502.11831 (pairs, contexts, the filtered score; its code reports
 and measure_accuracy.py of ADEPT.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,9 @@ def compared_with_untrained(model: Accuracy, untrained: Sequence[Accuracy]) -> d
     pooled = np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2) if number > 1 else 0.0
     if not pooled:
         return dict(result, t=None, p=None, hedges_g=None)
-    test: Any = ttest_ind(ours, theirs, equal_var=False, alternative='greater')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)  # of a model that is right in every scene
+        test: Any = ttest_ind(ours, theirs, equal_var=False, alternative='greater')
     correction = 1 - 3 / (4 * (2 * number - 2) - 1)
     g = correction * (ours.mean() - theirs.mean()) / pooled
     return dict(result, t=float(test.statistic), p=float(test.pvalue), hedges_g=float(g))

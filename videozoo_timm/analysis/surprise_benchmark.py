@@ -11,8 +11,10 @@ import numpy as np
 from torch import nn
 
 from ..files import check_regular, save_csv, save_json
+from ..inference.journal import remove_journal
 from ..paths import as_path
 from .surprise_accuracy import Accuracy, accuracies, by_class, compared_with_untrained
+from .surprise_files import TABLE
 from .surprise_layouts import LAYOUTS, Benchmark, FilmPair, compare_names
 from .surprise_series import Surprise, surprise
 
@@ -136,17 +138,20 @@ def measure(
     starts = [film.start + later for film in films]
 
     def scored(network: nn.Module, folder: Path | None, **changes: Any) -> Surprise | None:
-        return surprise(network, paths, offset=starts, out=folder, **{**options, **changes})
+        whole = {**options, **changes, 'keep_journal': folder is not None and bool(untrained)}
+        return surprise(network, paths, offset=starts, out=folder, **whole)
 
     folder = None if out is None else as_path(out)
+    places = [folder and folder / UNTRAINED / f'{number:02}' for number in range(len(untrained))]
     result = scored(model, folder)
-    others = []
-    for number, make in enumerate(untrained):
-        # What is wrong with the films was told before.
-        place = folder and folder / UNTRAINED / f'{number:02}'
-        others.append(scored(make(), place, report=_silent, lose=_silent))
+    others = [  # what is wrong with the films was told before
+        scored(make(), place, report=_silent, lose=_silent, pace=_silent)
+        for make, place in zip(untrained, places, strict=True)
+    ]
     if result is None:
         return None
+    for place in filter(None, (folder, *places)):  # all is done, and none of it is done again
+        remove_journal(place / TABLE)
     names = dict(zip(zip(paths, starts, strict=True), used, strict=True))
     by = _named(result, names)
     for number, other in enumerate(others):

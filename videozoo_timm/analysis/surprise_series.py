@@ -134,6 +134,7 @@ def surprise(
     out: str | os.PathLike[str] | None = None,
     about: Mapping[str, Any] | None = None,
     start_over: bool = False,
+    keep_journal: bool = False,
     team: ProcessGroup | None = None,
     reading: Reading = IN_THIS_PROCESS,
     reporter: Reporter = WARNING,
@@ -170,6 +171,8 @@ def surprise(
         out: Folder for the series as a table, `surprise.csv`, and for all that decides about them, `surprise.json`.
         about: What else the latter tells; `model` says which model it is.
         start_over: Replace results of other settings in `out`, and throw away what an unfinished run has left of them.
+        keep_journal: Keep in `out` by what an unfinished run goes on: the same call then gives its result without doing
+            it again, until `inference.journal.remove_journal` removes it.
         team: The processes that share the work; with `out` only.
         reading: How the files are read.
         reporter: How progress and files without scores are reported.
@@ -242,7 +245,8 @@ def surprise(
     placed = dict(device=placement_of(model)['device'].type, versions=versions())
     rows = dict(maps=maps, baselines=list(scorer.baselines), videos=[state_of(path) for path in files])
     journal = Journal(out / TABLE, dict(now, **placed, **rows))
-    with resumed(journal, out / TABLE, groups, batches_of, team, reporter, start_over) as done:
+    run = resumed(journal, out / TABLE, groups, batches_of, team, reporter, start_over, keep=keep_journal)
+    with run as done:
         if done is None:
             return None
         result = _collect(done, files, views, score, scorer, maps, reporter)

@@ -43,6 +43,13 @@ def journal_folder(out: Path) -> Path:
     return out.with_name(f'.{out.name}.unfinished')
 
 
+def remove_journal(out: Path) -> None:
+    """Remove the journal of a run that is over, if there is one; other files in its folder stay."""
+    remove_known(journal_folder(out), _FILES)
+    with suppress(OSError):
+        journal_folder(out).rmdir()
+
+
 class Journal:
     """The journal of the run that writes `out`.
 
@@ -293,10 +300,7 @@ class Journal:
         """Remove the journal, as its result is complete or unwanted; other files in its folder stay."""
         remove_known(self.folder, _FILES)  # before anybody else may have it
         self.close()
-        if os.name == 'nt':  # files that are open cannot be removed there
-            remove_known(self.folder, _FILES)
-        with suppress(OSError):
-            self.folder.rmdir()
+        remove_journal(self._out)  # files that are open cannot be removed everywhere
 
 
 def _as_text(command: Any) -> bytes:

@@ -33,6 +33,7 @@ def resumed(
     reporter: Reporter,
     start_over: bool = False,
     begin: Callable[[], None] = lambda: None,
+    keep: bool = False,
 ) -> Iterator[list[RowBatch] | None]:
     """Do what is left of a run. Within, all its batches are there, mapped from the journal, which goes at the end.
 
@@ -47,6 +48,7 @@ def resumed(
         reporter: Its `say` is called if an unfinished run continues.
         start_over: Throw away what an unfinished run has left.
         begin: Called in the first process once the journal is its own.
+        keep: Leave the journal: of a part of a longer run, which is not done again if that is killed.
 
     Yields:
         The batches; None in all processes of a team but the first.
@@ -91,7 +93,8 @@ def resumed(
             if not any(batch.files for batch in done):  # otherwise with other options the rows are there
                 journal.remove()
             raise
-        journal.remove()
+        if not keep:
+            journal.remove()
     finally:
         journal.close()
 
