@@ -452,6 +452,14 @@ def test_the_command_tells_short_films(tmp_path, capsys):
     assert 'short.mkv: lasts 1.00 s, which is shorter than a window of 16 frames' in capsys.readouterr().err
 
 
+def test_without_a_score_no_folder_is_left(tmp_path, capsys):
+    film, out = str(write_video(tmp_path / 'short.mkv', 30)), tmp_path / 'out'
+    command = ['surprise', film, '--contexts', '4', '--num-workers', '0', '--out', str(out)]
+    assert main(command) == 2 and 'shorter than a window' in capsys.readouterr().err and not out.exists()
+    out.mkdir()
+    assert main(command) == 2 and out.is_dir()  # somebody's own
+
+
 def test_films_of_one_name_are_told_apart(tmp_path, capsys):
     films = []
     for name in ('possible', 'impossible'):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,7 @@ def surprise(
     )
     now = dict(about or {}, **weights_of(model), **settings, videos=files)
     Output(out, force='start_over').check_recorded(RECORD, now, start_over)
+    is_new = team.is_main and not out.exists()
     if team.is_main:
         out.mkdir(parents=True, exist_ok=True)
     team.wait()
@@ -246,11 +248,17 @@ def surprise(
     rows = dict(maps=maps, baselines=list(scorer.baselines), videos=[state_of(path) for path in files])
     journal = Journal(out / TABLE, dict(now, **placed, **rows))
     run = resumed(journal, out / TABLE, groups, batches_of, team, reporter, start_over, keep=keep_journal)
-    with run as done:
-        if done is None:
-            return None
-        result = _collect(done, files, views, score, scorer, maps, reporter)
-        save_run(out, dict(now, **placed), result)
+    try:
+        with run as done:
+            if done is None:
+                return None
+            result = _collect(done, files, views, score, scorer, maps, reporter)
+            save_run(out, dict(now, **placed), result)
+    except VideoError:
+        if is_new:
+            with suppress(OSError):  # something else is in it
+                out.rmdir()
+        raise
     return result
 
 
