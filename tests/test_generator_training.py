@@ -60,6 +60,14 @@ def stop():
     raise KeyboardInterrupt
 
 
+def with_codes_in_use(vqgan):
+    """The tokenizer with vectors of clips as its codes; of random ones a single one is the nearest to all."""
+    with torch.no_grad():
+        rows = vqgan.eval().pre_quantized(clips(number=64)).movedim(1, -1).flatten(0, -2)
+        vqgan.codebook.embeddings.copy_(rows[torch.randperm(len(rows))[:24]])
+    return vqgan
+
+
 def clips(seed=0, number=3):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(number, 3, 4, 16, 16, generator=generator) - 0.5
@@ -190,7 +198,7 @@ def test_a_stopped_run_of_a_tokenizer_goes_on_as_if_it_had_not_been(tmp_path):
 
 
 def test_a_stopped_run_of_a_prior_goes_on_as_if_it_had_not_been(tmp_path):
-    vqgan, other = tokenizer(), tokenizer()
+    vqgan, other = with_codes_in_use(tokenizer()), with_codes_in_use(tokenizer())
     other.codebook.embeddings[3, 2] += 1
 
     def run(name, stop_after=6, resume=False, vqgan=vqgan, optimizer='adamw'):
@@ -198,6 +206,7 @@ def test_a_stopped_run_of_a_prior_goes_on_as_if_it_had_not_been(tmp_path):
         schedule = Schedule(steps=6, lr=1e-2, optimizer=optimizer)
         gpt, keeping = GPT(24, 32, 1, 2, 16), Keeping(tmp_path / name, every=2, log_every=1, resume=resume)
         options = dict(batch_size=4, span=33, pictures_every=0, progress=lambda step, row: step > stop_after and stop())
+        options |= dict(encode_alone=0.5)
         return pretrain_prior(make_accelerator('cpu'), gpt, vqgan, DRAWN, schedule, keeping, **options)
 
     for optimizer in ('muon', 'adamw'):
@@ -353,10 +362,8 @@ def test_a_prior_goes_on_from_a_file(tmp_path, capsys):
 
 
 def test_some_clips_begin_as_those_to_be_continued_do(tmp_path):
-    vqgan, x = tokenizer().eval(), clips(number=64)
+    vqgan, x = with_codes_in_use(tokenizer()), clips(number=64)
     with torch.no_grad():
-        rows = vqgan.pre_quantized(x).movedim(1, -1).flatten(0, -2)
-        vqgan.codebook.embeddings.copy_(rows[torch.randperm(len(rows))[:24]])  # codes that are all in use
         whole, alone = vqgan.encode(x), vqgan.encode(x[:, :, :2])
         mixed = with_beginnings_alone(vqgan, x, whole, 0.5, 'seed')
     assert torch.equal(mixed[:, 1:], whole[:, 1:])  # of two codes in time the first is the beginning

@@ -300,7 +300,10 @@ class Journal:
         """Remove the journal, as its result is complete or unwanted; other files in its folder stay."""
         remove_known(self.folder, _FILES)  # before anybody else may have it
         self.close()
-        remove_journal(self._out)  # files that are open cannot be removed everywhere
+        if os.name == 'nt':  # files that are open cannot be removed there
+            remove_known(self.folder, _FILES)
+        with suppress(OSError):
+            self.folder.rmdir()
 
 
 def _as_text(command: Any) -> bytes:
