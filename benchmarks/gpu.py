@@ -176,7 +176,7 @@ def pipelines(model: Any, batch_size: int, scale: Scale, table: Table, paths: li
         return done / (time.perf_counter() - (begin or 0.0))
 
     load_views = pipeline.load_views
-    pipeline.load_views = lambda jobs, *_: (item for job in jobs for item in ((job, view), (job, None)))
+    pipeline.load_views = lambda jobs, *_, **__: (item for job in jobs for item in ((job, view), (job, None)))
     try:
         rate = fed([f'{k}.mp4' for k in range(number * batch_size + batch_size)], 0)
     finally:
