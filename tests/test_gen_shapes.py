@@ -1,7 +1,8 @@
 """The generator that comes with the package: what it can do, on videos drawn here.
 
 One bar was missed, as docs/howto/generating_videos.md says: what grows or shrinks is less likely
-backwards in 77% of the clips, and 80% were wanted. That test asks for a little less.
+backwards in 77% of the clips, and 80% were wanted. That test asks for a little less. With three random
+seeds 83, 83 and 89% of the motions are continued.
 """
 
 import pytest
