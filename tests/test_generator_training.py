@@ -318,6 +318,8 @@ def test_a_prior_goes_on_from_a_file(tmp_path, capsys):
     command = ['pretrain-prior', 'drawn:8', '--batch-size', '4', '--device', 'cpu', '--num-workers', '0']
     command += ['--pictures-every', '0', '--steps', '2']
     whole, out = ['--weights', str(path)], ['--out', str(tmp_path / 'more')]
+    own = ['--tokenizer', str(tmp_path / 'vqgan.safetensors')]  # the same, with the sums that a whole generator lacks
+    assert main([*command, *whole, *own, '--out', str(tmp_path / 'own'), '--lr', '0']) == 0
     assert main([*command, *whole, *out, '--lr', '0', '--width', '16']) == 0
     more = load_generator(tmp_path / 'more/model.safetensors')
     assert more.span == 33 and all(torch.equal(v, more.gpt.state_dict()[k]) for k, v in first.gpt.state_dict().items())

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..files import check_regular, save_csv, save_json
 from ..inference.journal import remove_journal
+from ..inference.reporting import SILENT
 from ..paths import as_path
 from .surprise_accuracy import Accuracy, accuracies, by_class, compared_with_untrained
 from .surprise_files import TABLE
@@ -145,7 +146,7 @@ def measure(
     places = [folder and folder / UNTRAINED / f'{number:02}' for number in range(len(untrained))]
     result = scored(model, folder)
     others = [  # what is wrong with the films was told before
-        scored(make(), place, report=_silent, lose=_silent, pace=_silent)
+        scored(make(), place, report=SILENT.report, lose=SILENT.lose, pace=SILENT.pace)
         for make, place in zip(untrained, places, strict=True)
     ]
     if result is None:
@@ -214,10 +215,6 @@ def _read_scores(given: Mapping[str, Any]) -> _Scored:
     if not films:
         raise ValueError('there is none in it')
     return _Scored({MODEL: films}, [] if list(contexts) == [''] else list(contexts))
-
-
-def _silent(*args: Any) -> None:
-    pass
 
 
 def _named(result: Surprise, names: Mapping[tuple[str, float], str]) -> dict[str, dict[str, np.ndarray]]:

@@ -1,6 +1,6 @@
 """The clips of files, as a video generator takes them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -46,9 +46,19 @@ def jobs_at(paths: list[str], views: Any, start: float | None) -> tuple[list[Any
 
 
 def each_clip(
-    paths: list[str], views: Any, reading: 'ReadingOptions', failed: list[str], start: float | None = None
-) -> Iterator[tuple[str, Any]]:
-    """(path, view) of each file; one that cannot be read is told and goes to `failed`."""
+    paths: list[str],
+    views: Any,
+    reading: 'ReadingOptions',
+    failed: list[str],
+    start: float | None = None,
+    losses: Callable[[str, str], Any] = lambda path, reason: None,
+    update: Callable[[int], Any] = lambda number: None,
+) -> Generator[tuple[int, str, Any], None, None]:
+    """(index, path, view) of each file; one that cannot be read is told and goes to `failed`.
+
+    What is missing of a file is told to `losses`, that one is done to `update`.
+    """
+    from ..inference.losses import loss_of_view
     from ..video import View, load_views
 
     padded: list[float] = []
@@ -56,11 +66,15 @@ def each_clip(
     with closing(loaded):
         for job, item in loaded:
             if isinstance(item, View):
+                if reason := loss_of_view(job.path, item):
+                    losses(job.path, reason)
                 padded.append(item.padded)
-                yield job.path, item
-            elif item is not None:
+                yield job.index, job.path, item
+                continue
+            if item is not None:
                 report(job.path, item.reason)
                 failed.append(job.path)
+            update(1)
     tell_padded(padded)
 
 

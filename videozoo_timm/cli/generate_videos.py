@@ -68,7 +68,7 @@ def continue_videos(
     import torch
 
     failed: list[str] = []
-    given = list(each_clip(paths, views, reading, failed, start))
+    given = [(path, view) for _, path, view in each_clip(paths, views, reading, failed, start)]
     if not given:
         raise ValueError(f'none of {counted(len(paths), "video")} could be read')
     clips = torch.stack([view.x for _, view in given]).clamp(0, 1)

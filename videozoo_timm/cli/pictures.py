@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..text import counted, to_json
-from .clips import jobs_at
+from .clips import each_clip
 from .inputs import absolute, names_of, shown, unique_stems
 from .options import Pictures, ReadingOptions
-from .output import Losses, complain, echo, progress, report, table, tell_padded
+from .output import Losses, complain, echo, progress, report, table
 
 _KEY, _MARK = 'picture', 'mark'  # columns: of the name, and of whose it is
 
@@ -138,25 +138,13 @@ def each_view(
 
     What is missing of a file is told to `losses`.
     """
-    from ..inference.losses import loss_of_view
-    from ..video import View, load_views
-
-    stems, padded = unique_stems(paths), list[float]()
-    loaded = load_views(*jobs_at(paths, views, start), **vars(reading))
-    with progress(len(paths)) as update, closing(loaded):
-        for job, item in loaded:
-            if isinstance(item, View):
+    stems = unique_stems(paths)
+    with progress(len(paths)) as update:
+        clips = each_clip(paths, views, reading, failed, start, losses, update)
+        with closing(clips):
+            for index, path, view in clips:
                 pictures.out.mkdir(parents=True, exist_ok=True)
-                if reason := loss_of_view(job.path, item):
-                    losses(job.path, reason)
-                padded.append(item.padded)
-                yield job.index, job.path, stems[job.index], item
-                continue
-            if item is not None:
-                report(job.path, item.reason)
-                failed.append(job.path)
-            update(1)
-    tell_padded(padded)
+                yield index, path, stems[index], view
 
 
 def leave_out(path: str, error: Exception, failed: list[str]) -> None:

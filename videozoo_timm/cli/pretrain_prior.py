@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
 from .base import command, option
 from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
@@ -19,7 +18,16 @@ from .training import (
     training_options,
     training_progress,
 )
-from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options, read_tokenizer
+from .training_clips import (
+    PUBLISHED_SPAN,
+    ClipOptions,
+    PlaceOptions,
+    check_sizes,
+    clip_options,
+    place_options,
+    read_tokenizer,
+    weights_option,
+)
 from .types import FILE, Choice, Count, Number
 
 _PUBLISHED = dict(depth=24, heads=16, width=1024)
@@ -42,14 +50,7 @@ _PUBLISHED = dict(depth=24, heads=16, width=1024)
     show_default='that of --weights',
     help='The tokenizer, which pretrain-tokenizer has made.',
 )
-@option(
-    '--weights',
-    type=FILE,
-    metavar='FILE',
-    section='Model',
-    show_default='random ones',
-    help='Go on from this prior, or from that of this generator.',
-)
+@weights_option('this prior, or from that of this generator')
 @option('--depth', type=Count(), metavar='N', section='Model', show_default='24', help='Number of blocks.')
 @option('--heads', type=Count(), metavar='N', section='Model', show_default='16', help='Attention heads.')
 @option('--width', type=Count(), metavar='N', section='Model', show_default='1024', help='Width of a token.')
@@ -180,10 +181,7 @@ def _from_file(weights: Path, tokenizer: Path | None, positions: str | None, siz
         raise ValueError(f'--weights {weights} holds no prior; `videozoo pretrain-prior` makes one')
     gpt = held['gpt']
     own = dict(depth=len(gpt.blocks), heads=gpt.num_heads, width=gpt.embed_dim)
-    for name, value in sizes.items():
-        if value not in (None, own[name]):
-            told = f'{{{name}}}: the prior in {{}} has {{}}; leave the option out'
-            raise UserError(told, weights, own[name], **{name: value})
+    check_sizes('prior', weights, own, sizes)
     if positions is not None:
         raise ValueError(f'--positions {positions}: the prior in {weights} has its own; leave the option out')
     if tokenizer is None and 'vqgan' not in held:
@@ -210,6 +208,6 @@ def _from_file(weights: Path, tokenizer: Path | None, positions: str | None, siz
 def _weights(vqgan: Any) -> str:
     """The checksum of a tokenizer without the running sums, which a whole generator does not keep."""
     from ..inference.journal import checksum_of
+    from ..models.generator_files import SUMS
 
-    sums = ('codebook.N', 'codebook.z_avg')
-    return checksum_of((name, tensor) for name, tensor in vqgan.state_dict().items() if name not in sums)
+    return checksum_of((name, tensor) for name, tensor in vqgan.state_dict().items() if name not in SUMS)

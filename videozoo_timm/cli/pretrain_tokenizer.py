@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
 from .base import command, option
 from .inputs import files
 from .options import Inputs, ReadingOptions, input_options
@@ -19,8 +18,17 @@ from .training import (
     training_options,
     training_progress,
 )
-from .training_clips import PUBLISHED_SPAN, ClipOptions, PlaceOptions, clip_options, place_options, read_tokenizer
-from .types import FILE, Choice, Count, Number
+from .training_clips import (
+    PUBLISHED_SPAN,
+    ClipOptions,
+    PlaceOptions,
+    check_sizes,
+    clip_options,
+    place_options,
+    read_tokenizer,
+    weights_option,
+)
+from .types import Choice, Count, Number
 
 
 @command(
@@ -33,14 +41,7 @@ from .types import FILE, Choice, Count, Number
 """,
 )
 @input_options('Video files, or folders to search.')
-@option(
-    '--weights',
-    type=FILE,
-    metavar='FILE',
-    section='Model',
-    show_default='random ones',
-    help='Go on from this tokenizer, whose sizes are then the defaults.',
-)
+@weights_option('this tokenizer, whose sizes are then the defaults')
 @option('--num-codes', type=Count(2), metavar='N', section='Model', show_default='16384', help='Size of the codebook.')
 @option('--code-dim', type=Count(), metavar='N', section='Model', show_default='256', help='Width of a code.')
 @option(
@@ -200,11 +201,7 @@ def pretrain_tokenizer(
         vqgan = VideoVQGAN(VideoVQGANConfig(**sizes))
     else:
         vqgan, span = read_tokenizer('--weights', weights)
-        for name, value in sizes.items():
-            if value != (own := getattr(vqgan.config, name)):
-                raise UserError(
-                    f'{{{name}}}: the tokenizer in {{}} has {{}}; leave the option out', weights, own, **{name: value}
-                )
+        check_sizes('tokenizer', weights, vars(vqgan.config), sizes)
         about = dict(from_sha256=checksum_of(vqgan.state_dict().items()))
     steps = steps_of(training, clips, accelerator, len(paths))
     with training_progress(accelerator, steps) as progress:

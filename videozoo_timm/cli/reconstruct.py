@@ -60,7 +60,7 @@ def reconstruct(
     failed: list[str] = []
     stems = dict(zip(paths, unique_stems(paths), strict=True))
     with progress(len(paths)) as update:
-        for path, view in each_clip(paths, views, reading, failed):
+        for _, path, view in each_clip(paths, views, reading, failed):
             update(1)
             try:
                 result = through_codes(generator, view.x)

@@ -1,14 +1,15 @@
 """What pretrain-tokenizer and pretrain-prior share: how clips are taken from videos, and where they run."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from .base import family, option
 from .options import DTYPES, device_option, span_option
-from .types import Choice, Count, Number
+from .types import FILE, Choice, Count, Number
 
 PUBLISHED_SPAN = 57  # of `training.tokenizer`, without its imports
 
@@ -68,6 +69,21 @@ def read_tokenizer(option: str, path: Path) -> tuple[Any, int]:
     if 'vqgan' not in held:
         raise ValueError(f'{option} {path} holds no tokenizer; `videozoo pretrain-tokenizer` makes one')
     return held['vqgan'], held.get('span', PUBLISHED_SPAN)
+
+
+def weights_option(what: str) -> Callable[[Any], Any]:
+    """What a training goes on from."""
+    return option(
+        '--weights', type=FILE, metavar='FILE', section='Model', show_default='random ones', help=f'Go on from {what}.'
+    )
+
+
+def check_sizes(what: str, weights: Path, own: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Refuse sizes that are given beside weights of other ones."""
+    for name, value in sizes.items():
+        if value not in (None, own[name]):
+            told = f'{{{name}}}: the {what} in {{}} has {{}}; leave the option out'
+            raise UserError(told, weights, own[name], **{name: value})
 
 
 def clip_options(span: str) -> Callable[[Any], Any]:

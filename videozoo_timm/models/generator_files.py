@@ -20,7 +20,7 @@ from .gpt import GPT
 from .video_generator import VideoGenerator
 from .video_vqgan import VideoVQGAN, VideoVQGANConfig
 
-__all__ = ['read_video_parts', 'save_video_generator']
+__all__ = ['SUMS', 'read_video_parts', 'save_video_generator']
 
 _PUBLISHED = {  # words of the published VQGAN's configuration -> ours
     'n_codes': 'num_codes',
@@ -32,7 +32,7 @@ _PUBLISHED = {  # words of the published VQGAN's configuration -> ours
     'resolution': 'resolution',
     'image_channels': 'in_channels',
 }
-_SUMS = ('codebook.N', 'codebook.z_avg')  # that only training needs; a file may lack them
+SUMS = ('codebook.N', 'codebook.z_avg')  # that only training needs; a file may lack them
 _DEEPEST = 1000  # blocks
 
 
@@ -100,7 +100,7 @@ def save_video_generator(model: VideoGenerator | GPT | VideoVQGAN, path: Path, a
         kind, config = 'video_vqgan', asdict(model.config)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if kind == 'video_generator':
-        tensors = {k: v for k, v in tensors.items() if not k.endswith(_SUMS)}
+        tensors = {k: v for k, v in tensors.items() if not k.endswith(SUMS)}
     save_tensors(tensors, path, {'format': 'pt', **about, 'architecture': kind, 'config': config}, sealed=True)
 
 
@@ -112,7 +112,7 @@ def _built(kind: str, tensors: Tensors, config: dict[str, Any], published: dict[
             model = VideoVQGAN(_vqgan_config(config, published), device='meta')
             vectors = tensors.get('codebook.embeddings')
             if vectors is not None and vectors.ndim == 2:
-                started = dict(zip(_SUMS, (torch.ones(len(vectors)), vectors.clone()), strict=True))
+                started = dict(zip(SUMS, (torch.ones(len(vectors)), vectors.clone()), strict=True))
                 tensors = started | tensors
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f'{path}: its configuration is invalid: {printable(error, 300)}') from error
